@@ -1,0 +1,158 @@
+// Package broker routes MQTT messages between sessions: QoS, retained messages, wills, shared subscriptions, limits
+// and the $SYS tree, for MQTT 3.1, 3.1.1 and 5.0.
+//
+// Each event loop of wsnet has one shard. A session lives on the shard that its client id hashes to, and a connection
+// moves there with its CONNECT; so a session, its connection, its subscriptions and its queue are touched by one
+// goroutine only, and takeover is single-threaded. What shards share is the topic index, the retained messages (both
+// safe for concurrent use) and their mailboxes. route.go tells the life of a PUBLISH.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// Broker is a running MQTT broker. Its methods may be called from any goroutine.
+type Broker struct {
+	// Set by New, then read-only:
+	opts     Options
+	limits   session.Limits
+	net      *wsnet.Server
+	shards   []*shard
+	index    *topictree.Index
+	retained *topictree.Retained[*message.Message]
+	seed     maphash.Seed
+	started  time.Time
+
+	// Atomic:
+	lastNumber  atomic.Uint64 // session numbers given out
+	stopping    atomic.Bool
+	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
+
+	mu struct {
+		sync.Mutex
+		listeners []*Listener
+	}
+}
+
+// Listener is one listening socket of a Broker.
+type Listener struct {
+	// Set by Listen, then read-only:
+	opts ListenerOptions
+	port int // of Addr; 0 for unix sockets
+	net  *wsnet.Listener
+}
+
+// Addr is the address it listens on.
+func (l *Listener) Addr() net.Addr { return l.net.Addr() }
+
+// Close stops listening; connections stay.
+func (l *Listener) Close() error { return l.net.Close() }
+
+// Unreleased QoS 2 messages of one client are bounded although Mosquitto does not, since the client sets their number.
+const unreleasedBytesMax = 64 << 20
+
+// New starts a broker's event loops. It listens nowhere yet: see Listen.
+func New(o Options) (*Broker, error) {
+	if o.Log == nil {
+		return nil, errors.New("broker: no log")
+	}
+	b := &Broker{
+		opts: o,
+		limits: session.Limits{
+			Inflight: o.MaxInflight, InflightBytes: o.MaxInflightBytes,
+			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
+			UnreleasedBytes: unreleasedBytesMax,
+		},
+		index:    topictree.New(topictree.Options{}),
+		retained: topictree.NewRetained[*message.Message](topictree.Options{}),
+		seed:     maphash.MakeSeed(),
+		started:  now(),
+	}
+	server, err := wsnet.New(wsnet.Config{
+		Loops:    o.Loops,
+		Portable: o.Portable,
+		Log:      o.Log,
+		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
+			s := newShard(b, l)
+			b.shards = append(b.shards, s)
+			return s
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	b.net = server
+	if o.SysInterval > 0 {
+		b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { b.shards[0].startSys() }))
+	}
+	return b, nil
+}
+
+// Listen opens one listener.
+func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
+	l := &Listener{opts: o}
+	cfg := o.Net
+	cfg.Tag = l
+	cfg.OnRefuse = b.logRefused
+	n, err := b.net.Listen(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	l.net = n
+	if a, ok := n.Addr().(*net.TCPAddr); ok {
+		l.port = a.Port
+	}
+	b.mu.Lock()
+	b.mu.listeners = append(b.mu.listeners, l)
+	b.mu.Unlock()
+	return l, nil
+}
+
+// Shutdown publishes the pending wills, closes every connection without DISCONNECT, as Mosquitto does, and stops the
+// loops. It returns when everything has stopped or ctx is done.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.stopping.Store(true)
+	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {
+		return err
+	}
+	return b.net.Shutdown(ctx)
+}
+
+// onEach runs f on every loop and waits for all.
+func (b *Broker) onEach(ctx context.Context, f func(*shard)) error {
+	done := make(chan struct{}, len(b.shards))
+	for _, s := range b.shards {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+			f(s)
+			done <- struct{}{}
+		}))
+	}
+	for range b.shards {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// home is the shard that owns the session of a client id.
+func (b *Broker) home(clientID []byte) *shard {
+	if len(b.shards) == 1 {
+		return b.shards[0]
+	}
+	return b.shards[maphash.Bytes(b.seed, clientID)%uint64(len(b.shards))]
+}

@@ -1,0 +1,194 @@
+package broker
+
+import (
+	"errors"
+
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/codec"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// client is one session and, while online, its connection. It belongs to its home shard's loop.
+type client struct {
+	session.Session // what is in flight and what waits
+
+	// Set by newClient, then read-only:
+	id     string
+	number uint64 // names the session among all that ever were, for No Local
+	shard  *shard
+
+	// Owned by the loop:
+	conn      *wsnet.Conn // nil while offline
+	listener  *Listener   // of the last connection
+	username  string
+	subs      []subscription
+	subIndex  map[topictree.FilterID]int // positions in subs, once there are many
+	five      *fiveState                 // MQTT 5 only; nil when the client asked for nothing special
+	will      *will
+	replays   *replay // retained messages still to be sent, oldest first
+	alarm     *alarm  // its entry in the timer wheel
+	lastSeen  int64   // seconds
+	wheelAt   int64   // seconds; earliest entry in the timer wheel, 0 none
+	offlineAt int64   // seconds; when the session went offline
+	expiry    uint32  // session expiry interval, seconds
+	mark      uint32  // message that was picked for this client last
+	keepAlive uint16  // seconds; 0 none
+	shared    uint16  // shared subscriptions among subs
+	version   codec.Version
+	listed    bool // debug: "being dropped" was logged
+	ended     bool // removed from the shard
+}
+
+// fiveState is what an MQTT 5 client asked for.
+type fiveState struct {
+	maxPacket uint32            // Maximum Packet Size of the client; 0 none
+	aliasMax  uint16            // aliases the broker may use
+	aliases   map[string]uint16 // topic -> outgoing alias, first come first served
+	incoming  [][]byte          // topics by incoming alias - 1
+	noProblem bool              // Request Problem Information 0
+}
+
+// never is the session expiry interval that does not pass [MQTT-3.1.2.11.2].
+const never = 0xFFFFFFFF
+
+// String is the client id, as logs show it.
+func (c *client) String() string { return c.id }
+
+// features returns the client's MQTT 5 state, made on first use.
+func (c *client) features() *fiveState {
+	if c.five == nil {
+		c.five = &fiveState{}
+	}
+	return c.five
+}
+
+// sent counts one packet of n bytes.
+func (c *client) sent(n int) {
+	c.shard.count.packetsOut++
+	c.shard.count.bytesOut += int64(n)
+}
+
+// slow reports whether the client leaves more output unread than it may.
+func (c *client) slow() bool { return c.conn.Buffered() > c.shard.b.opts.MaxBufferedBytes }
+
+// SendPublish implements session.Sink: it writes a PUBLISH, encoded once for all receivers of the same shape.
+func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
+	s := c.shard
+	h := &s.live
+	if !h.Holds(m) {
+		h = &s.stored
+		if !h.Holds(m) {
+			h.Reset(m, s.loop.Now())
+		}
+	}
+	return c.write(h, &d)
+}
+
+// write sends the message of h; false when it is larger than the client accepts.
+func (c *client) write(h *message.Heads, d *message.Delivery) bool {
+	m := h.Message()
+	if c.five != nil && c.five.aliasMax > 0 {
+		c.five.alias(m.Topic, d)
+	}
+	head, pid := h.Head(c.version, d)
+	n := len(head) + len(m.Payload)
+	if c.five != nil && c.five.maxPacket > 0 && n > int(c.five.maxPacket) {
+		c.shard.drop(DropTooLarge)
+		c.five.forget(m.Topic, d)
+		return false
+	}
+	s := c.shard
+	if len(m.Payload) >= shareFrom && m.Kept() {
+		b := c.conn.Reserve(len(head))
+		copy(b, head)
+		message.Patch(b, pid, d)
+		c.conn.WriteShared(m.Keep().Payload)
+	} else {
+		b := c.conn.Reserve(n)
+		copy(b, head)
+		copy(b[len(head):], m.Payload)
+		message.Patch(b, pid, d)
+	}
+	s.count.packetsOut++
+	s.count.bytesOut += int64(n)
+	s.count.publishOut++
+	s.count.publishBytesOut += int64(len(m.Payload))
+	if s.debug {
+		s.debugf("Sending PUBLISH to %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", c.id,
+			flag(d.Dup), d.QoS, flag(d.Retain), d.PacketID, m.Topic, len(m.Payload))
+	}
+	return true
+}
+
+// shareFrom is the payload size, in bytes, from which receivers share one copy.
+const shareFrom = 1024
+
+// alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then on
+// [MQTT-3.1.2-26].
+func (f *fiveState) alias(topic []byte, d *message.Delivery) {
+	if a, ok := f.aliases[string(topic)]; ok {
+		d.Alias, d.AliasOnly = a, true
+		return
+	}
+	if len(f.aliases) >= int(f.aliasMax) {
+		return
+	}
+	if f.aliases == nil {
+		f.aliases = make(map[string]uint16)
+	}
+	d.Alias = uint16(len(f.aliases) + 1)
+	f.aliases[string(topic)] = d.Alias
+}
+
+// forget takes back an alias whose first packet was not sent.
+func (f *fiveState) forget(topic []byte, d *message.Delivery) {
+	if d.Alias != 0 && !d.AliasOnly {
+		delete(f.aliases, string(topic))
+	}
+}
+
+// SendAck implements session.Sink.
+func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
+	a := codec.Ack{Type: t, PacketID: id, Reason: r}
+	n := a.Len(c.version)
+	a.Append(c.conn.Reserve(n)[:0], c.version)
+	c.sent(n)
+	if c.shard.debug {
+		c.shard.debugf("Sending %s to %s (m%d, rc%d)", t, c.id, id, byte(r))
+	}
+}
+
+// Expired implements session.Sink.
+func (c *client) Expired(*message.Message) { c.shard.drop(DropExpired) }
+
+// send writes one packet other than PUBLISH and the acknowledgements.
+func (c *client) send(p packet) {
+	n := p.Len(c.version)
+	p.Append(c.conn.Reserve(n)[:0], c.version)
+	c.sent(n)
+}
+
+// packet is what every codec type can do.
+type packet interface {
+	Append(b []byte, v codec.Version) []byte
+	Len(v codec.Version) int
+}
+
+func malformed(t codec.Type, detail string) error {
+	return &codec.Error{Reason: codec.MalformedPacket, Packet: t, Detail: detail}
+}
+
+func protocolError(t codec.Type, detail string) error {
+	return &codec.Error{Reason: codec.ProtocolError, Packet: t, Detail: detail}
+}
+
+// reasonOf is the reason code that an error puts on the wire.
+func reasonOf(err error) codec.Reason {
+	var e *codec.Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return codec.UnspecifiedError
+}

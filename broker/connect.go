@@ -1,0 +1,284 @@
+package broker
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"time"
+
+	"noctule/broker/session"
+	"noctule/codec"
+	"noctule/wsnet"
+)
+
+// greet is a CONNECT on its way to the loop that owns its session.
+type greet struct {
+	conn   *wsnet.Conn
+	packet []byte // CONNECT without its fixed header
+	id     []byte // a client id made by the broker, if the client sent none
+}
+
+// Run implements wsnet.Task.
+func (g *greet) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
+		g.conn.Close(err) // it parsed before, so this cannot happen
+		return
+	}
+	s.welcome(g.conn, g.id)
+}
+
+// handleConnect handles the first packet of a connection; true means that the connection is no longer this loop's to
+// read: refused, or on its way to its home loop.
+func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
+	p := &s.connect
+	if err := p.Parse(h.Flags, body, codec.V311); err != nil {
+		s.refuseConnect(c, p, err)
+		return true
+	}
+	made, r := s.checkConnect(c, p)
+	if r != codec.Success {
+		s.refuse(c, p, r)
+		return true
+	}
+	c.Attachment.(*greeting).done = true
+	id := p.ClientID
+	if made != nil {
+		id = made
+	}
+	home := s.b.home(id)
+	if home != s {
+		c.Attachment = nil
+		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made})
+		return true
+	}
+	s.welcome(c, made)
+	return false
+}
+
+// refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only closed,
+// except that MQTT 5 clients hear the reason [MQTT-3.1.4-1].
+func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
+	r := reasonOf(err)
+	switch {
+	case r == codec.UnsupportedProtocolVersion && (p.Level&0x7F == 3 || p.Level&0x7F == 4):
+		s.answer(c, codec.V311, &codec.Connack{Reason: r})
+	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
+		s.answer(c, codec.V5, &codec.Connack{Reason: r})
+	}
+	s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(r))
+	c.Close(err)
+}
+
+// refuse answers a CONNECT that is not acceptable and closes.
+func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
+	ack := codec.Connack{Reason: r}
+	if q := listenerOf(c).opts.MaxQoS; q < 2 && p.Version == codec.V5 {
+		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
+	}
+	s.answer(c, p.Version, &ack)
+	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
+	c.Close(fmt.Errorf("broker: connection refused: %s", r))
+}
+
+func refusalText(r codec.Reason) string {
+	if r == codec.BadUserNameOrPassword || r == codec.NotAuthorized {
+		return "not authorised"
+	}
+	return closeText(r)
+}
+
+func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
+	n := ack.Len(v)
+	ack.Append(c.Reserve(n)[:0], v)
+	s.count.packetsOut++
+	s.count.bytesOut += int64(n)
+}
+
+// checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent none.
+func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, r codec.Reason) {
+	l := &listenerOf(c).opts
+	o := &s.b.opts
+	if s.b.stopping.Load() {
+		return nil, codec.ServerShuttingDown
+	}
+	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
+		return nil, codec.BadAuthenticationMethod
+	}
+	if p.Version != codec.V5 && o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
+		return nil, codec.ClientIdentifierNotValid
+	}
+	if !l.AllowAnonymous {
+		return nil, codec.NotAuthorized
+	}
+	if p.HasWill {
+		switch {
+		case p.Will.QoS > l.MaxQoS:
+			return nil, codec.QoSNotSupported
+		case p.Will.Retain && !o.RetainAvailable:
+			return nil, codec.RetainNotSupported
+		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
+			return nil, codec.NotAuthorized
+		}
+	}
+	if len(p.ClientID) > 0 {
+		return nil, codec.Success
+	}
+	switch {
+	case p.Version == codec.V31, p.Version == codec.V311 && !p.CleanStart: // [MQTT-3.1.3-8]
+		return nil, codec.ClientIdentifierNotValid
+	case !l.AllowZeroLengthClientID && p.Version == codec.V5:
+		return nil, codec.UnspecifiedError
+	case !l.AllowZeroLengthClientID:
+		return nil, codec.ClientIdentifierNotValid
+	}
+	return generateID(l.AutoIDPrefix), codec.Success
+}
+
+// generateID makes a client id in Mosquitto's form: prefix and a random UUID in upper case [MQTT-3.1.3-6].
+func generateID(prefix string) []byte {
+	var u [16]byte
+	_, _ = rand.Read(u[:]) // never fails
+	u[6], u[8] = u[6]&0x0F|0x40, u[8]&0x3F|0x80
+	return fmt.Appendf(nil, "%s%X-%X-%X-%X-%X", prefix, u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// welcome attaches a connection to its session, on the session's home loop: takeover, clean start or resume, CONNACK,
+// then what the session holds for the client.
+func (s *shard) welcome(c *wsnet.Conn, made []byte) {
+	p := &s.connect
+	id := p.ClientID
+	if made != nil {
+		id = made
+	}
+	cl, present := s.session(string(id), p.CleanStart)
+	cl.conn, c.Attachment = c, cl
+	cl.listener = listenerOf(c)
+	cl.version = p.Version
+	cl.username = string(p.Username)
+	cl.lastSeen = s.seconds()
+	cl.keepAlive = p.KeepAlive
+	cl.listed = false
+	window := s.adopt(cl, p)
+	if p.HasWill {
+		cl.will = newWill(cl, &p.Will)
+	}
+	s.count.connections++
+	s.logConnected(cl, p)
+	cl.send(s.connack(cl, p, made, present))
+	if s.debug {
+		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, flag(present))
+	}
+	cl.Resume(window, s.loop.Now(), cl)
+	cl.updateFull()
+	s.arm(cl)
+}
+
+// session finds or makes the session of a client id and takes it from the connection that has it now [MQTT-3.1.4-3].
+func (s *shard) session(id string, clean bool) (cl *client, present bool) {
+	cl, ok := s.sessions[id]
+	if ok && cl.conn != nil {
+		// A delayed will is not sent when the session goes on [MQTT-3.1.3-9].
+		s.kick(cl, codec.SessionTakenOver, true)
+		cl, ok = s.sessions[id]
+	}
+	if ok && clean {
+		s.endSession(cl) // [MQTT-3.1.2-4]
+		ok = false
+	}
+	if ok {
+		cl.will = nil
+		return cl, true
+	}
+	cl = &client{Session: session.New(&s.b.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
+	s.sessions[id] = cl
+	s.count.sessions++
+	return cl, false
+}
+
+// adopt reads what the client asks for in CONNECT; it returns the Receive Maximum (0: none).
+func (s *shard) adopt(cl *client, p *codec.Connect) (window uint16) {
+	if p.Version != codec.V5 {
+		cl.expiry = 0
+		if !p.CleanStart {
+			cl.expiry = s.capExpiry(never)
+		}
+		return 0
+	}
+	cl.expiry = 0
+	for id, v := range p.Properties.All() {
+		switch id {
+		case codec.SessionExpiry:
+			cl.expiry = s.capExpiry(v.Num)
+		case codec.ReceiveMaximum:
+			window = uint16(v.Num)
+		case codec.MaximumPacketSize:
+			cl.features().maxPacket = v.Num
+		case codec.TopicAliasMaximum:
+			if n := min(uint16(v.Num), cl.listener.opts.MaxTopicAliasBroker); n > 0 {
+				cl.features().aliasMax = n
+			}
+		case codec.RequestProblemInfo:
+			if v.Num == 0 {
+				cl.features().noProblem = true
+			}
+		}
+	}
+	return window
+}
+
+// capExpiry holds a session expiry interval against persistent_client_expiration.
+func (s *shard) capExpiry(e uint32) uint32 {
+	limit := s.b.opts.PersistentClientExpiration
+	if limit <= 0 {
+		return e
+	}
+	return uint32(min(int64(e), int64(limit/time.Second), math.MaxUint32))
+}
+
+// connack builds the positive answer; MQTT 5 properties are in Mosquitto's order, byte for byte.
+func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool) *codec.Connack {
+	ack := &codec.Connack{SessionPresent: present && p.Version != codec.V31}
+	if p.Version != codec.V5 {
+		return ack
+	}
+	o, l := &s.b.opts, &cl.listener.opts
+	var props codec.Properties
+	if o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
+		cl.keepAlive = o.MaxKeepAlive
+		props = codec.AppendUintProperty(props, codec.ServerKeepAlive, uint32(o.MaxKeepAlive))
+	}
+	if l.MaxTopicAlias > 0 {
+		props = codec.AppendUintProperty(props, codec.TopicAliasMaximum, uint32(l.MaxTopicAlias))
+	}
+	if made != nil {
+		props = codec.AppendBytesProperty(props, codec.AssignedClientID, made)
+	}
+	if !o.RetainAvailable {
+		props = codec.AppendUintProperty(props, codec.RetainAvailable, 0)
+	}
+	if o.MaxPacketSize > 0 {
+		props = codec.AppendUintProperty(props, codec.MaximumPacketSize, o.MaxPacketSize)
+	}
+	if o.MaxInflight > 0 && o.MaxInflight < 65535 {
+		props = codec.AppendUintProperty(props, codec.ReceiveMaximum, uint32(o.MaxInflight))
+	}
+	if l.MaxQoS < 2 {
+		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
+	}
+	ack.Properties = props
+	return ack
+}
+
+func (s *shard) logConnected(cl *client, p *codec.Connect) {
+	if !s.b.opts.ConnectionMessages {
+		return
+	}
+	user := ""
+	if p.HasUsername {
+		user = fmt.Sprintf(", u'%s'", p.Username)
+	}
+	s.logf(LevelNotice, "New client connected from %s as %s (p%d, c%d, k%d%s).",
+		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
+}

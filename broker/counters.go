@@ -1,0 +1,77 @@
+package broker
+
+import (
+	"context"
+	"sync"
+)
+
+// counters are one shard's share of Metrics, plain integers of its loop.
+type counters struct {
+	accepted                        int64
+	connections, sessions, expired  int64
+	subscriptions                   int64
+	sharedSubscriptions             int64
+	packetsIn, packetsOut           int64
+	bytesIn, bytesOut               int64
+	publishIn, publishOut           int64
+	publishBytesIn, publishBytesOut int64
+	dropped                         [DropReasons]int64
+}
+
+// addTo adds the shard's counters and the gauges of its sessions. On the shard's loop.
+func (s *shard) addTo(m *Metrics) {
+	c := &s.count
+	m.Connections += c.connections
+	m.Sessions += c.sessions
+	m.Subscriptions += c.subscriptions
+	m.SharedSubscriptions += c.sharedSubscriptions
+	m.PacketsReceived += c.packetsIn
+	m.PacketsSent += c.packetsOut
+	m.BytesReceived += c.bytesIn
+	m.BytesSent += c.bytesOut
+	m.PublishReceived += c.publishIn
+	m.PublishSent += c.publishOut
+	m.PublishBytesReceived += c.publishBytesIn
+	m.PublishBytesSent += c.publishBytesOut
+	m.ConnectionsTotal += c.accepted
+	m.SessionsExpired += c.expired
+	for i, n := range c.dropped {
+		m.Dropped[i] += n
+	}
+	for _, cl := range s.sessions {
+		m.QueuedMessages += int64(cl.Queued())
+		m.QueuedBytes += cl.QueuedBytes()
+		m.InflightMessages += int64(cl.Inflight())
+	}
+}
+
+// Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; after Shutdown it returns
+// what was gathered until ctx was done.
+func (b *Broker) Metrics(ctx context.Context) Metrics {
+	var mu sync.Mutex
+	var m Metrics
+	_ = b.onEach(ctx, func(s *shard) {
+		mu.Lock()
+		defer mu.Unlock()
+		s.addTo(&m)
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	out := m
+	b.fill(&out)
+	return out
+}
+
+// fill adds what does not belong to one loop.
+func (b *Broker) fill(m *Metrics) {
+	m.Uptime = now().Sub(b.started).Seconds()
+	m.Retained = int64(b.retained.Len())
+	m.Net = b.net.Stats()
+	for {
+		old := b.maxSessions.Load()
+		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {
+			break
+		}
+	}
+	m.SessionsMaximum = b.maxSessions.Load()
+}

@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"noctule/codec"
+	"noctule/wsnet"
+)
+
+// closeText is the sentence part with which Mosquitto's log ends "Client ID [address] disconnected: ".
+func closeText(r codec.Reason) string {
+	switch r {
+	case codec.MalformedPacket:
+		return "malformed packet"
+	case codec.ProtocolError, codec.TopicAliasInvalid, codec.ReceiveMaximumExceeded:
+		return "protocol error"
+	case codec.PacketTooLarge:
+		return "oversize packet"
+	case codec.SessionTakenOver:
+		return "session taken over"
+	case codec.AdministrativeAction:
+		return "administrative action"
+	case codec.NotAuthorized:
+		return "not authorised"
+	case codec.QoSNotSupported, codec.RetainNotSupported, codec.BadAuthenticationMethod:
+		return "used disallowed feature (QoS too high, retain not supported, or bad AUTH method)"
+	case codec.KeepAliveTimeout:
+		return "exceeded timeout"
+	case codec.QuotaExceeded:
+		return "quota exceeded"
+	default:
+		return "unspecified error"
+	}
+}
+
+// fail ends a connection because of what the client sent: an MQTT 5 client is told the reason [MQTT-4.13.1-1], others
+// are only closed.
+func (s *shard) fail(cl *client, err error) {
+	r := reasonOf(err)
+	if s.debug {
+		s.debugf("Error from %s: %v", cl.id, err)
+	}
+	s.kick(cl, r, true)
+}
+
+// kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with Mosquitto.
+func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
+	conn := cl.conn
+	if conn == nil {
+		return
+	}
+	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
+		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
+		cl.send(&codec.Disconnect{Reason: r})
+	}
+	if s.b.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(conn), closeText(r))
+	}
+	s.offline(cl, sendWill)
+	conn.Close(fmt.Errorf("broker: %s", closeText(r)))
+}
+
+// lost handles a connection that ended without DISCONNECT.
+func (s *shard) lost(cl *client, reason error) {
+	if s.b.opts.ConnectionMessages {
+		text := "connection closed by client" // whatever way it broke
+		switch {
+		case errors.Is(reason, wsnet.ErrProtocol):
+			text = "protocol error"
+		case errors.Is(reason, wsnet.ErrServerClosed):
+			text = "administrative action"
+		}
+		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(cl.conn), text)
+	}
+	s.offline(cl, true)
+}
+
+// handleDisconnect handles a clean end. MQTT 5 clients may change their session expiry, not from 0
+// [MQTT-3.14.2-2], and may ask for their will (reason 4).
+func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error {
+	var p codec.Disconnect
+	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+		return err
+	}
+	if e, ok := p.Properties.Uint(codec.SessionExpiry); ok {
+		if cl.expiry == 0 && e != 0 {
+			return protocolError(h.Type, "Session Expiry Interval was 0 [MQTT-3.14.2-2]")
+		}
+		cl.expiry = s.capExpiry(e)
+	}
+	s.debugf("Received DISCONNECT from %s", cl)
+	conn := cl.conn
+	if s.b.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, peer(conn))
+	}
+	s.offline(cl, p.Reason == codec.DisconnectWithWill) // [MQTT-3.14.4-3]
+	conn.Close(io.EOF)
+	return nil
+}
+
+// offline takes the connection off a session, then ends the session or keeps it for its expiry interval.
+func (s *shard) offline(cl *client, sendWill bool) {
+	cl.conn.Attachment = nil
+	cl.conn = nil
+	cl.Suspend()
+	cl.replays = nil
+	cl.keepAlive = 0
+	cl.offlineAt = s.seconds()
+	s.count.connections--
+	if cl.five != nil {
+		cl.five = nil // aliases and limits are a connection's [MQTT-3.3.2-7]
+	}
+	cl.updateFull()
+	switch {
+	case cl.will == nil:
+	case !sendWill:
+		cl.will = nil // [MQTT-3.1.2-10]
+	case cl.will.delay == 0 || cl.expiry == 0:
+		s.sendWill(cl)
+	}
+	if cl.expiry == 0 {
+		s.endSession(cl)
+		return
+	}
+	s.arm(cl)
+}
+
+// endSession forgets a session: its subscriptions, queue and pending will.
+func (s *shard) endSession(cl *client) {
+	if cl.ended {
+		return
+	}
+	if cl.will != nil {
+		s.sendWill(cl) // [MQTT-3.1.3-9]
+	}
+	s.dropSubscriptions(cl)
+	cl.ended = true
+	if cl.alarm != nil {
+		cl.alarm.cl = nil
+	}
+	delete(s.sessions, cl.id)
+	s.count.sessions--
+}

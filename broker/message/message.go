@@ -1,0 +1,69 @@
+// Package message holds application messages on their way through the broker, and the PUBLISH packets made of them.
+//
+// A Message is immutable once it has been published. It starts as a loan, its fields alias the read buffer, and
+// is copied to the heap at most once (Keep), when something must outlive the turn: a queue, a window, the retained
+// index, another loop. A Heads encodes each wire shape at most once.
+package message
+
+import (
+	"noctule/codec"
+)
+
+// Message is one published application message.
+type Message struct {
+	// Topic is the Topic Name, without alias and mount point.
+	Topic []byte
+	// Payload is the Application Message.
+	Payload []byte
+	// Properties are those that are forwarded unaltered, in the publisher's order [MQTT-3.3.2-4] [MQTT-3.3.2-15]
+	// [MQTT-3.3.2-17] [MQTT-3.3.2-20]: without Topic Alias, Message Expiry Interval and Subscription Identifier.
+	Properties codec.Properties
+	// Expiry is the time after which the message is dropped, Unix milliseconds; 0 means never.
+	Expiry int64
+	// Publisher is the number of the session that sent it, for No Local; 0 is the broker itself.
+	Publisher uint64
+	// QoS is that of the publication, 0 to 2.
+	QoS uint8
+	// Retain is the RETAIN flag of the publication.
+	Retain bool
+
+	kept *Message // the heap copy of a loan; points to itself in a kept message
+}
+
+// Keep returns a message that may outlive the loan. The copy is made once; a kept message returns itself.
+func (m *Message) Keep() *Message {
+	if m.kept != nil {
+		return m.kept
+	}
+	k := &Message{
+		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
+	}
+	buf := make([]byte, 0, len(m.Topic)+len(m.Properties)+len(m.Payload))
+	buf = append(buf, m.Topic...)
+	buf = append(buf, m.Properties...)
+	buf = append(buf, m.Payload...)
+	t, p := len(m.Topic), len(m.Topic)+len(m.Properties)
+	k.Topic, k.Payload = buf[:t:t], buf[p:]
+	if p > t {
+		k.Properties = codec.Properties(buf[t:p:p])
+	}
+	k.kept = k
+	m.kept = k
+	return k
+}
+
+// Kept reports whether the heap copy exists already.
+func (m *Message) Kept() bool { return m.kept != nil }
+
+// Size is the number of bytes counted against queue limits.
+func (m *Message) Size() int64 { return int64(len(m.Payload)) }
+
+// Expired reports whether the Message Expiry Interval has passed at now, in Unix milliseconds [MQTT-3.3.2-5].
+func (m *Message) Expired(now int64) bool { return m.Expiry != 0 && now >= m.Expiry }
+
+// New returns a kept message from the broker itself. It takes ownership of topic and payload.
+func New(topic, payload []byte, qos uint8, retain bool) *Message {
+	m := &Message{Topic: topic, Payload: payload, QoS: qos, Retain: retain}
+	m.kept = m
+	return m
+}

@@ -1,0 +1,59 @@
+package broker
+
+import "noctule/wsnet"
+
+// Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0 with the process.
+type Metrics struct {
+	Uptime float64 // seconds
+
+	// Gauges.
+	Connections         int64 // clients that have sent a valid CONNECT and are connected
+	Sessions            int64 // connected and offline
+	SessionsMaximum     int64 // highest value of Sessions so far
+	Subscriptions       int64 // without shared ones
+	SharedSubscriptions int64
+	Retained            int64 // messages, $SYS included
+	QueuedMessages      int64 // waiting behind the windows of all sessions
+	QueuedBytes         int64 // their payload bytes
+	InflightMessages    int64 // QoS 1 and 2 messages sent and not yet acknowledged
+
+	// Counters.
+	PacketsReceived, PacketsSent           int64 // MQTT packets of every type
+	BytesReceived, BytesSent               int64 // MQTT bytes, without WebSocket and TLS
+	PublishReceived, PublishSent           int64 // PUBLISH packets
+	PublishBytesReceived, PublishBytesSent int64 // their payloads
+	ConnectionsTotal                       int64 // accepted sockets
+	SessionsExpired                        int64
+	Dropped                                [DropReasons]int64
+
+	// Net is what the event loops counted.
+	Net wsnet.Stats
+}
+
+// DropReason names why a message was not delivered to one receiver.
+type DropReason uint8
+
+// The reasons a message is dropped for one receiver.
+const (
+	DropQueueFull    DropReason = iota // max_queued_messages or max_queued_bytes reached
+	DropSlowReceiver                   // QoS 0 to a client whose output buffer is full
+	DropExpired                        // Message Expiry Interval passed
+	DropTooLarge                       // larger than the client's Maximum Packet Size
+	DropOffline                        // QoS 0 to an offline member, or a shared group without a member online
+	DropBackpressure                   // QoS 0 between loops whose mailbox is full
+	DropReasons                        // number of reasons
+)
+
+// String is the label value in the metrics.
+func (r DropReason) String() string {
+	return [...]string{"queue_full", "slow_receiver", "expired", "too_large", "offline", "backpressure"}[r]
+}
+
+// DroppedTotal is the sum over all reasons.
+func (m *Metrics) DroppedTotal() int64 {
+	var n int64
+	for _, v := range m.Dropped {
+		n += v
+	}
+	return n
+}

@@ -1,0 +1,214 @@
+package broker
+
+import (
+	"bytes"
+
+	"noctule/broker/message"
+	"noctule/codec"
+)
+
+// handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto does.
+func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
+	p := &s.publish
+	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+		return err
+	}
+	s.count.publishIn++
+	s.count.publishBytesIn += int64(len(p.Payload))
+	if err := s.checkPublish(cl, p); err != nil {
+		return err
+	}
+	m := &s.pub
+	*m = message.Message{
+		Topic: p.Topic, Payload: p.Payload, Publisher: cl.number, QoS: p.QoS, Retain: p.Retain,
+	}
+	s.live.Reset(m, s.loop.Now())
+	if len(p.Properties) > 0 {
+		if err := s.readProperties(cl, p, m); err != nil {
+			return err
+		}
+	}
+	if s.debug {
+		s.debugf("Received PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", cl.id,
+			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
+	}
+	if len(m.Topic) == 0 {
+		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
+	}
+	r := s.admit(cl, m)
+	switch p.QoS {
+	case 0:
+		if r == codec.Success {
+			s.publishMessage(m)
+		}
+		return nil
+	case 1:
+		if r == codec.Success && !s.publishMessage(m) && cl.version == codec.V5 {
+			r = codec.NoMatchingSubscribers
+		}
+		cl.SendAck(codec.PUBACK, p.PacketID, ackReason(cl, r)) // after the fan-out
+		return s.checkOutput(cl)
+	}
+	return s.receive(cl, p.PacketID, m, r)
+}
+
+// receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no way to say so,
+// the handshake runs and the message goes nowhere.
+func (s *shard) receive(cl *client, id uint16, m *message.Message, r codec.Reason) error {
+	if r != codec.Success && cl.version != codec.V5 {
+		m, r = nil, codec.Success
+	}
+	if err := cl.Receive(id, m, r, cl); err != nil {
+		return err
+	}
+	return s.checkOutput(cl)
+}
+
+func ackReason(cl *client, r codec.Reason) codec.Reason {
+	if cl.version != codec.V5 {
+		return codec.Success
+	}
+	return r
+}
+
+// checkPublish enforces what CONNACK announced; a breach ends the connection.
+func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
+	if p.QoS > cl.listener.opts.MaxQoS { // [MQTT-3.2.2-11]
+		return &codec.Error{Reason: codec.QoSNotSupported, Packet: codec.PUBLISH, Detail: "above Maximum QoS"}
+	}
+	if p.Retain && !s.b.opts.RetainAvailable { // [MQTT-3.2.2-14]
+		return &codec.Error{Reason: codec.RetainNotSupported, Packet: codec.PUBLISH, Detail: "RETAIN is not available"}
+	}
+	return nil
+}
+
+// admit decides whether a well-formed message may be passed on; the connection goes on in any case.
+func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
+	if limit := s.b.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
+		return codec.PacketTooLarge
+	}
+	if (m.Topic[0] == '$') && reservedTopic(m.Topic) {
+		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
+		return codec.NotAuthorized
+	}
+	return codec.Success
+}
+
+// reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and $share.
+func reservedTopic(topic []byte) bool {
+	if bytes.HasPrefix(topic, []byte("$share/")) {
+		return true
+	}
+	if !bytes.HasPrefix(topic, []byte("$SYS")) {
+		return false
+	}
+	rest, ok := bytes.CutPrefix(topic, []byte("$SYS/broker/connection/"))
+	if !ok {
+		return true
+	}
+	_, state, ok := bytes.Cut(rest, []byte("/"))
+	return !ok || string(state) != "state"
+}
+
+// readProperties resolves the Topic Alias and takes over what is forwarded.
+func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message) error {
+	if _, ok := p.Properties.Uint(codec.SubscriptionIdentifier); ok {
+		return protocolError(codec.PUBLISH, "Subscription Identifier from a client [MQTT-3.3.4-6]")
+	}
+	if a, ok := p.Properties.Uint(codec.TopicAlias); ok {
+		topic, err := cl.resolveAlias(int(a), p.Topic)
+		if err != nil {
+			return err
+		}
+		m.Topic = topic
+	}
+	var expiry uint32
+	m.Properties, expiry = forwarded(s.props[:0], p.Properties)
+	if expiry > 0 {
+		m.Expiry = s.loop.Now() + 1000*int64(expiry)
+	}
+	return nil
+}
+
+// resolveAlias notes or looks up an incoming Topic Alias [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9] [MQTT-3.3.2-10].
+func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
+	if a > int(c.listener.opts.MaxTopicAlias) {
+		return nil, &codec.Error{Reason: codec.TopicAliasInvalid, Packet: codec.PUBLISH,
+			Detail: "above Topic Alias Maximum"}
+	}
+	f := c.features()
+	if len(topic) > 0 {
+		for len(f.incoming) < a {
+			f.incoming = append(f.incoming, nil)
+		}
+		f.incoming[a-1] = append(f.incoming[a-1][:0], topic...)
+		return topic, nil
+	}
+	if a > len(f.incoming) || len(f.incoming[a-1]) == 0 {
+		return nil, protocolError(codec.PUBLISH, "unknown Topic Alias")
+	}
+	return f.incoming[a-1], nil
+}
+
+// forwarded returns the properties that go to receivers unaltered, and the Message Expiry Interval (0: none). The result
+// aliases p when there is nothing to leave out; otherwise it is appended to buf.
+func forwarded(buf, p codec.Properties) (out codec.Properties, expiry uint32) {
+	cut := false
+	for id, v := range p.All() {
+		switch id {
+		case codec.MessageExpiry:
+			expiry, cut = v.Num, true
+		case codec.TopicAlias, codec.WillDelay:
+			cut = true
+		}
+	}
+	if !cut {
+		return p, 0
+	}
+	out = buf
+	for id, v := range p.All() {
+		switch id {
+		case codec.MessageExpiry, codec.TopicAlias, codec.WillDelay:
+		case codec.PayloadFormat:
+			out = codec.AppendUintProperty(out, id, v.Num)
+		case codec.UserProperty:
+			out = codec.AppendUserProperty(out, v.Bytes, v.Pair)
+		default:
+			out = codec.AppendBytesProperty(out, id, v.Bytes)
+		}
+	}
+	return out, expiry
+}
+
+// handleAck takes PUBACK, PUBREC, PUBREL and PUBCOMP.
+func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
+	a := codec.Ack{Type: h.Type}
+	if err := a.Parse(h.Flags, body, cl.version); err != nil {
+		return err
+	}
+	if s.debug {
+		s.debugf("Received %s from %s (Mid: %d, RC:%d)", h.Type, cl.id, a.PacketID, byte(a.Reason))
+	}
+	now := s.loop.Now()
+	var err error
+	switch h.Type {
+	case codec.PUBACK:
+		err = cl.Puback(a.PacketID, now, cl)
+	case codec.PUBREC:
+		err = cl.Pubrec(a.PacketID, a.Reason, now, cl)
+	case codec.PUBCOMP:
+		err = cl.Pubcomp(a.PacketID, now, cl)
+	default:
+		m, r := cl.Release(a.PacketID)
+		if m != nil {
+			s.publishMessage(m)
+		}
+		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))
+		return s.checkOutput(cl)
+	}
+	cl.updateFull()
+	if cl.replays != nil {
+		s.replayRetained(cl)
+	}
+	return err
+}

@@ -1,0 +1,276 @@
+package broker
+
+import (
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/codec"
+	"noctule/internal/ring"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// The life of a PUBLISH after its checks. publishMessage stores it if it is retained and asks the index which filters
+// match, and which loops have subscribers for each: one Match, no lock. Subscribers of this loop get it at once, other
+// loops one mailbox item each (remote.go), shared subscriptions go to the loop that deals for the group (share.go).
+//
+// A loop keeps its own subscribers by filter id in groups. A filter with one subscriber, the most frequent kind, costs
+// 24 bytes there; more become a crowd. A crowd larger than a slice is served in slices with other work in between; then
+// messages to it queue in the crowd, so that order holds, and members that leave meanwhile are only marked.
+
+// group is this loop's subscribers of one filter.
+type group struct {
+	one  member // the only member; unused when many is set
+	many *crowd
+}
+
+// member is one subscription as the fan-out sees it.
+type member struct {
+	c     *client // nil: left while a slice is under way
+	subID uint32
+	opts  options
+}
+
+// crowd is two subscribers or more.
+type crowd struct {
+	list []member
+	jobs ring.Ring[job] // messages under way in slices, oldest first
+	left int            // marked members in list
+}
+
+// job is one message on its way through a crowd: members before next have it, members from end on came later.
+type job struct {
+	m         *message.Message
+	next, end int
+}
+
+// options are the subscription options of MQTT 5 in one byte.
+type options uint8
+
+const (
+	qosMask           options = 3
+	noLocal           options = 4
+	retainAsPublished options = 8
+)
+
+func (o options) qos() uint8 { return uint8(o & qosMask) }
+
+// slice is how many members of a crowd are served in one turn.
+const slice = 2048
+
+// backlogMax is the number of sliced fan-outs under way at which this loop stops reading sockets.
+const backlogMax = 16
+
+// publishMessage stores and routes m; false when no subscription matches. m may be a loan.
+func (s *shard) publishMessage(m *message.Message) bool {
+	if m.Retain {
+		s.retain(m)
+	}
+	s.b.index.Match(m.Topic, &s.matches)
+	hits := s.matches.Hits
+	if len(hits) == 0 {
+		return false
+	}
+	s.live.Reset(m, s.loop.Now())
+	if !s.b.opts.AllowDuplicates && len(hits) > 1 {
+		s.routeOnce(m, hits)
+		return true
+	}
+	own := uint64(1) << s.index
+	for i := range hits {
+		h := &hits[i]
+		switch {
+		case h.Shared:
+			s.routeShared(m, h)
+		case h.Loops == own:
+			s.fanOut(h.ID, m)
+		default:
+			if h.Loops&own != 0 {
+				s.fanOut(h.ID, m)
+			}
+			s.routeRemote(m, h.ID, h.Loops&^own)
+		}
+	}
+	return true
+}
+
+// fanOut delivers m to this loop's subscribers of one filter. s.live holds m.
+func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
+	g, ok := s.groups[id]
+	if !ok {
+		return
+	}
+	if g.many == nil {
+		s.deliver(g.one, m)
+		return
+	}
+	cr := g.many
+	if len(m.Payload) >= shareFrom {
+		m.Keep()
+	}
+	if len(cr.list) > slice || cr.jobs.Len() > 0 {
+		s.startJob(id, cr, m)
+		return
+	}
+	for i := range cr.list {
+		s.deliver(cr.list[i], m)
+	}
+}
+
+// startJob queues m for a crowd that is served in slices.
+func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message) {
+	cr.jobs.Push(job{m: m.Keep(), end: len(cr.list)})
+	s.backlog++
+	if s.backlog == backlogMax {
+		s.halt(true)
+	}
+	if cr.jobs.Len() == 1 {
+		s.loop.Again(sliceTask{id})
+	}
+}
+
+// sliceTask serves the next slice of a crowd.
+type sliceTask struct{ id topictree.FilterID }
+
+// Run implements wsnet.Task.
+func (t sliceTask) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	g, ok := s.groups[t.id]
+	if !ok || g.many == nil {
+		return
+	}
+	cr := g.many
+	j := cr.jobs.At(0)
+	s.live.Reset(j.m, l.Now())
+	end := min(j.next+slice, j.end)
+	for i := j.next; i < end; i++ {
+		if cr.list[i].c != nil {
+			s.deliver(cr.list[i], j.m)
+		}
+	}
+	j.next = end
+	if j.next == j.end {
+		cr.jobs.Pop()
+		s.jobDone(1)
+	}
+	if cr.jobs.Len() > 0 {
+		l.Again(t)
+		return
+	}
+	s.sweep(t.id, cr)
+}
+
+func (s *shard) jobDone(n int) {
+	halted := s.backlog >= backlogMax
+	s.backlog -= n
+	if halted && s.backlog < backlogMax {
+		s.halt(false)
+	}
+}
+
+// deliver gives m to one subscriber.
+func (s *shard) deliver(mb member, m *message.Message) {
+	c := mb.c
+	if mb.opts&noLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
+		return
+	}
+	s.send(c, m, s.grant(m, mb.opts, mb.subID))
+}
+
+// grant is what a subscription gives m: the lower QoS [MQTT-3.8.4-8], and RETAIN only if it was asked for
+// [MQTT-3.3.1-12] [MQTT-3.3.1-13].
+func (s *shard) grant(m *message.Message, o options, subID uint32) session.Grant {
+	g := session.Grant{QoS: min(m.QoS, o.qos()), SubscriptionID: subID}
+	if s.b.opts.UpgradeOutgoingQoS {
+		g.QoS = o.qos()
+	}
+	g.Retain = m.Retain && o&retainAsPublished != 0
+	return g
+}
+
+// send gives m to one client: the one function that decides between wire, queue and drop.
+func (s *shard) send(c *client, m *message.Message, g session.Grant) {
+	if g.QoS == 0 && c.conn != nil {
+		if c.slow() {
+			c.dropped(DropSlowReceiver)
+			return
+		}
+		c.SendPublish(m, message.Delivery{Retain: g.Retain, SubscriptionID: g.SubscriptionID})
+		return
+	}
+	switch c.Deliver(m, g, c) {
+	case session.DroppedFull:
+		c.dropped(DropQueueFull)
+	case session.DroppedQoS0:
+		s.drop(DropOffline)
+	case session.Sent, session.Queued:
+		if c.shared > 0 {
+			c.updateFull()
+		}
+	}
+}
+
+// drop counts a message that one receiver does not get.
+func (s *shard) drop(r DropReason) { s.count.dropped[r]++ }
+
+// dropped counts a message lost to a full client and says so once, as Mosquitto does.
+func (c *client) dropped(r DropReason) {
+	c.shard.drop(r)
+	if !c.listed {
+		c.listed = true
+		c.shard.logf(LevelNotice, "Outgoing messages are being dropped for client %s.", c.id)
+	}
+}
+
+// routeOnce routes with allow_duplicate_messages false: an MQTT 3 client with overlapping subscriptions gets one copy,
+// at the highest QoS of them [MQTT-3.3.5-1]. It works loop by loop; shared subscriptions stay apart.
+func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
+	own := uint64(1) << s.index
+	s.mark++
+	s.picked = s.picked[:0]
+	for i := range hits {
+		h := &hits[i]
+		if h.Shared {
+			s.routeShared(m, h)
+			continue
+		}
+		if h.Loops&own != 0 {
+			s.pick(h.ID)
+		}
+	}
+	s.routeRemoteAll(m, hits, ^own)
+	s.deliverPicked(m)
+}
+
+// pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
+func (s *shard) pick(id topictree.FilterID) {
+	g, ok := s.groups[id]
+	if !ok {
+		return
+	}
+	list := []member{g.one}
+	if g.many != nil {
+		list = g.many.list
+	}
+	for _, mb := range list {
+		if mb.c == nil {
+			continue
+		}
+		if mb.c.version == codec.V5 || mb.c.mark != s.mark {
+			mb.c.mark = s.mark
+			s.picked = append(s.picked, mb)
+			continue
+		}
+		for i := range s.picked {
+			if p := &s.picked[i]; p.c == mb.c && p.opts.qos() < mb.opts.qos() {
+				p.opts = mb.opts
+			}
+		}
+	}
+}
+
+func (s *shard) deliverPicked(m *message.Message) {
+	for _, mb := range s.picked {
+		s.deliver(mb, m)
+	}
+	clear(s.picked)
+}

@@ -1,0 +1,362 @@
+// Package session is the state machine of one MQTT session: what is in flight in both directions, and what waits.
+//
+// The machine is pure. A packet or a message goes in, effects come out through a Sink; it reads no clock, owns no
+// socket, starts no goroutine. A Session belongs to one event loop and is not safe for concurrent use.
+//
+// Outgoing messages of QoS 1 and 2 pass through two rings: the flight holds what has been sent and is not
+// acknowledged, the queue what must wait. Invariants, checked by the model test:
+//
+//	used <= window                      messages sent on this connection and unacknowledged
+//	flight[i] has packet id base+i      (wrapping from 65535 to 1), so an acknowledgement is found without a search
+//	online && queue not empty  =>  used == window, or the flight spans all packet ids
+//	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
+package session
+
+import (
+	"noctule/broker/message"
+	"noctule/codec"
+	"noctule/internal/ring"
+)
+
+// Limits bound what one session may hold. Read-only while sessions use them.
+type Limits struct {
+	// Inflight is the number of outgoing QoS 1 and 2 messages in flight; 0 means 65535.
+	Inflight uint16
+	// InflightBytes bounds their payloads; one message may exceed it. 0 means no limit.
+	InflightBytes int64
+	// Queued is the number of messages waiting behind the window; 0 means no limit.
+	Queued int
+	// QueuedBytes bounds their payloads; 0 means no limit.
+	QueuedBytes int64
+	// QueueQoS0 also queues QoS 0 messages while the client is offline.
+	QueueQoS0 bool
+	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL; 0 means no limit.
+	Unreleased      int
+	UnreleasedBytes int64
+}
+
+// Sink receives the machine's effects in wire order.
+type Sink interface {
+	// SendPublish writes a PUBLISH; false means that the client does not accept one so large, and the message
+	// counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
+	SendPublish(m *message.Message, d message.Delivery) bool
+	// SendAck writes PUBACK, PUBREC, PUBREL or PUBCOMP.
+	SendAck(t codec.Type, id uint16, r codec.Reason)
+	// Expired reports a queued message whose Message Expiry Interval passed before it was sent.
+	Expired(m *message.Message)
+}
+
+// Outcome says what Deliver did with a message.
+type Outcome uint8
+
+// The outcomes of Deliver.
+const (
+	Sent        Outcome = iota // it is on the wire and in flight
+	Queued                     // it waits behind the window, or for the client to come back
+	DroppedFull                // the queue has reached a limit; the new message goes, never an old one
+	DroppedQoS0                // QoS 0 for an offline client that does not queue them
+)
+
+// Session is the delivery state of one session. Use New.
+type Session struct {
+	// Set by New, then read-only:
+	limits *Limits
+
+	// Owned by the loop:
+	out    *outbound // nil until the first QoS 1 or 2 message
+	in     *inbound  // nil while no QoS 2 message waits for its PUBREL
+	window uint16    // min(Receive Maximum, own limit) of this connection
+	online bool
+}
+
+type outbound struct {
+	flight     ring.Ring[entry]
+	queue      ring.Ring[entry]
+	queueBytes int64
+	bytes      int64  // payload bytes in flight on this connection
+	used       int    // messages in flight on this connection
+	resent     int    // flight entries that were sent on this connection, or are done
+	base       uint16 // packet id of the oldest flight entry, and of the next message when the flight is empty
+}
+
+// entry is one outgoing message. Its packet id follows from its place in the flight.
+type entry struct {
+	m      *message.Message // nil once only the handshake is left
+	subID  uint32
+	qos    uint8
+	state  state
+	retain bool
+}
+
+type state uint8
+
+const (
+	waitAck  state = iota // QoS 1 sent
+	waitRec               // QoS 2 sent
+	waitComp              // PUBREL sent
+	done                  // acknowledged out of order; goes when it is the oldest
+)
+
+// maxSpan is how many packet ids the flight may span, acknowledged ones included.
+const maxSpan = 65535
+
+// New returns the state of a fresh session, offline.
+func New(l *Limits) Session { return Session{limits: l} }
+
+// Grant is what a subscription gives one message.
+type Grant struct {
+	QoS            uint8
+	Retain         bool
+	SubscriptionID uint32
+}
+
+// Queued and Inflight are the numbers of messages that wait and that are unacknowledged; QueuedBytes is payload bytes.
+func (s *Session) Queued() int {
+	if s.out == nil {
+		return 0
+	}
+	return s.out.queue.Len()
+}
+
+// QueuedBytes is the payload bytes waiting.
+func (s *Session) QueuedBytes() int64 {
+	if s.out == nil {
+		return 0
+	}
+	return s.out.queueBytes
+}
+
+// Inflight is the number of messages sent on this connection that are unacknowledged.
+func (s *Session) Inflight() int {
+	if s.out == nil {
+		return 0
+	}
+	return s.out.used
+}
+
+// Busy reports whether a further QoS 1 or 2 message would have to wait.
+func (s *Session) Busy() bool {
+	if !s.online {
+		return true
+	}
+	return s.out != nil && (s.out.queue.Len() > 0 || !s.hasRoom(s.out))
+}
+
+// Deliver sends m, queues it, or drops it. QoS 0 comes here only for offline clients.
+func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
+	if g.QoS == 0 && !s.limits.QueueQoS0 {
+		return DroppedQoS0
+	}
+	if s.out == nil {
+		s.out = &outbound{base: 1}
+	}
+	o := s.out
+	e := entry{qos: g.QoS, retain: g.Retain, subID: g.SubscriptionID}
+	if s.online && o.queue.Len() == 0 && s.hasRoom(o) {
+		e.m = m.Keep()
+		s.send(o, e, sink)
+		return Sent
+	}
+	l := s.limits
+	if l.Queued > 0 && o.queue.Len() >= l.Queued ||
+		l.QueuedBytes > 0 && o.queueBytes+m.Size() > l.QueuedBytes {
+		return DroppedFull
+	}
+	e.m = m.Keep()
+	o.queue.Push(e)
+	o.queueBytes += m.Size()
+	return Queued
+}
+
+// hasRoom reports whether one message more may be in flight [MQTT-3.3.4-9].
+func (s *Session) hasRoom(o *outbound) bool {
+	return o.used < int(s.window) && o.resent == o.flight.Len() && o.flight.Len() < maxSpan &&
+		(s.limits.InflightBytes == 0 || o.used == 0 || o.bytes < s.limits.InflightBytes)
+}
+
+// send puts a new message in flight. QoS 0 out of an offline queue is only sent.
+func (s *Session) send(o *outbound, e entry, sink Sink) {
+	d := message.Delivery{QoS: e.qos, Retain: e.retain, SubscriptionID: e.subID}
+	if e.qos == 0 {
+		sink.SendPublish(e.m, d)
+		return
+	}
+	d.PacketID = idAt(o.base, o.flight.Len())
+	if !sink.SendPublish(e.m, d) {
+		return
+	}
+	e.state = waitAck
+	if e.qos == 2 {
+		e.state = waitRec
+	}
+	o.flight.Push(e)
+	o.resent = o.flight.Len()
+	o.used++
+	o.bytes += e.m.Size()
+}
+
+// idAt is the packet id i places after base, skipping 0 [MQTT-2.2.1-3].
+func idAt(base uint16, i int) uint16 { return uint16((int(base)-1+i)%65535 + 1) }
+
+// find returns the flight position of a packet id.
+func (o *outbound) find(id uint16) (int, bool) {
+	i := int(id) - int(o.base)
+	if i < 0 {
+		i += 65535
+	}
+	if id == 0 || i >= o.flight.Len() || o.flight.At(i).state == done {
+		return 0, false
+	}
+	return i, true
+}
+
+// Puback ends a QoS 1 delivery [MQTT-4.3.2-3] and sends what waited. An id that is not in flight is ignored.
+func (s *Session) Puback(id uint16, now int64, sink Sink) error {
+	o, i, ok := s.lookup(id)
+	if !ok {
+		return nil
+	}
+	if o.flight.At(i).qos != 1 {
+		return errWrongAck(codec.PUBACK)
+	}
+	s.finish(o, i)
+	s.drain(o, now, sink)
+	return nil
+}
+
+// Pubrec answers with PUBREL, or ends the delivery when the reason is an error [MQTT-4.3.3-4].
+func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error {
+	o, i, ok := s.lookup(id)
+	if !ok {
+		if r < 0x80 {
+			sink.SendAck(codec.PUBREL, id, codec.PacketIdentifierNotFound)
+		}
+		return nil
+	}
+	e := o.flight.At(i)
+	if e.qos != 2 {
+		return errWrongAck(codec.PUBREC)
+	}
+	if r >= 0x80 {
+		s.finish(o, i)
+		s.drain(o, now, sink)
+		return nil
+	}
+	if e.state == waitRec {
+		e.state = waitComp
+		if i < o.resent {
+			o.bytes -= e.m.Size()
+		}
+		e.m = nil // the receiver owns the message now [MQTT-4.3.3-5]
+	}
+	sink.SendAck(codec.PUBREL, id, codec.Success)
+	return nil
+}
+
+// Pubcomp ends a QoS 2 delivery and sends what waited.
+func (s *Session) Pubcomp(id uint16, now int64, sink Sink) error {
+	o, i, ok := s.lookup(id)
+	if !ok {
+		return nil
+	}
+	if o.flight.At(i).state != waitComp {
+		return errWrongAck(codec.PUBCOMP)
+	}
+	s.finish(o, i)
+	s.drain(o, now, sink)
+	return nil
+}
+
+func (s *Session) lookup(id uint16) (o *outbound, i int, ok bool) {
+	if s.out == nil {
+		return nil, 0, false
+	}
+	i, ok = s.out.find(id)
+	return s.out, i, ok
+}
+
+func errWrongAck(t codec.Type) error {
+	return &codec.Error{Reason: codec.ProtocolError, Packet: t, Detail: "does not fit the QoS or the state of this packet id"}
+}
+
+// finish marks one flight entry as acknowledged and drops the done ones at the head.
+func (s *Session) finish(o *outbound, i int) {
+	e := o.flight.At(i)
+	if i < o.resent {
+		o.used--
+		if e.m != nil {
+			o.bytes -= e.m.Size()
+		}
+	}
+	e.state, e.m = done, nil
+	for o.flight.Len() > 0 && o.flight.At(0).state == done {
+		o.flight.Pop()
+		o.base = idAt(o.base, 1)
+		o.resent = max(o.resent-1, 0)
+	}
+}
+
+// drain sends again what an earlier connection left unacknowledged, then what waits, while the window has room.
+func (s *Session) drain(o *outbound, now int64, sink Sink) {
+	if !s.online {
+		return
+	}
+	for o.resent < o.flight.Len() && o.used < int(s.window) {
+		s.resend(o, sink)
+	}
+	for o.queue.Len() > 0 && (o.queue.At(0).qos == 0 || s.hasRoom(o)) {
+		e := o.queue.Pop()
+		o.queueBytes -= e.m.Size()
+		if e.m.Expired(now) {
+			sink.Expired(e.m)
+			continue
+		}
+		s.send(o, e, sink)
+	}
+}
+
+// resend repeats the oldest handshake that this connection has not seen yet, with its packet id [MQTT-4.4.0-1].
+func (s *Session) resend(o *outbound, sink Sink) {
+	i := o.resent
+	e := o.flight.At(i)
+	id := idAt(o.base, i)
+	o.resent++
+	switch e.state {
+	case done:
+		return
+	case waitComp:
+		o.used++
+		sink.SendAck(codec.PUBREL, id, codec.Success)
+		return
+	}
+	o.used++
+	o.bytes += e.m.Size()
+	d := message.Delivery{PacketID: id, QoS: e.qos, Dup: true, Retain: e.retain, SubscriptionID: e.subID}
+	if !sink.SendPublish(e.m, d) {
+		s.finish(o, i)
+	}
+}
+
+// Resume takes the session online with the client's Receive Maximum (0: none given) and sends, in their first order,
+// unacknowledged handshakes and then queued messages up to the window.
+func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
+	s.window = receiveMaximum
+	if s.window == 0 {
+		s.window = 65535
+	}
+	if s.limits.Inflight != 0 {
+		s.window = min(s.window, s.limits.Inflight)
+	}
+	s.online = true
+	if s.out == nil {
+		return
+	}
+	s.out.used, s.out.bytes, s.out.resent = 0, 0, 0
+	s.drain(s.out, now, sink)
+}
+
+// Suspend takes the session offline: the connection is gone, the state stays.
+func (s *Session) Suspend() { s.online = false }
+
+// Window is the number of messages that may be in flight on this connection.
+func (s *Session) Window() int { return int(s.window) }

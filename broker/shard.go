@@ -1,0 +1,288 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"noctule/broker/message"
+	"noctule/codec"
+	"noctule/internal/ring"
+	"noctule/internal/wheel"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// shard is the part of the broker that lives on one event loop. Nothing in it is locked: only the loop's goroutine
+// touches it, and others post to the loop.
+type shard struct {
+	// Set by newShard, then read-only:
+	b       *Broker
+	loop    *wsnet.Loop
+	index   int
+	debug   bool // log_type debug is on
+	logSubs bool // log_type subscribe is on
+
+	// Owned by the loop:
+	sessions map[string]*client
+	groups   map[topictree.FilterID]group
+	shares   map[topictree.FilterID]*shareGroup
+	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
+	timers   *wheel.Wheel[*alarm]
+	remote   []outbox // one per shard; the own one stays empty
+	backlog  int      // jobs of sliced fan-outs
+	halted   int      // reasons to leave sockets unread
+	count    counters
+	mark     uint32                              // of the message that is being delivered, to find duplicates
+	sys      *sysTree                            // shard 0 only
+	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: where the search for expired retained messages is
+
+	// Owned by the loop, scratch of the current packet:
+	matches topictree.Matches
+	live    message.Heads   // of the message being published
+	stored  message.Heads   // of a message that comes out of a queue
+	pub     message.Message // loan of the PUBLISH being handled
+	far     message.Message // loan of a message from another shard
+	publish codec.Publish
+	connect codec.Connect
+	subs    codec.Subscribe
+	unsubs  codec.Unsubscribe
+	codes   []codec.Reason
+	props   codec.Properties
+	picked  []member
+	out     []byte
+}
+
+// greeting is the Attachment of a connection until its CONNECT.
+type greeting struct {
+	conn     *wsnet.Conn
+	deadline int64 // Unix ms
+	done     bool
+}
+
+// connectTimeout is how long a connection may stay silent before CONNECT, in milliseconds.
+const connectTimeout = 20000
+
+func newShard(b *Broker, l *wsnet.Loop) *shard {
+	return &shard{
+		b: b, loop: l, index: l.Index(),
+		debug:    b.opts.Log.Enabled(context.Background(), LevelDebug),
+		logSubs:  b.opts.Log.Enabled(context.Background(), LevelSubscribe),
+		sessions: make(map[string]*client),
+		groups:   make(map[topictree.FilterID]group),
+		shares:   make(map[topictree.FilterID]*shareGroup),
+		timers:   wheel.New[*alarm](512),
+		remote:   make([]outbox, 64),
+	}
+}
+
+// Opened implements wsnet.Handler.
+func (s *shard) Opened(c *wsnet.Conn) {
+	s.count.accepted++
+	if s.b.opts.ConnectionMessages {
+		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), listenerOf(c).port)
+	}
+	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
+	c.Attachment = g
+	s.greeting.Push(g)
+}
+
+// Data implements wsnet.Handler: it handles every whole packet in b.
+func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
+	for {
+		h, err := codec.ParseHeader(b[used:])
+		if errors.Is(err, codec.ErrShort) {
+			return used, 0
+		}
+		cl, connected := c.Attachment.(*client)
+		if err == nil && connected {
+			err = s.checkSize(h)
+		}
+		if err != nil || !connected && (h.Type != codec.CONNECT || h.Len > connectSizeMax) {
+			s.refuseHeader(c, cl, h, err)
+			return len(b), 0
+		}
+		total := h.Size + h.Len
+		if len(b)-used < total {
+			return used, total
+		}
+		body := b[used+h.Size : used+total]
+		used += total
+		s.count.packetsIn++
+		s.count.bytesIn += int64(total)
+		if !connected {
+			if s.handleConnect(c, h, body) {
+				return used, 0
+			}
+			continue
+		}
+		cl.lastSeen = s.seconds()
+		if err := s.handle(cl, h, body); err != nil {
+			s.fail(cl, err)
+		}
+		if cl.conn != c {
+			return len(b), 0
+		}
+	}
+}
+
+// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's.
+const (
+	connectSizeMax   = 100000
+	subscribeSizeMax = 100000
+	controlSizeMax   = 10000
+)
+
+// checkSize holds a packet against Maximum Packet Size [MQTT-3.2.2-15] before its body is read.
+func (s *shard) checkSize(h codec.Header) error {
+	limit := int(s.b.opts.MaxPacketSize)
+	switch h.Type {
+	case codec.PUBLISH:
+	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT:
+		limit = subscribeSizeMax
+	default:
+		limit = controlSizeMax
+	}
+	if limit > 0 && h.Size+h.Len > limit {
+		return &codec.Error{Reason: codec.PacketTooLarge, Packet: h.Type, Detail: "larger than Maximum Packet Size"}
+	}
+	return nil
+}
+
+// refuseHeader ends a connection whose next packet must not even be read.
+func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err error) {
+	switch {
+	case cl != nil:
+		s.fail(cl, err)
+	case err == nil && h.Type != codec.CONNECT:
+		s.logf(LevelNotice, "Protocol error from %s: First packet not CONNECT (%d).", peer(c), byte(h.Type)<<4|h.Flags)
+		c.Close(errNotConnect)
+	default:
+		s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(codec.MalformedPacket))
+		c.Close(errNotConnect)
+	}
+}
+
+var errNotConnect = errors.New("broker: first packet is not a valid CONNECT")
+
+// handle dispatches one packet of a connected client. An error ends the connection.
+func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
+	switch h.Type {
+	case codec.PUBLISH:
+		return s.handlePublish(cl, h, body)
+	case codec.PUBACK, codec.PUBREC, codec.PUBREL, codec.PUBCOMP:
+		return s.handleAck(cl, h, body)
+	case codec.PINGREQ:
+		if len(body) > 0 {
+			return malformed(h.Type, "body is not empty")
+		}
+		s.debugf("Received PINGREQ from %s", cl)
+		s.debugf("Sending PINGRESP to %s", cl)
+		cl.sent(2)
+		codec.AppendPingresp(cl.conn.Reserve(2)[:0])
+		return s.checkOutput(cl)
+	case codec.SUBSCRIBE:
+		return s.handleSubscribe(cl, h, body)
+	case codec.UNSUBSCRIBE:
+		return s.handleUnsubscribe(cl, h, body)
+	case codec.DISCONNECT:
+		return s.handleDisconnect(cl, h, body)
+	default: // a second CONNECT [MQTT-3.1.0-2], AUTH without method, and what only servers send
+		return &codec.Error{Reason: codec.ProtocolError, Packet: h.Type, Detail: "not allowed from a connected client"}
+	}
+}
+
+// checkOutput ends a client that makes the broker answer and does not read.
+func (s *shard) checkOutput(cl *client) error {
+	if cl.conn.Buffered() > 4*s.b.opts.MaxBufferedBytes {
+		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
+	}
+	return nil
+}
+
+// Closed implements wsnet.Handler.
+func (s *shard) Closed(c *wsnet.Conn, reason error) {
+	switch a := c.Attachment.(type) {
+	case *greeting:
+		a.done = true
+	case *client:
+		if a.conn == c {
+			s.lost(a, reason)
+		}
+	}
+	c.Attachment = nil
+}
+
+// Drained implements wsnet.DrainHandler.
+func (s *shard) Drained(c *wsnet.Conn) {
+	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
+		cl.updateFull()
+		s.replayRetained(cl)
+	}
+}
+
+// EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so that a
+// SUBACK is never ahead of its effect.
+func (s *shard) EndTurn() { s.postRemote() }
+
+// Tick implements wsnet.TurnHandler.
+func (s *shard) Tick(now int64) {
+	for s.greeting.Len() > 0 {
+		g := *s.greeting.At(0)
+		if !g.done && g.deadline > now {
+			break
+		}
+		s.greeting.Pop()
+		if !g.done {
+			g.done = true
+			s.logf(LevelNotice, "Client %s disconnected: exceeded timeout.", peer(g.conn))
+			g.conn.Close(errTimeout)
+		}
+	}
+	s.timers.Advance(now/1000, s.timer)
+	if s.sys != nil {
+		s.sys.tick(now)
+	}
+	if s.index == 0 {
+		s.sweeper = s.sweepRetained(s.sweeper)
+	}
+}
+
+var errTimeout = errors.New("broker: exceeded timeout")
+
+func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
+
+// halt stops and resumes reading from this loop's sockets; halts nest.
+func (s *shard) halt(on bool) {
+	if on {
+		s.halted++
+	} else {
+		s.halted--
+	}
+	s.loop.PauseReads(s.halted > 0)
+}
+
+func listenerOf(c *wsnet.Conn) *Listener { return c.Listener().Tag().(*Listener) }
+
+// peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
+func peer(c *wsnet.Conn) string {
+	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
+}
+
+func addrText(a netip.AddrPort, path string) string {
+	if !a.IsValid() {
+		return path + ":0"
+	}
+	return a.Addr().Unmap().WithZone("").String() + portText(a.Port())
+}
+
+func (s *shard) logf(level slog.Level, format string, args ...any) {
+	logf(s.b.opts.Log, level, format, args...)
+}
+
+func (s *shard) debugf(format string, args ...any) {
+	if s.debug {
+		logf(s.b.opts.Log, LevelDebug, format, args...)
+	}
+}

@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"sync/atomic"
+
+	"noctule/broker/message"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// A shared subscription (MQTT 5, 4.8.2; Mosquitto offers it to MQTT 3 clients too) is dealt by one loop, the home of the
+// pair of share name and filter, whatever loops its members live on: strict round robin that skips members who cannot
+// take a message now. Members tell how they are through an atomic, so that the dealer never waits for them.
+
+// shareGroup is the members of one shared subscription, on its home loop.
+type shareGroup struct {
+	members []*shareMember
+	next    int
+}
+
+// shareMember is one client's part in a shared subscription.
+type shareMember struct {
+	// Set by newShareMember, then read-only:
+	c    *client
+	id   topictree.FilterID
+	home int // shard that deals
+
+	// Owned by the client's loop:
+	opts  options
+	subID uint32
+	gone  bool
+
+	// Atomic:
+	state atomic.Uint32
+}
+
+// How a member is, best first.
+const (
+	memberReady   = iota // a message would be sent at once
+	memberFull           // online, but its window or its output is full
+	memberOffline        // a message would be queued, or dropped
+)
+
+// updateFull publishes how the client is to those who deal shared subscriptions.
+func (c *client) updateFull() {
+	if c.shared == 0 {
+		return
+	}
+	state := uint32(memberReady)
+	switch {
+	case c.conn == nil:
+		state = memberOffline
+	case c.Busy() || c.slow():
+		state = memberFull
+	}
+	for i := range c.subs {
+		if m := c.subs[i].share; m != nil && m.state.Load() != state {
+			m.state.Store(state)
+		}
+	}
+}
+
+// shareHome is the shard that deals a shared subscription.
+func (b *Broker) shareHome(group, filter []byte) int {
+	h := maphash.Bytes(b.seed, filter) ^ bits.RotateLeft64(maphash.Bytes(b.seed, group), 17)
+	return int(h % uint64(len(b.shards)))
+}
+
+// at runs f on shard i: now if that is this one, else by its mailbox.
+func (s *shard) at(i int, f func(*shard)) {
+	if i == s.index {
+		f(s)
+		return
+	}
+	to := s.b.shards[i]
+	to.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f(to) })) // bounded by the SUBSCRIBE that caused it
+}
+
+// joinShare tells the home shard of a new member; it is posted before any message that follows.
+func (s *shard) joinShare(m *shareMember) {
+	s.at(m.home, func(h *shard) {
+		g := h.shares[m.id]
+		if g == nil {
+			g = &shareGroup{}
+			h.shares[m.id] = g
+		}
+		g.members = append(g.members, m)
+	})
+}
+
+// leaveShare takes a member out.
+func (s *shard) leaveShare(m *shareMember) {
+	m.gone = true
+	s.b.index.RemoveShared(m.id)
+	s.at(m.home, func(h *shard) {
+		g := h.shares[m.id]
+		for i, x := range g.members {
+			if x != m {
+				continue
+			}
+			last := len(g.members) - 1
+			copy(g.members[i:], g.members[i+1:])
+			g.members[last] = nil
+			g.members = g.members[:last]
+			if g.next > i {
+				g.next--
+			}
+			break
+		}
+		if len(g.members) == 0 {
+			delete(h.shares, m.id)
+		}
+	})
+}
+
+// routeShared takes m to the shard that deals.
+func (s *shard) routeShared(m *message.Message, h *topictree.Hit) {
+	s.routeDeal(m, h.ID, bits.TrailingZeros64(h.Loops))
+}
+
+func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
+	if home == s.index {
+		s.deal(id, m)
+		return
+	}
+	b := s.box(home)
+	e := b.add(m)
+	b.ids = append(b.ids, id)
+	e.ids, e.deal = 1, true
+}
+
+// deal gives m to the next member that is ready, else to the next that is online, else to the next one
+// [MQTT-4.8.2-4].
+func (s *shard) deal(id topictree.FilterID, m *message.Message) {
+	g := s.shares[id]
+	if g == nil || len(g.members) == 0 {
+		s.drop(DropOffline)
+		return
+	}
+	n := len(g.members)
+	best, bestState := -1, uint32(memberOffline+1)
+	for i := range n {
+		k := (g.next + i) % n
+		if st := g.members[k].state.Load(); st < bestState {
+			best, bestState = k, st
+			if st == memberReady {
+				break
+			}
+		}
+	}
+	g.next = (best + 1) % n
+	mb := g.members[best]
+	if mb.c.shard == s {
+		s.deliverShared(mb, m)
+		return
+	}
+	s.box(mb.c.shard.index).add(m).target = mb
+}
+
+// deliverShared gives m to one member, on the member's loop. If it has left meanwhile, another one is dealt to.
+func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
+	if mb.gone {
+		s.routeDeal(m, mb.id, mb.home)
+		return
+	}
+	s.send(mb.c, m, s.grant(m, mb.opts, mb.subID))
+}

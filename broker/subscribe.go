@@ -1,0 +1,348 @@
+package broker
+
+import (
+	"noctule/broker/message"
+	"noctule/codec"
+	"noctule/topictree"
+)
+
+// subscription is one entry of a session's list.
+type subscription struct {
+	id    topictree.FilterID
+	share *shareMember // nil unless shared
+	at    int32        // place in the crowd; 0 for an only member
+	subID uint32       // Subscription Identifier; 0 none
+	opts  options
+}
+
+// indexFrom is the number of subscriptions from which a session keeps a map of them.
+const indexFrom = 32
+
+// handleSubscribe adds subscriptions, answers, and then starts on the retained messages.
+func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
+	p := &s.subs
+	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+		return err
+	}
+	subID, _ := p.Properties.Uint(codec.SubscriptionIdentifier)
+	if s.debug {
+		s.debugf("Received SUBSCRIBE from %s", cl.id)
+	}
+	s.codes = s.codes[:0]
+	var first, last *replay
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		code, fresh := s.subscribe(cl, f, subID)
+		s.codes = append(s.codes, code)
+		if code >= 0x80 {
+			continue
+		}
+		s.logSubscribed(cl, f)
+		if r := s.newReplay(cl, f, subID, fresh); r != nil {
+			if last == nil {
+				first = r
+			} else {
+				last.next = r
+			}
+			last = r
+		}
+	}
+	if s.debug {
+		s.debugf("Sending SUBACK to %s", cl.id)
+	}
+	cl.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}) // [MQTT-3.8.4-1]
+	if first != nil {
+		cl.addReplays(first)
+		s.replayRetained(cl)
+	}
+	return s.checkOutput(cl)
+}
+
+func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
+	if s.debug {
+		s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
+	}
+	if s.logSubs {
+		s.logf(LevelSubscribe, "%s %d %s", cl.id, f.QoS, f.Name)
+	}
+}
+
+// subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the granted QoS.
+func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
+	qos := min(f.QoS, cl.listener.opts.MaxQoS)
+	o := options(qos)
+	if f.NoLocal {
+		o |= noLocal
+	}
+	if f.RetainAsPublished {
+		o |= retainAsPublished
+	}
+	group, name, shared := codec.SplitShare(f.Name)
+	if full := s.b.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
+		return refused(cl, codec.QuotaExceeded), false
+	}
+	var err error
+	if shared {
+		fresh, err = s.subscribeShared(cl, group, name, o, subID)
+	} else {
+		fresh, err = s.subscribePlain(cl, f.Name, o, subID)
+	}
+	if err != nil {
+		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, f.Name, err)
+		return refused(cl, codec.QuotaExceeded), false
+	}
+	return codec.Reason(qos), fresh
+}
+
+// refused is the SUBACK code of a refusal: MQTT 3 knows only one.
+func refused(cl *client, r codec.Reason) codec.Reason {
+	if cl.version != codec.V5 {
+		return codec.UnspecifiedError
+	}
+	return r
+}
+
+func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32) (fresh bool, err error) {
+	id, err := s.b.index.Add(name, s.index)
+	if err != nil {
+		return false, err
+	}
+	if i, ok := cl.find(id); ok {
+		sub := &cl.subs[i]
+		sub.opts, sub.subID = o, subID
+		s.setMember(id, int(sub.at), member{c: cl, opts: o, subID: subID})
+		return false, nil
+	}
+	at := s.join(id, member{c: cl, opts: o, subID: subID})
+	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
+	s.count.subscriptions++
+	return true, nil
+}
+
+func (s *shard) subscribeShared(cl *client, group, name []byte, o options, subID uint32) (fresh bool, err error) {
+	home := s.b.shareHome(group, name)
+	id, err := s.b.index.AddShared(group, name, home)
+	if err != nil {
+		return false, err
+	}
+	if i, ok := cl.find(id); ok {
+		s.b.index.RemoveShared(id) // it was counted already
+		m := cl.subs[i].share
+		m.opts, m.subID = o, subID
+		return false, nil
+	}
+	m := &shareMember{c: cl, id: id, home: home, opts: o, subID: subID}
+	s.joinShare(m)
+	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
+	cl.shared++
+	cl.updateFull()
+	s.count.sharedSubscriptions++
+	return true, nil
+}
+
+// has reports whether the client has this very subscription.
+func (s *shard) has(cl *client, filter []byte) bool {
+	_, ok := s.lookup(cl, filter)
+	return ok
+}
+
+// lookup finds the place of a subscription in the client's list.
+func (s *shard) lookup(cl *client, filter []byte) (int, bool) {
+	var id topictree.FilterID
+	var ok bool
+	if group, name, shared := codec.SplitShare(filter); shared {
+		id, ok = s.b.index.LookupShared(group, name)
+	} else {
+		id, ok = s.b.index.Lookup(filter)
+	}
+	if !ok {
+		return 0, false
+	}
+	return cl.find(id)
+}
+
+// handleUnsubscribe removes subscriptions [MQTT-3.10.4-1].
+func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error {
+	p := &s.unsubs
+	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+		return err
+	}
+	if s.debug {
+		s.debugf("Received UNSUBSCRIBE from %s", cl.id)
+	}
+	s.codes = s.codes[:0]
+	for _, name := range p.Filters {
+		code := codec.NoSubscriptionExisted
+		if i, ok := s.lookup(cl, name); ok {
+			s.unsubscribe(cl, i)
+			code = codec.Success
+		}
+		if s.debug {
+			s.debugf("\t%s", name)
+		}
+		s.logf(LevelUnsubscribe, "%s %s", cl.id, name)
+		s.codes = append(s.codes, code)
+	}
+	if s.debug {
+		s.debugf("Sending UNSUBACK to %s", cl.id)
+	}
+	cl.send(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}) // [MQTT-3.10.4-4]
+	return s.checkOutput(cl)
+}
+
+// unsubscribe removes the i-th subscription of a session.
+func (s *shard) unsubscribe(cl *client, i int) {
+	sub := cl.subs[i]
+	cl.removeSub(i)
+	if sub.share != nil {
+		cl.shared--
+		s.count.sharedSubscriptions--
+		s.leaveShare(sub.share)
+		return
+	}
+	s.count.subscriptions--
+	s.leave(sub.id, int(sub.at))
+}
+
+// dropSubscriptions removes all of them, when a session ends.
+func (s *shard) dropSubscriptions(cl *client) {
+	for len(cl.subs) > 0 {
+		s.unsubscribe(cl, len(cl.subs)-1)
+	}
+	cl.subs, cl.subIndex = nil, nil
+}
+
+// find returns the place of a filter in the session's list.
+func (c *client) find(id topictree.FilterID) (int, bool) {
+	if c.subIndex != nil {
+		i, ok := c.subIndex[id]
+		return i, ok
+	}
+	for i := range c.subs {
+		if c.subs[i].id == id {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (c *client) addSub(sub subscription) {
+	if c.subs == nil {
+		c.subs = make([]subscription, 0, 1) // most sessions have one
+	}
+	c.subs = append(c.subs, sub)
+	switch {
+	case c.subIndex != nil:
+		c.subIndex[sub.id] = len(c.subs) - 1
+	case len(c.subs) == indexFrom:
+		c.subIndex = make(map[topictree.FilterID]int, 2*indexFrom)
+		for i := range c.subs {
+			c.subIndex[c.subs[i].id] = i
+		}
+	}
+}
+
+func (c *client) removeSub(i int) {
+	last := len(c.subs) - 1
+	if c.subIndex != nil {
+		delete(c.subIndex, c.subs[i].id)
+		if i != last {
+			c.subIndex[c.subs[last].id] = i
+		}
+	}
+	c.subs[i] = c.subs[last]
+	c.subs[last] = subscription{}
+	c.subs = c.subs[:last]
+}
+
+// join adds a member to a filter's group and returns its place.
+func (s *shard) join(id topictree.FilterID, mb member) int {
+	g, ok := s.groups[id]
+	switch {
+	case !ok:
+		s.groups[id] = group{one: mb}
+		return 0
+	case g.many == nil:
+		s.groups[id] = group{many: &crowd{list: []member{g.one, mb}}}
+		return 1
+	}
+	g.many.list = append(g.many.list, mb)
+	return len(g.many.list) - 1
+}
+
+func (s *shard) setMember(id topictree.FilterID, at int, mb member) {
+	g := s.groups[id]
+	if g.many != nil {
+		g.many.list[at] = mb
+		return
+	}
+	s.groups[id] = group{one: mb}
+}
+
+// leave removes the member at a place. While messages pass through the crowd in slices the place is only marked.
+func (s *shard) leave(id topictree.FilterID, at int) {
+	g := s.groups[id]
+	if g.many == nil {
+		s.forget(id)
+		return
+	}
+	cr := g.many
+	if cr.jobs.Len() > 0 {
+		cr.list[at] = member{}
+		cr.left++
+		return
+	}
+	last := len(cr.list) - 1
+	s.place(id, cr, last, at)
+	cr.list[last] = member{}
+	cr.list = cr.list[:last]
+	if last == 0 {
+		s.forget(id)
+	}
+}
+
+// place moves the member at from to place to.
+func (s *shard) place(id topictree.FilterID, cr *crowd, from, to int) {
+	if from == to {
+		return
+	}
+	mb := cr.list[from]
+	cr.list[to] = mb
+	if i, ok := mb.c.find(id); ok {
+		mb.c.subs[i].at = int32(to)
+	}
+}
+
+// sweep closes the gaps that members left while slices were under way.
+func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
+	if cr.left == 0 {
+		return
+	}
+	to := 0
+	for from := range cr.list {
+		if cr.list[from].c != nil {
+			s.place(id, cr, from, to)
+			to++
+		}
+	}
+	clear(cr.list[to:])
+	cr.list, cr.left = cr.list[:to], 0
+	if to == 0 {
+		s.forget(id)
+	}
+}
+
+// forget gives up a filter that has no subscriber on this loop any more.
+func (s *shard) forget(id topictree.FilterID) {
+	delete(s.groups, id)
+	s.b.index.Remove(id, s.index)
+}
+
+// replay is the retained messages for one new subscription, sent piece by piece.
+type replay struct {
+	cursor *topictree.Cursor[*message.Message]
+	next   *replay
+	opts   options
+	subID  uint32
+	again  bool // a further turn is booked
+}

@@ -1,0 +1,71 @@
+package broker
+
+import "noctule/codec"
+
+// The timers of a client: keep alive while online; the will's delay and the session's expiry while offline. The wheel is
+// lazy: packets only store lastSeen, and an entry that fires too early is put back.
+
+// due is the second at which something happens to cl if nothing else does; 0 means nothing.
+func (cl *client) due() int64 {
+	if cl.conn != nil {
+		if cl.keepAlive == 0 {
+			return 0
+		}
+		return cl.lastSeen + (int64(cl.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
+	}
+	var at int64
+	if cl.expiry != never {
+		at = cl.offlineAt + int64(cl.expiry)
+	}
+	if cl.will != nil {
+		if w := cl.offlineAt + int64(cl.will.delay); at == 0 || w < at {
+			at = w
+		}
+	}
+	return at
+}
+
+// arm makes sure that the wheel has an entry for cl no later than it is due.
+func (s *shard) arm(cl *client) {
+	at := cl.due()
+	if at == 0 || cl.wheelAt != 0 && cl.wheelAt <= at {
+		return
+	}
+	cl.wheelAt = at
+	if cl.alarm == nil {
+		cl.alarm = &alarm{cl}
+	}
+	s.timers.Add(s.seconds(), at, cl.alarm)
+}
+
+// alarm is what the wheel holds of a client: the entry of a session that has ended keeps nothing else in memory.
+type alarm struct{ cl *client }
+
+// timer is called by the wheel for each entry whose time has come.
+func (s *shard) timer(a *alarm, at int64) {
+	cl := a.cl
+	if cl == nil || at != cl.wheelAt {
+		return
+	}
+	cl.wheelAt = 0
+	due, now := cl.due(), s.seconds()
+	if due == 0 {
+		return
+	}
+	if due > now {
+		s.arm(cl)
+		return
+	}
+	if cl.conn != nil {
+		s.kick(cl, codec.KeepAliveTimeout, true)
+		return
+	}
+	if cl.expiry != never && cl.offlineAt+int64(cl.expiry) <= now {
+		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
+		s.count.expired++
+		s.endSession(cl)
+		return
+	}
+	s.sendWill(cl)
+	s.arm(cl)
+}

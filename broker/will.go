@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"noctule/broker/message"
+	"noctule/codec"
+)
+
+// will is the Will Message of one connection [MQTT-3.1.2-8]. Its expiry starts when it is published.
+type will struct {
+	m      *message.Message
+	delay  uint32 // seconds
+	expiry uint32 // Message Expiry Interval, seconds; 0 none
+}
+
+// newWill copies the will out of a CONNECT.
+func newWill(cl *client, w *codec.Will) *will {
+	m := message.Message{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Publisher: cl.number}
+	out := &will{}
+	if d, ok := w.Properties.Uint(codec.WillDelay); ok {
+		out.delay = d
+	}
+	m.Properties, out.expiry = forwarded(nil, w.Properties)
+	out.m = m.Keep()
+	return out
+}
+
+// sendWill publishes the will and forgets it, since it is sent once [MQTT-3.1.2-10].
+func (s *shard) sendWill(cl *client) {
+	w := cl.will
+	cl.will = nil
+	if reservedTopic(w.m.Topic) {
+		return
+	}
+	if w.expiry > 0 {
+		w.m.Expiry = s.loop.Now() + 1000*int64(w.expiry)
+	}
+	s.publishMessage(w.m)
+}
+
+// sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto does.
+func (s *shard) sendPendingWills() {
+	for _, cl := range s.sessions {
+		if cl.will != nil {
+			s.sendWill(cl)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+// Package wsproto is the server's half of the WebSocket protocol (RFC 6455) on byte slices: the upgrade of a connection
+// and the frames of its client. It does no I/O and keeps no buffers; request parsing, answers and masking are
+// gobwas/ws's.
+package wsproto
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/gobwas/ws"
+)
+
+// Rules say which upgrade requests a listener accepts. Read-only while in use.
+type Rules struct {
+	Subprotocols []string // at least one must be offered; the client's first that is known wins
+	Origins      []string // exact values of the Origin header; empty means any
+	MaxHeader    int      // bytes of a request, its final empty line included
+}
+
+// Upgrade reads the upgrade request at the start of b. While it is incomplete resp is nil and used 0. When err is nil resp
+// is the 101 answer; otherwise it is a complete HTTP refusal, after which the connection is to be closed.
+func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, err error) {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(b) >= r.MaxHeader {
+			return refusal(http.StatusRequestHeaderFieldsTooLarge, "request header is too large")
+		}
+		return nil, 0, "", nil
+	}
+	used = end + 4
+	if used > r.MaxHeader {
+		return refusal(http.StatusRequestHeaderFieldsTooLarge, "request header is too large")
+	}
+	rw := &exchange{in: bytes.NewReader(b[:used])}
+	origin, originSeen := "", false
+	u := ws.Upgrader{
+		ReadBufferSize: used + 16,
+		Protocol:       func(p []byte) bool { return r.knows(string(p)) },
+		OnHeader: func(key, value []byte) error {
+			if strings.EqualFold(string(key), "Origin") {
+				origin, originSeen = string(value), true
+			}
+			return nil
+		},
+		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
+			if len(r.Origins) > 0 && (!originSeen || !r.allows(origin)) {
+				return nil, ws.RejectConnectionError(ws.RejectionStatus(http.StatusForbidden),
+					ws.RejectionReason("origin is not allowed"), ws.RejectionHeader(closing))
+			}
+			return nil, nil
+		},
+	}
+	hs, err := u.Upgrade(rw)
+	if err != nil {
+		if rw.out.Len() == 0 {
+			return refusal(http.StatusBadRequest, err.Error())
+		}
+		return rw.out.Bytes(), used, "", fmt.Errorf("wsproto: %w", err)
+	}
+	if hs.Protocol == "" {
+		return refusal(http.StatusBadRequest, "Sec-WebSocket-Protocol offers nothing known")
+	}
+	return rw.out.Bytes(), used, hs.Protocol, nil
+}
+
+var closing = ws.HandshakeHeaderString("Connection: close\r\n")
+
+func (r *Rules) knows(p string) bool {
+	for _, s := range r.Subprotocols {
+		if s == p {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Rules) allows(origin string) bool {
+	for _, o := range r.Origins {
+		if o == origin {
+			return true
+		}
+	}
+	return false
+}
+
+// exchange is the request and the answer as gobwas/ws wants them.
+type exchange struct {
+	in  *bytes.Reader
+	out bytes.Buffer
+}
+
+func (e *exchange) Read(p []byte) (int, error)  { return e.in.Read(p) }
+func (e *exchange) Write(p []byte) (int, error) { return e.out.Write(p) }
+
+func refusal(status int, text string) (resp []byte, used int, subprotocol string, err error) {
+	resp = fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"+
+		"Connection: close\r\n\r\n%s\n", status, http.StatusText(status), len(text)+1, text)
+	return resp, 0, "", errors.New("wsproto: " + text)
+}

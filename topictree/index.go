@@ -1,0 +1,388 @@
+package topictree
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Options are the limits of an Index or a Retained. Zero values mean the defaults named.
+type Options struct {
+	MaxLevels int    // 201: 200 slashes
+	MaxBytes  int    // of one filter or topic, 65535
+	MaxCount  int64  // filters or topics; no limit by default
+	Seed      uint64 // of the hashes; random by default
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxLevels == 0 {
+		o.MaxLevels = 201
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 65535
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	return o
+}
+
+// Errors of Add, AddShared and Set.
+var (
+	ErrTooDeep = errors.New("topictree: too many levels")
+	ErrTooLong = errors.New("topictree: too long")
+	ErrFull    = errors.New("topictree: too many entries")
+)
+
+func (o *Options) check(name []byte, count int64) error {
+	switch {
+	case len(name) > o.MaxBytes:
+		return ErrTooLong
+	case bytes.Count(name, []byte("/")) >= o.MaxLevels:
+		return ErrTooDeep
+	case o.MaxCount > 0 && count >= o.MaxCount:
+		return ErrFull
+	}
+	return nil
+}
+
+// Entry is one filter, or one shared subscription, in an Index. It is opaque: compare and keep FilterIDs.
+type Entry struct {
+	named
+	loops  atomic.Uint64           // bit set of loops with subscribers; for a share, its home
+	shares atomic.Pointer[[]Share] // shared subscriptions of this filter; never changed in place
+	node   *node[Entry]            // of a wildcard filter; guarded by Index.trie.mu
+	share  *shareInfo              // of a shared subscription
+}
+
+// Share is a shared subscription in the list of its filter.
+type Share struct {
+	group string
+	entry *Entry
+}
+
+// shareInfo is what only shared subscriptions have. Guarded by the shard's mutex.
+type shareInfo struct {
+	carrier *Entry // the filter's own entry
+	members int
+}
+
+// FilterID names a filter in an Index. It is comparable, and is never another filter's while somebody holds it: an id
+// that was removed matches nothing. nil means none.
+type FilterID = *Entry
+
+// shards is the number of parts of the table, each with a mutex of its own.
+const shards = 256
+
+// Index maps topic filters to the event loops (0 to 63) that have subscribers for them, and shared subscriptions to their
+// home loops. It is safe for concurrent use; Match takes no lock.
+type Index struct {
+	// Set by New, then read-only:
+	opts Options
+	hash hasher
+
+	parts [shards]part
+	trie  struct {
+		mu   sync.Mutex
+		root node[Entry]
+	}
+
+	// Atomic:
+	filters, wild, sharedCount, bytes atomic.Int64
+}
+
+// part is one shard of the table of all filters.
+type part struct {
+	mu    sync.Mutex
+	table table[Entry, *Entry]
+	_     [64]byte // the next mutex is in another cache line
+}
+
+// New returns an empty index.
+func New(o Options) *Index {
+	x := &Index{opts: o.withDefaults()}
+	x.hash = hasher{x.opts.Seed}
+	return x
+}
+
+func (x *Index) part(hash uint64) *part { return &x.parts[hash>>56%shards] }
+
+// Add sets the loop's bit for a filter, which codec has validated and which is no shared subscription.
+func (x *Index) Add(filter []byte, loop int) (FilterID, error) {
+	hash := x.hash.sum(filter)
+	p := x.part(hash)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, err := x.enter(p, hash, filter)
+	if err != nil {
+		return nil, err
+	}
+	e.loops.Or(1 << loop)
+	return e, nil
+}
+
+// enter finds or makes the entry of a filter. p.mu is held.
+func (x *Index) enter(p *part, hash uint64, filter []byte) (*Entry, error) {
+	if e := p.table.find(hash, filter); e != nil {
+		return e, nil
+	}
+	if err := x.opts.check(filter, x.filters.Load()); err != nil {
+		return nil, err
+	}
+	e := &Entry{named: named{hash, string(filter)}}
+	p.table.insert(e)
+	x.filters.Add(1)
+	x.bytes.Add(entryBytes + int64(len(filter)))
+	if hasWildcard(filter) {
+		x.plant(e)
+	}
+	return e, nil
+}
+
+// entryBytes is what an entry takes beside its name: the struct and its share of the table.
+const entryBytes = int64(unsafe.Sizeof(Entry{})) + 16
+
+// plant puts a wildcard filter into the trie.
+func (x *Index) plant(e *Entry) {
+	x.trie.mu.Lock()
+	defer x.trie.mu.Unlock()
+	n := &x.trie.root
+	level, rest, more := nextLevel([]byte(e.name))
+	for string(level) != "#" {
+		n = n.child(x.hash, level)
+		if !more {
+			break
+		}
+		level, rest, more = nextLevel(rest)
+	}
+	e.node = n
+	if string(level) == "#" {
+		n.multi.Store(e)
+	} else {
+		n.value.Store(e)
+	}
+	x.wild.Add(1)
+}
+
+// uproot takes a wildcard filter out of the trie.
+func (x *Index) uproot(e *Entry) {
+	x.trie.mu.Lock()
+	defer x.trie.mu.Unlock()
+	n := e.node
+	if n.multi.Load() == e {
+		n.multi.Store(nil)
+	} else {
+		n.value.Store(nil)
+	}
+	n.prune()
+	x.wild.Add(-1)
+}
+
+// Lookup finds the id of a filter.
+func (x *Index) Lookup(filter []byte) (FilterID, bool) {
+	hash := x.hash.sum(filter)
+	e := x.part(hash).table.find(hash, filter)
+	if e == nil || e.loops.Load() == 0 {
+		return nil, false
+	}
+	return e, true
+}
+
+// Remove clears the loop's bit; with the last one the filter goes.
+func (x *Index) Remove(id FilterID, loop int) {
+	p := x.part(id.hash)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id.loops.And(^(1 << loop)) == 0 {
+		return // it had no bit: removed already
+	}
+	x.release(p, id)
+}
+
+// release removes an entry that nobody needs any more. p.mu is held.
+func (x *Index) release(p *part, e *Entry) {
+	if e.loops.Load() != 0 || e.shares.Load() != nil {
+		return
+	}
+	if p.table.find(e.hash, []byte(e.name)) != e {
+		return
+	}
+	p.table.remove(e)
+	x.filters.Add(-1)
+	x.bytes.Add(-entryBytes - int64(len(e.name)))
+	if e.node != nil {
+		x.uproot(e)
+	}
+}
+
+// AddShared counts one member more of a share group on a filter. All members get the same id; home is the loop that deals,
+// the same for all.
+func (x *Index) AddShared(group, filter []byte, home int) (FilterID, error) {
+	hash := x.hash.sum(filter)
+	p := x.part(hash)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	carrier, err := x.enter(p, hash, filter)
+	if err != nil {
+		return nil, err
+	}
+	old := carrier.shareList()
+	for _, s := range old {
+		if s.group == string(group) {
+			s.entry.share.members++
+			return s.entry, nil
+		}
+	}
+	e := &Entry{
+		named: named{hash, fmt.Sprintf("$share/%s/%s", group, filter)},
+		share: &shareInfo{carrier: carrier, members: 1},
+	}
+	e.loops.Store(1 << home)
+	next := append(append(make([]Share, 0, len(old)+1), old...), Share{string(group), e})
+	carrier.shares.Store(&next)
+	x.sharedCount.Add(1)
+	return e, nil
+}
+
+func (e *Entry) shareList() []Share {
+	if l := e.shares.Load(); l != nil {
+		return *l
+	}
+	return nil
+}
+
+// RemoveShared counts one member less; with the last one the shared subscription goes.
+func (x *Index) RemoveShared(id FilterID) {
+	p := x.part(id.hash)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id.share.members == 0 {
+		return
+	}
+	if id.share.members--; id.share.members > 0 {
+		return
+	}
+	carrier := id.share.carrier
+	var next []Share
+	for _, s := range carrier.shareList() {
+		if s.entry != id {
+			next = append(next, s)
+		}
+	}
+	if next == nil {
+		carrier.shares.Store(nil)
+	} else {
+		carrier.shares.Store(&next)
+	}
+	x.sharedCount.Add(-1)
+	x.release(p, carrier)
+}
+
+// LookupShared finds the id of a shared subscription.
+func (x *Index) LookupShared(group, filter []byte) (FilterID, bool) {
+	hash := x.hash.sum(filter)
+	e := x.part(hash).table.find(hash, filter)
+	if e == nil {
+		return nil, false
+	}
+	for _, s := range e.shareList() {
+		if s.group == string(group) {
+			return s.entry, true
+		}
+	}
+	return nil, false
+}
+
+// Filter is the filter of an id, for a shared subscription with its "$share/NAME/".
+func (x *Index) Filter(id FilterID) string { return id.name }
+
+// Len is the number of filters, those that only shared subscriptions use included, and of shared subscriptions.
+func (x *Index) Len() (filters, shared int) { return int(x.filters.Load()), int(x.sharedCount.Load()) }
+
+// Hit is one match: the loops that have subscribers, or the home loop of a shared subscription.
+type Hit struct {
+	ID     FilterID
+	Loops  uint64
+	Shared bool
+}
+
+// Matches is the result of Match, and its scratch memory: a reused one does not allocate.
+type Matches struct {
+	Hits []Hit
+	now  []*node[Entry]
+	next []*node[Entry]
+}
+
+// Match finds all filters that match a valid topic name. Topics that begin with $ are not matched by a leading wildcard
+// [MQTT-4.7.2-1].
+func (x *Index) Match(topic []byte, m *Matches) {
+	m.Hits = m.Hits[:0]
+	hash := x.hash.sum(topic)
+	if e := x.part(hash).table.find(hash, topic); e != nil {
+		m.add(e)
+	}
+	if x.wild.Load() == 0 {
+		return
+	}
+	x.walk(topic, m)
+}
+
+// walk follows the trie level by level: the frontier is all nodes that match the levels so far.
+func (x *Index) walk(topic []byte, m *Matches) {
+	root := &x.trie.root
+	m.now = append(m.now[:0], root)
+	dollar := len(topic) > 0 && topic[0] == '$'
+	level, rest, more := nextLevel(topic)
+	for {
+		m.next = m.next[:0]
+		var hash uint64
+		hashed := false
+		for _, n := range m.now {
+			if !dollar || n != root {
+				m.addPointer(&n.multi)
+				if k := n.plus.Load(); k != nil {
+					m.next = append(m.next, k)
+				}
+			}
+			if n.kids.slots.Load() == nil {
+				continue
+			}
+			if !hashed {
+				hash, hashed = x.hash.sum(level), true
+			}
+			if k := n.kids.find(hash, level); k != nil {
+				m.next = append(m.next, k)
+			}
+		}
+		m.now, m.next = m.next, m.now
+		if !more || len(m.now) == 0 {
+			break
+		}
+		level, rest, more = nextLevel(rest)
+	}
+	for _, n := range m.now { // "a/#" matches "a" as well
+		m.addPointer(&n.value)
+		m.addPointer(&n.multi)
+	}
+}
+
+func (m *Matches) addPointer(p *atomic.Pointer[Entry]) {
+	if e := p.Load(); e != nil {
+		m.add(e)
+	}
+}
+
+// add appends what an entry stands for.
+func (m *Matches) add(e *Entry) {
+	if loops := e.loops.Load(); loops != 0 {
+		m.Hits = append(m.Hits, Hit{ID: e, Loops: loops})
+	}
+	for _, s := range e.shareList() {
+		m.Hits = append(m.Hits, Hit{ID: s.entry, Loops: 1 << bits.TrailingZeros64(s.entry.loops.Load()), Shared: true})
+	}
+}

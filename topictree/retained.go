@@ -1,0 +1,225 @@
+package topictree
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Retained maps topic names to values and finds them by wildcard. It is safe for concurrent use; Get and cursors take no
+// lock.
+type Retained[V any] struct {
+	// Set by NewRetained, then read-only:
+	opts Options
+	hash hasher
+
+	mu    sync.Mutex // of all writers
+	root  node[V]
+	count atomic.Int64
+}
+
+// NewRetained returns an empty map.
+func NewRetained[V any](o Options) *Retained[V] {
+	r := &Retained[V]{opts: o.withDefaults()}
+	r.hash = hasher{r.opts.Seed}
+	return r
+}
+
+// Len is the number of topics.
+func (r *Retained[V]) Len() int { return int(r.count.Load()) }
+
+// Set stores v under a valid topic name.
+func (r *Retained[V]) Set(topic []byte, v V) (old V, existed bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.node(topic)
+	if n == nil || n.value.Load() == nil {
+		if err := r.opts.check(topic, r.count.Load()); err != nil {
+			return old, false, err
+		}
+		n = &r.root
+		for level, rest, more := nextLevel(topic); ; level, rest, more = nextLevel(rest) {
+			n = n.child(r.hash, level)
+			if !more {
+				break
+			}
+		}
+		n.value.Store(&v)
+		r.count.Add(1)
+		return old, false, nil
+	}
+	return *n.value.Swap(&v), true, nil
+}
+
+// node finds the node of a topic; nil if there is none.
+func (r *Retained[V]) node(topic []byte) *node[V] {
+	n := &r.root
+	for level, rest, more := nextLevel(topic); ; level, rest, more = nextLevel(rest) {
+		if n = n.kids.find(r.hash.sum(level), level); n == nil || !more {
+			return n
+		}
+	}
+}
+
+// Get returns the value of a topic.
+func (r *Retained[V]) Get(topic []byte) (v V, ok bool) {
+	if n := r.node(topic); n != nil {
+		if p := n.value.Load(); p != nil {
+			return *p, true
+		}
+	}
+	return v, false
+}
+
+// Delete removes a topic.
+func (r *Retained[V]) Delete(topic []byte) (old V, existed bool) {
+	return r.delete(topic, func(V) bool { return true })
+}
+
+// DeleteIf removes a topic if its value satisfies cond, which is called under the lock.
+func (r *Retained[V]) DeleteIf(topic []byte, cond func(V) bool) (deleted bool) {
+	_, deleted = r.delete(topic, cond)
+	return deleted
+}
+
+func (r *Retained[V]) delete(topic []byte, cond func(V) bool) (old V, existed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.node(topic)
+	if n == nil {
+		return old, false
+	}
+	p := n.value.Load()
+	if p == nil || !cond(*p) {
+		return old, false
+	}
+	n.value.Store(nil)
+	n.prune()
+	r.count.Add(-1)
+	return *p, true
+}
+
+// Cursor walks the topics that match a filter, a piece at a time. It belongs to one goroutine and holds no lock between
+// calls. Topics that are there all the time are seen exactly once; those that come or go meanwhile may be seen or not.
+type Cursor[V any] struct {
+	r      *Retained[V]
+	levels []string
+	stack  []frame[V]
+	prefix []byte
+}
+
+// frame is one node on the way down, with the children that are still to be visited.
+type frame[V any] struct {
+	n     *node[V]
+	kids  *slots[node[V], *node[V]] // the generation being visited; nil until it is
+	next  int                       // slot
+	depth int                       // levels of the filter used up; beyond all of them inside "#"
+	path  int                       // length of the prefix with this node's name
+	fresh bool                      // not yet looked at
+}
+
+// Cursor starts a walk; filter is valid and no shared subscription.
+func (r *Retained[V]) Cursor(filter []byte) *Cursor[V] {
+	c := &Cursor[V]{r: r}
+	for level, rest, more := nextLevel(filter); ; level, rest, more = nextLevel(rest) {
+		c.levels = append(c.levels, string(level))
+		if !more {
+			break
+		}
+	}
+	c.stack = append(c.stack, frame[V]{n: &r.root, fresh: true})
+	return c
+}
+
+// Next looks at no more than max nodes, calls yield for each topic that matches, and reports whether the walk is over.
+// yield must not call Next.
+func (c *Cursor[V]) Next(max int, yield func(topic string, v V)) (done bool) {
+	for ; max > 0 && len(c.stack) > 0; max-- {
+		f := &c.stack[len(c.stack)-1]
+		c.prefix = c.prefix[:f.path]
+		if f.fresh {
+			f.fresh = false
+			c.visit(f, yield)
+		}
+		c.descend(f)
+	}
+	return len(c.stack) == 0
+}
+
+// want is the level of the filter that the children of f must match; "" and false when no child can.
+func (c *Cursor[V]) want(f *frame[V]) (level string, ok bool) {
+	last := len(c.levels) - 1
+	if f.depth > last {
+		if c.levels[last] == "#" {
+			return "#", true
+		}
+		return "", false
+	}
+	return c.levels[f.depth], true
+}
+
+// visit yields the node's own value if its path matches: at the end of the filter, or where "#" begins or goes on.
+func (c *Cursor[V]) visit(f *frame[V], yield func(string, V)) {
+	if f.n == &c.r.root {
+		return
+	}
+	level, more := c.want(f)
+	if more && level != "#" {
+		return
+	}
+	if p := f.n.value.Load(); p != nil {
+		yield(string(c.prefix), *p)
+	}
+}
+
+// descend goes on to the next child, or up when there is none.
+func (c *Cursor[V]) descend(f *frame[V]) {
+	level, ok := c.want(f)
+	switch {
+	case !ok:
+		c.pop()
+	case level == "+" || level == "#":
+		c.nextKid(f)
+	case f.next > 0:
+		c.pop()
+	default:
+		f.next = 1
+		if k := f.n.kids.find(c.r.hash.sum([]byte(level)), []byte(level)); k != nil {
+			c.push(f, k)
+		} else {
+			c.pop()
+		}
+	}
+}
+
+func (c *Cursor[V]) nextKid(f *frame[V]) {
+	if f.kids == nil {
+		if f.kids = f.n.kids.slots.Load(); f.kids == nil {
+			c.pop()
+			return
+		}
+	}
+	root := f.n == &c.r.root
+	for f.next < len(f.kids.at) {
+		k := f.kids.at[f.next].Load()
+		f.next++
+		if k == nil || k == f.kids.grave || root && len(k.name) > 0 && k.name[0] == '$' { // [MQTT-4.7.2-1]
+			continue
+		}
+		c.push(f, k)
+		return
+	}
+	c.pop()
+}
+
+func (c *Cursor[V]) push(f *frame[V], k *node[V]) {
+	if f.n != &c.r.root {
+		c.prefix = append(c.prefix, '/')
+	}
+	c.prefix = append(c.prefix, k.name...)
+	c.stack = append(c.stack, frame[V]{n: k, depth: f.depth + 1, path: len(c.prefix), fresh: true})
+}
+
+func (c *Cursor[V]) pop() {
+	c.stack[len(c.stack)-1] = frame[V]{}
+	c.stack = c.stack[:len(c.stack)-1]
+}

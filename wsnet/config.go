@@ -1,0 +1,136 @@
+package wsnet
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+)
+
+// Config are the settings of a Server. Zero values mean the defaults named.
+type Config struct {
+	// Loops is the number of event loops: GOMAXPROCS by default, at most 64.
+	Loops int
+	// NewHandler makes the handler of one loop; it is called before any event. Required.
+	NewHandler func(*Loop) Handler
+	// ReadBufferSize is the size of each loop's read buffer in bytes, 64 KiB by default.
+	ReadBufferSize int
+	// MailboxLimit is how many tasks may wait at one loop before Post refuses, 65536 by default.
+	MailboxLimit int
+	// MaxPending is how many bytes of unconsumed input one connection may hold, 256 MiB + 5 by default.
+	MaxPending int
+	// HandshakeTimeout bounds TLS handshake and WebSocket upgrade together, 10 s by default.
+	HandshakeTimeout time.Duration
+	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the backlog.
+	TLSHandshakes int
+	// Portable selects goroutines per connection where epoll exists too.
+	Portable bool
+	// Log receives what the operator should know. Required.
+	Log *slog.Logger
+}
+
+const maxLoops = 64
+
+func (c Config) withDefaults() (Config, error) {
+	if c.NewHandler == nil || c.Log == nil {
+		return c, errors.New("wsnet: NewHandler and Log are required")
+	}
+	set := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	set(&c.Loops, runtime.GOMAXPROCS(0))
+	c.Loops = min(c.Loops, maxLoops)
+	set(&c.ReadBufferSize, 64<<10)
+	set(&c.MailboxLimit, 65536)
+	set(&c.MaxPending, 256<<20+5)
+	set(&c.TLSHandshakes, 1024)
+	if c.HandshakeTimeout <= 0 {
+		c.HandshakeTimeout = 10 * time.Second
+	}
+	return c, nil
+}
+
+// ListenerConfig are the settings of one listener.
+type ListenerConfig struct {
+	// Network is "tcp" (both families where the address allows), "tcp4", "tcp6" (IPv6 only) or "unix".
+	Network string
+	// Address is host:port, or the path of a unix socket. Port 0 picks a free one.
+	Address string
+	// UnixMode is the mode of a unix socket's file; 0 leaves it to the umask.
+	UnixMode os.FileMode
+	// WebSocket speaks WebSocket on this listener.
+	WebSocket bool
+	// Subprotocols are those accepted, "mqtt" and "mqttv3.1" by default.
+	Subprotocols []string
+	// Origins are the exact Origin headers accepted; empty means any.
+	Origins []string
+	// MaxHeader is the size of an upgrade request in bytes, 4096 by default.
+	MaxHeader int
+	// TLS makes it a TLS listener. GetConfigForClient may change settings for later connections.
+	TLS *tls.Config
+	// NoDelay sets TCP_NODELAY.
+	NoDelay bool
+	// MaxConnections closes connections over this number at accept; 0 or less means no limit.
+	MaxConnections int
+	// OnRefuse hears of those, on the goroutine that accepts; it may be nil.
+	OnRefuse func(netip.AddrPort)
+	// Tag is the caller's.
+	Tag any
+}
+
+// Handler receives the events of one loop, on the loop's goroutine.
+type Handler interface {
+	// Opened says that bytes may flow: TLS handshake and WebSocket upgrade are done.
+	Opened(c *Conn)
+	// Data hands over all unconsumed input, a loan until return. It returns how many bytes it consumed and, when some are
+	// left, how many there must be in all, from the first unconsumed one, before a further call makes sense (0: any more).
+	// Inside, the connection may be written, closed and moved; after Move, Data must return at once.
+	Data(c *Conn, b []byte) (used, need int)
+	// Closed is called exactly once for each connection that was Opened, and is the last call for it.
+	Closed(c *Conn, reason error)
+}
+
+// TurnHandler is implemented by handlers that want to know about turns and time.
+type TurnHandler interface {
+	// EndTurn is called at the end of each turn, before connections are written.
+	EndTurn()
+	// Tick is called about once a second with the time in Unix milliseconds.
+	Tick(now int64)
+}
+
+// DrainHandler is implemented by handlers that want to know when a slow connection has caught up.
+type DrainHandler interface {
+	// Drained says that everything buffered was written after a write had blocked.
+	Drained(c *Conn)
+}
+
+// Task is work for a loop.
+type Task interface {
+	// Run is called on the loop's goroutine.
+	Run(l *Loop)
+}
+
+// TaskFunc is a function as a Task.
+type TaskFunc func(l *Loop)
+
+// Run implements Task.
+func (f TaskFunc) Run(l *Loop) { f(l) }
+
+// Errors that Closed may report.
+var (
+	// ErrServerClosed says that Shutdown closed the connection.
+	ErrServerClosed = errors.New("wsnet: server closed")
+	// ErrProtocol wraps breaches of the WebSocket protocol by the client.
+	ErrProtocol = errors.New("wsnet: protocol error")
+	// ErrPending says that a connection sent more than MaxPending bytes that the handler did not consume.
+	ErrPending = errors.New("wsnet: too much unconsumed input")
+)
+
+// errPeerClosed is the reason of a WebSocket connection that the peer closed.
+var errPeerClosed = io.EOF

@@ -1,0 +1,136 @@
+package wsnet
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"os"
+)
+
+// listenNet listens with Go's network: for TLS, whose handshakes need an ordinary connection, and for the portable poller.
+func (ln *Listener) listenNet() error {
+	if ln.cfg.Network == "unix" {
+		if st, err := os.Lstat(ln.cfg.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
+			_ = os.Remove(ln.cfg.Address)
+		}
+	}
+	nl, err := net.Listen(ln.cfg.Network, ln.cfg.Address)
+	if err != nil {
+		return err
+	}
+	if ln.cfg.Network == "unix" && ln.cfg.UnixMode != 0 {
+		if err := os.Chmod(ln.cfg.Address, ln.cfg.UnixMode); err != nil {
+			_ = nl.Close()
+			return err
+		}
+	}
+	ln.addr = nl.Addr()
+	done := make(chan struct{})
+	stop := func() {}
+	serve := func() { ln.acceptNet(nl) }
+	if ln.cfg.TLS != nil {
+		h := newHandshakes(ln.server.cfg.TLSHandshakes)
+		stop = h.close
+		serve = func() { h.serve(nl, ln.cfg.TLS, ln.server.cfg.HandshakeTimeout, ln.startTLS, ln.admitNet) }
+	}
+	go func() { // closer waits
+		defer close(done)
+		serve()
+	}()
+	ln.closer = func() {
+		_ = nl.Close()
+		stop()
+		<-done
+	}
+	return nil
+}
+
+// acceptNet takes plain connections for the portable poller.
+func (ln *Listener) acceptNet(nl net.Listener) {
+	for {
+		nc, err := nl.Accept()
+		if err != nil {
+			if ln.closed.Load() {
+				return
+			}
+			ln.server.refused.Add(1)
+			pauseAccept()
+			continue
+		}
+		if !ln.admitNet(nc) {
+			_ = nc.Close()
+			continue
+		}
+		ln.startNet(nc, newNetSocket(ln.server, nc))
+	}
+}
+
+// admitNet counts a connection or refuses it.
+func (ln *Listener) admitNet(nc net.Conn) bool {
+	if ln.admit() {
+		return true
+	}
+	if ln.cfg.OnRefuse != nil {
+		ln.cfg.OnRefuse(remoteAddr(nc))
+	}
+	return false
+}
+
+// startTLS hands a connection to a loop after its handshake; nil means that the handshake failed.
+func (ln *Listener) startTLS(nc net.Conn, t *tlsState) {
+	if nc == nil {
+		ln.open.Add(-1)
+		ln.server.open.Add(-1)
+		return
+	}
+	if _, epoll := ln.server.loops[0].poll.(interface{ native() }); !epoll {
+		ln.startNet(nc, newNetSocket(ln.server, t.conn))
+		return
+	}
+	addr := remoteAddr(nc)
+	ln.setNoDelay(nc)
+	io, err := socketOf(nc)
+	if err != nil {
+		ln.server.cfg.Log.Error("wsnet: " + err.Error())
+		_ = nc.Close()
+		ln.startTLS(nil, nil)
+		return
+	}
+	t.pipe.Conn, t.pipe.switched = nil, true
+	c := ln.newConn(io)
+	c.addr, c.tls = addr, t
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+}
+
+func (ln *Listener) startNet(nc net.Conn, io *netSocket) {
+	ln.setNoDelay(nc)
+	c := ln.newConn(io)
+	c.addr = remoteAddr(nc)
+	io.c = c
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+}
+
+func (ln *Listener) setNoDelay(nc net.Conn) {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		_ = tc.SetNoDelay(ln.cfg.NoDelay)
+	}
+}
+
+func remoteAddr(nc net.Conn) netip.AddrPort {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// stateOf describes the TLS connection under a socket of the portable poller.
+func stateOf(io socket) *tls.ConnectionState {
+	if s, ok := io.(*netSocket); ok {
+		if tc, ok := s.nc.(*tls.Conn); ok {
+			st := tc.ConnectionState()
+			return &st
+		}
+	}
+	return nil
+}

@@ -1,0 +1,402 @@
+package wsnet
+
+import (
+	"errors"
+
+	"noctule/internal/ring"
+)
+
+// poller is what waits for a loop and does its I/O: epoll, or goroutines per connection.
+type poller interface {
+	// wait collects what is ready and handles it; when park is set it may wait until something is, or a wake comes.
+	wait(park bool)
+	// wake ends a wait. Any goroutine.
+	wake()
+	// close gives everything up; the loop's goroutine calls it last.
+	close()
+}
+
+// Loop is one event loop. Methods are for the loop's own goroutine unless they say otherwise.
+type Loop struct {
+	// Set by newLoop, then read-only:
+	server  *Server
+	index   int
+	handler Handler
+	turn    TurnHandler  // nil if handler is none
+	drain   DrainHandler // nil if handler is none
+	poll    poller
+	mail    mailbox
+
+	// Owned by the loop:
+	now        int64
+	dirty      []*Conn // have output
+	closing    []*Conn // end with this turn
+	ready      []*Conn // may be readable without a further event
+	spareReady []*Conn
+	again      []Task
+	spareAgain []Task
+	greeting   ring.Ring[handshake] // upgrades under way, oldest first
+	lingering  ring.Ring[handshake] // closed by us, waiting for the peer
+	conns      map[*Conn]struct{}   // of this loop
+	paused     bool
+	stopping   bool
+	bufs       buffers
+	readBuf    []byte
+	plainBuf   []byte // decrypted bytes
+
+	// Atomic:
+	stats loopStats
+}
+
+// handshake is a connection that must have got on by a deadline.
+type handshake struct {
+	c        *Conn
+	deadline int64 // Unix ms
+}
+
+// Index is the loop's number, from 0. Any goroutine.
+func (l *Loop) Index() int { return l.index }
+
+// Handler is the loop's handler. Any goroutine.
+func (l *Loop) Handler() Handler { return l.handler }
+
+// Now is the time of this turn in Unix milliseconds.
+func (l *Loop) Now() int64 { return l.now }
+
+// Again runs t in the next turn, after what is readable by then got its share: for slices of long work.
+func (l *Loop) Again(t Task) { l.again = append(l.again, t) }
+
+// PauseReads stops and resumes reading all connections of this loop; everything else goes on.
+func (l *Loop) PauseReads(on bool) { l.paused = on }
+
+// run is the loop's goroutine; Server.wg waits for it.
+func (l *Loop) run() {
+	defer l.server.wg.Done()
+	l.now = unixMilli()
+	for {
+		busy := len(l.again) > 0 || len(l.dirty) > 0 || len(l.closing) > 0 || len(l.ready) > 0 && !l.paused
+		l.poll.wait(!busy)
+		l.runReady()
+		l.runMail()
+		l.runAgain()
+		l.endTurn()
+		if l.stopping {
+			break
+		}
+	}
+	l.poll.close()
+}
+
+// begin is called by the poller when waiting has ended.
+func (l *Loop) begin() {
+	l.now = unixMilli()
+	l.stats.wakeups.Add(1)
+}
+
+// runReady reads the connections that had more than one buffer holds.
+func (l *Loop) runReady() {
+	if l.paused || len(l.ready) == 0 {
+		return
+	}
+	list := l.ready
+	l.ready = l.spareReady[:0]
+	for _, c := range list {
+		c.queued = false
+		if c.loop == l && !c.gone {
+			l.read(c)
+		}
+	}
+	clear(list)
+	l.spareReady = list[:0]
+}
+
+func (l *Loop) runAgain() {
+	if len(l.again) == 0 {
+		return
+	}
+	list := l.again
+	l.again = l.spareAgain[:0]
+	for _, t := range list {
+		t.Run(l)
+	}
+	clear(list)
+	l.spareAgain = list[:0]
+}
+
+// endTurn tells the handler, writes what is to be written, and ends what is to be ended.
+func (l *Loop) endTurn() {
+	start := monotonic()
+	if l.turn != nil {
+		l.turn.EndTurn()
+	}
+	for i := 0; i < len(l.dirty); i++ {
+		c := l.dirty[i]
+		l.dirty[i] = nil
+		c.dirty = false
+		if c.loop == l && !c.gone {
+			c.Flush()
+		}
+	}
+	l.dirty = l.dirty[:0]
+	for len(l.closing) > 0 {
+		list := l.closing
+		l.closing = nil
+		for _, c := range list {
+			l.finish(c)
+		}
+	}
+	l.stats.turns.Add(1)
+	if d := int64(monotonic().Sub(start)); d > l.stats.lag.Load() {
+		l.stats.lag.Store(d)
+	}
+}
+
+// read takes what a connection has, once.
+func (l *Loop) read(c *Conn) {
+	if l.paused {
+		l.markReady(c)
+		return
+	}
+	n, err := c.io.read(l.readBuf)
+	l.stats.reads.Add(1)
+	if n > 0 {
+		l.stats.bytesIn.Add(int64(n))
+		if c.linger {
+			l.markReady(c)
+			return
+		}
+		l.input(c, l.readBuf[:n])
+		if c.moving != nil {
+			l.sendOff(c)
+			return
+		}
+	}
+	switch {
+	case err == nil && (n == len(l.readBuf) || c.hup):
+		l.markReady(c)
+	case err == nil, errors.Is(err, errWouldBlock):
+	default:
+		l.broken(c, err)
+	}
+}
+
+func (l *Loop) markReady(c *Conn) {
+	if !c.queued && !c.gone {
+		c.queued = true
+		l.ready = append(l.ready, c)
+	}
+}
+
+// broken ends a connection whose socket failed; io.EOF is the peer's end.
+func (l *Loop) broken(c *Conn, err error) {
+	c.peerGone = true
+	if c.linger {
+		l.drop(c)
+		return
+	}
+	c.end(err)
+}
+
+// input takes raw bytes through TLS and WebSocket to the handler.
+func (l *Loop) input(c *Conn, raw []byte) {
+	if c.ended {
+		return
+	}
+	if c.tls != nil {
+		l.inputTLS(c, raw)
+		return
+	}
+	l.inputClear(c, raw)
+}
+
+func (l *Loop) inputClear(c *Conn, b []byte) {
+	if c.ws != nil {
+		l.inputWebSocket(c, b)
+		return
+	}
+	l.deliver(c, b)
+}
+
+// deliver calls the handler with b behind what was left unconsumed.
+func (l *Loop) deliver(c *Conn, b []byte) {
+	if c.ended || len(b) == 0 && len(c.pending) == 0 {
+		return
+	}
+	if c.moving != nil || len(c.pending) > 0 {
+		if len(c.pending)+len(b) > l.server.cfg.MaxPending {
+			c.end(ErrPending)
+			return
+		}
+		c.pending = append(c.pending, b...)
+		if c.moving != nil || len(c.pending) < c.need {
+			return
+		}
+		b = c.pending
+	}
+	held := len(c.pending) > 0
+	used, need := l.handler.Data(c, b)
+	rest := b[used:]
+	if c.ended {
+		c.pending = nil
+		return
+	}
+	c.need = need
+	switch {
+	case len(rest) == 0:
+		c.pending = nil
+	case held && cap(c.pending) <= 4*len(rest)+maxBuffer:
+		c.pending = c.pending[:copy(c.pending, rest)]
+	default:
+		c.pending = append(make([]byte, 0, max(len(rest), min(need, 4096))), rest...)
+	}
+	if !held {
+		poison(b)
+	}
+}
+
+// adopt makes a connection one of this loop's.
+func (l *Loop) adopt(c *Conn) {
+	c.loop = l
+	l.conns[c] = struct{}{}
+}
+
+// opened starts a connection: at once, or when its upgrade is done.
+func (l *Loop) opened(c *Conn) {
+	c.open = true
+	l.handler.Opened(c)
+}
+
+// greet starts a new connection on this loop.
+func (l *Loop) greet(c *Conn) {
+	l.adopt(c)
+	if err := c.io.register(l, c); err != nil {
+		l.server.cfg.Log.Warn("wsnet: connection is given up: " + err.Error())
+		c.gone, c.ended = true, true
+		l.forget(c)
+		return
+	}
+	if c.ws != nil {
+		l.greeting.Push(handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()})
+	} else {
+		l.opened(c)
+	}
+	if c.tls != nil {
+		l.inputTLS(c, nil) // what came with the handshake
+		if c.moving != nil {
+			l.sendOff(c)
+		}
+	}
+}
+
+// tick is posted once a second.
+func (l *Loop) tick() {
+	for l.greeting.Len() > 0 {
+		h := *l.greeting.At(0)
+		late := h.deadline <= l.now
+		if !late && h.c.loop == l && !h.c.open && !h.c.gone {
+			break
+		}
+		l.greeting.Pop()
+		if late && h.c.loop == l && !h.c.open && !h.c.gone {
+			l.stats.timedOut.Add(1)
+			h.c.end(errHandshake)
+		}
+	}
+	for l.lingering.Len() > 0 && (l.lingering.At(0).deadline <= l.now || l.lingering.At(0).c.gone) {
+		l.drop(l.lingering.Pop().c)
+	}
+	if l.turn != nil {
+		l.turn.Tick(l.now)
+	}
+}
+
+var errHandshake = errors.New("wsnet: handshake took too long")
+
+// lingerTime is how long a connection that we closed may take to notice, in milliseconds.
+const lingerTime = 1000
+
+// finish ends a connection at the end of a turn: what can be written is, the handler hears of it, and the socket is shut
+// down. Unless the peer is gone it lingers a second, so that a reset does not overtake our last words.
+func (l *Loop) finish(c *Conn) {
+	if c.gone || c.loop != l {
+		return
+	}
+	if !c.peerGone {
+		c.lastWords()
+		c.Flush()
+	}
+	if c.open {
+		c.open = false
+		l.handler.Closed(c, c.reason)
+	}
+	c.pending = nil
+	if c.peerGone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
+		l.drop(c)
+		return
+	}
+	c.linger = true
+	l.lingering.Push(handshake{c, l.now + lingerTime})
+	l.markReady(c)
+}
+
+// drop closes the socket.
+func (l *Loop) drop(c *Conn) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.releaseOutput()
+	c.io.close()
+	l.forget(c)
+}
+
+func (l *Loop) forget(c *Conn) {
+	delete(l.conns, c)
+	l.server.open.Add(-1)
+	c.listener.open.Add(-1)
+}
+
+// sendOff moves a connection to another loop, with what it has not consumed and not written.
+func (l *Loop) sendOff(c *Conn) {
+	to, t := c.moving, c.task
+	c.moving, c.task = nil, nil
+	c.Flush()
+	c.io.unregister(l, c)
+	delete(l.conns, c)
+	c.dirty, c.queued = false, false
+	c.loop = to
+	to.MustPost(TaskFunc(func(to *Loop) { to.receive(c, t) }))
+}
+
+// receive is the other end of sendOff.
+func (l *Loop) receive(c *Conn, t Task) {
+	l.adopt(c)
+	err := c.io.register(l, c)
+	t.Run(l)
+	switch {
+	case err != nil:
+		l.broken(c, err)
+	case l.stopping:
+		c.end(ErrServerClosed)
+	default:
+		if c.Buffered() > 0 {
+			c.touch()
+		}
+		l.deliver(c, nil)
+		if c.moving != nil {
+			l.sendOff(c)
+		}
+	}
+}
+
+// stop ends every connection and then the loop.
+func (l *Loop) stop() {
+	l.stopping = true
+	for c := range l.conns {
+		if c.linger {
+			l.drop(c)
+			continue
+		}
+		c.end(ErrServerClosed)
+	}
+}

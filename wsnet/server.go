@@ -1,0 +1,220 @@
+package wsnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"noctule/internal/wsproto"
+)
+
+// Server is a set of event loops and the listeners that feed them. Its methods may be called from any goroutine.
+type Server struct {
+	// Set by New, then read-only:
+	cfg   Config
+	loops []*Loop
+	stop  chan struct{} // closed by Shutdown
+
+	wg sync.WaitGroup // loops, ticker, accepting goroutines
+
+	// Atomic:
+	lastID                  atomic.Uint64
+	open, accepted, refused atomic.Int64
+	turn                    atomic.Uint64 // of connections that are dealt to loops in turn
+
+	mu struct {
+		sync.Mutex
+		listeners []*Listener
+		closed    bool
+	}
+}
+
+// Listener is one place where connections come in.
+type Listener struct {
+	// Set by Listen, then read-only:
+	server *Server
+	cfg    ListenerConfig
+	rules  wsproto.Rules
+	addr   net.Addr
+	closer func() // ends accepting and waits for it
+
+	// Atomic:
+	open   atomic.Int64
+	closed atomic.Bool
+}
+
+// New starts the loops.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, stop: make(chan struct{})}
+	prepareFiles()
+	for i := range cfg.Loops {
+		l := &Loop{server: s, index: i, conns: make(map[*Conn]struct{})}
+		if l.poll, err = newPoller(l, cfg.Portable); err != nil {
+			for _, started := range s.loops {
+				started.poll.close()
+			}
+			return nil, fmt.Errorf("wsnet: %w", err)
+		}
+		l.readBuf = make([]byte, cfg.ReadBufferSize)
+		s.loops = append(s.loops, l)
+	}
+	for _, l := range s.loops {
+		l.handler = cfg.NewHandler(l)
+		l.turn, _ = l.handler.(TurnHandler)
+		l.drain, _ = l.handler.(DrainHandler)
+	}
+	s.wg.Add(len(s.loops) + 1)
+	for _, l := range s.loops {
+		go l.run() // s.wg
+	}
+	go s.ticker() // s.wg
+	return s, nil
+}
+
+// Loops are the event loops, by index.
+func (s *Server) Loops() []*Loop { return s.loops }
+
+// ticker posts the time to each loop, once a second and never twice to one that has not taken the last.
+func (s *Server) ticker() {
+	defer s.wg.Done()
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	waiting := make([]atomic.Bool, len(s.loops))
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+		}
+		for i, l := range s.loops {
+			if !waiting[i].Swap(true) {
+				l.MustPost(TaskFunc(func(l *Loop) {
+					waiting[i].Store(false)
+					l.tick()
+				}))
+			}
+		}
+	}
+}
+
+// Listen opens a listener.
+func (s *Server) Listen(cfg ListenerConfig) (*Listener, error) {
+	if len(cfg.Subprotocols) == 0 {
+		cfg.Subprotocols = []string{"mqtt", "mqttv3.1"}
+	}
+	if cfg.MaxHeader <= 0 {
+		cfg.MaxHeader = 4096
+	}
+	ln := &Listener{
+		server: s, cfg: cfg,
+		rules: wsproto.Rules{Subprotocols: cfg.Subprotocols, Origins: cfg.Origins, MaxHeader: cfg.MaxHeader},
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closed {
+		return nil, ErrServerClosed
+	}
+	var err error
+	if _, epoll := s.loops[0].poll.(interface{ native() }); epoll && cfg.TLS == nil {
+		err = ln.listenNative()
+	} else {
+		err = ln.listenNet()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wsnet: listen on %s: %w", cfg.Address, err)
+	}
+	s.mu.listeners = append(s.mu.listeners, ln)
+	return ln, nil
+}
+
+// Addr is the address it listens on.
+func (ln *Listener) Addr() net.Addr { return ln.addr }
+
+// Tag is ListenerConfig's.
+func (ln *Listener) Tag() any { return ln.cfg.Tag }
+
+// Config is what Listen was given, with defaults filled in.
+func (ln *Listener) Config() ListenerConfig { return ln.cfg }
+
+// Open is the number of connections now.
+func (ln *Listener) Open() int64 { return ln.open.Load() }
+
+// Close stops listening; connections stay.
+func (ln *Listener) Close() error {
+	if !ln.closed.Swap(true) {
+		ln.closer()
+	}
+	return nil
+}
+
+// next deals loops in turn.
+func (s *Server) next() *Loop { return s.loops[s.turn.Add(1)%uint64(len(s.loops))] }
+
+// newConn makes the connection for an accepted socket.
+func (ln *Listener) newConn(io socket) *Conn {
+	c := &Conn{listener: ln, id: ln.server.lastID.Add(1), io: io}
+	if ln.cfg.WebSocket {
+		c.ws = &wsState{}
+	}
+	return c
+}
+
+// admit counts a new connection, or refuses it.
+func (ln *Listener) admit() bool {
+	n := ln.open.Add(1)
+	if ln.cfg.MaxConnections > 0 && n > int64(ln.cfg.MaxConnections) {
+		ln.open.Add(-1)
+		ln.server.refused.Add(1)
+		return false
+	}
+	ln.server.open.Add(1)
+	ln.server.accepted.Add(1)
+	return true
+}
+
+// Shutdown stops listening, ends every connection with ErrServerClosed after writing what goes at once, and stops the
+// loops. It returns when every goroutine has ended, or ctx is done.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.mu.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.closed = true
+	listeners := s.mu.listeners
+	s.mu.Unlock()
+	for _, ln := range listeners {
+		_ = ln.Close()
+	}
+	close(s.stop)
+	for _, l := range s.loops {
+		l.MustPost(TaskFunc((*Loop).stop))
+	}
+	done := make(chan struct{})
+	go func() { // ends with the loops
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errors.New("wsnet: shutdown is not complete"), ctx.Err())
+	}
+}
+
+// acceptPause is how long accepting rests when files have run out.
+const acceptPause = 100 * time.Millisecond
+
+func pauseAccept() {
+	t := time.NewTimer(acceptPause)
+	<-t.C
+}

@@ -1,0 +1,45 @@
+package wsnet
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats is what the loops have counted, summed. Counters start with the server.
+type Stats struct {
+	Open               int64 // connections now, before their upgrade as well
+	Accepted, Refused  int64 // connections; refused by MaxConnections or for want of files
+	BytesIn, BytesOut  int64 // on the wire as this process sees it, TLS included
+	Reads, Writes      int64 // system calls, or calls of the Go network
+	Wakeups, Turns     int64 // returns from waiting; turns of the loops
+	MailboxRefused     int64 // Posts that found a mailbox full
+	HandshakesTimedOut int64
+	// LoopLag is the longest turn of any loop since the last call of Stats.
+	LoopLag time.Duration
+}
+
+// loopStats is one loop's share. Atomic, written by the loop.
+type loopStats struct {
+	bytesIn, bytesOut, reads, writes atomic.Int64
+	wakeups, turns                   atomic.Int64
+	mailboxRefused, timedOut         atomic.Int64
+	lag                              atomic.Int64 // ns
+}
+
+// Stats sums the loops' counters and resets the lag. Any goroutine.
+func (s *Server) Stats() Stats {
+	out := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load()}
+	for _, l := range s.loops {
+		st := &l.stats
+		out.BytesIn += st.bytesIn.Load()
+		out.BytesOut += st.bytesOut.Load()
+		out.Reads += st.reads.Load()
+		out.Writes += st.writes.Load()
+		out.Wakeups += st.wakeups.Load()
+		out.Turns += st.turns.Load()
+		out.MailboxRefused += st.mailboxRefused.Load()
+		out.HandshakesTimedOut += st.timedOut.Load()
+		out.LoopLag = max(out.LoopLag, time.Duration(st.lag.Swap(0)))
+	}
+	return out
+}

@@ -1,0 +1,175 @@
+package wsnet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// TLS on a loop. The handshake cannot be suspended, so it runs on an ordinary connection in its own goroutine, of which
+// there is a bounded number. Then the transport under the tls.Conn is switched to memory: reads take the bytes that the
+// loop has read and report a temporary error when there are none, after which crypto/tls can go on; writes append to the
+// output and never fail.
+
+// tlsState is the TLS layer of one connection.
+type tlsState struct {
+	conn *tls.Conn
+	pipe *pipe
+}
+
+// pipe is the transport under a tls.Conn. Before the switch it is used by the handshake's goroutine, then by the loop.
+type pipe struct {
+	net.Conn        // the real connection before the switch
+	switched bool   // reads and writes are in memory
+	in       []byte // read from the socket, not yet decrypted
+	out      []byte // encrypted, not yet written
+}
+
+// errNoInput is the temporary error after which crypto/tls reads on.
+type errNoInput struct{}
+
+func (errNoInput) Error() string   { return "wsnet: no input yet" }
+func (errNoInput) Timeout() bool   { return true }
+func (errNoInput) Temporary() bool { return true }
+
+// Read implements net.Conn.
+func (p *pipe) Read(b []byte) (int, error) {
+	if !p.switched {
+		return p.Conn.Read(b)
+	}
+	if len(p.in) == 0 {
+		return 0, errNoInput{}
+	}
+	n := copy(b, p.in)
+	p.in = p.in[n:]
+	return n, nil
+}
+
+// Write implements net.Conn.
+func (p *pipe) Write(b []byte) (int, error) {
+	if !p.switched {
+		return p.Conn.Write(b)
+	}
+	p.out = append(p.out, b...)
+	return len(b), nil
+}
+
+// SetDeadline and its kin do nothing on a loop; handshakes have a context.
+func (p *pipe) SetDeadline(time.Time) error      { return nil }
+func (p *pipe) SetReadDeadline(time.Time) error  { return nil }
+func (p *pipe) SetWriteDeadline(time.Time) error { return nil }
+
+func (t *tlsState) write(b []byte) {
+	if len(b) > 0 {
+		_, _ = t.conn.Write(b) // into memory
+	}
+}
+
+// take returns what is encrypted and gives up the buffer.
+func (t *tlsState) take() []byte {
+	out := t.pipe.out
+	t.pipe.out = nil
+	return out
+}
+
+func (t *tlsState) closeWrite() { _ = t.conn.CloseWrite() }
+
+// inputTLS decrypts what the socket gave and hands it on.
+func (l *Loop) inputTLS(c *Conn, raw []byte) {
+	t := c.tls
+	t.pipe.in = append(t.pipe.in, raw...)
+	if l.plainBuf == nil {
+		l.plainBuf = make([]byte, 16<<10+512)
+	}
+	for !c.ended {
+		n, err := t.conn.Read(l.plainBuf)
+		if n > 0 {
+			l.inputClear(c, l.plainBuf[:n])
+		}
+		var again errNoInput
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &again):
+		case errors.Is(err, io.EOF):
+			c.end(io.EOF)
+		default:
+			c.end(err)
+		}
+		break
+	}
+	if len(t.pipe.in) == 0 {
+		t.pipe.in = nil // an idle connection owns no buffer
+	}
+	if len(t.pipe.out) > 0 { // alerts, key updates
+		c.touch()
+	}
+}
+
+// handshakes are the TLS handshakes of one listener that are under way.
+type handshakes struct {
+	slots  chan struct{}
+	cancel context.CancelFunc
+	ctx    context.Context
+	wg     sync.WaitGroup
+}
+
+func newHandshakes(n int) *handshakes {
+	h := &handshakes{slots: make(chan struct{}, n)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// serve accepts connections and shakes hands; done takes over the connection after it. It returns when ln is closed;
+// close waits for the rest.
+func (h *handshakes) serve(ln net.Listener, cfg *tls.Config, timeout time.Duration,
+	done func(nc net.Conn, t *tlsState), admit func(net.Conn) bool,
+) {
+	for {
+		h.slots <- struct{}{}
+		nc, err := ln.Accept()
+		if err != nil {
+			<-h.slots
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			pauseAccept()
+			continue
+		}
+		if !admit(nc) {
+			<-h.slots
+			_ = nc.Close()
+			continue
+		}
+		h.wg.Add(1)
+		go func() { // close waits
+			defer h.wg.Done()
+			defer func() { <-h.slots }()
+			p := &pipe{Conn: nc}
+			conn := tls.Server(p, cfg)
+			ctx, cancel := context.WithTimeout(h.ctx, timeout)
+			defer cancel()
+			stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+			err := conn.HandshakeContext(ctx)
+			if !stop() && err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				_ = nc.Close()
+				done(nil, nil)
+				return
+			}
+			done(nc, &tlsState{conn: conn, pipe: p})
+		}()
+	}
+}
+
+// close ends the handshakes under way.
+func (h *handshakes) close() {
+	h.cancel()
+	h.wg.Wait()
+}

@@ -1,0 +1,90 @@
+package wsnet
+
+import (
+	"fmt"
+
+	"github.com/gobwas/ws"
+
+	"noctule/internal/wsproto"
+)
+
+// wsState is the WebSocket layer of one connection.
+type wsState struct {
+	subprotocol string
+	raw         []byte // the upgrade request so far, later an incomplete frame header or control frame
+	frames      wsproto.Decoder
+	upgraded    bool
+	closed      bool // a close frame was sent
+	pongs       int64
+	pongTime    int64
+}
+
+// pongsPerSecond is how many pings a client may send; more is a flood.
+const pongsPerSecond = 100
+
+// inputWebSocket takes raw bytes through the upgrade and the frames.
+func (l *Loop) inputWebSocket(c *Conn, b []byte) {
+	w := c.ws
+	if len(w.raw) > 0 {
+		b = append(w.raw, b...)
+		w.raw = nil
+	}
+	if !w.upgraded {
+		b = l.upgrade(c, b)
+	}
+	for len(b) > 0 && !c.ended {
+		used, piece, ctl, err := w.frames.Next(b)
+		if err != nil {
+			c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
+			return
+		}
+		if used == 0 {
+			w.raw = append([]byte(nil), b...)
+			return
+		}
+		b = b[used:]
+		if len(piece) > 0 {
+			l.deliver(c, piece)
+		}
+		if ctl.Op != 0 {
+			l.control(c, ctl)
+		}
+	}
+}
+
+// upgrade answers the request and returns the bytes behind it.
+func (l *Loop) upgrade(c *Conn, b []byte) []byte {
+	resp, used, sub, err := c.listener.rules.Upgrade(b)
+	if resp == nil {
+		c.ws.raw = append([]byte(nil), b...)
+		return nil
+	}
+	c.control(resp)
+	if err != nil {
+		c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
+		return nil
+	}
+	c.ws.upgraded, c.ws.subprotocol = true, sub
+	l.opened(c)
+	return b[used:]
+}
+
+// control answers control frames: pong to ping, close to close.
+func (l *Loop) control(c *Conn, ctl wsproto.Control) {
+	w := c.ws
+	switch ctl.Op {
+	case ws.OpPing:
+		if l.now-w.pongTime >= 1000 {
+			w.pongTime, w.pongs = l.now, 0
+		}
+		if w.pongs++; w.pongs > pongsPerSecond {
+			c.end(fmt.Errorf("%w: %w", ErrProtocol, &wsproto.Error{Code: wsproto.ClosePolicy, Text: "too many pings"}))
+			return
+		}
+		c.control(wsproto.AppendPong(nil, ctl.Payload))
+	case ws.OpClose:
+		w.closed = true
+		c.control(wsproto.AppendClose(nil, wsproto.CloseReply(ctl.Payload)))
+		c.end(errPeerClosed)
+	}
+}
