@@ -50,7 +50,6 @@ type Broker struct {
 type Listener struct {
 	// Set by Listen, then read-only:
 	opts ListenerOptions
-	port int // of Addr; 0 for unix sockets
 	net  *wsnet.Listener
 }
 
@@ -111,9 +110,6 @@ func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	l.net = n
-	if a, ok := n.Addr().(*net.TCPAddr); ok {
-		l.port = a.Port
-	}
 	b.mu.Lock()
 	b.mu.listeners = append(b.mu.listeners, l)
 	b.mu.Unlock()

@@ -22,7 +22,6 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	*m = message.Message{
 		Topic: p.Topic, Payload: p.Payload, Publisher: cl.number, QoS: p.QoS, Retain: p.Retain,
 	}
-	s.live.Reset(m, s.loop.Now())
 	if len(p.Properties) > 0 {
 		if err := s.readProperties(cl, p, m); err != nil {
 			return err

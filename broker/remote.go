@@ -174,6 +174,7 @@ func (b *batch) Run(l *wsnet.Loop) {
 		default:
 			s.fanOut(ids[0], m)
 		}
+		s.live.Release()
 		ids = ids[e.ids:]
 	}
 	left := b.debt.Add(-b.cost)

@@ -71,6 +71,7 @@ func (s *shard) publishMessage(m *message.Message) bool {
 		return false
 	}
 	s.live.Reset(m, s.loop.Now())
+	defer s.live.Release()
 	if !s.b.opts.AllowDuplicates && len(hits) > 1 {
 		s.routeOnce(m, hits)
 		return true
@@ -147,6 +148,7 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 			s.deliver(cr.list[i], j.m)
 		}
 	}
+	s.live.Release()
 	j.next = end
 	if j.next == j.end {
 		cr.jobs.Pop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 
 	"noctule/broker/message"
@@ -81,7 +82,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
 	if s.b.opts.ConnectionMessages {
-		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), listenerOf(c).port)
+		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
 	}
 	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
 	c.Attachment = g
@@ -264,6 +265,14 @@ func (s *shard) halt(on bool) {
 }
 
 func listenerOf(c *wsnet.Conn) *Listener { return c.Listener().Tag().(*Listener) }
+
+// portOf is the port of a listener, 0 for unix sockets.
+func portOf(l *wsnet.Listener) int {
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0
+}
 
 // peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
 func peer(c *wsnet.Conn) string {

@@ -40,6 +40,9 @@ func (h *Heads) Reset(m *Message, now int64) {
 	h.head = [4]span{}
 }
 
+// Release forgets the message: its loan ends.
+func (h *Heads) Release() { h.m = nil }
+
 // Message is the one that Reset was given.
 func (h *Heads) Message() *Message { return h.m }
 
