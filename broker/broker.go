@@ -1,10 +1,11 @@
-// Package broker routes MQTT messages between sessions: QoS, retained messages, wills, shared subscriptions, limits
-// and the $SYS tree, for MQTT 3.1, 3.1.1 and 5.0.
+// Package broker routes MQTT messages between sessions: QoS, retained messages, wills, shared
+// subscriptions, limits and the $SYS tree, for MQTT 3.1, 3.1.1 and 5.0.
 //
-// Each event loop of wsnet has one shard. A session lives on the shard that its client id hashes to, and a connection
-// moves there with its CONNECT; so a session, its connection, its subscriptions and its queue are touched by one
-// goroutine only, and takeover is single-threaded. What shards share is the topic index, the retained messages (both
-// safe for concurrent use) and their mailboxes. route.go tells the life of a PUBLISH.
+// Each event loop of wsnet has one shard. A session lives on the shard that its client id hashes to, and a
+// connection moves there with its CONNECT; so a session, its connection, its subscriptions and its queue
+// are touched by one goroutine only, and takeover is single-threaded. What shards share is the topic index,
+// the retained messages (both safe for concurrent use) and their mailboxes. route.go tells the life of a
+// PUBLISH.
 package broker
 
 import (
@@ -59,7 +60,8 @@ func (l *Listener) Addr() net.Addr { return l.net.Addr() }
 // Close stops listening; connections stay.
 func (l *Listener) Close() error { return l.net.Close() }
 
-// Unreleased QoS 2 messages of one client are bounded although Mosquitto does not, since the client sets their number.
+// Unreleased QoS 2 messages of one client are bounded although Mosquitto does not, since the client sets
+// their number.
 const unreleasedBytesMax = 64 << 20
 
 // New starts a broker's event loops. It listens nowhere yet: see Listen.
@@ -116,8 +118,8 @@ func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
 	return l, nil
 }
 
-// Shutdown publishes the pending wills, closes every connection without DISCONNECT, as Mosquitto does, and stops the
-// loops. It returns when everything has stopped or ctx is done.
+// Shutdown publishes the pending wills, closes every connection without DISCONNECT, as Mosquitto does, and
+// stops the loops. It returns when everything has stopped or ctx is done.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.stopping.Store(true)
 	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {

@@ -616,7 +616,7 @@ func TestUnsubscribe(t *testing.T) {
 		c.Send(&codec.Unsubscribe{PacketID: 3, Filters: [][]byte{[]byte("b/+"), []byte("$share/g/c"), []byte("nope")}})
 		var a codec.Unsuback
 		c.Want(codec.UNSUBACK, &a)
-		if fmt.Sprint(a.Codes) != fmt.Sprint([]codec.Reason{0, 0, codec.NoSubscriptionExisted}) {
+		if fmt.Sprint(string(a.Codes)) != fmt.Sprint(string([]codec.Reason{0, 0, codec.NoSubscriptionExisted})) {
 			t.Errorf("codes %v", a.Codes)
 		}
 		for _, topic := range []string{"b/x", "c", "a"} {

@@ -73,7 +73,8 @@ func (c *client) sent(n int) {
 // slow reports whether the client leaves more output unread than it may.
 func (c *client) slow() bool { return c.conn.Buffered() > c.shard.b.opts.MaxBufferedBytes }
 
-// SendPublish implements session.Sink: it writes a PUBLISH, encoded once for all receivers of the same shape.
+// SendPublish implements session.Sink: it writes a PUBLISH, encoded once for all receivers of the same
+// shape.
 func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	s := c.shard
 	h := &s.live
@@ -125,8 +126,8 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 // shareFrom is the payload size, in bytes, from which receivers share one copy.
 const shareFrom = 1024
 
-// alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then on
-// [MQTT-3.1.2-26].
+// alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then
+// on [MQTT-3.1.2-26].
 func (f *fiveState) alias(topic []byte, d *message.Delivery) {
 	if a, ok := f.aliases[string(topic)]; ok {
 		d.Alias, d.AliasOnly = a, true

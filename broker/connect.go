@@ -29,8 +29,8 @@ func (g *greet) Run(l *wsnet.Loop) {
 	s.welcome(g.conn, g.id)
 }
 
-// handleConnect handles the first packet of a connection; true means that the connection is no longer this loop's to
-// read: refused, or on its way to its home loop.
+// handleConnect handles the first packet of a connection; true means that the connection is no longer this
+// loop's to read: refused, or on its way to its home loop.
 func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	p := &s.connect
 	if err := p.Parse(h.Flags, body, codec.V311); err != nil {
@@ -57,8 +57,8 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	return false
 }
 
-// refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only closed,
-// except that MQTT 5 clients hear the reason [MQTT-3.1.4-1].
+// refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only
+// closed, except that MQTT 5 clients hear the reason [MQTT-3.1.4-1].
 func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 	r := reasonOf(err)
 	switch {
@@ -96,7 +96,8 @@ func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 	s.count.bytesOut += int64(n)
 }
 
-// checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent none.
+// checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent
+// none.
 func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, r codec.Reason) {
 	l := &listenerOf(c).opts
 	o := &s.b.opts
@@ -144,8 +145,8 @@ func generateID(prefix string) []byte {
 	return fmt.Appendf(nil, "%s%X-%X-%X-%X-%X", prefix, u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// welcome attaches a connection to its session, on the session's home loop: takeover, clean start or resume, CONNACK,
-// then what the session holds for the client.
+// welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
+// resume, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	p := &s.connect
 	id := p.ClientID
@@ -175,7 +176,8 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	s.arm(cl)
 }
 
-// session finds or makes the session of a client id and takes it from the connection that has it now [MQTT-3.1.4-3].
+// session finds or makes the session of a client id and takes it from the connection that has it now
+// [MQTT-3.1.4-3].
 func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	cl, ok := s.sessions[id]
 	if ok && cl.conn != nil {

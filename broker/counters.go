@@ -45,8 +45,8 @@ func (s *shard) addTo(m *Metrics) {
 	}
 }
 
-// Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; after Shutdown it returns
-// what was gathered until ctx was done.
+// Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; after Shutdown
+// it returns what was gathered until ctx was done.
 func (b *Broker) Metrics(ctx context.Context) Metrics {
 	var mu sync.Mutex
 	var m Metrics

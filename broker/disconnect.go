@@ -35,8 +35,8 @@ func closeText(r codec.Reason) string {
 	}
 }
 
-// fail ends a connection because of what the client sent: an MQTT 5 client is told the reason [MQTT-4.13.1-1], others
-// are only closed.
+// fail ends a connection because of what the client sent: an MQTT 5 client is told the reason
+// [MQTT-4.13.1-1], others are only closed.
 func (s *shard) fail(cl *client, err error) {
 	r := reasonOf(err)
 	if s.debug {
@@ -45,7 +45,8 @@ func (s *shard) fail(cl *client, err error) {
 	s.kick(cl, r, true)
 }
 
-// kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with Mosquitto.
+// kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with
+// Mosquitto.
 func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
 	conn := cl.conn
 	if conn == nil {

@@ -2,7 +2,8 @@ package broker
 
 import "noctule/wsnet"
 
-// Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0 with the process.
+// Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0
+// with the process.
 type Metrics struct {
 	Uptime float64 // seconds
 

@@ -14,17 +14,20 @@ type Options struct {
 	// Portable selects the goroutine-per-connection poller where epoll exists too.
 	Portable bool
 
-	// MaxInflight is the number of QoS 1 and 2 messages that may be in flight to one client; 0 means no limit.
-	// It is also the Receive Maximum told to MQTT 5 clients.
+	// MaxInflight is the number of QoS 1 and 2 messages that may be in flight to one client; 0 means no
+	// limit. It is also the Receive Maximum told to MQTT 5 clients.
 	MaxInflight uint16
-	// MaxInflightBytes bounds the payload bytes in flight to one client; 0 means no limit. One message may exceed it.
+	// MaxInflightBytes bounds the payload bytes in flight to one client; 0 means no limit. One message may
+	// exceed it.
 	MaxInflightBytes int64
-	// MaxQueuedMessages is the number of messages that may wait behind the window of one client; 0 means no limit.
+	// MaxQueuedMessages is the number of messages that may wait behind the window of one client; 0 means no
+	// limit.
 	MaxQueuedMessages int
-	// MaxQueuedBytes bounds the payload bytes that may wait behind the window of one client; 0 means no limit.
+	// MaxQueuedBytes bounds the payload bytes that may wait behind the window of one client; 0 means no
+	// limit.
 	MaxQueuedBytes int64
-	// MaxBufferedBytes is the output one client may leave unread before QoS 0 messages to it are dropped and
-	// QoS 1 and 2 messages wait in its queue.
+	// MaxBufferedBytes is the output one client may leave unread before QoS 0 messages to it are dropped
+	// and QoS 1 and 2 messages wait in its queue.
 	MaxBufferedBytes int
 	// MaxPacketSize is the largest packet accepted, in bytes; 0 means the protocol's own limit.
 	MaxPacketSize uint32

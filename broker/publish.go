@@ -7,7 +7,8 @@ import (
 	"noctule/codec"
 )
 
-// handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto does.
+// handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto
+// does.
 func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	p := &s.publish
 	if err := p.Parse(h.Flags, body, cl.version); err != nil {
@@ -51,8 +52,8 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	return s.receive(cl, p.PacketID, m, r)
 }
 
-// receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no way to say so,
-// the handshake runs and the message goes nowhere.
+// receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no
+// way to say so, the handshake runs and the message goes nowhere.
 func (s *shard) receive(cl *client, id uint16, m *message.Message, r codec.Reason) error {
 	if r != codec.Success && cl.version != codec.V5 {
 		m, r = nil, codec.Success
@@ -93,7 +94,8 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	return codec.Success
 }
 
-// reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and $share.
+// reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and
+// $share.
 func reservedTopic(topic []byte) bool {
 	if bytes.HasPrefix(topic, []byte("$share/")) {
 		return true
@@ -129,11 +131,14 @@ func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message)
 	return nil
 }
 
-// resolveAlias notes or looks up an incoming Topic Alias [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9] [MQTT-3.3.2-10].
+// resolveAlias notes or looks up an incoming Topic Alias [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
+// [MQTT-3.3.2-10].
 func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 	if a > int(c.listener.opts.MaxTopicAlias) {
-		return nil, &codec.Error{Reason: codec.TopicAliasInvalid, Packet: codec.PUBLISH,
-			Detail: "above Topic Alias Maximum"}
+		return nil, &codec.Error{
+			Reason: codec.TopicAliasInvalid, Packet: codec.PUBLISH,
+			Detail: "above Topic Alias Maximum",
+		}
 	}
 	f := c.features()
 	if len(topic) > 0 {
@@ -149,8 +154,8 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 	return f.incoming[a-1], nil
 }
 
-// forwarded returns the properties that go to receivers unaltered, and the Message Expiry Interval (0: none). The result
-// aliases p when there is nothing to leave out; otherwise it is appended to buf.
+// forwarded returns the properties that go to receivers unaltered, and the Message Expiry Interval (0:
+// none). The result aliases p when there is nothing to leave out; otherwise it is appended to buf.
 func forwarded(buf, p codec.Properties) (out codec.Properties, expiry uint32) {
 	cut := false
 	for id, v := range p.All() {

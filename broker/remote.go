@@ -10,8 +10,9 @@ import (
 	"noctule/wsnet"
 )
 
-// Messages for other loops are collected per loop and posted once at the end of a turn: one mailbox item and at most one
-// wake for all of them. Small QoS 0 messages are copied into the batch; what is kept anyway travels by reference.
+// Messages for other loops are collected per loop and posted once at the end of a turn: one mailbox item
+// and at most one wake for all of them. Small QoS 0 messages are copied into the batch; what is kept anyway
+// travels by reference.
 
 // outbox is what this loop has for one other loop.
 type outbox struct {
@@ -45,8 +46,8 @@ type envelope struct {
 	deal      bool // the id is a shared subscription's: pick one of its members
 }
 
-// debtMax is how much one loop may have waiting at another, in bytes with a fixed cost a message, before it stops
-// reading its sockets: publishers feel it as TCP backpressure, nothing is dropped.
+// debtMax is how much one loop may have waiting at another, in bytes with a fixed cost a message, before it
+// stops reading its sockets: publishers feel it as TCP backpressure, nothing is dropped.
 const (
 	debtMax      = 16 << 20
 	envelopeCost = 128

@@ -8,9 +8,9 @@ import (
 	"noctule/wsnet"
 )
 
-// Retained messages are one index for all loops. A subscriber gets those that match through a cursor, a bounded piece a
-// turn and only as fast as its window and its socket take them: a large tree neither stalls the loop nor is lost at the
-// queue limit.
+// Retained messages are one index for all loops. A subscriber gets those that match through a cursor, a
+// bounded piece a turn and only as fast as its window and its socket take them: a large tree neither stalls
+// the loop nor is lost at the queue limit.
 
 // replayStep is how many stored topics one turn looks at for one client.
 const replayStep = 500
@@ -56,7 +56,8 @@ func (c *client) addReplays(r *replay) {
 	*at = r
 }
 
-// replayRetained sends the next piece. It is called after SUBSCRIBE, by Again, and when the window or the socket has room.
+// replayRetained sends the next piece. It is called after SUBSCRIBE, by Again, and when the window or the
+// socket has room.
 func (s *shard) replayRetained(cl *client) {
 	left := replayStep
 	for cl.conn != nil && cl.replays != nil && left > 0 {
@@ -109,7 +110,8 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 	})
 }
 
-// sweepRetained removes expired retained messages, a bounded piece a call; it returns the cursor to go on with.
+// sweepRetained removes expired retained messages, a bounded piece a call; it returns the cursor to go on
+// with.
 func (s *shard) sweepRetained(c *topictree.Cursor[*message.Message]) *topictree.Cursor[*message.Message] {
 	if c == nil {
 		if s.b.retained.Len() == 0 {

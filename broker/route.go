@@ -9,13 +9,15 @@ import (
 	"noctule/wsnet"
 )
 
-// The life of a PUBLISH after its checks. publishMessage stores it if it is retained and asks the index which filters
-// match, and which loops have subscribers for each: one Match, no lock. Subscribers of this loop get it at once, other
-// loops one mailbox item each (remote.go), shared subscriptions go to the loop that deals for the group (share.go).
+// The life of a PUBLISH after its checks. publishMessage stores it if it is retained and asks the index
+// which filters match, and which loops have subscribers for each: one Match, no lock. Subscribers of this
+// loop get it at once, other loops one mailbox item each (remote.go), shared subscriptions go to the loop
+// that deals for the group (share.go).
 //
-// A loop keeps its own subscribers by filter id in groups. A filter with one subscriber, the most frequent kind, costs
-// 24 bytes there; more become a crowd. A crowd larger than a slice is served in slices with other work in between; then
-// messages to it queue in the crowd, so that order holds, and members that leave meanwhile are only marked.
+// A loop keeps its own subscribers by filter id in groups. A filter with one subscriber, the most frequent
+// kind, costs 24 bytes there; more become a crowd. A crowd larger than a slice is served in slices with
+// other work in between; then messages to it queue in the crowd, so that order holds, and members that
+// leave meanwhile are only marked.
 
 // group is this loop's subscribers of one filter.
 type group struct {
@@ -37,7 +39,8 @@ type crowd struct {
 	left int            // marked members in list
 }
 
-// job is one message on its way through a crowd: members before next have it, members from end on came later.
+// job is one message on its way through a crowd: members before next have it, members from end on came
+// later.
 type job struct {
 	m         *message.Message
 	next, end int
@@ -223,8 +226,9 @@ func (c *client) dropped(r DropReason) {
 	}
 }
 
-// routeOnce routes with allow_duplicate_messages false: an MQTT 3 client with overlapping subscriptions gets one copy,
-// at the highest QoS of them [MQTT-3.3.5-1]. It works loop by loop; shared subscriptions stay apart.
+// routeOnce routes with allow_duplicate_messages false: an MQTT 3 client with overlapping subscriptions
+// gets one copy, at the highest QoS of them [MQTT-3.3.5-1]. It works loop by loop; shared subscriptions
+// stay apart.
 func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 	own := uint64(1) << s.index
 	s.mark++

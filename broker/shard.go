@@ -15,8 +15,8 @@ import (
 	"noctule/wsnet"
 )
 
-// shard is the part of the broker that lives on one event loop. Nothing in it is locked: only the loop's goroutine
-// touches it, and others post to the loop.
+// shard is the part of the broker that lives on one event loop. Nothing in it is locked: only the loop's
+// goroutine touches it, and others post to the loop.
 type shard struct {
 	// Set by newShard, then read-only:
 	b       *Broker
@@ -52,7 +52,6 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
-	out     []byte
 }
 
 // greeting is the Attachment of a connection until its CONNECT.
@@ -223,8 +222,8 @@ func (s *shard) Drained(c *wsnet.Conn) {
 	}
 }
 
-// EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so that a
-// SUBACK is never ahead of its effect.
+// EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
+// that a SUBACK is never ahead of its effect.
 func (s *shard) EndTurn() { s.postRemote() }
 
 // Tick implements wsnet.TurnHandler.

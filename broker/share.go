@@ -10,9 +10,10 @@ import (
 	"noctule/wsnet"
 )
 
-// A shared subscription (MQTT 5, 4.8.2; Mosquitto offers it to MQTT 3 clients too) is dealt by one loop, the home of the
-// pair of share name and filter, whatever loops its members live on: strict round robin that skips members who cannot
-// take a message now. Members tell how they are through an atomic, so that the dealer never waits for them.
+// A shared subscription (MQTT 5, 4.8.2; Mosquitto offers it to MQTT 3 clients too) is dealt by one loop,
+// the home of the pair of share name and filter, whatever loops its members live on: strict round robin
+// that skips members who cannot take a message now. Members tell how they are through an atomic, so that
+// the dealer never waits for them.
 
 // shareGroup is the members of one shared subscription, on its home loop.
 type shareGroup struct {
@@ -159,7 +160,8 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 	s.box(mb.c.shard.index).add(m).target = mb
 }
 
-// deliverShared gives m to one member, on the member's loop. If it has left meanwhile, another one is dealt to.
+// deliverShared gives m to one member, on the member's loop. If it has left meanwhile, another one is dealt
+// to.
 func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 	if mb.gone {
 		s.routeDeal(m, mb.id, mb.home)

@@ -67,7 +67,8 @@ func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
 	}
 }
 
-// subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the granted QoS.
+// subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the
+// granted QoS.
 func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
 	qos := min(f.QoS, cl.listener.opts.MaxQoS)
 	o := options(qos)
@@ -279,7 +280,8 @@ func (s *shard) setMember(id topictree.FilterID, at int, mb member) {
 	s.groups[id] = group{one: mb}
 }
 
-// leave removes the member at a place. While messages pass through the crowd in slices the place is only marked.
+// leave removes the member at a place. While messages pass through the crowd in slices the place is only
+// marked.
 func (s *shard) leave(id topictree.FilterID, at int) {
 	g := s.groups[id]
 	if g.many == nil {

@@ -12,8 +12,8 @@ import (
 	"noctule/wsnet"
 )
 
-// The $SYS tree, as Mosquitto's: retained, QoS 2, at wall-clock multiples of sys_interval, and only what has changed
-// since the last time. It belongs to shard 0.
+// The $SYS tree, as Mosquitto's: retained, QoS 2, at wall-clock multiples of sys_interval, and only what
+// has changed since the last time. It belongs to shard 0.
 
 // sysTree is what was published last.
 type sysTree struct {
@@ -129,7 +129,8 @@ func (t *sysTree) heap(n func(string, int64)) {
 	n("heap/maximum", int64(t.heapMax))
 }
 
-// updateLoads moves the averages over 1, 5 and 15 minutes: i = delta per minute, v = i + e^(-dt/tau) (v - i).
+// updateLoads moves the averages over 1, 5 and 15 minutes: i = delta per minute, v = i + e^(-dt/tau) (v -
+// i).
 func (t *sysTree) updateLoads(m *Metrics) {
 	now := t.s.loop.Now()
 	dt := float64(now-t.lastTime) / 1000

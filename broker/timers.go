@@ -2,8 +2,8 @@ package broker
 
 import "noctule/codec"
 
-// The timers of a client: keep alive while online; the will's delay and the session's expiry while offline. The wheel is
-// lazy: packets only store lastSeen, and an entry that fires too early is put back.
+// The timers of a client: keep alive while online; the will's delay and the session's expiry while offline.
+// The wheel is lazy: packets only store lastSeen, and an entry that fires too early is put back.
 
 // due is the second at which something happens to cl if nothing else does; 0 means nothing.
 func (cl *client) due() int64 {
@@ -38,7 +38,8 @@ func (s *shard) arm(cl *client) {
 	s.timers.Add(s.seconds(), at, cl.alarm)
 }
 
-// alarm is what the wheel holds of a client: the entry of a session that has ended keeps nothing else in memory.
+// alarm is what the wheel holds of a client: the entry of a session that has ended keeps nothing else in
+// memory.
 type alarm struct{ cl *client }
 
 // timer is called by the wheel for each entry whose time has come.

@@ -37,7 +37,8 @@ func (s *shard) sendWill(cl *client) {
 	s.publishMessage(w.m)
 }
 
-// sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto does.
+// sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
+// does.
 func (s *shard) sendPendingWills() {
 	for _, cl := range s.sessions {
 		if cl.will != nil {

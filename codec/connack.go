@@ -1,7 +1,7 @@
 package codec
 
-// Connack is a CONNACK packet (3.2). In MQTT 3, Append turns the reason into a return code, and Parse leaves the return
-// code as it came.
+// Connack is a CONNACK packet (3.2). In MQTT 3, Append turns the reason into a return code, and Parse
+// leaves the return code as it came.
 type Connack struct {
 	SessionPresent bool
 	Reason         Reason

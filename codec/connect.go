@@ -36,8 +36,9 @@ const (
 	flagUsername
 )
 
-// Parse reads the body of a CONNECT; the version argument is ignored, the packet tells its own. The protocol level is
-// looked at before the name, as Mosquitto does; on UnsupportedProtocolVersion Level holds what was asked for.
+// Parse reads the body of a CONNECT; the version argument is ignored, the packet tells its own. The
+// protocol level is looked at before the name, as Mosquitto does; on UnsupportedProtocolVersion Level holds
+// what was asked for.
 func (p *Connect) Parse(_ uint8, body []byte, _ Version) error {
 	*p = Connect{}
 	r := reader{b: body}

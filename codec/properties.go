@@ -85,20 +85,22 @@ var properties = [propertyEnd]propertyInfo{
 	TopicAlias:             {kind: kindUint16, in: types(PUBLISH)},
 	MaximumQoS:             {kind: kindByte, in: types(CONNACK), high: 1},
 	RetainAvailable:        {kind: kindByte, in: types(CONNACK), high: 1},
-	UserProperty: {kind: kindPair, many: true,
-		in: acks | types(CONNECT, CONNACK, PUBLISH, willType, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, AUTH)},
+	UserProperty: {
+		kind: kindPair, many: true,
+		in: acks | types(CONNECT, CONNACK, PUBLISH, willType, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, AUTH),
+	},
 	MaximumPacketSize:    {kind: kindUint32, in: types(CONNECT, CONNACK), low: 1},
 	WildcardSubAvailable: {kind: kindByte, in: types(CONNACK), high: 1},
 	SubIDAvailable:       {kind: kindByte, in: types(CONNACK), high: 1},
 	SharedSubAvailable:   {kind: kindByte, in: types(CONNACK), high: 1},
 }
 
-// Properties is a validated, still encoded block of properties without its length. It aliases what it was parsed from;
-// nil means none.
+// Properties is a validated, still encoded block of properties without its length. It aliases what it was
+// parsed from; nil means none.
 type Properties []byte
 
-// Value is one property's value: a number in Num, a string or binary data in Bytes, and a user property's name in Bytes
-// and value in Pair.
+// Value is one property's value: a number in Num, a string or binary data in Bytes, and a user property's
+// name in Bytes and value in Pair.
 type Value struct {
 	Num   uint32
 	Bytes []byte

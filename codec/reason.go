@@ -79,12 +79,16 @@ var reasons = map[Reason]reasonInfo{
 	NoSubscriptionExisted:  {"No subscription existed", types(UNSUBACK)},
 	ContinueAuthentication: {"Continue authentication", types(AUTH)},
 	ReAuthenticate:         {"Re-authenticate", types(AUTH)},
-	UnspecifiedError: {"Unspecified error",
-		types(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT)},
+	UnspecifiedError: {
+		"Unspecified error",
+		types(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT),
+	},
 	MalformedPacket: {"Malformed Packet", types(CONNACK, DISCONNECT)},
 	ProtocolError:   {"Protocol Error", types(CONNACK, DISCONNECT)},
-	ImplementationSpecificError: {"Implementation specific error",
-		types(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT)},
+	ImplementationSpecificError: {
+		"Implementation specific error",
+		types(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT),
+	},
 	UnsupportedProtocolVersion: {"Unsupported Protocol Version", types(CONNACK)},
 	ClientIdentifierNotValid:   {"Client Identifier not valid", types(CONNACK)},
 	BadUserNameOrPassword:      {"Bad User Name or Password", types(CONNACK)},
@@ -111,14 +115,20 @@ var reasons = map[Reason]reasonInfo{
 	QoSNotSupported:            {"QoS not supported", types(CONNACK, DISCONNECT)},
 	UseAnotherServer:           {"Use another server", types(CONNACK, DISCONNECT)},
 	ServerMoved:                {"Server moved", types(CONNACK, DISCONNECT)},
-	SharedSubscriptionsNotSupported: {"Shared Subscriptions not supported",
-		types(SUBACK, DISCONNECT)},
+	SharedSubscriptionsNotSupported: {
+		"Shared Subscriptions not supported",
+		types(SUBACK, DISCONNECT),
+	},
 	ConnectionRateExceeded: {"Connection rate exceeded", types(CONNACK, DISCONNECT)},
 	MaximumConnectTime:     {"Maximum connect time", types(DISCONNECT)},
-	SubscriptionIdentifiersNotSupported: {"Subscription Identifiers not supported",
-		types(SUBACK, DISCONNECT)},
-	WildcardSubscriptionsNotSupported: {"Wildcard Subscriptions not supported",
-		types(SUBACK, DISCONNECT)},
+	SubscriptionIdentifiersNotSupported: {
+		"Subscription Identifiers not supported",
+		types(SUBACK, DISCONNECT),
+	},
+	WildcardSubscriptionsNotSupported: {
+		"Wildcard Subscriptions not supported",
+		types(SUBACK, DISCONNECT),
+	},
 }
 
 // String is the name in the specification.

@@ -41,9 +41,9 @@ func filterErr(detail string) error {
 	return &Error{Reason: TopicFilterInvalid, Packet: SUBSCRIBE, Detail: detail}
 }
 
-// CheckTopicFilter tells whether b may be a Topic Filter: + alone in its level [MQTT-4.7.1-2], # alone and last
-// [MQTT-4.7.1-1], and the form of a shared subscription [MQTT-4.8.2-1] [MQTT-4.8.2-2].
-func CheckTopicFilter(b []byte) error {
+// CheckTopicFilter tells whether b may be a Topic Filter: + alone in its level [MQTT-4.7.1-2], # alone and
+// last [MQTT-4.7.1-1], and the form of a shared subscription [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+func CheckTopicFilter(b []byte) error { //nolint:cyclop // one check a line
 	if group, rest, ok := SplitShare(b); ok {
 		if len(group) == 0 || bytes.ContainsAny(group, "+#") {
 			return filterErr("share name is empty or has a wildcard [MQTT-4.8.2-1]")
@@ -86,8 +86,8 @@ func CheckTopicFilter(b []byte) error {
 	return nil
 }
 
-// SplitShare splits a shared subscription "$share/NAME/FILTER"; ok says that b begins with "$share/". Without a second
-// slash rest is empty, which CheckTopicFilter refuses.
+// SplitShare splits a shared subscription "$share/NAME/FILTER"; ok says that b begins with "$share/".
+// Without a second slash rest is empty, which CheckTopicFilter refuses.
 func SplitShare(b []byte) (group, rest []byte, ok bool) {
 	if len(b) == 0 || b[0] != '$' {
 		return nil, b, false

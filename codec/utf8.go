@@ -5,8 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// ValidUTF8 reports whether b may be an MQTT string: well-formed UTF-8 without U+0000 and surrogates [MQTT-1.5.4-1]
-// [MQTT-1.5.4-2], and without control characters and non-characters, which Mosquitto refuses as well.
+// ValidUTF8 reports whether b may be an MQTT string: well-formed UTF-8 without U+0000 and surrogates
+// [MQTT-1.5.4-1] [MQTT-1.5.4-2], and without control characters and non-characters, which Mosquitto refuses
+// as well.
 func ValidUTF8(b []byte) bool {
 	for len(b) >= 8 {
 		// Eight printable ASCII bytes a step: no high bit, nothing below 0x20, no 0x7F.

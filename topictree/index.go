@@ -72,15 +72,15 @@ type shareInfo struct {
 	members int
 }
 
-// FilterID names a filter in an Index. It is comparable, and is never another filter's while somebody holds it: an id
-// that was removed matches nothing. nil means none.
+// FilterID names a filter in an Index. It is comparable, and is never another filter's while somebody holds
+// it: an id that was removed matches nothing. nil means none.
 type FilterID = *Entry
 
 // shards is the number of parts of the table, each with a mutex of its own.
 const shards = 256
 
-// Index maps topic filters to the event loops (0 to 63) that have subscribers for them, and shared subscriptions to their
-// home loops. It is safe for concurrent use; Match takes no lock.
+// Index maps topic filters to the event loops (0 to 63) that have subscribers for them, and shared
+// subscriptions to their home loops. It is safe for concurrent use; Match takes no lock.
 type Index struct {
 	// Set by New, then read-only:
 	opts Options
@@ -220,8 +220,8 @@ func (x *Index) release(p *part, e *Entry) {
 	}
 }
 
-// AddShared counts one member more of a share group on a filter. All members get the same id; home is the loop that deals,
-// the same for all.
+// AddShared counts one member more of a share group on a filter. All members get the same id; home is the
+// loop that deals, the same for all.
 func (x *Index) AddShared(group, filter []byte, home int) (FilterID, error) {
 	hash := x.hash.sum(filter)
 	p := x.part(hash)
@@ -301,7 +301,8 @@ func (x *Index) LookupShared(group, filter []byte) (FilterID, bool) {
 // Filter is the filter of an id, for a shared subscription with its "$share/NAME/".
 func (x *Index) Filter(id FilterID) string { return id.name }
 
-// Len is the number of filters, those that only shared subscriptions use included, and of shared subscriptions.
+// Len is the number of filters, those that only shared subscriptions use included, and of shared
+// subscriptions.
 func (x *Index) Len() (filters, shared int) { return int(x.filters.Load()), int(x.sharedCount.Load()) }
 
 // Hit is one match: the loops that have subscribers, or the home loop of a shared subscription.
@@ -318,8 +319,8 @@ type Matches struct {
 	next []*node[Entry]
 }
 
-// Match finds all filters that match a valid topic name. Topics that begin with $ are not matched by a leading wildcard
-// [MQTT-4.7.2-1].
+// Match finds all filters that match a valid topic name. Topics that begin with $ are not matched by a
+// leading wildcard [MQTT-4.7.2-1].
 func (x *Index) Match(topic []byte, m *Matches) {
 	m.Hits = m.Hits[:0]
 	hash := x.hash.sum(topic)

@@ -2,8 +2,8 @@ package topictree
 
 import "bytes"
 
-// MatchFilter reports whether a valid filter, not a shared subscription, matches a topic name [MQTT-4.7.1-2]
-// [MQTT-4.7.1-3] [MQTT-4.7.2-1]. It is the definition that Index is tested against.
+// MatchFilter reports whether a valid filter, not a shared subscription, matches a topic name
+// [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.2-1]. It is the definition that Index is tested against.
 func MatchFilter(filter, topic []byte) bool {
 	if len(filter) > 0 && len(topic) > 0 && topic[0] == '$' && (filter[0] == '+' || filter[0] == '#') {
 		return false
@@ -35,9 +35,9 @@ func hasWildcard(filter []byte) bool {
 
 // nextLevel splits off the first level; more says that another one follows.
 func nextLevel(b []byte) (level, rest []byte, more bool) {
-	i := bytes.IndexByte(b, '/')
-	if i < 0 {
+	before, after, ok := bytes.Cut(b, []byte{'/'})
+	if !ok {
 		return b, nil, false
 	}
-	return b[:i], b[i+1:], true
+	return before, after, true
 }

@@ -2,8 +2,8 @@ package topictree
 
 import "sync/atomic"
 
-// node is one level of a path in a trie. V is what the end of a path holds. Readers take no lock; writers hold the trie's
-// mutex.
+// node is one level of a path in a trie. V is what the end of a path holds. Readers take no lock; writers
+// hold the trie's mutex.
 type node[V any] struct {
 	named
 	parent *node[V] // set before it is published, then read-only

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Retained maps topic names to values and finds them by wildcard. It is safe for concurrent use; Get and cursors take no
-// lock.
+// Retained maps topic names to values and finds them by wildcard. It is safe for concurrent use; Get and
+// cursors take no lock.
 type Retained[V any] struct {
 	// Set by NewRetained, then read-only:
 	opts Options
@@ -98,8 +98,9 @@ func (r *Retained[V]) delete(topic []byte, cond func(V) bool) (old V, existed bo
 	return *p, true
 }
 
-// Cursor walks the topics that match a filter, a piece at a time. It belongs to one goroutine and holds no lock between
-// calls. Topics that are there all the time are seen exactly once; those that come or go meanwhile may be seen or not.
+// Cursor walks the topics that match a filter, a piece at a time. It belongs to one goroutine and holds no
+// lock between calls. Topics that are there all the time are seen exactly once; those that come or go
+// meanwhile may be seen or not.
 type Cursor[V any] struct {
 	r      *Retained[V]
 	levels []string
@@ -130,10 +131,10 @@ func (r *Retained[V]) Cursor(filter []byte) *Cursor[V] {
 	return c
 }
 
-// Next looks at no more than max nodes, calls yield for each topic that matches, and reports whether the walk is over.
-// yield must not call Next.
-func (c *Cursor[V]) Next(max int, yield func(topic string, v V)) (done bool) {
-	for ; max > 0 && len(c.stack) > 0; max-- {
+// Next looks at no more than steps nodes, calls yield for each topic that matches, and reports whether the
+// walk is over. yield must not call Next.
+func (c *Cursor[V]) Next(steps int, yield func(topic string, v V)) (done bool) {
+	for ; steps > 0 && len(c.stack) > 0; steps-- {
 		f := &c.stack[len(c.stack)-1]
 		c.prefix = c.prefix[:f.path]
 		if f.fresh {
@@ -157,7 +158,8 @@ func (c *Cursor[V]) want(f *frame[V]) (level string, ok bool) {
 	return c.levels[f.depth], true
 }
 
-// visit yields the node's own value if its path matches: at the end of the filter, or where "#" begins or goes on.
+// visit yields the node's own value if its path matches: at the end of the filter, or where "#" begins or
+// goes on.
 func (c *Cursor[V]) visit(f *frame[V], yield func(string, V)) {
 	if f.n == &c.r.root {
 		return

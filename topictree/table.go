@@ -20,8 +20,8 @@ type keyed[T any] interface {
 	key() *named
 }
 
-// table is an open-addressing hash table of pointers by name. Reads are lock-free; writes need the owner's mutex. The zero
-// value is empty and owns no memory.
+// table is an open-addressing hash table of pointers by name. Reads are lock-free; writes need the owner's
+// mutex. The zero value is empty and owns no memory.
 type table[T any, P keyed[T]] struct {
 	slots atomic.Pointer[slots[T, P]]
 	live  int32 // Guarded by the owner's mutex

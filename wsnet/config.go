@@ -25,7 +25,8 @@ type Config struct {
 	MaxPending int
 	// HandshakeTimeout bounds TLS handshake and WebSocket upgrade together, 10 s by default.
 	HandshakeTimeout time.Duration
-	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the backlog.
+	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
+	// backlog.
 	TLSHandshakes int
 	// Portable selects goroutines per connection where epoll exists too.
 	Portable bool
@@ -88,9 +89,10 @@ type ListenerConfig struct {
 type Handler interface {
 	// Opened says that bytes may flow: TLS handshake and WebSocket upgrade are done.
 	Opened(c *Conn)
-	// Data hands over all unconsumed input, a loan until return. It returns how many bytes it consumed and, when some are
-	// left, how many there must be in all, from the first unconsumed one, before a further call makes sense (0: any more).
-	// Inside, the connection may be written, closed and moved; after Move, Data must return at once.
+	// Data hands over all unconsumed input, a loan until return. It returns how many bytes it consumed and,
+	// when some are left, how many there must be in all, from the first unconsumed one, before a further
+	// call makes sense (0: any more). Inside, the connection may be written, closed and moved; after Move,
+	// Data must return at once.
 	Data(c *Conn, b []byte) (used, need int)
 	// Closed is called exactly once for each connection that was Opened, and is the last call for it.
 	Closed(c *Conn, reason error)

@@ -92,8 +92,8 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &st
 }
 
-// Move hands the connection to another loop: t runs there first, then Data with what is not consumed. It may be called
-// inside Data, which must return at once.
+// Move hands the connection to another loop: t runs there first, then Data with what is not consumed. It
+// may be called inside Data, which must return at once.
 func (c *Conn) Move(to *Loop, t Task) { c.moving, c.task = to, t }
 
 // Close ends the connection with this turn, after writing what the socket takes; reason goes to Closed.

@@ -220,7 +220,8 @@ func zone(name string) uint32 {
 	return uint32(n)
 }
 
-// listenUnix opens a unix socket on the first loop, which deals its connections to all. A stale file gives way.
+// listenUnix opens a unix socket on the first loop, which deals its connections to all. A stale file gives
+// way.
 func (ln *Listener) listenUnix() (err error) {
 	path := ln.cfg.Address
 	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {

@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// listenNet listens with Go's network: for TLS, whose handshakes need an ordinary connection, and for the portable poller.
+// listenNet listens with Go's network: for TLS, whose handshakes need an ordinary connection, and for the
+// portable poller.
 func (ln *Listener) listenNet() error {
 	if ln.cfg.Network == "unix" {
 		if st, err := os.Lstat(ln.cfg.Address); err == nil && st.Mode()&os.ModeSocket != 0 {

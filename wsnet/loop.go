@@ -8,7 +8,8 @@ import (
 
 // poller is what waits for a loop and does its I/O: epoll, or goroutines per connection.
 type poller interface {
-	// wait collects what is ready and handles it; when park is set it may wait until something is, or a wake comes.
+	// wait collects what is ready and handles it; when park is set it may wait until something is, or a
+	// wake comes.
 	wait(park bool)
 	// wake ends a wait. Any goroutine.
 	wake()
@@ -315,8 +316,9 @@ var errHandshake = errors.New("wsnet: handshake took too long")
 // lingerTime is how long a connection that we closed may take to notice, in milliseconds.
 const lingerTime = 1000
 
-// finish ends a connection at the end of a turn: what can be written is, the handler hears of it, and the socket is shut
-// down. Unless the peer is gone it lingers a second, so that a reset does not overtake our last words.
+// finish ends a connection at the end of a turn: what can be written is, the handler hears of it, and the
+// socket is shut down. Unless the peer is gone it lingers a second, so that a reset does not overtake our
+// last words.
 func (l *Loop) finish(c *Conn) {
 	if c.gone || c.loop != l {
 		return

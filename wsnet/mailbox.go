@@ -20,8 +20,8 @@ type mailbox struct {
 // Post queues t; false means that MailboxLimit tasks wait already. Any goroutine.
 func (l *Loop) Post(t Task) bool { return l.post(t, l.server.cfg.MailboxLimit) }
 
-// MustPost queues t whatever waits already: for tasks whose number is bounded by their cause. Any goroutine. Tasks for a
-// loop that has stopped are dropped.
+// MustPost queues t whatever waits already: for tasks whose number is bounded by their cause. Any
+// goroutine. Tasks for a loop that has stopped are dropped.
 func (l *Loop) MustPost(t Task) { l.post(t, 0) }
 
 func (l *Loop) post(t Task, limit int) bool {

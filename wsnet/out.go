@@ -2,9 +2,9 @@ package wsnet
 
 import "noctule/internal/wsproto"
 
-// Output of a connection. While the socket keeps up there is only out, a buffer borrowed from the loop for one turn, with
-// room for a WebSocket frame header in front. A backlog appears when a piece is shared, when a buffer is full, or when a
-// write blocks.
+// Output of a connection. While the socket keeps up there is only out, a buffer borrowed from the loop for
+// one turn, with room for a WebSocket frame header in front. A backlog appears when a piece is shared, when
+// a buffer is full, or when a write blocks.
 
 // backlog is output in pieces.
 type backlog struct {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// epoll is the poller of Linux. Its file descriptor is parked in Go's own network poller, so that a waiting loop costs no
-// thread; epoll_wait itself is only called without waiting, by RawSyscall. Each socket is registered once, edge-triggered,
-// for both directions.
+// epoll is the poller of Linux. Its file descriptor is parked in Go's own network poller, so that a waiting
+// loop costs no thread; epoll_wait itself is only called without waiting, by RawSyscall. Each socket is
+// registered once, edge-triggered, for both directions.
 type epoll struct {
 	// Set by newPoller, then read-only:
 	l      *Loop
@@ -218,8 +218,8 @@ func (s fdSocket) shutdown() bool { return unix.Shutdown(int(s), unix.SHUT_WR) =
 
 func (s fdSocket) close() { _ = unix.Close(int(s)) }
 
-// prepareFiles raises the soft limit of open files to the hard one and grows the kernel's table of them once: growing it
-// under load stops every thread for milliseconds at each doubling.
+// prepareFiles raises the soft limit of open files to the hard one and grows the kernel's table of them
+// once: growing it under load stops every thread for milliseconds at each doubling.
 func prepareFiles() {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {

@@ -11,7 +11,8 @@ func newPoller(l *Loop, _ bool) (poller, error) { return newChanPoller(l), nil }
 
 func prepareFiles() {}
 
-// listenNative and socketOf belong to loops that own file descriptors; Listen and startTLS do not come here.
+// listenNative and socketOf belong to loops that own file descriptors; Listen and startTLS do not come
+// here.
 func (ln *Listener) listenNative() error { return ln.listenNet() }
 
 func socketOf(net.Conn) (socket, error) { return nil, errors.ErrUnsupported }

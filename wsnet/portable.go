@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// The portable poller: two goroutines per connection read and write through Go's network; the loop sees a socket that
-// behaves like a non-blocking one.
+// The portable poller: two goroutines per connection read and write through Go's network; the loop sees a
+// socket that behaves like a non-blocking one.
 
 // chanPoller waits on a channel.
 type chanPoller struct {
@@ -86,7 +86,8 @@ func (s *netSocket) register(l *Loop, _ *Conn) error {
 // unregister leaves the old loop in place until the new one registers: its tasks forward themselves.
 func (s *netSocket) unregister(*Loop, *Conn) { s.loop.Store(nil) }
 
-// event runs f on the loop that has the connection. While it is on its way to another one the task goes round.
+// event runs f on the loop that has the connection. While it is on its way to another one the task goes
+// round.
 type event struct {
 	s *netSocket
 	f func(l *Loop, c *Conn)

@@ -12,7 +12,8 @@ import (
 	"noctule/internal/wsproto"
 )
 
-// Server is a set of event loops and the listeners that feed them. Its methods may be called from any goroutine.
+// Server is a set of event loops and the listeners that feed them. Its methods may be called from any
+// goroutine.
 type Server struct {
 	// Set by New, then read-only:
 	cfg   Config
@@ -180,8 +181,8 @@ func (ln *Listener) admit() bool {
 	return true
 }
 
-// Shutdown stops listening, ends every connection with ErrServerClosed after writing what goes at once, and stops the
-// loops. It returns when every goroutine has ended, or ctx is done.
+// Shutdown stops listening, ends every connection with ErrServerClosed after writing what goes at once, and
+// stops the loops. It returns when every goroutine has ended, or ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.mu.closed {

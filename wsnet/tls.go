@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// TLS on a loop. The handshake cannot be suspended, so it runs on an ordinary connection in its own goroutine, of which
-// there is a bounded number. Then the transport under the tls.Conn is switched to memory: reads take the bytes that the
-// loop has read and report a temporary error when there are none, after which crypto/tls can go on; writes append to the
-// output and never fail.
+// TLS on a loop. The handshake cannot be suspended, so it runs on an ordinary connection in its own
+// goroutine, of which there is a bounded number. Then the transport under the tls.Conn is switched to
+// memory: reads take the bytes that the loop has read and report a temporary error when there are none,
+// after which crypto/tls can go on; writes append to the output and never fail.
 
 // tlsState is the TLS layer of one connection.
 type tlsState struct {
@@ -21,7 +21,8 @@ type tlsState struct {
 	pipe *pipe
 }
 
-// pipe is the transport under a tls.Conn. Before the switch it is used by the handshake's goroutine, then by the loop.
+// pipe is the transport under a tls.Conn. Before the switch it is used by the handshake's goroutine, then
+// by the loop.
 type pipe struct {
 	net.Conn        // the real connection before the switch
 	switched bool   // reads and writes are in memory
@@ -29,12 +30,12 @@ type pipe struct {
 	out      []byte // encrypted, not yet written
 }
 
-// errNoInput is the temporary error after which crypto/tls reads on.
-type errNoInput struct{}
+// noInputError is the temporary error after which crypto/tls reads on.
+type noInputError struct{}
 
-func (errNoInput) Error() string   { return "wsnet: no input yet" }
-func (errNoInput) Timeout() bool   { return true }
-func (errNoInput) Temporary() bool { return true }
+func (noInputError) Error() string   { return "wsnet: no input yet" }
+func (noInputError) Timeout() bool   { return true }
+func (noInputError) Temporary() bool { return true }
 
 // Read implements net.Conn.
 func (p *pipe) Read(b []byte) (int, error) {
@@ -42,7 +43,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 		return p.Conn.Read(b)
 	}
 	if len(p.in) == 0 {
-		return 0, errNoInput{}
+		return 0, noInputError{}
 	}
 	n := copy(b, p.in)
 	p.in = p.in[n:]
@@ -90,7 +91,7 @@ func (l *Loop) inputTLS(c *Conn, raw []byte) {
 		if n > 0 {
 			l.inputClear(c, l.plainBuf[:n])
 		}
-		var again errNoInput
+		var again noInputError
 		switch {
 		case err == nil:
 			continue
@@ -124,8 +125,8 @@ func newHandshakes(n int) *handshakes {
 	return h
 }
 
-// serve accepts connections and shakes hands; done takes over the connection after it. It returns when ln is closed;
-// close waits for the rest.
+// serve accepts connections and shakes hands; done takes over the connection after it. It returns when ln
+// is closed; close waits for the rest.
 func (h *handshakes) serve(ln net.Listener, cfg *tls.Config, timeout time.Duration,
 	done func(nc net.Conn, t *tlsState), admit func(net.Conn) bool,
 ) {
@@ -145,9 +146,7 @@ func (h *handshakes) serve(ln net.Listener, cfg *tls.Config, timeout time.Durati
 			_ = nc.Close()
 			continue
 		}
-		h.wg.Add(1)
-		go func() { // close waits
-			defer h.wg.Done()
+		h.wg.Go(func() { // close waits
 			defer func() { <-h.slots }()
 			p := &pipe{Conn: nc}
 			conn := tls.Server(p, cfg)
@@ -164,7 +163,7 @@ func (h *handshakes) serve(ln net.Listener, cfg *tls.Config, timeout time.Durati
 				return
 			}
 			done(nc, &tlsState{conn: conn, pipe: p})
-		}()
+		})
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package brokertest is a broker on a loopback port and a plain client for tests: packets go out and come in as codec
-// knows them, nothing is answered by itself.
+// Package brokertest is a broker on a loopback port and a plain client for tests: packets go out and come
+// in as codec knows them, nothing is answered by itself.
 package brokertest
 
 import (

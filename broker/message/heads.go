@@ -21,8 +21,9 @@ type Delivery struct {
 	AliasOnly bool
 }
 
-// Heads encodes the PUBLISH packets of one message up to the payload, each wire shape at most once: MQTT 3 or 5, with
-// or without packet id. Flags and packet id are patched by whoever copies. Owned by one loop; reused for each message.
+// Heads encodes the PUBLISH packets of one message up to the payload, each wire shape at most once: MQTT 3
+// or 5, with or without packet id. Flags and packet id are patched by whoever copies. Owned by one loop;
+// reused for each message.
 type Heads struct {
 	m    *Message
 	now  int64
@@ -33,7 +34,8 @@ type Heads struct {
 
 type span struct{ from, to int }
 
-// Reset points h at m; now is in Unix milliseconds, for the remaining Message Expiry Interval [MQTT-3.3.2-6].
+// Reset points h at m; now is in Unix milliseconds, for the remaining Message Expiry Interval
+// [MQTT-3.3.2-6].
 func (h *Heads) Reset(m *Message, now int64) {
 	h.m, h.now = m, now
 	h.buf = h.buf[:0]
@@ -46,8 +48,9 @@ func (h *Heads) Release() { h.m = nil }
 // Message is the one that Reset was given.
 func (h *Heads) Message() *Message { return h.m }
 
-// Head returns everything before the payload for a receiver that needs d, and the position of the packet id in it
-// (0: none). The bytes are the caller's until the next call; flags and packet id are not yet set: call Patch on the copy.
+// Head returns everything before the payload for a receiver that needs d, and the position of the packet id
+// in it (0: none). The bytes are the caller's until the next call; flags and packet id are not yet set:
+// call Patch on the copy.
 func (h *Heads) Head(v codec.Version, d *Delivery) (head []byte, pid int) {
 	if v == codec.V5 && (d.SubscriptionID != 0 || d.Alias != 0) {
 		h.own = h.encode(h.own[:0], v, d)

@@ -1,8 +1,9 @@
-// Package message holds application messages on their way through the broker, and the PUBLISH packets made of them.
+// Package message holds application messages on their way through the broker, and the PUBLISH packets made
+// of them.
 //
-// A Message is immutable once it has been published. It starts as a loan, its fields alias the read buffer, and
-// is copied to the heap at most once (Keep), when something must outlive the turn: a queue, a window, the retained
-// index, another loop. A Heads encodes each wire shape at most once.
+// A Message is immutable once it has been published. It starts as a loan, its fields alias the read buffer,
+// and is copied to the heap at most once (Keep), when something must outlive the turn: a queue, a window,
+// the retained index, another loop. A Heads encodes each wire shape at most once.
 package message
 
 import (
@@ -15,8 +16,9 @@ type Message struct {
 	Topic []byte
 	// Payload is the Application Message.
 	Payload []byte
-	// Properties are those that are forwarded unaltered, in the publisher's order [MQTT-3.3.2-4] [MQTT-3.3.2-15]
-	// [MQTT-3.3.2-17] [MQTT-3.3.2-20]: without Topic Alias, Message Expiry Interval and Subscription Identifier.
+	// Properties are those that are forwarded unaltered, in the publisher's order [MQTT-3.3.2-4]
+	// [MQTT-3.3.2-15] [MQTT-3.3.2-17] [MQTT-3.3.2-20]: without Topic Alias, Message Expiry Interval and
+	// Subscription Identifier.
 	Properties codec.Properties
 	// Expiry is the time after which the message is dropped, Unix milliseconds; 0 means never.
 	Expiry int64
@@ -58,7 +60,8 @@ func (m *Message) Kept() bool { return m.kept != nil }
 // Size is the number of bytes counted against queue limits.
 func (m *Message) Size() int64 { return int64(len(m.Payload)) }
 
-// Expired reports whether the Message Expiry Interval has passed at now, in Unix milliseconds [MQTT-3.3.2-5].
+// Expired reports whether the Message Expiry Interval has passed at now, in Unix milliseconds
+// [MQTT-3.3.2-5].
 func (m *Message) Expired(now int64) bool { return m.Expiry != 0 && now >= m.Expiry }
 
 // New returns a kept message from the broker itself. It takes ownership of topic and payload.

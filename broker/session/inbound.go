@@ -11,8 +11,9 @@ type inbound struct {
 	bytes int64
 }
 
-// Receive takes a QoS 2 PUBLISH with its packet id and answers PUBREC. A repeated id is answered again and its message
-// is not taken a second time [MQTT-4.3.3-10]. With r >= 0x80 the message is refused and its id is free again.
+// Receive takes a QoS 2 PUBLISH with its packet id and answers PUBREC. A repeated id is answered again and
+// its message is not taken a second time [MQTT-4.3.3-10]. With r >= 0x80 the message is refused and its id
+// is free again.
 func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Sink) error {
 	if s.in != nil {
 		if _, ok := s.in.held[id]; ok {
@@ -30,8 +31,10 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 	l := s.limits
 	if l.Unreleased > 0 && len(s.in.held) >= l.Unreleased ||
 		l.UnreleasedBytes > 0 && s.in.bytes > 0 && m != nil && s.in.bytes+m.Size() > l.UnreleasedBytes {
-		return &codec.Error{Reason: codec.ReceiveMaximumExceeded, Packet: codec.PUBLISH,
-			Detail: "too many QoS 2 messages without PUBREL"}
+		return &codec.Error{
+			Reason: codec.ReceiveMaximumExceeded, Packet: codec.PUBLISH,
+			Detail: "too many QoS 2 messages without PUBREL",
+		}
 	}
 	if m != nil {
 		m = m.Keep()
@@ -42,8 +45,8 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 	return nil
 }
 
-// Release takes a PUBREL: it returns the message that is to be passed on now (nil: none) and the reason for the PUBCOMP
-// that the caller sends after it [MQTT-4.3.3-11].
+// Release takes a PUBREL: it returns the message that is to be passed on now (nil: none) and the reason for
+// the PUBCOMP that the caller sends after it [MQTT-4.3.3-11].
 func (s *Session) Release(id uint16) (m *message.Message, r codec.Reason) {
 	if s.in == nil {
 		return nil, codec.PacketIdentifierNotFound

@@ -8,7 +8,8 @@ import (
 	"noctule/codec"
 )
 
-// receiver is a correct MQTT client that loses its connection at times: it checks what the machine promises.
+// receiver is a correct MQTT client that loses its connection at times: it checks what the machine
+// promises.
 type receiver struct {
 	t       *testing.T
 	rnd     *rand.Rand
@@ -106,8 +107,9 @@ func (r *receiver) reconnect() {
 	r.s.Resume(uint16(r.window), 0, r)
 }
 
-// TestModelNothingLostAgainstLossyClient drives the machine with random deliveries, acknowledgements and reconnects: all
-// messages arrive, once as far as QoS 2 promises it, in order of first arrival, inside the window.
+// TestModelNothingLostAgainstLossyClient drives the machine with random deliveries, acknowledgements and
+// reconnects: all messages arrive, once as far as QoS 2 promises it, in order of first arrival, inside the
+// window.
 func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 	for range 20 {
 		seed := rand.Uint64()
@@ -143,8 +145,8 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 	}
 }
 
-// TestPacketIDsWrapWithOneHeldBack: a client that never acknowledges one message and all others neither sees its id
-// again nor stops at 65535.
+// TestPacketIDsWrapWithOneHeldBack: a client that never acknowledges one message and all others neither
+// sees its id again nor stops at 65535.
 func TestPacketIDsWrapWithOneHeldBack(t *testing.T) {
 	s := New(&Limits{})
 	r := &receiver{t: t, rnd: rand.New(rand.NewPCG(1, 1)), s: &s, seen: map[int]bool{}, rec: map[uint16]bool{}}

@@ -13,8 +13,8 @@ import (
 	"noctule/codec"
 )
 
-// Narratives: each file in testdata tells a story, a command a line, then what the machine must do, a line each that
-// begins with "> ". Lines that begin with "#" are comments. Commands:
+// Narratives: each file in testdata tells a story, a command a line, then what the machine must do, a line
+// each that begins with "> ". Lines that begin with "#" are comments. Commands:
 //
 //	limits inflight=N queued=N queuedbytes=N inflightbytes=N qos0 unreleased=N   (first line; starts a new session)
 //	resume [RECEIVE-MAXIMUM] | suspend | time MS

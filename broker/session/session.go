@@ -1,7 +1,9 @@
-// Package session is the state machine of one MQTT session: what is in flight in both directions, and what waits.
+// Package session is the state machine of one MQTT session: what is in flight in both directions, and what
+// waits.
 //
-// The machine is pure. A packet or a message goes in, effects come out through a Sink; it reads no clock, owns no
-// socket, starts no goroutine. A Session belongs to one event loop and is not safe for concurrent use.
+// The machine is pure. A packet or a message goes in, effects come out through a Sink; it reads no clock,
+// owns no socket, starts no goroutine. A Session belongs to one event loop and is not safe for concurrent
+// use.
 //
 // Outgoing messages of QoS 1 and 2 pass through two rings: the flight holds what has been sent and is not
 // acknowledged, the queue what must wait. Invariants, checked by the model test:
@@ -37,8 +39,8 @@ type Limits struct {
 
 // Sink receives the machine's effects in wire order.
 type Sink interface {
-	// SendPublish writes a PUBLISH; false means that the client does not accept one so large, and the message
-	// counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
+	// SendPublish writes a PUBLISH; false means that the client does not accept one so large, and the
+	// message counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
 	SendPublish(m *message.Message, d message.Delivery) bool
 	// SendAck writes PUBACK, PUBREC, PUBREL or PUBCOMP.
 	SendAck(t codec.Type, id uint16, r codec.Reason)
@@ -110,7 +112,8 @@ type Grant struct {
 	SubscriptionID uint32
 }
 
-// Queued and Inflight are the numbers of messages that wait and that are unacknowledged; QueuedBytes is payload bytes.
+// Queued and Inflight are the numbers of messages that wait and that are unacknowledged; QueuedBytes is
+// payload bytes.
 func (s *Session) Queued() int {
 	if s.out == nil {
 		return 0
@@ -210,7 +213,8 @@ func (o *outbound) find(id uint16) (int, bool) {
 	return i, true
 }
 
-// Puback ends a QoS 1 delivery [MQTT-4.3.2-3] and sends what waited. An id that is not in flight is ignored.
+// Puback ends a QoS 1 delivery [MQTT-4.3.2-3] and sends what waited. An id that is not in flight is
+// ignored.
 func (s *Session) Puback(id uint16, now int64, sink Sink) error {
 	o, i, ok := s.lookup(id)
 	if !ok {
@@ -276,7 +280,10 @@ func (s *Session) lookup(id uint16) (o *outbound, i int, ok bool) {
 }
 
 func errWrongAck(t codec.Type) error {
-	return &codec.Error{Reason: codec.ProtocolError, Packet: t, Detail: "does not fit the QoS or the state of this packet id"}
+	return &codec.Error{
+		Reason: codec.ProtocolError, Packet: t,
+		Detail: "does not fit the QoS or the state of this packet id",
+	}
 }
 
 // finish marks one flight entry as acknowledged and drops the done ones at the head.
@@ -296,7 +303,8 @@ func (s *Session) finish(o *outbound, i int) {
 	}
 }
 
-// drain sends again what an earlier connection left unacknowledged, then what waits, while the window has room.
+// drain sends again what an earlier connection left unacknowledged, then what waits, while the window has
+// room.
 func (s *Session) drain(o *outbound, now int64, sink Sink) {
 	if !s.online {
 		return
@@ -315,7 +323,8 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 	}
 }
 
-// resend repeats the oldest handshake that this connection has not seen yet, with its packet id [MQTT-4.4.0-1].
+// resend repeats the oldest handshake that this connection has not seen yet, with its packet id
+// [MQTT-4.4.0-1].
 func (s *Session) resend(o *outbound, sink Sink) {
 	i := o.resent
 	e := o.flight.At(i)
@@ -337,8 +346,8 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	}
 }
 
-// Resume takes the session online with the client's Receive Maximum (0: none given) and sends, in their first order,
-// unacknowledged handshakes and then queued messages up to the window.
+// Resume takes the session online with the client's Receive Maximum (0: none given) and sends, in their
+// first order, unacknowledged handshakes and then queued messages up to the window.
 func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
 	s.window = receiveMaximum
 	if s.window == 0 {

@@ -1,4 +1,5 @@
-// Command noctule is an MQTT broker that takes Mosquitto's place: same flags, configuration, signals and log lines.
+// Command noctule is an MQTT broker that takes Mosquitto's place: same flags, configuration, signals and
+// log lines.
 package main
 
 import (
@@ -104,7 +105,7 @@ func parseFlags(args []string) (flags, error) {
 	port := func(v string) error {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 || n > 65535 || len(f.ports) == 10 {
-			return fmt.Errorf("Error: Invalid port specified (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+			return fmt.Errorf("Error: Invalid port specified (%s).", v)
 		}
 		f.ports = append(f.ports, n)
 		return nil
@@ -124,10 +125,10 @@ func parseFlags(args []string) (flags, error) {
 		}
 	}
 	if err := set.Parse(args); err != nil {
-		return f, fmt.Errorf("Error: Unknown option or bad value: %w.", err) //nolint:revive,staticcheck // as Mosquitto's
+		return f, fmt.Errorf("Error: Unknown option or bad value: %w.", err)
 	}
 	if set.NArg() > 0 {
-		return f, fmt.Errorf("Error: Unknown option '%s'.", set.Arg(0)) //nolint:revive,staticcheck // Mosquitto's text
+		return f, fmt.Errorf("Error: Unknown option '%s'.", set.Arg(0))
 	}
 	return f, nil
 }

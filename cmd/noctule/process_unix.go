@@ -35,8 +35,8 @@ func daemonise(stderr io.Writer) int {
 	return exitOK
 }
 
-// dropPrivileges becomes another user when started as root: PUID and PGID, or the configured one. A missing default user
-// "mosquitto" is replaced by "nobody", as Mosquitto does.
+// dropPrivileges becomes another user when started as root: PUID and PGID, or the configured one. A missing
+// default user "mosquitto" is replaced by "nobody", as Mosquitto does.
 func dropPrivileges(name string, log *slog.Logger) error {
 	if os.Geteuid() != 0 || name == "root" || name == "" {
 		return nil
@@ -64,7 +64,7 @@ func ids(name string) (uid, gid int, err error) {
 		u, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("Invalid user '%s'.", name) //nolint:revive,staticcheck // Mosquitto's text
+		return 0, 0, fmt.Errorf("Invalid user '%s'.", name)
 	}
 	if uid, err = strconv.Atoi(u.Uid); err != nil {
 		return 0, 0, err

@@ -1,7 +1,8 @@
 // Package ring is a queue in a circular buffer that grows on demand and can be read by position.
 package ring
 
-// Ring is a first-in first-out queue. The zero value is empty and owns no memory. Not safe for concurrent use.
+// Ring is a first-in first-out queue. The zero value is empty and owns no memory. Not safe for concurrent
+// use.
 type Ring[T any] struct {
 	buf  []T // length is 0 or a power of two
 	head int // position of the oldest value
@@ -23,8 +24,8 @@ func (r *Ring[T]) Push(v T) {
 // At points to the i-th oldest value, 0 <= i < Len. The pointer is good until the next Push or Pop.
 func (r *Ring[T]) At(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
-// Pop removes and returns the oldest value; the ring must not be empty. The slot is cleared, so that nothing is
-// kept alive by it, and the buffer goes when the last value does.
+// Pop removes and returns the oldest value; the ring must not be empty. The slot is cleared, so that
+// nothing is kept alive by it, and the buffer goes when the last value does.
 func (r *Ring[T]) Pop() T {
 	var zero T
 	v := r.buf[r.head]

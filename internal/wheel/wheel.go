@@ -1,5 +1,6 @@
-// Package wheel is a lazy timer wheel: entries are never removed. Who is told of one looks whether it is still due, and
-// adds it again if not; so a timer that is moved with each packet costs nothing but a stored time.
+// Package wheel is a lazy timer wheel: entries are never removed. Who is told of one looks whether it is
+// still due, and adds it again if not; so a timer that is moved with each packet costs nothing but a stored
+// time.
 package wheel
 
 // Wheel holds values until their tick. Not safe for concurrent use.
@@ -15,14 +16,15 @@ type entry[T any] struct {
 	v  T
 }
 
-// New returns a wheel with a number of slots: entries further away than that many ticks are looked at once per round.
+// New returns a wheel with a number of slots: entries further away than that many ticks are looked at once
+// per round.
 func New[T any](slots int) *Wheel[T] { return &Wheel[T]{slots: make([][]entry[T], slots)} }
 
 // Len is the number of entries.
 func (w *Wheel[T]) Len() int { return w.n }
 
-// Add makes Advance call fire(v, at) once the time is at; times that have passed count as the next tick. now is the time of
-// the call and matters only while the wheel is empty.
+// Add makes Advance call fire(v, at) once the time is at; times that have passed count as the next tick.
+// now is the time of the call and matters only while the wheel is empty.
 func (w *Wheel[T]) Add(now, at int64, v T) {
 	if w.n == 0 {
 		w.now = max(w.now, now)

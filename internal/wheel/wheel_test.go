@@ -23,7 +23,7 @@ func TestFiresOnceAtItsTick(t *testing.T) {
 			step = int64(rnd.IntN(50))
 		}
 		now += step
-		w.Advance(now, func(v int, at int64) {
+		w.Advance(now, func(v int, _ int64) {
 			due, ok := want[v]
 			if !ok {
 				t.Fatalf("seed %d: %d fired twice", seed, v)

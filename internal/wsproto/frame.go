@@ -41,8 +41,9 @@ type Decoder struct {
 	message bool  // inside a fragmented message
 }
 
-// Next takes the next piece of raw: piece is application bytes, unmasked in place; ctl is a control frame. used 0 means that
-// more bytes are needed: at most 14 bytes of a header, or 125 of a control frame, are ever left over.
+// Next takes the next piece of raw: piece is application bytes, unmasked in place; ctl is a control frame.
+// used 0 means that more bytes are needed: at most 14 bytes of a header, or 125 of a control frame, are
+// ever left over.
 func (d *Decoder) Next(raw []byte) (used int, piece []byte, ctl Control, err error) {
 	if d.left == 0 {
 		used, ctl, err = d.header(raw)
@@ -147,8 +148,8 @@ func (d *Decoder) early(raw []byte) error {
 // HeaderMax is the size of the longest header of a server's frame.
 const HeaderMax = 10
 
-// PutHeader writes the shortest header of an unmasked binary frame with n payload bytes at the end of head, which is
-// HeaderMax bytes long, and returns its length.
+// PutHeader writes the shortest header of an unmasked binary frame with n payload bytes at the end of head,
+// which is HeaderMax bytes long, and returns its length.
 func PutHeader(head []byte, n int) int {
 	const first = 0x80 | byte(ws.OpBinary)
 	switch {

@@ -1,6 +1,6 @@
-// Package wsproto is the server's half of the WebSocket protocol (RFC 6455) on byte slices: the upgrade of a connection
-// and the frames of its client. It does no I/O and keeps no buffers; request parsing, answers and masking are
-// gobwas/ws's.
+// Package wsproto is the server's half of the WebSocket protocol (RFC 6455) on byte slices: the upgrade of
+// a connection and the frames of its client. It does no I/O and keeps no buffers; request parsing, answers
+// and masking are gobwas/ws's.
 package wsproto
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gobwas/ws"
@@ -20,8 +21,9 @@ type Rules struct {
 	MaxHeader    int      // bytes of a request, its final empty line included
 }
 
-// Upgrade reads the upgrade request at the start of b. While it is incomplete resp is nil and used 0. When err is nil resp
-// is the 101 answer; otherwise it is a complete HTTP refusal, after which the connection is to be closed.
+// Upgrade reads the upgrade request at the start of b. While it is incomplete resp is nil and used 0. When
+// err is nil resp is the 101 answer; otherwise it is a complete HTTP refusal, after which the connection is
+// to be closed.
 func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, err error) {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
@@ -69,21 +71,11 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 var closing = ws.HandshakeHeaderString("Connection: close\r\n")
 
 func (r *Rules) knows(p string) bool {
-	for _, s := range r.Subprotocols {
-		if s == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.Subprotocols, p)
 }
 
 func (r *Rules) allows(origin string) bool {
-	for _, o := range r.Origins {
-		if o == origin {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.Origins, origin)
 }
 
 // exchange is the request and the answer as gobwas/ws wants them.

@@ -77,7 +77,8 @@ func masked(op ws.OpCode, fin bool, payload []byte) []byte {
 	return b.Bytes()
 }
 
-// decode feeds raw in pieces of the given sizes and returns application bytes, control frames and the error.
+// decode feeds raw in pieces of the given sizes and returns application bytes, control frames and the
+// error.
 func decode(raw []byte, size func() int) (app []byte, ctl []string, err error) {
 	var d Decoder
 	var held []byte
@@ -191,7 +192,8 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestCipherAgreesWithRFC holds the library's masking against the definition, at all offsets and alignments.
+// TestCipherAgreesWithRFC holds the library's masking against the definition, at all offsets and
+// alignments.
 func TestCipherAgreesWithRFC(t *testing.T) {
 	mask := [4]byte{0x11, 0x82, 0x37, 0xF4}
 	lengths := []int{255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20}

@@ -13,8 +13,8 @@ import (
 	"noctule/broker"
 )
 
-// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads certificates and
-// looks interfaces up, so its errors are those of starting a listener, not of the file.
+// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
+// certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
 func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
 	o := l.ListenerOptions
 	if l.CertFile != "" {
@@ -94,7 +94,7 @@ func interfaceHosts(name string) ([]string, error) {
 func (l *Listener) tlsConfig() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("Unable to load server certificate \"%s\" and key \"%s\": %w", l.CertFile, l.KeyFile, err) //nolint:revive,staticcheck // as Mosquitto's
+		return nil, fmt.Errorf("Unable to load server certificate \"%s\" and key \"%s\": %w", l.CertFile, l.KeyFile, err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	switch l.TLSVersion {
@@ -102,7 +102,7 @@ func (l *Listener) tlsConfig() (*tls.Config, error) {
 	case "tlsv1.3":
 		cfg.MinVersion = tls.VersionTLS13
 	default:
-		return nil, fmt.Errorf("Unsupported tls_version \"%s\".", l.TLSVersion) //nolint:revive,staticcheck // as Mosquitto's
+		return nil, fmt.Errorf("Unsupported tls_version \"%s\".", l.TLSVersion)
 	}
 	if l.CAFile == "" && l.CAPath == "" {
 		if l.RequireCertificate {
@@ -123,7 +123,7 @@ func (l *Listener) tlsConfig() (*tls.Config, error) {
 	for _, f := range files {
 		pem, err := os.ReadFile(f)
 		if err != nil {
-			return nil, fmt.Errorf("Unable to load CA certificates: %w", err) //nolint:revive,staticcheck // as Mosquitto's
+			return nil, fmt.Errorf("Unable to load CA certificates: %w", err)
 		}
 		found = cfg.ClientCAs.AppendCertsFromPEM(pem) || found
 	}

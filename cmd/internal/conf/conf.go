@@ -1,7 +1,7 @@
 // Package conf reads Mosquitto's configuration files.
 //
-// One table (directives.go) says for each directive where it may stand, what its argument is and what it sets. Everything
-// Mosquitto 2.1 knows is in it: what is not built yet is refused by name, never ignored.
+// One table (directives.go) says for each directive where it may stand, what its argument is and what it
+// sets. Everything Mosquitto 2.1 knows is in it: what is not built yet is refused by name, never ignored.
 package conf
 
 import (
@@ -45,7 +45,6 @@ type Listener struct {
 	anonymous    *bool // listener_allow_anonymous
 	autoIDPrefix *string
 	implicit     bool // made by an option without a listener line
-	noDelay      bool
 }
 
 // Log is where log lines go and which.
@@ -153,7 +152,7 @@ func (p *parser) line(text string) error {
 		if strings.HasPrefix(key, "plugin_opt_") || strings.HasPrefix(key, "auth_opt_") {
 			return fmt.Errorf("not supported yet: %s", key)
 		}
-		return fmt.Errorf("Unknown configuration variable '%s'.", key) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Unknown configuration variable '%s'.", key)
 	}
 	if d.state == later {
 		return fmt.Errorf("not supported yet: %s", key)
@@ -162,7 +161,7 @@ func (p *parser) line(text string) error {
 		p.security = true
 	}
 	if d.scope == listener && p.current == nil {
-		return fmt.Errorf("The '%s' option requires a listener to be defined first.", key) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("The '%s' option requires a listener to be defined first.", key)
 	}
 	if d.state == inert {
 		p.cfg.Notes = append(p.cfg.Notes, Note{d.note})
@@ -197,7 +196,7 @@ func (p *parser) include(dir string) error {
 		return err
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("Unable to open include_dir '%s'.", dir) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Unable to open include_dir '%s'.", dir)
 	}
 	sort.Slice(list, func(i, j int) bool {
 		a, b := filepath.Base(list[i]), filepath.Base(list[j])
@@ -270,12 +269,12 @@ func (p *parser) localOnly(ports []int) {
 func (p *parser) addListener(a arg) error {
 	port, err := a.first().number(0, 65535)
 	if err != nil {
-		return fmt.Errorf("Invalid 'port' value (%s).", a.first().value) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Invalid 'port' value (%s).", a.first().value)
 	}
 	_, host, _ := strings.Cut(a.value, " ")
 	host = strings.TrimSpace(host)
 	if port == 0 && host == "" {
-		return errors.New("A listener with port 0 must provide a Unix socket path.") //nolint:revive,staticcheck // Mosquitto's text
+		return errors.New("A listener with port 0 must provide a Unix socket path.")
 	}
 	p.cfg.Listeners = append(p.cfg.Listeners, *p.newListener())
 	p.current = &p.cfg.Listeners[len(p.cfg.Listeners)-1]
@@ -295,9 +294,9 @@ func (a arg) first() arg {
 func (a arg) text() (string, error) {
 	switch {
 	case a.value == "":
-		return "", fmt.Errorf("Empty '%s' value in configuration.", a.key) //nolint:revive,staticcheck // Mosquitto's text
+		return "", fmt.Errorf("Empty '%s' value in configuration.", a.key)
 	case len(a.value) > 65535 || !utf8.ValidString(a.value):
-		return "", fmt.Errorf("Invalid '%s' value: not valid UTF-8 or too long.", a.key) //nolint:revive,staticcheck // as Mosquitto's
+		return "", fmt.Errorf("Invalid '%s' value: not valid UTF-8 or too long.", a.key)
 	}
 	return a.value, nil
 }
@@ -309,9 +308,9 @@ func (a arg) truth() (bool, error) {
 	case "false", "0":
 		return false, nil
 	case "":
-		return false, fmt.Errorf("Empty '%s' value in configuration.", a.key) //nolint:revive,staticcheck // Mosquitto's text
+		return false, fmt.Errorf("Empty '%s' value in configuration.", a.key)
 	default:
-		return false, fmt.Errorf("Invalid '%s' value (%s).", a.key, v) //nolint:revive,staticcheck // Mosquitto's text
+		return false, fmt.Errorf("Invalid '%s' value (%s).", a.key, v)
 	}
 }
 
@@ -319,14 +318,14 @@ func (a arg) truth() (bool, error) {
 func (a arg) number(low, high int64) (int, error) {
 	v := a.first().value
 	if v == "" {
-		return 0, fmt.Errorf("Empty '%s' value in configuration.", a.key) //nolint:revive,staticcheck // Mosquitto's text
+		return 0, fmt.Errorf("Empty '%s' value in configuration.", a.key)
 	}
 	n, err := parseInt(v)
 	if err != nil {
-		return 0, fmt.Errorf("'%s' value not a number.", a.key) //nolint:revive // Mosquitto's text
+		return 0, fmt.Errorf("'%s' value not a number.", a.key)
 	}
 	if n < low || n > high {
-		return 0, fmt.Errorf("Invalid '%s' value (%s).", a.key, v) //nolint:revive,staticcheck // Mosquitto's text
+		return 0, fmt.Errorf("Invalid '%s' value (%s).", a.key, v)
 	}
 	return int(n), nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func once(f func(*parser, string)) func(*parser, arg) error {
 			return err
 		}
 		if p.seen[a.key] {
-			return fmt.Errorf("Duplicate '%s' value in configuration.", a.key) //nolint:revive,staticcheck // Mosquitto's text
+			return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
 		}
 		p.seen[a.key] = true
 		f(p, v)
@@ -155,7 +156,7 @@ func directives() map[string]directive {
 		"websockets_log_level": {global, inert, nil, "Warning: websockets_log_level has no effect."},
 	}
 	for s, names := range notYet {
-		for _, n := range strings.Fields(names) {
+		for n := range strings.FieldsSeq(names) {
 			t[n] = directive{scope: s, state: later}
 		}
 	}
@@ -201,7 +202,7 @@ func setProtocol(p *parser, a arg) error {
 	case "http_api":
 		return errors.New("not supported yet: protocol http_api")
 	default:
-		return fmt.Errorf("Invalid 'protocol' value (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Invalid 'protocol' value (%s).", v)
 	}
 	return nil
 }
@@ -213,7 +214,7 @@ func setDomain(p *parser, a arg) error {
 	case "ipv6":
 		p.listener().Domain = "tcp6"
 	default:
-		return fmt.Errorf("Invalid 'socket_domain' value (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Invalid 'socket_domain' value (%s).", v)
 	}
 	return nil
 }
@@ -224,7 +225,7 @@ func setMaxQoS(p *parser, a arg) error {
 		return err
 	}
 	if v < 0 || v > 2 {
-		return fmt.Errorf("'%s' must be between 0 and 2 inclusive.", a.key) //nolint:revive // Mosquitto's text
+		return fmt.Errorf("'%s' must be between 0 and 2 inclusive.", a.key)
 	}
 	p.listener().MaxQoS = uint8(v)
 	return nil
@@ -236,7 +237,7 @@ func setMaxPacketSize(p *parser, a arg) error {
 		return err
 	}
 	if v < 20 {
-		return errors.New("'max_packet_size' must be >= 20.") //nolint:revive // Mosquitto's text
+		return errors.New("'max_packet_size' must be >= 20.")
 	}
 	p.cfg.Options.MaxPacketSize = uint32(v)
 	return nil
@@ -276,7 +277,7 @@ func prefix(f func(*parser, string)) func(*parser, arg) error {
 			return err
 		}
 		if len(v) > 50 {
-			return fmt.Errorf("'%s' length must be <= 50.", a.key) //nolint:revive // as Mosquitto's
+			return fmt.Errorf("'%s' length must be <= 50.", a.key)
 		}
 		f(p, v)
 		return nil
@@ -316,7 +317,7 @@ func setExpiration(p *parser, a arg) error {
 	unit, ok := units[v[len(v)-1]]
 	n, numErr := strconv.ParseInt(v[:len(v)-1], 10, 32)
 	if !ok || numErr != nil || n < 0 {
-		return fmt.Errorf("Invalid 'persistent_client_expiration' value (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Invalid 'persistent_client_expiration' value (%s).", v)
 	}
 	p.cfg.Options.PersistentClientExpiration = time.Duration(n) * unit
 	return nil
@@ -338,15 +339,15 @@ func setLogDest(p *parser, a arg) error {
 		rest = strings.TrimSpace(rest)
 		switch {
 		case l.File != "":
-			return errors.New("Duplicate \"log_dest file\" value.") //nolint:revive,staticcheck // as Mosquitto's
+			return errors.New("Duplicate \"log_dest file\" value.")
 		case rest == "":
-			return errors.New("Empty \"log_dest file\" value in configuration.") //nolint:revive,staticcheck // as Mosquitto's
+			return errors.New("Empty \"log_dest file\" value in configuration.")
 		}
 		l.File = rest
 	case "topic", "dlt":
 		return fmt.Errorf("not supported yet: log_dest %s", word)
 	default:
-		return fmt.Errorf("Invalid 'log_dest' value (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+		return fmt.Errorf("Invalid 'log_dest' value (%s).", v)
 	}
 	return nil
 }
@@ -372,11 +373,9 @@ func setLogType(p *parser, a arg) error {
 		l.Types = map[string]bool{}
 		return nil
 	}
-	for _, t := range LogTypes() {
-		if t == v {
-			l.Types[v] = true
-			return nil
-		}
+	if slices.Contains(LogTypes(), v) {
+		l.Types[v] = true
+		return nil
 	}
-	return fmt.Errorf("Invalid 'log_type' value (%s).", v) //nolint:revive,staticcheck // Mosquitto's text
+	return fmt.Errorf("Invalid 'log_type' value (%s).", v)
 }

@@ -29,8 +29,8 @@ type Handler struct {
 	}
 }
 
-// New returns a handler for a configuration; verbose and quiet are the flags -v and -q. An unopenable log file is an
-// error that need not end the program: the handler works without it.
+// New returns a handler for a configuration; verbose and quiet are the flags -v and -q. An unopenable log
+// file is an error that need not end the program: the handler works without it.
 func New(cfg conf.Log, verbose, quiet bool) (*Handler, error) {
 	h := &Handler{cfg: cfg, levels: levels(cfg.Types, verbose, quiet)}
 	if len(cfg.Dest) == 0 && cfg.File == "" && !cfg.None {
@@ -80,7 +80,7 @@ func (h *Handler) Reopen() error {
 	}
 	f, err := os.OpenFile(h.cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("Unable to open log file %s for writing: %w", h.cfg.File, err) //nolint:revive,staticcheck // as Mosquitto's
+		return fmt.Errorf("Unable to open log file %s for writing: %w", h.cfg.File, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

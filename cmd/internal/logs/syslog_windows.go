@@ -5,4 +5,6 @@ import (
 	"io"
 )
 
-func openSyslog(int) (io.Writer, error) { return nil, errors.New("log_dest syslog: there is none on Windows") }
+func openSyslog(int) (io.Writer, error) {
+	return nil, errors.New("log_dest syslog: there is none on Windows")
+}
