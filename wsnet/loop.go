@@ -402,3 +402,6 @@ func (l *Loop) stop() {
 		c.end(ErrServerClosed)
 	}
 }
+
+// Server is the loop's server. Any goroutine.
+func (l *Loop) Server() *Server { return l.server }
