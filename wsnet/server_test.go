@@ -153,7 +153,7 @@ func TestWebSocketEcho(t *testing.T) {
 		if err != nil || hs.Protocol != "mqtt" {
 			t.Fatalf("%+v %v", hs, err)
 		}
-		defer nc.Close() //nolint:errcheck // the test is over
+		defer nc.Close()
 		if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
