@@ -1,0 +1,286 @@
+package bench
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"noctule/codec"
+)
+
+// stage is how far a client has come.
+type stage uint8
+
+const (
+	idle        stage = iota // not begun
+	dialing                  // connect is under way
+	securing                 // TLS handshake
+	upgrading                // WebSocket request is sent
+	connecting               // CONNECT is sent
+	subscribing              // SUBSCRIBE is sent
+	ready
+	closed
+)
+
+// client is one connection. It belongs to its loop.
+type client struct {
+	loop   *loop
+	group  *group
+	number int // in the plan
+	index  int // in the group
+	fd     int
+	stage  stage
+	again  bool // in the loop's list of those to be read on
+	dirty  bool // in the loop's list of those to be written
+	paused bool // reads rest until the next second's allowance
+
+	in    []byte // start of a packet whose rest is to come
+	out   []byte // this turn's output, behind headroom if it is WebSocket
+	tail  []byte // wire bytes that the socket did not take
+	ws    *webSocket
+	tls   *secure
+	pub   *publisher // nil: does not publish
+	hears []stream   // made with the first message
+	read  int        // bytes since the second began, where ReadMax is set
+
+	began int64 // Unix ns of connect
+}
+
+// group is a Group while it runs.
+type group struct {
+	Group
+	first  int      // number of its first client
+	shared []stream // of a group that hears jointly
+}
+
+// Errors a client ends with.
+var (
+	errProtocol = errors.New("the broker broke the protocol")
+	errRefused  = errors.New("connection refused by the broker")
+	errEnded    = errors.New("connection closed by the broker")
+)
+
+// hello appends CONNECT.
+func (c *client) hello() {
+	t := &c.loop.engine.target
+	p := codec.Connect{
+		Version: t.Version, CleanStart: !t.Persistent, KeepAlive: t.KeepAlive,
+		ClientID:    fmt.Appendf(nil, "%s-%d", t.Prefix, c.number),
+		HasUsername: t.Username != "", Username: []byte(t.Username),
+		HasPassword: t.Password != "", Password: []byte(t.Password),
+	}
+	if t.Version == codec.V5 {
+		if t.Persistent {
+			p.Properties = codec.AppendUintProperty(p.Properties, codec.SessionExpiry, 1<<32-1)
+		}
+		if t.ReceiveMax > 0 {
+			p.Properties = codec.AppendUintProperty(p.Properties, codec.ReceiveMaximum, uint32(t.ReceiveMax))
+		}
+	}
+	c.stage = connecting
+	c.touch()
+	c.out = p.Append(c.out, t.Version)
+}
+
+// packet handles one packet.
+func (c *client) packet(h codec.Header, body []byte) error {
+	switch h.Type {
+	case codec.PUBLISH:
+		return c.message(h.Flags, body)
+	case codec.PUBACK, codec.PUBREC, codec.PUBREL, codec.PUBCOMP:
+		return c.ack(h.Type, body)
+	case codec.PINGRESP:
+		return nil
+	case codec.CONNACK:
+		return c.accepted(body)
+	case codec.SUBACK:
+		return c.subscribed(body)
+	case codec.DISCONNECT:
+		var d codec.Disconnect
+		if err := d.Parse(h.Flags, body, c.loop.engine.target.Version); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %v", errEnded, d.Reason)
+	default:
+		return errProtocol
+	}
+}
+
+func (c *client) accepted(body []byte) error {
+	if c.stage != connecting {
+		return errProtocol
+	}
+	var a codec.Connack
+	if err := a.Parse(0, body, c.loop.engine.target.Version); err != nil {
+		return err
+	}
+	if a.Reason != codec.Success {
+		return fmt.Errorf("%w: %v", errRefused, a.Reason)
+	}
+	if c.pub != nil && c.group.QoS > 0 && c.loop.engine.target.Version == codec.V5 {
+		if n, ok := a.Properties.Uint(codec.ReceiveMaximum); ok && (c.pub.window == 0 || int64(n) < c.pub.window) {
+			c.pub.window = int64(n) // MQTT 5, 3.3.4: it limits us
+		}
+	}
+	if c.group.Filters == nil {
+		c.loop.isReady(c)
+		return nil
+	}
+	p := codec.Subscribe{PacketID: 1}
+	for _, f := range c.group.Filters(c.index) {
+		p.Filters = append(p.Filters, codec.Filter{Name: []byte(f), QoS: c.group.SubQoS})
+	}
+	c.stage = subscribing
+	c.touch()
+	c.out = p.Append(c.out, c.loop.engine.target.Version)
+	return nil
+}
+
+func (c *client) subscribed(body []byte) error {
+	if c.stage != subscribing {
+		return errProtocol
+	}
+	var a codec.Suback
+	if err := a.Parse(0, body, c.loop.engine.target.Version); err != nil {
+		return err
+	}
+	for _, r := range a.Codes {
+		if r >= 0x80 {
+			return fmt.Errorf("subscription %w: %v", errRefused, r)
+		}
+	}
+	c.loop.isReady(c)
+	return nil
+}
+
+// message takes a PUBLISH. It reads the packet by hand: a generator that is slower than the broker measures
+// itself.
+func (c *client) message(flags uint8, body []byte) error {
+	if len(body) < 2 {
+		return errProtocol
+	}
+	at := 2 + int(binary.BigEndian.Uint16(body))
+	qos := flags >> 1 & 3
+	if qos > 0 {
+		at += 2
+	}
+	if at > len(body) {
+		return errProtocol
+	}
+	id := uint16(0)
+	if qos > 0 {
+		id = binary.BigEndian.Uint16(body[at-2:])
+	}
+	if c.loop.engine.target.Version == codec.V5 {
+		n, used := binary.Uvarint(body[at:])
+		if used <= 0 || at+used+int(n) > len(body) {
+			return errProtocol
+		}
+		at += used + int(n)
+	}
+	if err := c.judge(body[at:]); err != nil {
+		return err
+	}
+	switch qos {
+	case 1:
+		c.reply(codec.PUBACK, 0, id)
+	case 2:
+		c.reply(codec.PUBREC, 0, id)
+	}
+	return nil
+}
+
+// judge counts a payload.
+func (c *client) judge(payload []byte) error {
+	l := c.loop
+	l.count.received++
+	l.count.bytesReceived += int64(len(payload))
+	h, ok := readHeader(payload)
+	if !ok {
+		return nil
+	}
+	l.latency.record(l.now-h.due, h.due)
+	e := l.engine
+	if int(h.publisher) >= len(e.publishers) || c.group.Hears == nil {
+		l.count.foreign++
+		return nil
+	}
+	span := c.group.Hears(c.index)
+	i := int(h.publisher) - span.First
+	if i < 0 || i >= span.Count {
+		l.count.foreign++
+		return nil
+	}
+	streams := c.group.shared
+	if !c.group.Jointly {
+		if c.hears == nil {
+			c.hears = make([]stream, span.Count)
+		}
+		streams = c.hears
+	}
+	switch streams[i].take(h.seq) {
+	case late:
+		if !c.group.Jointly {
+			l.count.reordered++
+		}
+	case duplicate:
+		l.count.duplicated++
+		return nil
+	case inOrder:
+	}
+	e.publishers[h.publisher].delivered(l)
+	return nil
+}
+
+// ack takes an acknowledgement, of ours or for ours.
+func (c *client) ack(t codec.Type, body []byte) error {
+	if len(body) < 2 {
+		return errProtocol
+	}
+	id := binary.BigEndian.Uint16(body)
+	failed := len(body) > 2 && body[2] >= 0x80
+	switch t {
+	case codec.PUBREL:
+		c.reply(codec.PUBCOMP, 0, id)
+		return nil
+	case codec.PUBREC:
+		if !failed {
+			c.reply(codec.PUBREL, 2, id)
+			return nil
+		}
+	}
+	if failed {
+		c.loop.count.refused++
+	}
+	if c.pub == nil {
+		return errProtocol
+	}
+	c.pub.acknowledged(c.loop)
+	return nil
+}
+
+// reply appends an acknowledgement.
+func (c *client) reply(t codec.Type, flags uint8, id uint16) {
+	c.touch()
+	c.out = append(c.out, byte(t)<<4|flags, 2, byte(id>>8), byte(id))
+}
+
+// touch puts the client on the list of those to be written.
+func (c *client) touch() {
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+	if c.out == nil {
+		c.out = c.loop.buffer()
+		if c.ws != nil {
+			c.out = c.out[:headroom]
+		}
+	}
+}
+
+// topicOf is a name with the index in place of %i.
+func topicOf(pattern string, i int) string {
+	return strings.ReplaceAll(pattern, "%i", fmt.Sprint(i))
+}

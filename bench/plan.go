@@ -1,0 +1,135 @@
+package bench
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"noctule/codec"
+)
+
+// Target is the broker and the way to speak to it.
+type Target struct {
+	Address       string        // host:port, or the path of a unix socket
+	Unix          bool          // Address is a path
+	WebSocket     bool          // MQTT in binary frames, sub-protocol mqtt
+	Path          string        // of the upgrade request; "/mqtt" if empty
+	TLS           *tls.Config   // nil: no TLS
+	Version       codec.Version // V311 if 0
+	Username      string
+	Password      string
+	KeepAlive     uint16 // seconds; 0: off
+	Persistent    bool   // Clean Start off; in MQTT 5 the session never expires
+	ReceiveMax    uint16 // MQTT 5; 0: not sent
+	Prefix        string // of client ids; "bench" if empty
+	Sources       []netip.Addr
+	PerSource     int // connections per source address; 0: 25000
+	SendBuffer    int // SO_SNDBUF and SO_RCVBUF in bytes; 0: the system's
+	ReceiveBuffer int
+}
+
+// Payload sizes. A payload of at least HeaderSize bytes is numbered and stamped.
+const (
+	HeaderSize  = 20
+	DefaultSize = 64
+)
+
+// Span is a range of publishers by their number in the plan.
+type Span struct{ First, Count int }
+
+// Group is a number of clients that do the same. Functions get the client's index within the group and
+// are called once, while clients are made.
+type Group struct {
+	Name  string
+	Count int
+
+	// Receiving:
+	Filters func(i int) []string // nil: none
+	SubQoS  uint8
+	Hears   func(i int) Span // publishers whose every message client i is to get
+	Jointly bool             // the group together is to get each message once, in any order
+	ReadMax int              // bytes a client reads per second; 0: as they come
+
+	// Sending:
+	Topic  func(i int) string // nil: does not publish
+	QoS    uint8
+	Retain bool
+	Rate   float64 // messages per second and client, sent when due; 0: as fast as Window lets
+	Window int     // messages outstanding per client: undelivered, or if nobody hears them unacknowledged
+	Size   int     // bytes of payload; 0: DefaultSize
+	Limit  uint32  // messages per client; 0: no limit
+}
+
+// Plan is a whole run.
+type Plan struct {
+	Name   string
+	Groups []Group
+
+	ConnectRate int           // connections per second; 0: as fast as Concurrent lets
+	Concurrent  int           // connections being made at a time; 0: 200
+	Warmup      time.Duration // publishing, not measured
+	Duration    time.Duration // measured; 0: only connect
+	Drain       time.Duration // longest wait for what is under way at the end; 0: 10 s
+	Hold        time.Duration // connected clients rest before publishing
+	Threads     int           // event loops; 0: 1
+	OwnFiles    bool          // a table of open files per loop, for more connections than a table holds
+}
+
+// withDefaults fills in what is empty and checks the rest.
+func (p Plan) withDefaults() (Plan, error) {
+	if p.Threads <= 0 {
+		p.Threads = 1
+	}
+	if p.Concurrent <= 0 {
+		p.Concurrent = 200
+	}
+	if p.Drain <= 0 {
+		p.Drain = 10 * time.Second
+	}
+	groups := make([]Group, len(p.Groups))
+	for i, g := range p.Groups {
+		if g.Size <= 0 {
+			g.Size = DefaultSize
+		}
+		switch {
+		case g.Count < 1:
+			return p, fmt.Errorf("bench: group %s has no clients", g.Name)
+		case g.QoS > 2 || g.SubQoS > 2:
+			return p, fmt.Errorf("bench: group %s: QoS is more than 2", g.Name)
+		case g.Topic != nil && g.Rate <= 0 && g.Window <= 0:
+			return p, fmt.Errorf("bench: group %s publishes with neither rate nor window", g.Name)
+		case g.Topic != nil && g.Rate <= 0 && g.Size < HeaderSize:
+			return p, fmt.Errorf("bench: group %s: a window needs payloads of %d bytes", g.Name, HeaderSize)
+		case g.Window > 60000:
+			return p, fmt.Errorf("bench: group %s: window is more than 60000", g.Name)
+		}
+		groups[i] = g
+	}
+	if len(groups) == 0 {
+		return p, errors.New("bench: nothing to do")
+	}
+	p.Groups = groups
+	return p, nil
+}
+
+// publishers is the number of publishing clients.
+func (p *Plan) publishers() int {
+	n := 0
+	for _, g := range p.Groups {
+		if g.Topic != nil {
+			n += g.Count
+		}
+	}
+	return n
+}
+
+// clients is the number of all clients.
+func (p *Plan) clients() int {
+	n := 0
+	for _, g := range p.Groups {
+		n += g.Count
+	}
+	return n
+}

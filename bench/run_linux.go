@@ -1,0 +1,223 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Options are what Run does beside the plan.
+type Options struct {
+	PID  int          // the broker's process on this machine; 0: not watched
+	Each func(Second) // called about once a second, in the caller's goroutine
+}
+
+// Second is the state of a run.
+type Second struct {
+	Phase     string        `json:"phase"` // connect, warm-up, measure, drain
+	At        time.Duration `json:"at_ns"` // since the beginning
+	Connected int64         `json:"connected"`
+	Failed    int64         `json:"failed"`
+	Sent      int64         `json:"sent"`     // since the last
+	Received  int64         `json:"received"` // since the last
+	Latency   Percentiles   `json:"latency"`  // since the last
+	CPU       float64       `json:"broker_cpu_cores"`
+	Resident  int64         `json:"broker_resident_bytes"`
+}
+
+// sample is one look at everything.
+type sample struct {
+	at    time.Time
+	count counts
+	usage Usage
+	own   time.Duration
+}
+
+// runner drives one run.
+type runner struct {
+	e       *engine
+	opts    Options
+	began   time.Time
+	last    sample
+	report  Report
+	watched error
+}
+
+// Run does what the plan says and reports it. The report is valid, as far as it goes, also with an error.
+func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, error) {
+	e, err := newEngine(target, plan)
+	if err != nil {
+		return nil, err
+	}
+	r := &runner{e: e, opts: opts, began: time.Now()}
+	r.report.Name, r.report.Plan = plan.Name, e.plan
+	before := r.look()
+	r.last = before
+	if err := e.start(); err != nil {
+		e.stop()
+		return nil, err
+	}
+	err = r.phases(ctx, before)
+	r.finish(err)
+	return &r.report, errors.Join(err, r.watched)
+}
+
+func (r *runner) phases(ctx context.Context, before sample) error {
+	e := r.e
+	if err := e.connect(ctx, func(counts) { r.second("connect") }); err != nil {
+		return err
+	}
+	r.report.Connect = time.Since(r.began)
+	if err := r.pass(ctx, "hold", e.plan.Hold); err != nil {
+		return err
+	}
+	idle := r.look()
+	if n := idle.count.ready - before.count.ready; n > 0 && r.opts.PID > 0 {
+		r.report.Broker.ResidentPerClient = float64(idle.usage.Resident-before.usage.Resident) / float64(n)
+		r.report.Broker.ConnectCPU = idle.usage.CPU - before.usage.CPU
+	}
+	if e.plan.Duration <= 0 {
+		return nil
+	}
+	from := e.clock() + int64(e.plan.Warmup)
+	to := from + int64(e.plan.Duration)
+	e.publish(from, to)
+	if err := r.pass(ctx, "warm-up", time.Duration(from-e.clock())); err != nil {
+		return err
+	}
+	first := r.look()
+	err := r.pass(ctx, "measure", time.Duration(to-e.clock()))
+	r.measured(first, r.look())
+	if err != nil {
+		return err
+	}
+	e.quiet(ctx)
+	r.second("drain")
+	return nil
+}
+
+// pass lets time pass, looking once a second.
+func (r *runner) pass(ctx context.Context, phase string, d time.Duration) error {
+	end := time.Now().Add(d)
+	for {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil
+		}
+		t := time.NewTimer(min(left, time.Second))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+		if left > time.Second/2 {
+			r.second(phase)
+		}
+	}
+}
+
+func (r *runner) look() sample {
+	s := sample{at: time.Now(), own: ownCPU()}
+	if r.e.started {
+		s.count = r.e.total()
+	}
+	if r.opts.PID > 0 {
+		var err error
+		if s.usage, err = UsageOf(r.opts.PID); err != nil && r.watched == nil {
+			r.watched = err
+		}
+	}
+	return s
+}
+
+// second reports the time since the last one.
+func (r *runner) second(phase string) {
+	now := r.look()
+	d := now.at.Sub(r.last.at)
+	if d <= 0 {
+		return
+	}
+	s := Second{
+		Phase: phase, At: now.at.Sub(r.began),
+		Connected: now.count.ready - now.count.ended, Failed: now.count.failed + now.count.ended,
+		Sent: now.count.sent - r.last.count.sent, Received: now.count.received - r.last.count.received,
+		CPU: float64(now.usage.CPU-r.last.usage.CPU) / float64(d), Resident: now.usage.Resident,
+	}
+	all := newHistogram()
+	parts := make([]func(), len(r.e.loops))
+	r.e.each(func(l *loop) {
+		h := l.latency.now
+		l.latency.now = newHistogram()
+		parts[l.index] = func() { all.Merge(h) }
+	})
+	for _, merge := range parts {
+		merge()
+	}
+	s.Latency = percentiles(all)
+	r.last = now
+	r.report.Seconds = append(r.report.Seconds, s)
+	if r.opts.Each != nil {
+		r.opts.Each(s)
+	}
+}
+
+// measured works out the figures of the measured part.
+func (r *runner) measured(a, b sample) {
+	rep := &r.report
+	d := b.at.Sub(a.at)
+	rep.Measured = d
+	rep.Sent = b.count.sent - a.count.sent
+	rep.Received = b.count.received - a.count.received
+	rep.Acknowledged = b.count.acknowledged - a.count.acknowledged
+	rep.BytesSent = b.count.bytesSent - a.count.bytesSent
+	rep.BytesReceived = b.count.bytesReceived - a.count.bytesReceived
+	rep.SentRate = float64(rep.Sent) / d.Seconds()
+	rep.ReceivedRate = float64(rep.Received) / d.Seconds()
+	rep.Generator.CPU = float64(b.own-a.own) / float64(d)
+	rep.Generator.Reads = b.count.reads - a.count.reads
+	rep.Generator.Writes = b.count.writes - a.count.writes
+	if r.opts.PID == 0 {
+		return
+	}
+	cpu := b.usage.CPU - a.usage.CPU
+	rep.Broker.CPU = float64(cpu) / float64(d)
+	rep.Broker.Resident = b.usage.Resident
+	if n := max(rep.Received, 0); n > 0 {
+		rep.Broker.CPUPerMessage = float64(cpu.Nanoseconds()) / 1000 / float64(n)
+	} else if rep.Sent > 0 {
+		rep.Broker.CPUPerMessage = float64(cpu.Nanoseconds()) / 1000 / float64(rep.Sent)
+	}
+}
+
+// finish stops the loops and counts what is left to count.
+func (r *runner) finish(err error) {
+	e, rep := r.e, &r.report
+	count := e.total()
+	e.stop()
+	rep.Clients, rep.Connected = e.plan.clients(), count.ready
+	rep.Failed, rep.Ended = count.failed, count.ended
+	rep.TotalSent, rep.TotalReceived = count.sent, count.received
+	rep.Duplicated, rep.Reordered = count.duplicated, count.reordered
+	rep.Foreign, rep.Refused = count.foreign, count.refused
+	rep.Failures = map[string]int64{}
+	latency, lateness, connects := newHistogram(), newHistogram(), newHistogram()
+	for _, l := range e.loops {
+		latency.Merge(l.latency.all)
+		lateness.Merge(l.lateness.all)
+		connects.Merge(l.connects.now)
+		for text, n := range l.failures {
+			rep.Failures[text] += n
+		}
+	}
+	rep.Latency, rep.Generator.Lateness = percentiles(latency), percentiles(lateness)
+	rep.ConnectLatency = percentiles(connects)
+	rep.Lost = e.lost()
+	for _, p := range e.publishers {
+		rep.Unacknowledged += p.unacked
+	}
+	if err != nil {
+		rep.Error = err.Error()
+	}
+	rep.Warnings = rep.warnings()
+}

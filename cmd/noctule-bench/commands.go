@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+
+	"noctule/bench"
+)
+
+type connCmd struct {
+	flags
+	Clients int `short:"c" default:"1000" help:"Clients."`
+}
+
+// Run connects the clients.
+func (c *connCmd) Run(ctx context.Context, o *output) error {
+	plan := c.load().Idle(c.Clients)
+	plan.Duration = 0
+	return c.do(ctx, o, plan, c.Clients)
+}
+
+type pubCmd struct {
+	flags
+	Clients int    `short:"c" default:"1" help:"Publishers."`
+	To      string `short:"t" default:"bench/%i" help:"Topic; %i is the client's number."`
+}
+
+// Run publishes.
+func (c *pubCmd) Run(ctx context.Context, o *output) error {
+	return c.do(ctx, o, c.load().Publishers(c.Clients, c.To), c.Clients)
+}
+
+type subCmd struct {
+	flags
+	Clients int    `short:"c" default:"1" help:"Subscribers."`
+	From    string `short:"t" default:"bench/#" help:"Topic filter; %i is the client's number."`
+}
+
+// Run subscribes and counts for the time of --duration.
+func (c *subCmd) Run(ctx context.Context, o *output) error {
+	plan := c.load().Subscribers(c.Clients, c.From)
+	return c.do(ctx, o, plan, c.Clients)
+}
+
+type pairsCmd struct {
+	flags
+	Pairs int `short:"c" default:"100" help:"Pairs of a publisher and a subscriber."`
+}
+
+// Run measures pairs.
+func (c *pairsCmd) Run(ctx context.Context, o *output) error {
+	return c.do(ctx, o, c.load().Pairs(c.Pairs), 2*c.Pairs)
+}
+
+// crowd is both sides of fanout, fanin and shared.
+type crowd struct {
+	flags
+	Publishers  int `help:"Publishers."`
+	Subscribers int `help:"Subscribers."`
+}
+
+type fanoutCmd struct{ crowd }
+
+// Run measures a fan-out.
+func (c *fanoutCmd) Run(ctx context.Context, o *output) error {
+	return c.crowd.run(ctx, o, c.load().Fanout(orElse(c.Publishers, 1), orElse(c.Subscribers, 100)))
+}
+
+type faninCmd struct{ crowd }
+
+// Run measures a fan-in.
+func (c *faninCmd) Run(ctx context.Context, o *output) error {
+	return c.crowd.run(ctx, o, c.load().Fanin(orElse(c.Publishers, 100), orElse(c.Subscribers, 1)))
+}
+
+type sharedCmd struct{ crowd }
+
+// Run measures a shared subscription.
+func (c *sharedCmd) Run(ctx context.Context, o *output) error {
+	return c.crowd.run(ctx, o, c.load().Shared(orElse(c.Publishers, 100), orElse(c.Subscribers, 10)))
+}
+
+func (c *crowd) run(ctx context.Context, o *output, plan bench.Plan) error {
+	clients := 0
+	for _, g := range plan.Groups {
+		clients += g.Count
+	}
+	return c.do(ctx, o, plan, clients)
+}
+
+func orElse(n, otherwise int) int {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}

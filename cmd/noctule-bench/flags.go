@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"os"
+	"time"
+
+	"noctule/bench"
+	"noctule/codec"
+)
+
+// targetFlags say where the broker is.
+type targetFlags struct {
+	URL        string   `short:"u" default:"mqtt://127.0.0.1:1883" help:"Broker: mqtt://, mqtts://, ws://, wss://HOST:PORT/PATH or unix:///PATH."`
+	Version    int      `short:"V" enum:"3,4,5" default:"4" help:"Protocol level: 3 (MQTT 3.1), 4 (3.1.1) or 5."`
+	Username   string   `short:"U" help:"User name."`
+	Password   string   `short:"P" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
+	KeepAlive  uint16   `short:"k" default:"300" help:"Keep Alive in seconds."`
+	Persistent bool     `help:"Keep sessions: Clean Start off."`
+	Prefix     string   `default:"bench" help:"Start of client ids."`
+	CAFile     string   `name:"cafile" type:"existingfile" help:"PEM file of accepted certificate authorities."`
+	Cert       string   `type:"existingfile" help:"PEM file of the client's certificate."`
+	Key        string   `type:"existingfile" help:"PEM file of its key."`
+	Insecure   bool     `help:"Accept any certificate."`
+	Source     []string `help:"Local addresses to connect from; on loopback they are chosen when needed."`
+}
+
+// loadFlags say how much.
+type loadFlags struct {
+	QoS      uint8         `short:"q" default:"0" help:"Quality of service of messages and subscriptions."`
+	Size     int           `short:"s" default:"64" help:"Payload in bytes."`
+	Rate     float64       `short:"r" help:"Messages per second and publisher, sent when due whatever the broker does."`
+	Window   int           `short:"w" default:"32" help:"Without --rate: messages outstanding per publisher. With it: most unacknowledged messages."`
+	Topic    string        `default:"bench" help:"Root of the topics."`
+	Retain   bool          `help:"Publish retained messages."`
+	Limit    uint32        `short:"L" help:"Messages per publisher; 0: no limit."`
+	Warmup   time.Duration `default:"2s" help:"Publishing before the measurement."`
+	Duration time.Duration `short:"d" default:"10s" help:"Length of the measurement."`
+}
+
+// runFlags say how.
+type runFlags struct {
+	Connrate   int           `short:"R" help:"Connections per second; 0: as fast as they go."`
+	Concurrent int           `default:"200" help:"Connections being made at a time."`
+	Hold       time.Duration `help:"Rest between connecting and publishing."`
+	Drain      time.Duration `default:"10s" help:"Longest wait at the end for what is under way."`
+	Threads    int           `default:"1" help:"Event loops of the generator."`
+	OwnFiles   bool          `help:"A table of open files per thread, to pass the limit of open files."`
+	PID        int           `name:"pid" help:"Process of the broker on this machine, to account its CPU and memory."`
+	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; - for standard output."`
+	Quiet      bool          `help:"No progress lines."`
+}
+
+// flags are all of them.
+type flags struct {
+	targetFlags `group:"Broker:"`
+	loadFlags   `group:"Load:"`
+	runFlags    `group:"Run:"`
+}
+
+// output is where a command writes.
+type output struct{ stdout, stderr io.Writer }
+
+// target makes the library's Target of the flags.
+func (f *targetFlags) target(clients int) (bench.Target, error) {
+	t := bench.Target{
+		Version: codec.Version(f.Version), Username: f.Username, Password: f.Password,
+		KeepAlive: f.KeepAlive, Persistent: f.Persistent, Prefix: f.Prefix,
+	}
+	u, err := url.Parse(f.URL)
+	if err != nil {
+		return t, fmt.Errorf("%w --url: %w", errUsage, err)
+	}
+	port, secure := "1883", false
+	switch u.Scheme {
+	case "mqtt", "tcp":
+	case "mqtts", "ssl":
+		port, secure = "8883", true
+	case "ws":
+		port, t.WebSocket = "80", true
+	case "wss":
+		port, secure, t.WebSocket = "443", true, true
+	case "unix":
+		t.Unix, t.Address = true, u.Path
+		return t, nil
+	default:
+		return t, fmt.Errorf("%w --url: unknown scheme %q", errUsage, u.Scheme)
+	}
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	t.Address, t.Path = u.Hostname()+":"+port, u.Path
+	if u.Hostname() == "" {
+		return t, fmt.Errorf("%w --url: no host in %q", errUsage, f.URL)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Is6() {
+		t.Address = netip.AddrPortFrom(ip, 0).String()
+		t.Address = t.Address[:len(t.Address)-1] + port
+	}
+	if secure {
+		if t.TLS, err = f.tls(u.Hostname()); err != nil {
+			return t, err
+		}
+	}
+	return t, f.sources(&t, clients)
+}
+
+func (f *targetFlags) tls(host string) (*tls.Config, error) {
+	cfg := &tls.Config{ServerName: host, InsecureSkipVerify: f.Insecure} //nolint:gosec // asked for by --insecure
+	if f.CAFile != "" {
+		pem, err := os.ReadFile(f.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w --cafile: no certificate in %s", errUsage, f.CAFile)
+		}
+	}
+	if f.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// perSource is how many connections go from one local address to one port.
+const perSource = 25000
+
+// sources chooses local addresses: those given, or 127.0.0.x when one has too few ports.
+func (f *targetFlags) sources(t *bench.Target, clients int) error {
+	for _, s := range f.Source {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("%w --source: %w", errUsage, err)
+		}
+		t.Sources = append(t.Sources, a)
+	}
+	host, err := netip.ParseAddrPort(t.Address)
+	if err != nil || len(t.Sources) > 0 || !host.Addr().Is4() || !host.Addr().IsLoopback() || clients <= perSource {
+		return nil //nolint:nilerr // a name: the system chooses
+	}
+	for i := 0; i*perSource < clients; i++ {
+		t.Sources = append(t.Sources, netip.AddrFrom4([4]byte{127, 0, byte(1 + i/250), byte(1 + i%250)}))
+	}
+	return nil
+}
+
+// load makes the library's Load of the flags.
+func (f *loadFlags) load() bench.Load {
+	return bench.Load{
+		QoS: f.QoS, Size: f.Size, Rate: f.Rate, Window: f.Window, Topic: f.Topic, Retain: f.Retain,
+		Limit: f.Limit, Warmup: f.Warmup, Duration: f.Duration,
+	}
+}
+
+// do runs a plan and prints the report.
+func (f *flags) do(ctx context.Context, o *output, plan bench.Plan, clients int) error {
+	target, err := f.target(clients)
+	if err != nil {
+		return err
+	}
+	plan.ConnectRate, plan.Concurrent, plan.Hold = f.Connrate, f.Concurrent, f.Hold
+	plan.Drain, plan.Threads, plan.OwnFiles = f.Drain, f.Threads, f.OwnFiles
+	opts := bench.Options{PID: f.PID}
+	if !f.Quiet {
+		opts.Each = func(s bench.Second) { fmt.Fprintln(o.stderr, s) }
+	}
+	report, err := bench.Run(ctx, target, plan, opts)
+	if report == nil {
+		return err
+	}
+	if f.JSON != "" {
+		if err := o.json(f.JSON, report); err != nil {
+			return err
+		}
+	}
+	if f.JSON != "-" {
+		if err := report.Print(o.stdout); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (o *output) json(path string, report *bench.Report) error {
+	raw, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	if path == "-" {
+		_, err = o.stdout.Write(raw)
+		return err
+	}
+	return os.WriteFile(path, raw, 0o644) //nolint:gosec // a report is no secret
+}

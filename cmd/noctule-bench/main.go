@@ -1,0 +1,72 @@
+// Command noctule-bench puts load on an MQTT broker and tells honestly what came of it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the run failed, or a limit of --fail was passed
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // stop only matters while run runs
+}
+
+// commands is the command line.
+type commands struct {
+	Conn   connCmd   `cmd:"" help:"Connect clients, a subscription each, and hold them."`
+	Pub    pubCmd    `cmd:"" help:"Publish to whoever listens."`
+	Sub    subCmd    `cmd:"" help:"Subscribe and count."`
+	P2p    pairsCmd  `cmd:"" name:"p2p" help:"Publishers with one subscriber each."`
+	Fanout fanoutCmd `cmd:"" help:"Few publishers, many subscribers."`
+	Fanin  faninCmd  `cmd:"" help:"Many publishers, few subscribers."`
+	Shared sharedCmd `cmd:"" help:"Publishers, and a group that shares a subscription."`
+}
+
+// run is the program; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c commands
+	exit := -1
+	parser, err := kong.New(&c, kong.Name("noctule-bench"), kong.UsageOnError(),
+		kong.Description("Load test for MQTT brokers: open loop, every message accounted for."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	k, err := parser.Parse(args)
+	switch {
+	case exit >= 0: // --help
+		return exit
+	case err != nil:
+		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
+		return exitUsage
+	}
+	o := output{stdout: stdout, stderr: stderr}
+	switch err := k.Run(&o); {
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
+		return exitUsage
+	case err != nil:
+		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+var errUsage = errors.New("bad option")
