@@ -41,7 +41,7 @@ type Report struct {
 	Unacknowledged int64 `json:"unacknowledged"` // at the end
 
 	Generator Generator `json:"generator"`
-	Broker    Broker    `json:"broker"`
+	Broker    BrokerUse `json:"broker"`
 	Seconds   []Second  `json:"seconds,omitempty"`
 	Warnings  []string  `json:"warnings,omitempty"`
 	Error     string    `json:"error,omitempty"`
@@ -55,8 +55,8 @@ type Generator struct {
 	Lateness Percentiles `json:"lateness"` // of timers: messages were sent this long after they were due
 }
 
-// Broker is what the broker's process used; all is 0 when no process was given.
-type Broker struct {
+// BrokerUse is what the broker's process used; all is 0 when no process was given.
+type BrokerUse struct {
 	CPU               float64       `json:"cpu_cores"`
 	CPUPerMessage     float64       `json:"cpu_us_per_message"` // delivered; published if none is delivered
 	Resident          int64         `json:"resident_bytes"`

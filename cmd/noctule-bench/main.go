@@ -35,6 +35,8 @@ type commands struct {
 	Fanout fanoutCmd `cmd:"" help:"Few publishers, many subscribers."`
 	Fanin  faninCmd  `cmd:"" help:"Many publishers, few subscribers."`
 	Shared sharedCmd `cmd:"" help:"Publishers, and a group that shares a subscription."`
+
+	Compare compareCmd `cmd:"" help:"Run brokers side by side and print the ratios."`
 }
 
 // run is the program; it returns the exit code.
