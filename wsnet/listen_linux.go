@@ -166,12 +166,12 @@ func resolve(network, address string) (addr netip.AddrPort, dual bool, err error
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), false, nil
 }
 
-func listenTCP(addr netip.AddrPort, dual bool) (fd int, err error) {
+func listenTCP(addr netip.AddrPort, dual bool) (_ int, err error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
 	}

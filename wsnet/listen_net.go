@@ -2,6 +2,7 @@ package wsnet
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -31,8 +32,8 @@ func (ln *Listener) listenNet() error {
 	serve := func() { ln.acceptNet(nl) }
 	if ln.cfg.TLS != nil {
 		h := newHandshakes(ln.server.cfg.TLSHandshakes)
-		stop = h.close
-		serve = func() { h.serve(nl, ln.cfg.TLS, ln.server.cfg.HandshakeTimeout, ln.startTLS, ln.admitNet) }
+		stop = h.cancel
+		serve = func() { h.serve(nl, ln) }
 	}
 	go func() { // closer waits
 		defer close(done)
@@ -51,11 +52,9 @@ func (ln *Listener) acceptNet(nl net.Listener) {
 	for {
 		nc, err := nl.Accept()
 		if err != nil {
-			if ln.closed.Load() {
+			if !ln.restAfter(err) {
 				return
 			}
-			ln.server.refused.Add(1)
-			pauseAccept()
 			continue
 		}
 		if !ln.admitNet(nc) {
@@ -64,6 +63,18 @@ func (ln *Listener) acceptNet(nl net.Listener) {
 		}
 		ln.startNet(nc, newNetSocket(ln.server, nc))
 	}
+}
+
+// restAfter is for an accept that failed: false when that is the end of the listener, otherwise it rests a
+// moment, as files or memory have run out.
+func (ln *Listener) restAfter(err error) bool {
+	if ln.closed.Load() || errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	ln.server.refused.Add(1)
+	ln.server.cfg.Log.Error("wsnet: accept: " + err.Error())
+	pauseAccept()
+	return true
 }
 
 // admitNet counts a connection or refuses it.

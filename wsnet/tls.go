@@ -125,50 +125,47 @@ func newHandshakes(n int) *handshakes {
 	return h
 }
 
-// serve accepts connections and shakes hands; done takes over the connection after it. It returns when ln
-// is closed; close waits for the rest.
-func (h *handshakes) serve(ln net.Listener, cfg *tls.Config, timeout time.Duration,
-	done func(nc net.Conn, t *tlsState), admit func(net.Conn) bool,
-) {
+// serve accepts connections from nl, shakes hands and gives them to ln. It returns when nl is closed and
+// every handshake has ended.
+func (h *handshakes) serve(nl net.Listener, ln *Listener) {
+	defer h.wg.Wait()
 	for {
 		h.slots <- struct{}{}
-		nc, err := ln.Accept()
+		nc, err := nl.Accept()
 		if err != nil {
 			<-h.slots
-			if errors.Is(err, net.ErrClosed) {
+			if !ln.restAfter(err) {
 				return
 			}
-			pauseAccept()
 			continue
 		}
-		if !admit(nc) {
+		if !ln.admitNet(nc) {
 			<-h.slots
 			_ = nc.Close()
 			continue
 		}
-		h.wg.Go(func() { // close waits
+		h.wg.Go(func() { // serve waits
 			defer func() { <-h.slots }()
-			p := &pipe{Conn: nc}
-			conn := tls.Server(p, cfg)
-			ctx, cancel := context.WithTimeout(h.ctx, timeout)
-			defer cancel()
-			stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-			err := conn.HandshakeContext(ctx)
-			if !stop() && err == nil {
-				err = ctx.Err()
-			}
+			t, err := h.shake(nc, &ln.cfg, ln.server.cfg.HandshakeTimeout)
 			if err != nil {
 				_ = nc.Close()
-				done(nil, nil)
-				return
+				nc = nil
 			}
-			done(nc, &tlsState{conn: conn, pipe: p})
+			ln.startTLS(nc, t)
 		})
 	}
 }
 
-// close ends the handshakes under way.
-func (h *handshakes) close() {
-	h.cancel()
-	h.wg.Wait()
+// shake does the handshake of one connection.
+func (h *handshakes) shake(nc net.Conn, cfg *ListenerConfig, timeout time.Duration) (*tlsState, error) {
+	p := &pipe{Conn: nc}
+	conn := tls.Server(p, cfg.TLS)
+	ctx, cancel := context.WithTimeout(h.ctx, timeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	err := conn.HandshakeContext(ctx)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	return &tlsState{conn: conn, pipe: p}, err
 }
