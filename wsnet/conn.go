@@ -57,6 +57,7 @@ type Conn struct {
 	gone     bool  // the socket is closed
 	hup      bool  // the peer has ended its direction, or the socket has failed
 	peerGone bool  // read or write failed
+	peerDone bool  // the peer has ended its direction, and all of it was read
 	blocked  bool  // the socket takes no more
 }
 

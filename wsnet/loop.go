@@ -2,6 +2,7 @@ package wsnet
 
 import (
 	"errors"
+	"io"
 
 	"noctule/internal/ring"
 )
@@ -188,9 +189,13 @@ func (l *Loop) markReady(c *Conn) {
 	}
 }
 
-// broken ends a connection whose socket failed; io.EOF is the peer's end.
+// broken ends a connection whose socket failed; io.EOF is the peer's end, who may still listen.
 func (l *Loop) broken(c *Conn, err error) {
-	c.peerGone = true
+	if errors.Is(err, io.EOF) {
+		c.peerDone = true
+	} else {
+		c.peerGone = true
+	}
 	if c.linger {
 		l.drop(c)
 		return
@@ -317,8 +322,8 @@ var errHandshake = errors.New("wsnet: handshake took too long")
 const lingerTime = 1000
 
 // finish ends a connection at the end of a turn: what can be written is, the handler hears of it, and the
-// socket is shut down. Unless the peer is gone it lingers a second, so that a reset does not overtake our
-// last words.
+// socket is shut down. Unless the peer has ended too it lingers a second, so that a reset does not overtake
+// our last words.
 func (l *Loop) finish(c *Conn) {
 	if c.gone || c.loop != l {
 		return
@@ -332,7 +337,7 @@ func (l *Loop) finish(c *Conn) {
 		l.handler.Closed(c, c.reason)
 	}
 	c.pending = nil
-	if c.peerGone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
+	if c.peerGone || c.peerDone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
 		l.drop(c)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The portable poller: two goroutines per connection read and write through Go's network; the loop sees a
@@ -53,8 +54,9 @@ type netSocket struct {
 		in       []byte // read and not yet taken
 		err      error  // of the read after in
 		out      []byte
-		writable *sync.Cond // out has changed
-		end      bool       // shut down once out is written
+		writeErr error
+		writable *sync.Cond // out, end or closed has changed
+		end      bool       // end the sending direction once out is written
 		closed   bool
 		full     bool // a write was refused for want of room
 		started  bool
@@ -64,55 +66,70 @@ type netSocket struct {
 // netBuffer is how much output a socket holds before it blocks, in bytes.
 const netBuffer = 256 << 10
 
+// closeGrace is how long the output of a closed socket may take to leave.
+const closeGrace = 250 * time.Millisecond
+
 func newNetSocket(s *Server, nc net.Conn) *netSocket {
 	n := &netSocket{nc: nc, server: s, taken: make(chan struct{}, 1)}
 	n.mu.writable = sync.NewCond(&n.mu)
 	return n
 }
 
+// register tells the loop to look at the socket: events during a move go nowhere.
 func (s *netSocket) register(l *Loop, _ *Conn) error {
 	s.loop.Store(l)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.mu.started {
-		s.mu.started = true
-		s.server.wg.Add(2)
-		go s.reader() // server.wg
-		go s.writer() // server.wg
+	if s.mu.started {
+		l.MustPost(event{s})
+		return nil
 	}
+	s.mu.started = true
+	s.server.wg.Add(2)
+	go s.reader() // server.wg
+	go s.writer() // server.wg
 	return nil
 }
 
-// unregister leaves the old loop in place until the new one registers: its tasks forward themselves.
 func (s *netSocket) unregister(*Loop, *Conn) { s.loop.Store(nil) }
 
-// event runs f on the loop that has the connection. While it is on its way to another one the task goes
-// round.
-type event struct {
-	s *netSocket
-	f func(l *Loop, c *Conn)
-}
+// event says that a socket may be read or written, or has failed.
+type event struct{ s *netSocket }
 
 // Run implements Task.
 func (e event) Run(l *Loop) {
-	switch at := e.s.loop.Load(); at {
-	case l:
-		if !e.s.c.gone {
-			e.f(l, e.s.c)
+	if at := e.s.loop.Load(); at != l {
+		if at != nil {
+			at.MustPost(e)
 		}
-	case nil:
-		l.MustPost(e)
-	default:
-		at.MustPost(e)
+		return
+	}
+	c := e.s.c
+	if c.gone {
+		return
+	}
+	if err := e.s.failed(); err != nil {
+		l.broken(c, err)
+		return
+	}
+	if c.blocked {
+		c.Flush()
+	}
+	if !c.gone {
+		l.read(c)
 	}
 }
 
-func (s *netSocket) post(f func(*Loop, *Conn)) {
-	l := s.loop.Load()
-	if l == nil {
-		l = s.server.loops[0]
+func (s *netSocket) post() {
+	if l := s.loop.Load(); l != nil {
+		l.MustPost(event{s})
 	}
-	l.MustPost(event{s, f})
+}
+
+func (s *netSocket) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.writeErr
 }
 
 func (s *netSocket) reader() {
@@ -127,15 +144,11 @@ func (s *netSocket) reader() {
 		if closed {
 			return
 		}
-		s.post(func(l *Loop, c *Conn) { l.read(c) })
+		s.post()
 		if err != nil {
 			return
 		}
-		select {
-		case <-s.taken:
-		case <-s.server.stop:
-			return
-		}
+		<-s.taken
 	}
 }
 
@@ -162,6 +175,9 @@ func (s *netSocket) read(b []byte) (int, error) {
 func (s *netSocket) write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.mu.writeErr != nil {
+		return 0, s.mu.writeErr
+	}
 	n := min(len(b), max(netBuffer-len(s.mu.out), 0))
 	s.mu.out = append(s.mu.out, b[:n]...)
 	s.mu.full = n < len(b)
@@ -181,41 +197,59 @@ func (s *netSocket) writev(pieces [][]byte) (int, error) {
 	return total, nil
 }
 
+// writer writes what the loop gave, and closes the connection after the loop did.
 func (s *netSocket) writer() {
 	defer s.server.wg.Done()
+	var err error
 	var spare []byte
 	for {
-		s.mu.Lock()
-		for len(s.mu.out) == 0 && !s.mu.end && !s.mu.closed {
-			s.mu.writable.Wait()
+		b, end, closed := s.output(spare)
+		if len(b) > 0 && err == nil {
+			if _, err = s.nc.Write(b); err != nil {
+				s.fail(err)
+			}
 		}
-		b, end, closed := s.mu.out, s.mu.end, s.mu.closed
-		s.mu.out = spare[:0]
-		s.mu.Unlock()
 		if closed {
-			return
+			break
 		}
-		if len(b) > 0 {
-			if _, err := s.nc.Write(b); err != nil {
-				s.post(func(l *Loop, c *Conn) { l.broken(c, err) })
-				return
-			}
+		if cw, ok := s.nc.(interface{ CloseWrite() error }); ok && end {
+			_ = cw.CloseWrite()
 		}
-		spare = b
-		if end {
-			if cw, ok := s.nc.(interface{ CloseWrite() error }); ok {
-				_ = cw.CloseWrite()
-			}
-			return
+		if spare = b[:0]; cap(spare) > maxBuffer {
+			spare = nil
 		}
 		s.mu.Lock()
 		full := s.mu.full
 		s.mu.full = false
 		s.mu.Unlock()
 		if full {
-			s.post(func(_ *Loop, c *Conn) { c.Flush() })
+			s.post()
 		}
 	}
+	if tc, ok := s.nc.(interface{ NetConn() net.Conn }); ok && err != nil {
+		_ = tc.NetConn().Close() // an alert would wait
+		return
+	}
+	_ = s.nc.Close()
+}
+
+// output waits for something to do and takes it; spare is the buffer for what comes next.
+func (s *netSocket) output(spare []byte) (b []byte, end, closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.mu.out) == 0 && !s.mu.end && !s.mu.closed {
+		s.mu.writable.Wait()
+	}
+	b, end, closed = s.mu.out, s.mu.end, s.mu.closed
+	s.mu.out, s.mu.end = spare, false
+	return b, end, closed
+}
+
+func (s *netSocket) fail(err error) {
+	s.mu.Lock()
+	s.mu.writeErr = err
+	s.mu.Unlock()
+	s.post()
 }
 
 func (s *netSocket) shutdown() bool {
@@ -226,12 +260,19 @@ func (s *netSocket) shutdown() bool {
 	return true
 }
 
+// close ends both goroutines. What was written before has closeGrace to leave.
 func (s *netSocket) close() {
 	s.mu.Lock()
 	s.mu.closed = true
+	started := s.mu.started
 	s.mu.writable.Signal()
 	s.mu.Unlock()
-	_ = s.nc.Close()
+	if !started {
+		_ = s.nc.Close()
+		return
+	}
+	_ = s.nc.SetReadDeadline(time.Unix(1, 0))
+	_ = s.nc.SetWriteDeadline(time.UnixMilli(unixMilli()).Add(closeGrace))
 	select {
 	case s.taken <- struct{}{}:
 	default:
