@@ -84,6 +84,7 @@ func New(o Options) (*Broker, error) {
 	server, err := wsnet.New(wsnet.Config{
 		Loops:    o.Loops,
 		Portable: o.Portable,
+		Clock:    o.Clock,
 		Log:      o.Log,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
 			s := newShard(b, l)

@@ -55,6 +55,8 @@ type Options struct {
 
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
+	// Clock is the system's by default.
+	Clock *wsnet.Clock
 	// Log receives whole lines in Mosquitto's words as messages; its handler filters by the levels below.
 	Log *slog.Logger
 }

@@ -30,6 +30,8 @@ type Config struct {
 	TLSHandshakes int
 	// Portable selects goroutines per connection where epoll exists too.
 	Portable bool
+	// Clock is the system's by default.
+	Clock *Clock
 	// Log receives what the operator should know. Required.
 	Log *slog.Logger
 }
@@ -44,6 +46,9 @@ func (c Config) withDefaults() (Config, error) {
 		if *v <= 0 {
 			*v = def
 		}
+	}
+	if c.Clock == nil {
+		c.Clock = systemClock()
 	}
 	set(&c.Loops, runtime.GOMAXPROCS(0))
 	c.Loops = min(c.Loops, maxLoops)

@@ -74,7 +74,7 @@ func (l *Loop) PauseReads(on bool) { l.paused = on }
 // run is the loop's goroutine; Server.wg waits for it.
 func (l *Loop) run() {
 	defer l.server.wg.Done()
-	l.now = unixMilli()
+	l.now = l.server.cfg.Clock.Now()
 	for {
 		busy := len(l.again) > 0 || len(l.dirty) > 0 || len(l.closing) > 0 || len(l.ready) > 0 && !l.paused
 		l.poll.wait(!busy)
@@ -91,7 +91,7 @@ func (l *Loop) run() {
 
 // begin is called by the poller when waiting has ended.
 func (l *Loop) begin() {
-	l.now = unixMilli()
+	l.now = l.server.cfg.Clock.Now()
 	l.stats.wakeups.Add(1)
 }
 

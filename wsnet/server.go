@@ -86,14 +86,12 @@ func (s *Server) Loops() []*Loop { return s.loops }
 // ticker posts the time to each loop, once a second and never twice to one that has not taken the last.
 func (s *Server) ticker() {
 	defer s.wg.Done()
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
 	waiting := make([]atomic.Bool, len(s.loops))
 	for {
 		select {
 		case <-s.stop:
 			return
-		case <-t.C:
+		case <-s.cfg.Clock.Ticks:
 		}
 		for i, l := range s.loops {
 			if !waiting[i].Swap(true) {
