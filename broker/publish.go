@@ -204,7 +204,11 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 		err = cl.Pubcomp(a.PacketID, now, cl)
 	default:
 		m, r := cl.Release(a.PacketID)
-		if m != nil {
+		switch {
+		case m == nil:
+		case m.Expired(now): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
+			s.drop(DropExpired)
+		default:
 			s.publishMessage(m)
 		}
 		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))

@@ -209,6 +209,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	case *client:
 		if a.conn == c {
 			s.lost(a, reason)
+			s.postRemote() // EndTurn was before this: a will must not wait for the next turn
 		}
 	}
 	c.Attachment = nil

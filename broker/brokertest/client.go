@@ -223,12 +223,32 @@ func (c *Client) Ack(t codec.Type, id uint16) {
 // Close ends the connection without DISCONNECT.
 func (c *Client) Close() { _ = c.Conn.Close() }
 
+// Hangup ends it without DISCONNECT and waits until the broker has noticed: a delayed will and the session's
+// expiry count from then.
+func (c *Client) Hangup() {
+	c.t.Helper()
+	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.discard()
+}
+
+// discard reads to the end.
+func (c *Client) discard() {
+	c.t.Helper()
+	if err := c.Conn.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
+		c.t.Fatal(err)
+	}
+	_, err := io.Copy(io.Discard, c.Conn)
+	if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
+		c.t.Fatal("the broker does not close")
+	}
+	c.Close()
+}
+
 // Disconnect ends it with one and waits until the broker has closed.
 func (c *Client) Disconnect() {
 	c.t.Helper()
 	c.Send(&codec.Disconnect{})
-	if _, err := io.Copy(io.Discard, c.Conn); err != nil {
-		c.t.Logf("after DISCONNECT: %v", err)
-	}
-	c.Close()
+	c.discard()
 }

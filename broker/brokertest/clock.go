@@ -1,0 +1,72 @@
+package brokertest
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"noctule/broker"
+	"noctule/wsnet"
+)
+
+// Clock is a broker's time, which stands still between calls of Advance. It begins at a whole second.
+type Clock struct {
+	ticks chan time.Time
+	now   atomic.Int64 // Unix ms
+}
+
+// NewClock returns a clock to put into one broker's options.
+func NewClock() *Clock {
+	c := &Clock{ticks: make(chan time.Time)}
+	c.now.Store(1_800_000_000_000)
+	return c
+}
+
+// Source is what goes into broker.Options.
+func (c *Clock) Source() *wsnet.Clock { return &wsnet.Clock{Now: c.now.Load, Ticks: c.ticks} }
+
+// Advance moves the time of b on by d, in one jump, and waits until every loop has done what was due and
+// what that has led to on other loops is on its way before anything that the test sends next.
+func (c *Clock) Advance(t testing.TB, b *broker.Broker, d time.Duration) {
+	t.Helper()
+	c.now.Add(d.Milliseconds())
+	for range 2 { // the second is taken after the first has been posted to the loops
+		select {
+		case c.ticks <- time.Time{}:
+		case <-time.After(Timeout):
+			t.Fatal("nobody takes the tick")
+		}
+	}
+	Settle(t, b)
+}
+
+// Settle returns when every loop has finished a turn that began after the call.
+func Settle(t testing.TB, b *broker.Broker) broker.Metrics {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	var m broker.Metrics
+	for range 2 {
+		m = b.Metrics(ctx)
+	}
+	if ctx.Err() != nil {
+		t.Fatal("a loop does not answer")
+	}
+	return m
+}
+
+// Until asks for metrics until they are as wanted. What names it.
+func Until(t testing.TB, b *broker.Broker, what string, ok func(m *broker.Metrics) bool) broker.Metrics {
+	t.Helper()
+	deadline := time.Now().Add(Timeout)
+	for {
+		m := Settle(t, b)
+		if ok(&m) {
+			return m
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has not happened: %+v", what, m)
+		}
+	}
+}
