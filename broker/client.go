@@ -32,6 +32,7 @@ type client struct {
 	lastSeen  int64   // seconds
 	wheelAt   int64   // seconds; earliest entry in the timer wheel, 0 none
 	offlineAt int64   // seconds; when the session went offline
+	answers   int     // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
 	expiry    uint32  // session expiry interval, seconds
 	mark      uint32  // message that was picked for this client last
 	keepAlive uint16  // seconds; 0 none
@@ -64,14 +65,27 @@ func (c *client) features() *fiveState {
 	return c.five
 }
 
-// sent counts one packet of n bytes.
+// sent counts one packet of n bytes, other than PUBLISH.
 func (c *client) sent(n int) {
 	c.shard.count.packetsOut++
 	c.shard.count.bytesOut += int64(n)
+	c.answers += n
 }
 
-// slow reports whether the client leaves more output unread than it may.
-func (c *client) slow() bool { return c.conn.Buffered() > c.shard.b.opts.MaxBufferedBytes }
+// slow reports whether the client leaves more output unread than it may. What has come together in this
+// turn is not the client's fault: it is written before the verdict, after what other loops must know, as at
+// the end of a turn.
+func (c *client) slow() bool {
+	limit := c.shard.b.opts.MaxBufferedBytes
+	if c.conn.Buffered() <= limit {
+		return false
+	}
+	if !c.conn.Blocked() {
+		c.shard.postRemote()
+		c.conn.Flush()
+	}
+	return c.conn.Buffered() > limit
+}
 
 // SendPublish implements session.Sink: it writes a PUBLISH, encoded once for all receivers of the same
 // shape.
@@ -84,7 +98,11 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 			h.Reset(m, s.loop.Now())
 		}
 	}
-	return c.write(h, &d)
+	ok := c.write(h, &d)
+	if d.QoS > 0 && c.slow() {
+		c.Hold() // until Drained
+	}
+	return ok
 }
 
 // write sends the message of h; false when it is larger than the client accepts.
@@ -164,11 +182,16 @@ func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
 // Expired implements session.Sink.
 func (c *client) Expired(*message.Message) { c.shard.drop(DropExpired) }
 
-// send writes one packet other than PUBLISH and the acknowledgements.
-func (c *client) send(p packet) {
+// send writes one packet other than PUBLISH and the acknowledgements. One that is larger than the client
+// accepts is an error, since the client waits for it [MQTT-3.1.2-24].
+func (c *client) send(p packet) error {
 	n := p.Len(c.version)
+	if c.five != nil && c.five.maxPacket > 0 && n > int(c.five.maxPacket) {
+		return &codec.Error{Reason: codec.PacketTooLarge, Detail: "the answer exceeds the client's Maximum Packet Size"}
+	}
 	p.Append(c.conn.Reserve(n)[:0], c.version)
 	c.sent(n)
+	return nil
 }
 
 // packet is what every codec type can do.

@@ -167,7 +167,10 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
-	cl.send(s.connack(cl, p, made, present))
+	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
+		s.fail(cl, err)
+		return
+	}
 	if s.debug {
 		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, flag(present))
 	}

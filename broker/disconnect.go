@@ -54,7 +54,7 @@ func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
 	}
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
-		cl.send(&codec.Disconnect{Reason: r})
+		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
 	if s.b.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(conn), closeText(r))
@@ -108,6 +108,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.Suspend()
 	cl.replays = nil
 	cl.keepAlive = 0
+	cl.answers = 0
 	cl.offlineAt = s.seconds()
 	s.count.connections--
 	if cl.five != nil {

@@ -218,5 +218,8 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 	if cl.replays != nil {
 		s.replayRetained(cl)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.checkOutput(cl)
 }

@@ -197,6 +197,7 @@ func (s *shard) send(c *client, m *message.Message, g session.Grant) {
 	if g.QoS == 0 && c.conn != nil {
 		if c.slow() {
 			c.dropped(DropSlowReceiver)
+			c.updateFull()
 			return
 		}
 		c.SendPublish(m, message.Delivery{Retain: g.Retain, SubscriptionID: g.SubscriptionID})

@@ -193,9 +193,14 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 	}
 }
 
-// checkOutput ends a client that makes the broker answer and does not read.
+// checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not count:
+// their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
 func (s *shard) checkOutput(cl *client) error {
-	if cl.conn.Buffered() > 4*s.b.opts.MaxBufferedBytes {
+	if cl.answers <= s.b.opts.MaxBufferedBytes {
+		return nil
+	}
+	cl.answers = min(cl.answers, cl.conn.Buffered())
+	if cl.answers > 4*s.b.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
 	return nil
@@ -218,6 +223,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 // Drained implements wsnet.DrainHandler.
 func (s *shard) Drained(c *wsnet.Conn) {
 	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
+		cl.Continue(s.loop.Now(), cl)
 		cl.updateFull()
 		s.replayRetained(cl)
 	}

@@ -50,7 +50,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	if s.debug {
 		s.debugf("Sending SUBACK to %s", cl.id)
 	}
-	cl.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}) // [MQTT-3.8.4-1]
+	if err := cl.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.8.4-1]
+		return err
+	}
 	if first != nil {
 		cl.addReplays(first)
 		s.replayRetained(cl)
@@ -187,7 +189,9 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	if s.debug {
 		s.debugf("Sending UNSUBACK to %s", cl.id)
 	}
-	cl.send(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}) // [MQTT-3.10.4-4]
+	if err := cl.send(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.10.4-4]
+		return err
+	}
 	return s.checkOutput(cl)
 }
 

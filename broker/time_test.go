@@ -420,7 +420,7 @@ func TestMessageExpiryBeforePubrel_MQTT_3_3_2_5(t *testing.T) {
 				continue
 			}
 			pub.Send(&codec.Publish{
-				QoS: 2, PacketID: uint16(id), Topic: []byte("m"), Payload: []byte(fmt.Sprint(seconds)),
+				QoS: 2, PacketID: uint16(id), Topic: []byte("m"), Payload: fmt.Append(nil, seconds),
 				Properties: props(uintProp(codec.MessageExpiry, seconds)),
 			})
 			pub.Want(codec.PUBREC, nil)

@@ -28,6 +28,9 @@ func (c *Conn) Buffered() int {
 	return c.size + c.queue.bytes
 }
 
+// Blocked reports whether the socket takes no more at the moment. Drained will follow.
+func (c *Conn) Blocked() bool { return c.blocked }
+
 // Reserve returns n bytes at the end of the output, to be filled before the next call.
 func (c *Conn) Reserve(n int) []byte {
 	at := len(c.out)

@@ -125,8 +125,12 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 				p := []byte{byte(sent >> 16), byte(sent >> 8), byte(sent)}
 				s.Deliver(message.New([]byte("t"), p, 2, false), Grant{QoS: uint8(1 + rnd.IntN(2))}, r)
 				sent++
-			case k < 99 && len(r.answers) > 0:
+			case k < 97 && len(r.answers) > 0:
 				r.answer()
+			case k == 97:
+				s.Hold()
+			case k < 99:
+				s.Continue(0, r)
 			case k == 99:
 				r.reconnect()
 			}

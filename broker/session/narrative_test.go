@@ -135,6 +135,10 @@ func (w *teller) command(t *testing.T, f []string) {
 		w.s.Resume(uint16(arg(1)), w.now, w)
 	case "suspend":
 		w.s.Suspend()
+	case "hold":
+		w.s.Hold()
+	case "continue":
+		w.s.Continue(w.now, w)
 	case "time":
 		w.now = int64(arg(1))
 	case "maxpacket":

@@ -10,7 +10,7 @@
 //
 //	used <= window                      messages sent on this connection and unacknowledged
 //	flight[i] has packet id base+i      (wrapping from 65535 to 1), so an acknowledgement is found without a search
-//	online && queue not empty  =>  used == window, or the flight spans all packet ids
+//	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held
 //	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
 package session
 
@@ -69,6 +69,7 @@ type Session struct {
 	in     *inbound  // nil while no QoS 2 message waits for its PUBREL
 	window uint16    // min(Receive Maximum, own limit) of this connection
 	online bool
+	held   bool // the client's output is full: what is not sent yet waits
 }
 
 type outbound struct {
@@ -173,7 +174,7 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 
 // hasRoom reports whether one message more may be in flight [MQTT-3.3.4-9].
 func (s *Session) hasRoom(o *outbound) bool {
-	return o.used < int(s.window) && o.resent == o.flight.Len() && o.flight.Len() < maxSpan &&
+	return !s.held && o.used < int(s.window) && o.resent == o.flight.Len() && o.flight.Len() < maxSpan &&
 		(s.limits.InflightBytes == 0 || o.used == 0 || o.bytes < s.limits.InflightBytes)
 }
 
@@ -309,10 +310,10 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 	if !s.online {
 		return
 	}
-	for o.resent < o.flight.Len() && o.used < int(s.window) {
+	for o.resent < o.flight.Len() && o.used < int(s.window) && !s.held {
 		s.resend(o, sink)
 	}
-	for o.queue.Len() > 0 && (o.queue.At(0).qos == 0 || s.hasRoom(o)) {
+	for o.queue.Len() > 0 && (s.hasRoom(o) || o.queue.At(0).qos == 0 && !s.held) {
 		e := o.queue.Pop()
 		o.queueBytes -= e.m.Size()
 		if e.m.Expired(now) {
@@ -356,12 +357,26 @@ func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
 	if s.limits.Inflight != 0 {
 		s.window = min(s.window, s.limits.Inflight)
 	}
-	s.online = true
+	s.online, s.held = true, false
 	if s.out == nil {
 		return
 	}
 	s.out.used, s.out.bytes, s.out.resent = 0, 0, 0
 	s.drain(s.out, now, sink)
+}
+
+// Hold makes messages wait until Continue, because the client's output is full. A Sink may call it.
+func (s *Session) Hold() { s.held = true }
+
+// Continue ends a Hold and sends what has waited.
+func (s *Session) Continue(now int64, sink Sink) {
+	if !s.held {
+		return
+	}
+	s.held = false
+	if s.out != nil {
+		s.drain(s.out, now, sink)
+	}
 }
 
 // Suspend takes the session offline: the connection is gone, the state stays.
