@@ -7,6 +7,8 @@
 package message
 
 import (
+	"unsafe"
+
 	"noctule/codec"
 )
 
@@ -59,6 +61,11 @@ func (m *Message) Kept() bool { return m.kept != nil }
 
 // Size is the number of bytes counted against queue limits.
 func (m *Message) Size() int64 { return int64(len(m.Payload)) }
+
+// Held is the number of bytes that a kept message takes, for limits of the broker's own.
+func (m *Message) Held() int64 {
+	return int64(unsafe.Sizeof(*m)) + int64(len(m.Topic)+len(m.Properties)+len(m.Payload))
+}
 
 // Expired reports whether the Message Expiry Interval has passed at now, in Unix milliseconds
 // [MQTT-3.3.2-5].

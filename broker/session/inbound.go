@@ -30,7 +30,7 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 	}
 	l := s.limits
 	if l.Unreleased > 0 && len(s.in.held) >= l.Unreleased ||
-		l.UnreleasedBytes > 0 && s.in.bytes > 0 && m != nil && s.in.bytes+m.Size() > l.UnreleasedBytes {
+		l.UnreleasedBytes > 0 && s.in.bytes > 0 && m != nil && s.in.bytes+m.Held() > l.UnreleasedBytes {
 		return &codec.Error{
 			Reason: codec.ReceiveMaximumExceeded, Packet: codec.PUBLISH,
 			Detail: "too many QoS 2 messages without PUBREL",
@@ -38,7 +38,7 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 	}
 	if m != nil {
 		m = m.Keep()
-		s.in.bytes += m.Size()
+		s.in.bytes += m.Held()
 	}
 	s.in.held[id] = m
 	sink.SendAck(codec.PUBREC, id, r)
@@ -57,7 +57,7 @@ func (s *Session) Release(id uint16) (m *message.Message, r codec.Reason) {
 	}
 	delete(s.in.held, id)
 	if m != nil {
-		s.in.bytes -= m.Size()
+		s.in.bytes -= m.Held()
 	}
 	if len(s.in.held) == 0 {
 		s.in = nil

@@ -32,7 +32,8 @@ type Limits struct {
 	QueuedBytes int64
 	// QueueQoS0 also queues QoS 0 messages while the client is offline.
 	QueueQoS0 bool
-	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL; 0 means no limit.
+	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL, topics and properties
+	// included; 0 means no limit.
 	Unreleased      int
 	UnreleasedBytes int64
 }
