@@ -27,16 +27,16 @@ type client struct {
 	subIndex  map[topictree.FilterID]int // positions in subs, once there are many
 	five      *fiveState                 // MQTT 5 only; nil when the client asked for nothing special
 	will      *will
-	replays   *replay // retained messages still to be sent, oldest first
-	alarm     *alarm  // its entry in the timer wheel
-	lastSeen  int64   // seconds
-	wheelAt   int64   // seconds; earliest entry in the timer wheel, 0 none
-	offlineAt int64   // seconds; when the session went offline
-	answers   int     // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
-	expiry    uint32  // session expiry interval, seconds
-	mark      uint32  // message that was picked for this client last
-	keepAlive uint16  // seconds; 0 none
-	shared    uint16  // shared subscriptions among subs
+	replays   *replays // retained messages still to be sent; nil when there are none
+	alarm     *alarm   // its entry in the timer wheel
+	lastSeen  int64    // seconds
+	wheelAt   int64    // seconds; earliest entry in the timer wheel, 0 none
+	offlineAt int64    // seconds; when the session went offline
+	answers   int      // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
+	expiry    uint32   // session expiry interval, seconds
+	mark      uint32   // message that was picked for this client last
+	keepAlive uint16   // seconds; 0 none
+	shared    uint16   // shared subscriptions among subs
 	version   codec.Version
 	listed    bool // debug: "being dropped" was logged
 	ended     bool // removed from the shard

@@ -27,6 +27,52 @@ func (s *shard) retain(m *message.Message) {
 	}
 }
 
+// replays are what one client is still to be sent, oldest first. There is one a filter at most: whoever
+// subscribes again and again without taking the messages begins anew and holds no more memory.
+type replays struct {
+	first, last *replay
+	of          map[topictree.FilterID]*replay
+	again       bool // a further turn is booked
+}
+
+// replay is the retained messages for one subscription, sent piece by piece.
+type replay struct {
+	cursor     *topictree.Cursor[*message.Message]
+	prev, next *replay
+	id         topictree.FilterID
+	opts       options
+	subID      uint32
+}
+
+// add puts r at the end, in place of an earlier one for the same filter.
+func (q *replays) add(r *replay) {
+	if old := q.of[r.id]; old != nil {
+		q.remove(old)
+	}
+	q.of[r.id] = r
+	r.prev = q.last
+	if q.last == nil {
+		q.first = r
+	} else {
+		q.last.next = r
+	}
+	q.last = r
+}
+
+func (q *replays) remove(r *replay) {
+	delete(q.of, r.id)
+	if r.prev == nil {
+		q.first = r.next
+	} else {
+		r.prev.next = r.next
+	}
+	if r.next == nil {
+		q.last = r.prev
+	} else {
+		r.next.prev = r.prev
+	}
+}
+
 // newReplay decides whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
 // [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never.
 func (s *shard) newReplay(cl *client, f *codec.Filter, subID uint32, fresh bool) *replay {
@@ -41,19 +87,36 @@ func (s *shard) newReplay(cl *client, f *codec.Filter, subID uint32, fresh bool)
 		cl.version == codec.V31 && !fresh:
 		return nil
 	}
-	o := options(min(f.QoS, cl.listener.opts.MaxQoS))
-	if f.NoLocal {
-		o |= noLocal
+	i, ok := s.lookup(cl, f.Name)
+	if !ok {
+		return nil
 	}
-	return &replay{cursor: s.b.retained.Cursor(f.Name), opts: o, subID: subID}
+	sub := &cl.subs[i]
+	return &replay{cursor: s.b.retained.Cursor(f.Name), id: sub.id, opts: sub.opts, subID: subID}
 }
 
-func (c *client) addReplays(r *replay) {
-	at := &c.replays
-	for *at != nil {
-		at = &(*at).next
+func (c *client) addReplay(r *replay) {
+	if c.replays == nil {
+		c.replays = &replays{of: make(map[topictree.FilterID]*replay)}
 	}
-	*at = r
+	c.replays.add(r)
+}
+
+// dropReplay forgets what was still to be sent for a filter.
+func (c *client) dropReplay(id topictree.FilterID) {
+	if c.replays == nil {
+		return
+	}
+	if r := c.replays.of[id]; r != nil {
+		c.endReplay(r)
+	}
+}
+
+func (c *client) endReplay(r *replay) {
+	c.replays.remove(r)
+	if c.replays.first == nil {
+		c.replays = nil
+	}
 }
 
 // replayRetained sends the next piece. It is called after SUBSCRIBE, by Again, and when the window or the
@@ -61,7 +124,7 @@ func (c *client) addReplays(r *replay) {
 func (s *shard) replayRetained(cl *client) {
 	left := replayStep
 	for cl.conn != nil && cl.replays != nil && left > 0 {
-		r := cl.replays
+		r := cl.replays.first
 		if cl.conn.Buffered() > s.b.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
@@ -74,7 +137,7 @@ func (s *shard) replayRetained(cl *client) {
 		}
 		left -= step
 		if s.replayStep(cl, r, step) {
-			cl.replays = r.next
+			cl.endReplay(r)
 		}
 	}
 	if cl.conn != nil && cl.replays != nil && !cl.replays.again {
@@ -86,12 +149,12 @@ func (s *shard) replayRetained(cl *client) {
 // replayTask goes on with a replay in a later turn.
 type replayTask struct {
 	cl *client
-	r  *replay
+	q  *replays
 }
 
 // Run implements wsnet.Task.
 func (t replayTask) Run(*wsnet.Loop) {
-	t.r.again = false
+	t.q.again = false
 	t.cl.shard.replayRetained(t.cl)
 }
 

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -29,7 +28,6 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		s.debugf("Received SUBSCRIBE from %s", cl.id)
 	}
 	s.codes = s.codes[:0]
-	var first, last *replay
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		code, fresh := s.subscribe(cl, f, subID)
@@ -39,12 +37,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		}
 		s.logSubscribed(cl, f)
 		if r := s.newReplay(cl, f, subID, fresh); r != nil {
-			if last == nil {
-				first = r
-			} else {
-				last.next = r
-			}
-			last = r
+			cl.addReplay(r)
 		}
 	}
 	if s.debug {
@@ -53,10 +46,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	if err := cl.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.8.4-1]
 		return err
 	}
-	if first != nil {
-		cl.addReplays(first)
-		s.replayRetained(cl)
-	}
+	s.replayRetained(cl)
 	return s.checkOutput(cl)
 }
 
@@ -199,6 +189,7 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 func (s *shard) unsubscribe(cl *client, i int) {
 	sub := cl.subs[i]
 	cl.removeSub(i)
+	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]
 	if sub.share != nil {
 		cl.shared--
 		s.count.sharedSubscriptions--
@@ -342,13 +333,4 @@ func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 func (s *shard) forget(id topictree.FilterID) {
 	delete(s.groups, id)
 	s.b.index.Remove(id, s.index)
-}
-
-// replay is the retained messages for one new subscription, sent piece by piece.
-type replay struct {
-	cursor *topictree.Cursor[*message.Message]
-	next   *replay
-	opts   options
-	subID  uint32
-	again  bool // a further turn is booked
 }
