@@ -52,6 +52,13 @@ func onEach(t *testing.T, change changeFunc, f func(t *testing.T, x *fixture)) {
 	}
 }
 
+// in is x for a subtest.
+func (x *fixture) in(t testing.TB) *fixture {
+	y := *x
+	y.t = t
+	return &y
+}
+
 // connect connects with what change sets.
 func (x *fixture) connect(id string, v codec.Version, change func(*codec.Connect)) *brokertest.Client {
 	x.t.Helper()

@@ -148,3 +148,19 @@ func TestUnsubscribeEndsRetainedMessages_MQTT_3_10_4_2(t *testing.T) {
 		})
 	})
 }
+
+// A packet that was announced and does not come takes no memory for what it may become.
+func TestMemoryOfAnnouncedPackets(t *testing.T) {
+	oneByOne(t, nil, func(t *testing.T, x *fixture) {
+		round := 0
+		growth(t, 100*24<<10, 1, func() { // the portable poller reads into 16 KB per connection
+			round++
+			for i := range 100 {
+				c := x.connect(fmt.Sprint(round, "-", i), codec.V311, nil)
+				c.Raw([]byte{0x30, 0x80, 0x89, 0x7A, 0, 1, 'a'}) // PUBLISH of almost 2 MB
+				c.Raw(make([]byte, 100))
+			}
+			brokertest.Settle(t, x.b)
+		})
+	})
+}

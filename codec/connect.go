@@ -96,6 +96,7 @@ func (p *Connect) protocol(name []byte) error {
 			return nil
 		}
 	default:
+		p.Version = 0 // nobody to answer
 		return protocol(CONNECT, "protocol name is not MQTT [MQTT-3.1.2-1]")
 	}
 	p.Version = 0
