@@ -94,11 +94,11 @@ func TestPahoMQTT3(t *testing.T) {
 
 // qosMQTT3 publishes at each QoS to each other's subscription at each QoS, in both directions.
 func qosMQTT3(t *testing.T, a, b mqtt3.Client, root string) {
-	for sub := byte(0); sub < 3; sub++ {
+	for sub := range byte(3) {
 		for dir, pair := range [][2]mqtt3.Client{{a, b}, {b, a}} {
 			topic := fmt.Sprintf("%sqos/%d/%d", root, dir, sub)
 			got := subscribe3(t, pair[0], topic, sub)
-			for pub := byte(0); pub < 3; pub++ {
+			for pub := range byte(3) {
 				text := fmt.Sprintf("published at %d", pub)
 				done(t, "PUBLISH", pair[1].Publish(topic, pub, false, text))
 				m := receive(t, "message", got)
@@ -241,11 +241,11 @@ func TestPahoMQTT5(t *testing.T) {
 }
 
 func qosMQTT5(t *testing.T, a, b *client5) {
-	for sub := byte(0); sub < 3; sub++ {
+	for sub := range byte(3) {
 		for dir, pair := range [][2]*client5{{a, b}, {b, a}} {
 			topic := fmt.Sprintf("qos/%d/%d", dir, sub)
 			pair[0].subscribe(t, paho.SubscribeOptions{Topic: topic, QoS: sub}, nil)
-			for pub := byte(0); pub < 3; pub++ {
+			for pub := range byte(3) {
 				text := fmt.Sprintf("published at %d", pub)
 				pair[1].publish(t, &paho.Publish{Topic: topic, QoS: pub, Payload: []byte(text)})
 				m := receive(t, "message", pair[0].got)
