@@ -1,17 +1,23 @@
 package conf
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
+	"time"
 
 	"noctule/broker"
 )
+
+// lookupTimeout bounds the look-up of a listener's host name.
+const lookupTimeout = 10 * time.Second
 
 // Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
 // certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
@@ -28,19 +34,21 @@ func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
 		o.Net.Network, o.Net.Address, o.Net.UnixMode = "unix", l.Host, 0o660
 		return []broker.ListenerOptions{o}, nil
 	}
-	hosts := []string{l.Host}
-	if l.Interface != "" {
-		var err error
-		if hosts, err = interfaceHosts(l.Interface); err != nil {
-			return nil, err
-		}
+	addrs, err := l.addresses()
+	if err != nil {
+		return nil, err
 	}
 	var out []broker.ListenerOptions
-	for _, h := range hosts {
-		for _, network := range l.networks(h) {
-			o.Net.Network, o.Net.Address = network, net.JoinHostPort(h, strconv.Itoa(l.Port))
-			out = append(out, o)
+	for _, a := range addrs {
+		o.Net.Network = "tcp6"
+		if a.Is4() {
+			o.Net.Network = "tcp4"
 		}
+		if l.Domain != "" && l.Domain != o.Net.Network {
+			continue
+		}
+		o.Net.Address = netip.AddrPortFrom(a, uint16(l.Port)).String()
+		out = append(out, o)
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no address for port %d", l.Port)
@@ -48,44 +56,57 @@ func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
 	return out, nil
 }
 
-// networks is which families a host is listened on: both for the wildcard and for names, as two sockets.
-func (l *Listener) networks(host string) []string {
-	if ip := net.ParseIP(host); ip != nil {
-		network := "tcp6"
-		if ip.To4() != nil {
-			network = "tcp4"
-		}
-		if l.Domain != "" && l.Domain != network {
-			return nil
-		}
-		return []string{network}
+// addresses are those of the host and of the interface: both wildcards where neither is named.
+func (l *Listener) addresses() ([]netip.Addr, error) {
+	if l.Interface != "" {
+		return l.interfaceAddresses()
 	}
-	if l.Domain != "" {
-		return []string{l.Domain}
+	if l.Host == "" {
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, nil
 	}
-	return []string{"tcp4", "tcp6"}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", l.Host)
+	if err != nil {
+		return nil, fmt.Errorf("listener %d %s: %w", l.Port, l.Host, err)
+	}
+	var out []netip.Addr
+	for _, a := range found {
+		if a = a.Unmap(); !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
 }
 
-func interfaceHosts(name string) ([]string, error) {
-	i, err := net.InterfaceByName(name)
+// interfaceAddresses are the addresses of bind_interface, or the one of them that the listener names.
+func (l *Listener) interfaceAddresses() ([]netip.Addr, error) {
+	i, err := net.InterfaceByName(l.Interface)
 	if err != nil {
-		return nil, fmt.Errorf("bind_interface %s: %w", name, err)
+		return nil, fmt.Errorf("bind_interface %s: %w", l.Interface, err)
 	}
 	addrs, err := i.Addrs()
 	if err != nil {
-		return nil, fmt.Errorf("bind_interface %s: %w", name, err)
+		return nil, fmt.Errorf("bind_interface %s: %w", l.Interface, err)
 	}
-	var out []string
+	var out []netip.Addr
 	for _, a := range addrs {
-		n, ok := a.(*net.IPNet)
-		if !ok {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
 			continue
 		}
-		h := n.IP.String()
-		if n.IP.To4() == nil && n.IP.IsLinkLocalUnicast() {
-			h += "%" + name
+		ip := p.Addr()
+		if l.Host != "" && l.Host != ip.String() {
+			continue
 		}
-		out = append(out, h)
+		if ip.IsLinkLocalUnicast() && ip.Is6() {
+			ip = ip.WithZone(l.Interface)
+		}
+		out = append(out, ip)
+	}
+	if len(out) == 0 && l.Host != "" {
+		return nil, fmt.Errorf("Interface address for %s does not match specified listener address (%s).",
+			l.Interface, l.Host)
 	}
 	return out, nil
 }
@@ -99,6 +120,8 @@ func (l *Listener) tlsConfig() (*tls.Config, error) {
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	switch l.TLSVersion {
 	case "", "tlsv1.2":
+	case "tlsv1.1":
+		cfg.MinVersion = tls.VersionTLS11
 	case "tlsv1.3":
 		cfg.MinVersion = tls.VersionTLS13
 	default:

@@ -70,28 +70,42 @@ func texts(f func(*parser, string)) func(*parser, arg) error {
 	}
 }
 
-// once is texts for options that may stand only once.
-func once(f func(*parser, string)) func(*parser, arg) error {
+// atLeast is ints for options whose values below low mean low.
+func atLeast(low, high int64, f func(*parser, int)) func(*parser, arg) error {
 	return func(p *parser, a arg) error {
-		v, err := a.text()
-		if err != nil {
-			return err
+		v, err := a.number(math.MinInt64, high)
+		if err == nil {
+			f(p, max(v, int(low)))
 		}
-		if p.seen[a.key] {
-			return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
-		}
-		p.seen[a.key] = true
-		f(p, v)
-		return nil
+		return err
 	}
 }
 
-// parseInt is strtol with base 0, without Go's underscores and binary prefix.
-func parseInt(s string) (int64, error) {
-	if strings.ContainsAny(s, "_bBoO") && !strings.HasPrefix(strings.ToLower(strings.TrimLeft(s, "+-")), "0x") {
-		return 0, strconv.ErrSyntax
+// once is texts for options that may stand only once.
+func once(f func(*parser, string)) func(*parser, arg) error {
+	return func(p *parser, a arg) error { return setOnce(p, a, nil, f) }
+}
+
+// onceL is texts for options that may stand once for each listener.
+func onceL(f func(*Listener, string)) func(*parser, arg) error {
+	return func(p *parser, a arg) error {
+		l := p.listener()
+		return setOnce(p, a, l, func(_ *parser, v string) { f(l, v) })
 	}
-	return strconv.ParseInt(s, 0, 64)
+}
+
+func setOnce(p *parser, a arg, of *Listener, f func(*parser, string)) error {
+	v, err := a.text()
+	if err != nil {
+		return err
+	}
+	k := seen{a.key, of}
+	if p.seen[k] {
+		return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
+	}
+	p.seen[k] = true
+	f(p, v)
+	return nil
 }
 
 const maxInt = math.MaxInt32
@@ -100,34 +114,34 @@ const maxInt = math.MaxInt32
 func directives() map[string]directive {
 	t := map[string]directive{
 		"listener":                   {global, works, (*parser).addListener, ""},
-		"port":                       {global, works, ints(1, 65535, func(p *parser, v int) { p.seen["port"] = true; p.listenerDefault().Port = v }), ""},
-		"bind_address":               {global, works, once(func(p *parser, v string) { p.listenerDefault().Host = v }), ""},
-		"protocol":                   {anyL, works, setProtocol, ""},
+		"port":                       {global, works, ints(1, 65535, func(p *parser, v int) { p.named().Port = v }), "of the default listener"},
+		"bind_address":               {global, works, once(func(p *parser, v string) { p.named().Host = v }), "of the default listener"},
+		"protocol":                   {anyL, works, setProtocol, "`mqtt` and `websockets`; `http_api` is not supported yet"},
 		"socket_domain":              {anyL, works, setDomain, ""},
-		"bind_interface":             {anyL, works, texts(func(p *parser, v string) { p.listener().Interface = v }), ""},
-		"max_connections":            {anyL, works, ints(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), ""},
+		"bind_interface":             {anyL, works, onceL(func(l *Listener, v string) { l.Interface = v }), "all addresses of the interface"},
+		"max_connections":            {anyL, works, atLeast(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), ""},
 		"max_qos":                    {anyL, works, setMaxQoS, ""},
-		"maximum_qos":                {anyL, works, setMaxQoS, ""},
-		"max_topic_alias":            {listener, works, ints(0, 65535, func(p *parser, v int) { p.listener().MaxTopicAlias = uint16(v) }), ""},
-		"max_topic_alias_broker":     {listener, works, ints(0, 65535, func(p *parser, v int) { p.listener().MaxTopicAliasBroker = uint16(v) }), ""},
+		"maximum_qos":                {anyL, works, setMaxQoS, "same as max_qos"},
+		"max_topic_alias":            {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAlias = v }), ""},
+		"max_topic_alias_broker":     {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAliasBroker = v }), ""},
 		"websockets_origin":          {listener, works, texts(func(p *parser, v string) { l := p.listener(); l.Net.Origins = append(l.Net.Origins, v) }), ""},
-		"certfile":                   {listener, works, texts(func(p *parser, v string) { p.listener().CertFile = v }), ""},
-		"keyfile":                    {listener, works, texts(func(p *parser, v string) { p.listener().KeyFile = v }), ""},
+		"certfile":                   {anyL, works, texts(func(p *parser, v string) { p.listener().CertFile = v }), ""},
+		"keyfile":                    {anyL, works, texts(func(p *parser, v string) { p.listener().KeyFile = v }), ""},
 		"cafile":                     {listener, works, texts(func(p *parser, v string) { p.listener().CAFile = v }), ""},
 		"capath":                     {anyL, works, texts(func(p *parser, v string) { p.listener().CAPath = v }), ""},
 		"require_certificate":        {anyL, works, bools(func(p *parser, v bool) { p.listener().RequireCertificate = v }), ""},
-		"tls_version":                {listener, works, texts(func(p *parser, v string) { p.listener().TLSVersion = v }), ""},
-		"allow_anonymous":            {security, works, bools(setAnonymous), ""},
-		"listener_allow_anonymous":   {listener, works, bools(func(p *parser, v bool) { p.listener().anonymous = &v }), ""},
-		"allow_zero_length_clientid": {security, works, bools(setZeroLength), ""},
-		"auto_id_prefix":             {security, works, prefix(func(p *parser, v string) { p.setPrefix(v) }), ""},
-		"listener_auto_id_prefix":    {listener, works, prefix(func(p *parser, v string) { p.listener().autoIDPrefix = &v }), ""},
+		"tls_version":                {listener, works, onceL(func(l *Listener, v string) { l.TLSVersion = v }), ""},
+		"allow_anonymous":            {security, works, bools(func(p *parser, v bool) { p.security().anonymous = &v }), ""},
+		"listener_allow_anonymous":   {listener, works, bools(func(p *parser, v bool) { p.listener().own.anonymous = &v }), ""},
+		"allow_zero_length_clientid": {security, works, bools(func(p *parser, v bool) { p.security().zeroLength = &v }), ""},
+		"auto_id_prefix":             {security, works, prefix(func(p *parser) *local { return p.security() }), ""},
+		"listener_auto_id_prefix":    {listener, works, prefix(func(p *parser) *local { return &p.listener().own }), ""},
 		"per_listener_settings":      {global, works, setPerListener, ""},
 
-		"max_inflight_messages":        {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.MaxInflight = uint16(v) }), ""},
-		"max_inflight_bytes":           {global, works, ints(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxInflightBytes = int64(v) }), ""},
-		"max_queued_messages":          {global, works, ints(0, maxInt, func(p *parser, v int) { p.cfg.Options.MaxQueuedMessages = v }), ""},
-		"max_queued_bytes":             {global, works, ints(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxQueuedBytes = int64(v) }), ""},
+		"max_inflight_messages":        {global, works, setMaxInflight, ""},
+		"max_inflight_bytes":           {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxInflightBytes = int64(v) }), ""},
+		"max_queued_messages":          {global, works, atLeast(0, maxInt, func(p *parser, v int) { p.cfg.Options.MaxQueuedMessages = v }), ""},
+		"max_queued_bytes":             {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxQueuedBytes = int64(v) }), ""},
 		"max_packet_size":              {global, works, setMaxPacketSize, ""},
 		"message_size_limit":           {global, works, ints(0, 268435455, func(p *parser, v int) { p.cfg.Options.MessageSizeLimit = uint32(v) }), ""},
 		"max_keepalive":                {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.MaxKeepAlive = uint16(v) }), ""},
@@ -136,24 +150,26 @@ func directives() map[string]directive {
 		"queue_qos0_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.QueueQoS0 = v }), ""},
 		"upgrade_outgoing_qos":         {global, works, bools(func(p *parser, v bool) { p.cfg.Options.UpgradeOutgoingQoS = v }), ""},
 		"allow_duplicate_messages":     {global, works, bools(func(p *parser, v bool) { p.cfg.Options.AllowDuplicates = v }), ""},
-		"set_tcp_nodelay":              {global, works, bools(func(p *parser, v bool) { p.noDelay = v }), ""},
+		"set_tcp_nodelay":              {global, works, bools(func(p *parser, v bool) { p.noDelay = v }), "default true"},
 		"sys_interval":                 {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.SysInterval = time.Duration(v) * time.Second }), ""},
 		"connection_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.ConnectionMessages = v }), ""},
-		"persistence":                  {global, works, setPersistence, ""},
-		"retained_persistence":         {global, works, setPersistence, ""},
-		"include_dir":                  {global, works, func(p *parser, a arg) error { return p.include(a.value) }, ""},
+		"persistence":                  {global, works, setPersistence, "only `false`; `true` is not supported yet"},
+		"retained_persistence":         {global, works, setPersistence, "same as persistence"},
+		"include_dir":                  {global, works, (*parser).include, ""},
 		"pid_file":                     {global, works, once(func(p *parser, v string) { p.cfg.PIDFile = v }), ""},
 		"user":                         {global, works, texts(func(p *parser, v string) { p.cfg.User = v }), ""},
-		"log_dest":                     {global, works, setLogDest, ""},
+		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`; `topic` and `dlt` are not supported yet"},
 		"log_facility":                 {global, works, ints(0, 7, func(p *parser, v int) { p.cfg.Log.Facility = v }), ""},
 		"log_type":                     {global, works, setLogType, ""},
 		"log_timestamp":                {global, works, bools(func(p *parser, v bool) { p.cfg.Log.Timestamp = v }), ""},
 		"log_timestamp_format":         {global, works, once(func(p *parser, v string) { p.cfg.Log.TimestampFormat = v }), ""},
-		"admin_listener":               {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), ""},
+		"websockets_headers_size":      {global, works, headersSize(func(p *parser, v int) { p.maxHeader = v }), ""},
+		"admin_listener":               {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz"},
 
 		"dhparamfile":          {global, inert, nil, "Warning: dhparamfile is no longer required."},
 		"retry_interval":       {global, inert, nil, "Warning: The 'retry_interval' option is no longer available."},
 		"websockets_log_level": {global, inert, nil, "Warning: websockets_log_level has no effect."},
+		"packet_buffer_size":   {global, inert, headersSize(nil), "Warning: packet_buffer_size has no effect: buffers grow and shrink by themselves."},
 	}
 	for s, names := range notYet {
 		for n := range strings.FieldsSeq(names) {
@@ -165,57 +181,48 @@ func directives() map[string]directive {
 
 // notYet is what is recognised and refused, by scope.
 var notYet = map[scope]string{
-	global: `autosave_interval autosave_on_changes check_retain_source clientid_prefixes enable_control_api
-		global_max_clients global_max_connections global_plugin memory_limit packet_buffer_size websockets_headers_size
+	global: `autosave_interval autosave_on_changes check_retain_source clientid_prefixes connection enable_control_api
+		global_max_clients global_max_connections global_plugin memory_limit plugin_load
 		persistence_file persistence_location retain_expiry_interval`,
-	anyL: `ciphers ciphers_tls1.3 crlfile http_dir mount_point psk_hint tls_engine tls_engine_kpass_sha1 tls_keyform
+	anyL: `ciphers ciphers_tls1.3 crlfile psk_hint tls_engine tls_engine_kpass_sha1 tls_keyform
 		use_identity_as_username use_subject_as_username use_username_as_clientid`,
-	listener: `accept_protocol_versions disable_client_cert_date_checks enable_proxy_protocol
+	listener: `accept_protocol_versions http_dir mount_point disable_client_cert_date_checks enable_proxy_protocol
 		proxy_protocol_v2_require_tls plugin_use`,
 	security: `acl_file auth_plugin auth_plugin_deny_special_chars password_file plugin psk_file`,
-	plugin:   `plugin_load`,
 	bridge: `address addresses bridge_alpn bridge_attempt_unsubscribe bridge_bind_address bridge_cafile bridge_capath
 		bridge_certfile bridge_ciphers bridge_ciphers_tls1.3 bridge_identity bridge_insecure bridge_keyfile
 		bridge_max_packet_size bridge_max_topic_alias bridge_outgoing_retain bridge_protocol_version bridge_psk
 		bridge_receive_maximum bridge_reload_type bridge_require_ocsp bridge_session_expiry_interval bridge_tcp_keepalive
-		bridge_tcp_user_timeout bridge_tls_use_os_certs bridge_tls_version cleansession clientid connection idle_timeout
+		bridge_tcp_user_timeout bridge_tls_use_os_certs bridge_tls_version cleansession clientid idle_timeout
 		keepalive_interval local_cleansession local_clientid local_password local_username notification_topic
 		notifications notifications_local_only password remote_clientid remote_password remote_username restart_timeout
 		round_robin start_type threshold topic try_private username`,
 }
 
-// listenerDefault is the listener of port and bind_address, which take the broker out of local only mode.
-func (p *parser) listenerDefault() *Listener {
-	saved := p.current
-	p.current = nil
-	l := p.listener()
-	p.current = saved
-	return l
-}
-
 func setProtocol(p *parser, a arg) error {
-	switch v := a.first().value; v {
-	case "mqtt":
-		p.listener().Net.WebSocket = false
-	case "websockets":
-		p.listener().Net.WebSocket = true
-	case "http_api":
+	v, err := a.word()
+	switch {
+	case err != nil:
+		return err
+	case v == "mqtt", v == "websockets":
+		p.listener().Net.WebSocket = v == "websockets"
+		return nil
+	case v == "http_api":
 		return errors.New("not supported yet: protocol http_api")
-	default:
-		return fmt.Errorf("Invalid 'protocol' value (%s).", v)
 	}
-	return nil
+	return a.invalid()
 }
 
 func setDomain(p *parser, a arg) error {
-	switch v := a.first().value; v {
-	case "ipv4":
-		p.listener().Domain = "tcp4"
-	case "ipv6":
-		p.listener().Domain = "tcp6"
-	default:
-		return fmt.Errorf("Invalid 'socket_domain' value (%s).", v)
+	v, err := a.word()
+	if err != nil {
+		return err
 	}
+	domain, ok := map[string]string{"ipv4": "tcp4", "ipv6": "tcp6"}[v]
+	if !ok {
+		return fmt.Errorf("Invalid '%s' value \"%s\" in configuration.", a.key, v)
+	}
+	p.listener().Domain = domain
 	return nil
 }
 
@@ -243,34 +250,51 @@ func setMaxPacketSize(p *parser, a arg) error {
 	return nil
 }
 
-func setAnonymous(p *parser, v bool) {
-	if p.perL && p.current != nil {
-		p.current.anonymous = &v
-		return
+func setMaxInflight(p *parser, a arg) error {
+	v, err := a.number(math.MinInt64, math.MaxInt64)
+	if err != nil {
+		return err
 	}
-	p.anonymous = &v
+	if v > 65535 {
+		return errors.New("'max_inflight_messages' must be <= 65535.")
+	}
+	p.cfg.Options.MaxInflight = uint16(max(v, 0))
+	return nil
 }
 
-func setZeroLength(p *parser, v bool) {
-	if p.perL && p.current != nil {
-		p.current.AllowZeroLengthClientID = v
-		return
+// aliases is ints for numbers of topic aliases.
+func aliases(f func(*parser, uint16)) func(*parser, arg) error {
+	return func(p *parser, a arg) error {
+		v, err := a.number(math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		if v < 0 || v > 65535 {
+			return fmt.Errorf("Invalid '%s' value in configuration.", a.key)
+		}
+		f(p, uint16(v))
+		return nil
 	}
-	for i := range p.cfg.Listeners {
-		p.cfg.Listeners[i].AllowZeroLengthClientID = v
-	}
-	p.zeroLength = &v
 }
 
-func (p *parser) setPrefix(v string) {
-	if p.perL && p.current != nil {
-		p.current.autoIDPrefix = &v
-		return
+// headersSize is ints for the size of a buffer that Mosquitto has two names for; f may be nil.
+func headersSize(f func(*parser, int)) func(*parser, arg) error {
+	return func(p *parser, a arg) error {
+		v, err := a.number(math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		if v < 0 || v > 65535 {
+			return errors.New("Packet buffer size must be between 0 and 65535 inclusive.")
+		}
+		if f != nil {
+			f(p, v)
+		}
+		return nil
 	}
-	p.prefix = v
 }
 
-func prefix(f func(*parser, string)) func(*parser, arg) error {
+func prefix(of func(*parser) *local) func(*parser, arg) error {
 	return func(p *parser, a arg) error {
 		v, err := a.text()
 		if err != nil {
@@ -279,7 +303,11 @@ func prefix(f func(*parser, string)) func(*parser, arg) error {
 		if len(v) > 50 {
 			return fmt.Errorf("'%s' length must be <= 50.", a.key)
 		}
-		f(p, v)
+		l := of(p)
+		if l.prefix != nil {
+			return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
+		}
+		l.prefix = &v
 		return nil
 	}
 }
@@ -289,7 +317,7 @@ func setPerListener(p *parser, a arg) error {
 	if err != nil {
 		return err
 	}
-	if v && p.security && !p.perL {
+	if v && p.secured && !p.perL {
 		return errors.New("per_listener_settings must be set before any other security settings.")
 	}
 	p.perL = p.perL || v
@@ -306,7 +334,7 @@ func setPersistence(_ *parser, a arg) error {
 
 // setExpiration reads a number with a unit: h, d, w, m (30 days), y (365 days), s.
 func setExpiration(p *parser, a arg) error {
-	v, err := a.text()
+	v, err := a.word()
 	if err != nil {
 		return err
 	}
@@ -317,7 +345,7 @@ func setExpiration(p *parser, a arg) error {
 	unit, ok := units[v[len(v)-1]]
 	n, numErr := strconv.ParseInt(v[:len(v)-1], 10, 32)
 	if !ok || numErr != nil || n < 0 {
-		return fmt.Errorf("Invalid 'persistent_client_expiration' value (%s).", v)
+		return fmt.Errorf("Invalid '%s' duration in configuration.", a.key)
 	}
 	p.cfg.Options.PersistentClientExpiration = time.Duration(n) * unit
 	return nil
@@ -332,11 +360,13 @@ func setLogDest(p *parser, a arg) error {
 	l := &p.cfg.Log
 	switch word {
 	case "none":
-		*l = Log{Types: l.Types, Timestamp: l.Timestamp, TimestampFormat: l.TimestampFormat, None: true}
+		l.Dest, l.File, l.None = nil, "", true
 	case "stderr", "stdout", "syslog":
-		l.Dest = append(l.Dest, word)
+		if !slices.Contains(l.Dest, word) {
+			l.Dest = append(l.Dest, word)
+		}
 	case "file":
-		rest = strings.TrimSpace(rest)
+		rest = strings.Trim(rest, blanks)
 		switch {
 		case l.File != "":
 			return errors.New("Duplicate \"log_dest file\" value.")
@@ -347,7 +377,7 @@ func setLogDest(p *parser, a arg) error {
 	case "topic", "dlt":
 		return fmt.Errorf("not supported yet: log_dest %s", word)
 	default:
-		return fmt.Errorf("Invalid 'log_dest' value (%s).", v)
+		return a.invalid()
 	}
 	return nil
 }
@@ -358,7 +388,10 @@ func LogTypes() []string {
 }
 
 func setLogType(p *parser, a arg) error {
-	v := a.first().value
+	v, err := a.word()
+	if err != nil {
+		return err
+	}
 	l := &p.cfg.Log
 	if l.Types == nil {
 		l.Types = map[string]bool{}
@@ -377,5 +410,5 @@ func setLogType(p *parser, a arg) error {
 		l.Types[v] = true
 		return nil
 	}
-	return fmt.Errorf("Invalid 'log_type' value (%s).", v)
+	return a.invalid()
 }
