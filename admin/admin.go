@@ -16,6 +16,9 @@ import (
 	"noctule/broker"
 )
 
+// scrapesMax is how many requests for metrics are answered at once.
+const scrapesMax = 4
+
 // Source is where the numbers come from: a *broker.Broker.
 type Source interface {
 	Metrics(ctx context.Context) broker.Metrics
@@ -51,7 +54,7 @@ func handler(src Source) http.Handler {
 	reg.MustRegister(newCollector(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})

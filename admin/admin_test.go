@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"noctule/broker"
+	"noctule/wsnet"
+)
+
+const patience = 20 * time.Second
+
+// source gives numbers that differ from each other; hold, if set, delays them.
+type source struct {
+	asked chan struct{} // told of each request, if not nil
+	hold  chan struct{} // waited for, if not nil
+}
+
+func (s source) Metrics(ctx context.Context) broker.Metrics {
+	if s.asked != nil {
+		s.asked <- struct{}{}
+	}
+	if s.hold != nil {
+		select {
+		case <-s.hold:
+		case <-ctx.Done():
+		}
+	}
+	m := broker.Metrics{
+		Uptime: 1.5, Connections: 2, Sessions: 3, Subscriptions: 4, SharedSubscriptions: 5, Retained: 6,
+		QueuedMessages: 7, QueuedBytes: 8, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
+		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
+		PublishBytesSent: 17, SessionsExpired: 18,
+		Net: wsnet.Stats{
+			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25,
+			LoopLag: 2600 * time.Millisecond,
+		},
+	}
+	for i := range m.Dropped {
+		m.Dropped[i] = int64(100 + i)
+	}
+	return m
+}
+
+func start(t *testing.T, src Source) (s *Server, url string) {
+	t.Helper()
+	s, err := Start("127.0.0.1:0", src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	return s, "http://" + s.Addr().String()
+}
+
+// ask makes one request on a connection of its own.
+func ask(t *testing.T, method, url string) (resp *http.Response, body string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if resp, err = c.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(raw)
+}
+
+func TestMetricsPassPromlint(t *testing.T) {
+	_, url := start(t, source{})
+	resp, body := ask(t, http.MethodGet, url+"/metrics")
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %s", resp.Status)
+	}
+	if mt, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || mt != "text/plain" ||
+		params["version"] != "0.0.4" {
+		t.Errorf("content type %q", resp.Header.Get("Content-Type"))
+	}
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestMetricsShowTheBrokersNumbers(t *testing.T) {
+	_, url := start(t, source{})
+	_, body := ask(t, http.MethodGet, url+"/metrics")
+	want := map[string]string{
+		"uptime_seconds": "1.5", "connections": "2", "sessions": "3", "subscriptions": "4", "shared_subscriptions": "5",
+		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "inflight_messages": "9",
+		"packets_received_total": "10", "packets_sent_total": "11", "received_bytes_total": "12", "sent_bytes_total": "13",
+		"messages_received_total": "14", "messages_sent_total": "15", "message_received_bytes_total": "16",
+		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
+		"connections_accepted_total": "20", "connections_refused_total": "21", "socket_reads_total": "22",
+		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
+	}
+	for i := range broker.DropReasons {
+		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))
+	}
+	for name, value := range want {
+		if !strings.Contains(body, "\nnoctule_"+name+" "+value+"\n") {
+			t.Errorf("no noctule_%s %s", name, value)
+		}
+	}
+	for line := range strings.Lines(body) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "noctule_"), " ")
+		if strings.HasPrefix(line, "noctule_") && want[name] == "" {
+			t.Errorf("not tested here: %s", line)
+		}
+	}
+	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes"} {
+		if !strings.Contains(body, "\n"+name+" ") {
+			t.Errorf("no %s", name)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	_, url := start(t, source{})
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{"GET", "/healthz", 200, "ok\n"},
+		{"HEAD", "/healthz", 200, ""},
+		{"POST", "/healthz", 405, "Method Not Allowed\n"},
+		{"POST", "/metrics", 405, "Method Not Allowed\n"},
+		{"GET", "/", 404, "404 page not found\n"},
+		{"GET", "/metrics/x", 404, "404 page not found\n"},
+		{"GET", "/debug/pprof/", 404, "404 page not found\n"},
+	} {
+		resp, body := ask(t, tt.method, url+tt.path)
+		if resp.StatusCode != tt.status || body != tt.body {
+			t.Errorf("%s %s: %s %q", tt.method, tt.path, resp.Status, body)
+		}
+		if ct := resp.Header.Get("Content-Type"); body != "" && ct != "text/plain; charset=utf-8" {
+			t.Errorf("%s %s: content type %q", tt.method, tt.path, ct)
+		}
+	}
+}
+
+// TestScrapesAreBounded asks for metrics while as many requests as may run wait for the broker.
+func TestScrapesAreBounded(t *testing.T) {
+	src := source{asked: make(chan struct{}), hold: make(chan struct{})}
+	_, url := start(t, src)
+	answers := make(chan int, scrapesMax)
+	for range scrapesMax {
+		go func() {
+			resp, _ := ask(t, http.MethodGet, url+"/metrics")
+			answers <- resp.StatusCode
+		}()
+		<-src.asked
+	}
+	if resp, body := ask(t, http.MethodGet, url+"/metrics"); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one more: %s %s", resp.Status, body)
+	}
+	if resp, _ := ask(t, http.MethodGet, url+"/healthz"); resp.StatusCode != http.StatusOK {
+		t.Errorf("healthz: %s", resp.Status)
+	}
+	close(src.hold)
+	for range scrapesMax {
+		if code := <-answers; code != http.StatusOK {
+			t.Errorf("status %d", code)
+		}
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	s, _ := start(t, source{})
+	if _, err := Start(s.Addr().String(), source{}); err == nil || !strings.HasPrefix(err.Error(), "admin: listen") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestCloseWaitsForRequests closes the server while a scrape waits: it is answered, new ones are refused.
+func TestCloseWaitsForRequests(t *testing.T) {
+	src := source{asked: make(chan struct{}), hold: make(chan struct{})}
+	s, url := start(t, src)
+	answer := make(chan string, 1)
+	go func() {
+		resp, _ := ask(t, http.MethodGet, url+"/metrics")
+		answer <- resp.Status
+	}()
+	<-src.asked
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(context.Background()) }()
+	for { // until the listener is closed
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			break
+		}
+		_ = c.Close()
+	}
+	select {
+	case err := <-closed:
+		t.Fatalf("Close does not wait: %v", err)
+	default:
+	}
+	close(src.hold)
+	if got := <-answer; got != "200 OK" {
+		t.Errorf("the request ends with %s", got)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(context.Background()); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestCloseEndsRequests closes the server without patience.
+func TestCloseEndsRequests(t *testing.T) {
+	src := source{asked: make(chan struct{}), hold: make(chan struct{})}
+	s, url := start(t, src)
+	failed := make(chan error, 1)
+	go func() {
+		resp, err := http.Get(url + "/metrics")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		failed <- err
+	}()
+	<-src.asked
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the request was answered")
+	}
+	close(src.hold)
+}
