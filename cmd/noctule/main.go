@@ -82,7 +82,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if f.daemon && !isDaemon() {
 		return daemonise(stderr)
 	}
-	return serve(f, cfg, stderr)
+	return serve(f, cfg, stdout, stderr)
 }
 
 // check is the subcommand that only reads a configuration.
@@ -152,8 +152,10 @@ Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
 }
 
 // serve runs the broker until a signal ends it.
-func serve(f flags, cfg *conf.Config, stderr io.Writer) int {
-	handler, err := logs.New(cfg.Log, f.verbose, f.quiet)
+func serve(f flags, cfg *conf.Config, stdout, stderr io.Writer) int {
+	handler, err := logs.New(cfg.Log, logs.Options{
+		Verbose: f.verbose, Quiet: f.quiet, Stdout: stdout, Stderr: stderr,
+	})
 	if err != nil {
 		fmt.Fprintf(stderr, "Error: %v\n", err)
 	}

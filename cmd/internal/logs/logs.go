@@ -3,6 +3,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,37 +21,47 @@ type Handler struct {
 	// Set by New, then read-only:
 	levels map[slog.Level]bool
 	cfg    conf.Log
+	out    []io.Writer
+	system system // nil without log_dest syslog
 
 	mu struct {
-		sync.Mutex
-		out    []io.Writer
-		file   *os.File
-		system io.Writer
+		sync.Mutex // also held while writing, so that lines stay whole
+		file       *os.File
 	}
 }
 
-// New returns a handler for a configuration; verbose and quiet are the flags -v and -q. An unopenable log
-// file is an error that need not end the program: the handler works without it.
-func New(cfg conf.Log, verbose, quiet bool) (*Handler, error) {
-	h := &Handler{cfg: cfg, levels: levels(cfg.Types, verbose, quiet)}
-	if len(cfg.Dest) == 0 && cfg.File == "" && !cfg.None {
-		cfg.Dest = []string{"stderr"}
+// system is the system's log.
+type system interface {
+	// log writes one line with the priority of its level.
+	log(level slog.Level, line string) error
+}
+
+// Options are what the command line and the process say about logging.
+type Options struct {
+	Verbose, Quiet bool      // -v and -q; -q wins over -v, both over log_type
+	Stdout, Stderr io.Writer // for log_dest stdout and stderr; may be the same
+}
+
+// New returns a handler for a configuration. What cannot be opened is an error that need not end the
+// program: the handler works without it.
+func New(cfg conf.Log, o Options) (*Handler, error) {
+	h := &Handler{cfg: cfg, levels: levels(cfg.Types, o.Verbose, o.Quiet)}
+	dest := cfg.Dest
+	if len(dest) == 0 && cfg.File == "" && !cfg.None {
+		dest = []string{"stderr"}
 	}
-	for _, d := range cfg.Dest {
+	var failed error
+	for _, d := range dest {
 		switch d {
 		case "stdout":
-			h.mu.out = append(h.mu.out, os.Stdout)
+			h.out = append(h.out, o.Stdout)
 		case "stderr":
-			h.mu.out = append(h.mu.out, os.Stderr)
+			h.out = append(h.out, o.Stderr)
 		case "syslog":
-			w, err := openSyslog(cfg.Facility)
-			if err != nil {
-				return h, err
-			}
-			h.mu.system = w
+			h.system, failed = openSyslog(cfg.Facility)
 		}
 	}
-	return h, h.Reopen()
+	return h, errors.Join(failed, h.Reopen())
 }
 
 // levels are the log types that are on.
@@ -110,14 +121,14 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	raw := []byte(line + "\n")
-	for _, w := range h.mu.out {
+	for _, w := range h.out {
 		_, _ = w.Write(raw)
 	}
 	if h.mu.file != nil {
 		_, _ = h.mu.file.Write(raw)
 	}
-	if h.mu.system != nil {
-		_, _ = h.mu.system.Write([]byte(line))
+	if h.system != nil {
+		_ = h.system.log(r.Level, line)
 	}
 	return nil
 }
@@ -135,13 +146,22 @@ func (h *Handler) timestamp(t time.Time) string {
 	return strftime(h.cfg.TimestampFormat, t)
 }
 
-// strftime formats a time with the conversions of C that have a fixed form.
-func strftime(format string, t time.Time) string {
-	layouts := map[byte]string{
-		'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'e': "_2", 'H': "15", 'I': "03", 'M': "04", 'S': "05",
-		'p': "PM", 'a': "Mon", 'A': "Monday", 'b': "Jan", 'B': "January", 'h': "Jan", 'z': "-0700", 'Z': "MST",
-		'F': "2006-01-02", 'T': "15:04:05", 'D': "01/02/06", 'R': "15:04", 'c': "Mon Jan _2 15:04:05 2006", 'j': "002",
+// layouts are the conversions of strftime, in the C locale, that Go has a layout for.
+func layouts(c byte) string {
+	const (
+		letters = "YymdeHIMSpaAbBhzZFTDRcjxXr"
+		forms   = "2006|06|01|02|_2|15|03|04|05|PM|Mon|Monday|Jan|January|Jan|-0700|MST|2006-01-02|15:04:05|" +
+			"01/02/06|15:04|Mon Jan _2 15:04:05 2006|002|01/02/06|15:04:05|03:04:05 PM"
+	)
+	i := strings.IndexByte(letters, c)
+	if i < 0 {
+		return ""
 	}
+	return strings.Split(forms, "|")[i]
+}
+
+// strftime formats a time with the conversions of C; those it does not know stay as they are.
+func strftime(format string, t time.Time) string {
 	var b strings.Builder
 	for i := 0; i < len(format); i++ {
 		if format[i] != '%' || i+1 == len(format) {
@@ -149,13 +169,40 @@ func strftime(format string, t time.Time) string {
 			continue
 		}
 		i++
-		switch c := format[i]; {
-		case layouts[c] != "":
-			b.WriteString(t.Format(layouts[c]))
-		case c == 's':
+		c := format[i]
+		if l := layouts(c); l != "" {
+			b.WriteString(t.Format(l))
+			continue
+		}
+		year, week := t.ISOWeek()
+		weekday := int(t.Weekday())
+		switch c {
+		case 's':
 			fmt.Fprint(&b, t.Unix())
-		case c == '%':
-			b.WriteByte('%')
+		case 'C':
+			fmt.Fprintf(&b, "%02d", t.Year()/100)
+		case 'G':
+			fmt.Fprint(&b, year)
+		case 'g':
+			fmt.Fprintf(&b, "%02d", year%100)
+		case 'V':
+			fmt.Fprintf(&b, "%02d", week)
+		case 'U': // weeks that start on Sunday
+			fmt.Fprintf(&b, "%02d", (t.YearDay()+6-weekday)/7)
+		case 'W': // weeks that start on Monday
+			fmt.Fprintf(&b, "%02d", (t.YearDay()+6-(weekday+6)%7)/7)
+		case 'u':
+			fmt.Fprint(&b, (weekday+6)%7+1)
+		case 'w':
+			fmt.Fprint(&b, weekday)
+		case 'k':
+			fmt.Fprintf(&b, "%2d", t.Hour())
+		case 'l':
+			fmt.Fprintf(&b, "%2d", (t.Hour()+11)%12+1)
+		case 'P':
+			b.WriteString(t.Format("pm"))
+		case 'n', 't', '%':
+			b.WriteByte(map[byte]byte{'n': '\n', 't': '\t', '%': '%'}[c])
 		default:
 			b.WriteByte('%')
 			b.WriteByte(c)

@@ -1,10 +1,7 @@
 package logs
 
-import (
-	"errors"
-	"io"
-)
+import "errors"
 
-func openSyslog(int) (io.Writer, error) {
+func openSyslog(int) (system, error) {
 	return nil, errors.New("log_dest syslog: there is none on Windows")
 }
