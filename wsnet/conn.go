@@ -8,24 +8,32 @@ import (
 	"noctule/internal/wsproto"
 )
 
-// socket is a connection's way to the operating system.
-type socket interface {
+// fdSocket is the file descriptor of a non-blocking socket on an epoll loop.
+type fdSocket int32
+
+// octets is a socket's bytes.
+type octets interface {
 	// read fills b; errWouldBlock when there is nothing, io.EOF at the peer's end.
 	read(b []byte) (int, error)
 	// write and writev take as much as goes without blocking; 0 when nothing does.
 	write(b []byte) (int, error)
 	writev(pieces [][]byte) (int, error)
+}
+
+// socket is a connection's way to the operating system.
+type socket interface {
+	octets
 	// register and unregister attach it to a loop's poller.
 	register(l *Loop, c *Conn) error
 	unregister(l *Loop, c *Conn)
 	// shutdown ends the sending direction; false if that is not possible.
 	shutdown() bool
-	close()
 }
 
 var errWouldBlock = errors.New("wsnet: would block")
 
-// Conn is one connection. Its methods are for its loop's goroutine.
+// Conn is one connection. Its methods are for its loop's goroutine. An idle one is what it is here, 144
+// bytes, and nothing else of the heap's: what is seldom there is in extra.
 type Conn struct {
 	// Attachment is the handler's.
 	Attachment any
@@ -33,32 +41,106 @@ type Conn struct {
 	// Set when it is accepted, then read-only:
 	listener *Listener
 	id       uint64
-	addr     netip.AddrPort // zero for unix sockets
-	io       socket
+	io       socket    // for epoll it points to fd below
 	ws       *wsState  // nil unless WebSocket
 	tls      *tlsState // nil unless TLS
 
 	// Owned by the loop:
-	loop    *Loop
-	out     []byte   // open output buffer; nil when there is none
-	queue   *backlog // nil unless a write blocked or a piece is shared
-	pending []byte   // input the handler did not consume
+	loop  *Loop
+	extra *extra // nil while nothing of it is there
+	out   []byte // open output buffer; nil when there is none
+	size  int    // bytes given by the handler in out and the backlog's frame
 
-	size     int   // bytes given by the handler in out and queue.frame
-	need     int   // bytes the handler waits for
-	moving   *Loop // Move was called
-	task     Task
-	reason   error // of the end
-	dirty    bool  // in the loop's dirty list
-	queued   bool  // in the loop's ready list
-	open     bool  // Opened was called and Closed was not
-	ended    bool  // no more input goes to the handler
-	linger   bool  // shut down, waiting for the peer
-	gone     bool  // the socket is closed
-	hup      bool  // the peer has ended its direction, or the socket has failed
-	peerGone bool  // read or write failed
-	peerDone bool  // the peer has ended its direction, and all of it was read
-	blocked  bool  // the socket takes no more
+	// Set when it is accepted, then read-only:
+	fd   fdSocket
+	addr [16]byte // of the peer; IPv4 as IPv6
+	port uint16   // of the peer; 0 for unix sockets
+
+	// Owned by the loop:
+	dirty    bool // in the loop's dirty list
+	queued   bool // in the loop's ready list
+	open     bool // Opened was called and Closed was not
+	ended    bool // no more input goes to the handler
+	linger   bool // shut down, waiting for the peer
+	gone     bool // the socket is closed
+	hup      bool // the peer has ended its direction, or the socket has failed
+	peerGone bool // read or write failed
+	peerDone bool // the peer has ended its direction, and all of it was read
+	blocked  bool // the socket takes no more
+}
+
+// extra is what a connection has only for a time. It is borrowed from the loop.
+type extra struct {
+	queue   *backlog // a write has blocked, or a piece is shared
+	pending []byte   // input the handler did not consume
+	need    int      // bytes the handler waits for
+	raw     []byte   // WebSocket: the request so far, or an incomplete frame header or control frame
+	moving  *Loop    // Move was called
+	task    Task
+	reason  error // of the end
+}
+
+// more returns the extra part, to put something into.
+func (c *Conn) more() *extra {
+	if c.extra == nil {
+		l := c.loop
+		if n := len(l.extras); n > 0 {
+			c.extra = l.extras[n-1]
+			l.extras = l.extras[:n-1]
+		} else {
+			c.extra = &extra{}
+		}
+	}
+	return c.extra
+}
+
+// maxExtras is how many unused extra parts a loop keeps.
+const maxExtras = 1024
+
+// settle gives the extra part back once nothing is in it.
+func (c *Conn) settle() {
+	x := c.extra
+	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.moving != nil || x.reason != nil {
+		return
+	}
+	c.extra = nil
+	x.need = 0
+	if l := c.loop; len(l.extras) < maxExtras {
+		l.extras = append(l.extras, x)
+	}
+}
+
+// backlog is the output that waits; nil when there is none.
+func (c *Conn) backlog() *backlog {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.queue
+}
+
+// addBacklog is backlog, made if there is none.
+func (c *Conn) addBacklog() *backlog {
+	x := c.more()
+	if x.queue == nil {
+		x.queue = &backlog{}
+	}
+	return x.queue
+}
+
+// moving is the loop it is to move to; nil mostly.
+func (c *Conn) moving() *Loop {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.moving
+}
+
+// reason is why it has ended.
+func (c *Conn) reason() error {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.reason
 }
 
 // Loop is the loop it belongs to.
@@ -71,7 +153,18 @@ func (c *Conn) Listener() *Listener { return c.listener }
 func (c *Conn) ID() uint64 { return c.id }
 
 // RemoteAddr is the peer's address, zero for unix sockets.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.addr }
+func (c *Conn) RemoteAddr() netip.AddrPort {
+	if c.port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(c.addr).Unmap(), c.port)
+}
+
+func (c *Conn) setAddr(a netip.AddrPort) {
+	if a.IsValid() {
+		c.addr, c.port = a.Addr().As16(), a.Port()
+	}
+}
 
 // WebSocket reports whether it speaks WebSocket.
 func (c *Conn) WebSocket() bool { return c.ws != nil }
@@ -81,7 +174,7 @@ func (c *Conn) Subprotocol() string {
 	if c.ws == nil {
 		return ""
 	}
-	return c.ws.subprotocol
+	return c.listener.rules.Subprotocols[c.ws.subprotocol]
 }
 
 // TLS describes the TLS connection; nil if it is plain.
@@ -95,7 +188,10 @@ func (c *Conn) TLS() *tls.ConnectionState {
 
 // Move hands the connection to another loop: t runs there first, then Data with what is not consumed. It
 // may be called inside Data, which must return at once.
-func (c *Conn) Move(to *Loop, t Task) { c.moving, c.task = to, t }
+func (c *Conn) Move(to *Loop, t Task) {
+	x := c.more()
+	x.moving, x.task = to, t
+}
 
 // Close ends the connection with this turn, after writing what the socket takes; reason goes to Closed.
 func (c *Conn) Close(reason error) { c.end(reason) }
@@ -105,7 +201,8 @@ func (c *Conn) end(reason error) {
 	if c.ended {
 		return
 	}
-	c.ended, c.reason = true, reason
+	c.ended = true
+	c.more().reason = reason
 	c.loop.closing = append(c.loop.closing, c)
 }
 
@@ -115,7 +212,7 @@ func (c *Conn) lastWords() {
 		c.ws.closed = true
 		code := uint16(wsproto.CloseNormal)
 		var e *wsproto.Error
-		if errors.As(c.reason, &e) {
+		if errors.As(c.reason(), &e) {
 			code = e.Code
 		}
 		c.control(wsproto.AppendClose(nil, code))

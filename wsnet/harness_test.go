@@ -135,9 +135,7 @@ func (r *rig) stopped(t testing.TB) {
 		t.Errorf("%d connections are left", n)
 	}
 	for _, l := range r.loops {
-		if len(l.conns) != 0 {
-			t.Errorf("loop %d has %d connections left", l.index, len(l.conns))
-		}
+		l.poll.each(func(c *Conn) { t.Errorf("loop %d has connection %d left", l.index, c.id) })
 	}
 }
 

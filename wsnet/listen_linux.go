@@ -133,13 +133,21 @@ func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	if a.ln.cfg.NoDelay && addr.IsValid() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
-	c := a.ln.newConn(fdSocket(fd))
-	c.addr = addr
+	c := a.ln.newFileConn(fd)
+	c.setAddr(addr)
 	if a.deal {
 		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
 		return
 	}
 	l.greet(c)
+}
+
+// newFileConn makes the connection of a non-blocking socket.
+func (ln *Listener) newFileConn(fd int) *Conn {
+	c := ln.newConn(nil)
+	c.fd = fdSocket(fd)
+	c.io = &c.fd
+	return c
 }
 
 // resolve finds the address to bind; dual says that an IPv6 socket takes IPv4 as well.
@@ -263,24 +271,24 @@ func addrOf(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// socketOf takes the socket out of a connection of Go's network, for an epoll loop to own.
-func socketOf(nc net.Conn) (socket, error) {
+// socketOf takes the file descriptor out of a connection of Go's network, for an epoll loop to own.
+func socketOf(nc net.Conn) (int, error) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return nil, errors.New("connection has no file descriptor")
+		return 0, errors.New("connection has no file descriptor")
 	}
 	rc, err := sc.SyscallConn()
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	fd := -1
 	var dupErr error
 	if err := rc.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return nil, err
+		return 0, err
 	}
 	if dupErr != nil {
-		return nil, os.NewSyscallError("fcntl", dupErr)
+		return 0, os.NewSyscallError("fcntl", dupErr)
 	}
 	_ = nc.Close()
-	return fdSocket(fd), nil
+	return fd, nil
 }

@@ -101,7 +101,7 @@ func (ln *Listener) startTLS(nc net.Conn, t *tlsState) {
 	}
 	addr := remoteAddr(nc)
 	ln.setNoDelay(nc)
-	io, err := socketOf(nc)
+	fd, err := socketOf(nc)
 	if err != nil {
 		ln.server.cfg.Log.Error("wsnet: " + err.Error())
 		_ = nc.Close()
@@ -109,15 +109,16 @@ func (ln *Listener) startTLS(nc net.Conn, t *tlsState) {
 		return
 	}
 	t.pipe.Conn, t.pipe.switched = nil, true
-	c := ln.newConn(io)
-	c.addr, c.tls = addr, t
+	c := ln.newFileConn(fd)
+	c.setAddr(addr)
+	c.tls = t
 	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
 }
 
 func (ln *Listener) startNet(nc net.Conn, io *netSocket) {
 	ln.setNoDelay(nc)
 	c := ln.newConn(io)
-	c.addr = remoteAddr(nc)
+	c.setAddr(remoteAddr(nc))
 	io.c = c
 	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
 }

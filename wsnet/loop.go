@@ -16,6 +16,15 @@ type poller interface {
 	wake()
 	// close gives everything up; the loop's goroutine calls it last.
 	close()
+	registry
+}
+
+// registry is the connections of a poller, for the loop's goroutine.
+type registry interface {
+	// each visits all of them; f may close them.
+	each(f func(c *Conn))
+	// closeSocket closes a connection's socket and forgets it.
+	closeSocket(c *Conn)
 }
 
 // Loop is one event loop. Methods are for the loop's own goroutine unless they say otherwise.
@@ -39,7 +48,7 @@ type Loop struct {
 	spareAgain []Task
 	greeting   ring.Ring[handshake] // upgrades under way, oldest first
 	lingering  ring.Ring[handshake] // closed by us, waiting for the peer
-	conns      map[*Conn]struct{}   // of this loop
+	extras     []*extra             // unused
 	paused     bool
 	stopping   bool
 	bufs       buffers
@@ -168,7 +177,7 @@ func (l *Loop) read(c *Conn) {
 			return
 		}
 		l.input(c, l.readBuf[:n])
-		if c.moving != nil {
+		if c.moving() != nil {
 			l.sendOff(c)
 			return
 		}
@@ -225,45 +234,54 @@ func (l *Loop) inputClear(c *Conn, b []byte) {
 
 // deliver calls the handler with b behind what was left unconsumed.
 func (l *Loop) deliver(c *Conn, b []byte) {
-	if c.ended || len(b) == 0 && len(c.pending) == 0 {
+	x := c.extra
+	if c.ended || len(b) == 0 && (x == nil || len(x.pending) == 0) {
 		return
 	}
-	if c.moving != nil || len(c.pending) > 0 {
-		if len(c.pending)+len(b) > l.server.cfg.MaxPending {
+	if x != nil && (x.moving != nil || len(x.pending) > 0) {
+		if len(x.pending)+len(b) > l.server.cfg.MaxPending {
 			c.end(ErrPending)
 			return
 		}
-		c.pending = append(c.pending, b...)
-		if c.moving != nil || len(c.pending) < c.need {
+		x.pending = append(x.pending, b...)
+		if x.moving != nil || len(x.pending) < x.need {
 			return
 		}
-		b = c.pending
+		b = x.pending
 	}
-	held := len(c.pending) > 0
+	held := x != nil && len(x.pending) > 0
 	used, need := l.handler.Data(c, b)
 	rest := b[used:]
 	if c.ended {
-		c.pending = nil
-		return
+		rest = nil
 	}
-	c.need = need
-	switch {
-	case len(rest) == 0:
-		c.pending = nil
-	case held && cap(c.pending) <= 4*len(rest)+maxBuffer:
-		c.pending = c.pending[:copy(c.pending, rest)]
-	default:
-		c.pending = append(make([]byte, 0, max(len(rest), min(need, 4096))), rest...)
-	}
+	l.keep(c, rest, need, held)
 	if !held {
 		poison(b)
 	}
 }
 
+// keep holds on to what the handler left; held says that it is in c's memory already.
+func (l *Loop) keep(c *Conn, rest []byte, need int, held bool) {
+	if len(rest) == 0 {
+		if c.extra != nil {
+			c.extra.pending, c.extra.need = nil, 0
+			c.settle()
+		}
+		return
+	}
+	x := c.more()
+	x.need = need
+	if held && cap(x.pending) <= 4*len(rest)+maxBuffer {
+		x.pending = x.pending[:copy(x.pending, rest)]
+		return
+	}
+	x.pending = append(make([]byte, 0, max(len(rest), min(need, 4096))), rest...)
+}
+
 // adopt makes a connection one of this loop's.
 func (l *Loop) adopt(c *Conn) {
 	c.loop = l
-	l.conns[c] = struct{}{}
 }
 
 // opened starts a connection: at once, or when its upgrade is done.
@@ -277,8 +295,8 @@ func (l *Loop) greet(c *Conn) {
 	l.adopt(c)
 	if err := c.io.register(l, c); err != nil {
 		l.server.cfg.Log.Warn("wsnet: connection is given up: " + err.Error())
-		c.gone, c.ended = true, true
-		l.forget(c)
+		c.ended = true
+		l.drop(c)
 		return
 	}
 	if c.ws != nil {
@@ -288,7 +306,7 @@ func (l *Loop) greet(c *Conn) {
 	}
 	if c.tls != nil {
 		l.inputTLS(c, nil) // what came with the handshake
-		if c.moving != nil {
+		if c.moving() != nil {
 			l.sendOff(c)
 		}
 	}
@@ -334,9 +352,12 @@ func (l *Loop) finish(c *Conn) {
 	}
 	if c.open {
 		c.open = false
-		l.handler.Closed(c, c.reason)
+		l.handler.Closed(c, c.reason())
 	}
-	c.pending = nil
+	if c.extra != nil {
+		c.extra.pending, c.extra.reason, c.extra.raw = nil, nil, nil
+		c.settle()
+	}
 	if c.peerGone || c.peerDone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
 		l.drop(c)
 		return
@@ -353,23 +374,22 @@ func (l *Loop) drop(c *Conn) {
 	}
 	c.gone = true
 	c.releaseOutput()
-	c.io.close()
+	l.poll.closeSocket(c)
 	l.forget(c)
 }
 
 func (l *Loop) forget(c *Conn) {
-	delete(l.conns, c)
 	l.server.open.Add(-1)
 	c.listener.open.Add(-1)
 }
 
 // sendOff moves a connection to another loop, with what it has not consumed and not written.
 func (l *Loop) sendOff(c *Conn) {
-	to, t := c.moving, c.task
-	c.moving, c.task = nil, nil
+	to, t := c.extra.moving, c.extra.task
+	c.extra.moving, c.extra.task = nil, nil
+	c.settle()
 	c.Flush()
 	c.io.unregister(l, c)
-	delete(l.conns, c)
 	c.dirty, c.queued = false, false
 	c.loop = to
 	to.MustPost(TaskFunc(func(to *Loop) { to.receive(c, t) }))
@@ -390,7 +410,7 @@ func (l *Loop) receive(c *Conn, t Task) {
 			c.touch()
 		}
 		l.deliver(c, nil)
-		if c.moving != nil {
+		if c.moving() != nil {
 			l.sendOff(c)
 		}
 	}
@@ -399,13 +419,13 @@ func (l *Loop) receive(c *Conn, t Task) {
 // stop ends every connection and then the loop.
 func (l *Loop) stop() {
 	l.stopping = true
-	for c := range l.conns {
+	l.poll.each(func(c *Conn) {
 		if c.linger {
 			l.drop(c)
-			continue
+			return
 		}
 		c.end(ErrServerClosed)
-	}
+	})
 }
 
 // Server is the loop's server. Any goroutine.

@@ -22,10 +22,10 @@ const maxBuffer = 64 << 10
 
 // Buffered is the number of bytes accepted from the handler and not yet by the kernel.
 func (c *Conn) Buffered() int {
-	if c.queue == nil {
-		return c.size
+	if q := c.backlog(); q != nil {
+		return c.size + q.bytes
 	}
-	return c.size + c.queue.bytes
+	return c.size
 }
 
 // Blocked reports whether the socket takes no more at the moment. Drained will follow.
@@ -59,21 +59,19 @@ func (c *Conn) Write(b []byte) { copy(c.Reserve(len(b)), b) }
 
 // WriteShared adds b to the output by reference: it must never change. For pieces of 1 KB and more.
 func (c *Conn) WriteShared(b []byte) {
-	if c.queue == nil {
-		c.queue = &backlog{}
-	}
+	q := c.addBacklog()
 	if c.out == nil {
 		c.Reserve(0)
 	}
 	c.closeBuffer()
-	c.queue.frame = append(c.queue.frame, b)
+	q.frame = append(q.frame, b)
 	c.size += len(b)
 	c.touch()
 }
 
 // closeBuffer makes the open buffer a piece of the frame. An empty one that is not the first gives way.
 func (c *Conn) closeBuffer() {
-	q := c.queue
+	q := c.addBacklog()
 	if len(c.out) > 0 || len(q.frame) == 0 {
 		q.frame = append(q.frame, c.out)
 		q.own = append(q.own, c.out)
@@ -89,7 +87,7 @@ func (c *Conn) grow(n int) {
 	switch {
 	case c.out == nil:
 		room := 0
-		if c.ws != nil && (c.queue == nil || len(c.queue.frame) == 0) {
+		if q := c.backlog(); c.ws != nil && (q == nil || len(q.frame) == 0) {
 			room = headroom
 		}
 		c.out = bufs.get(room + n)[:room]
@@ -98,9 +96,6 @@ func (c *Conn) grow(n int) {
 		c.out = append(bufs.get(max(len(old)+n, min(2*cap(old), maxBuffer))), old...)
 		bufs.put(old)
 	default:
-		if c.queue == nil {
-			c.queue = &backlog{}
-		}
 		c.closeBuffer()
 		c.out = bufs.get(max(n, maxBuffer))[:0]
 	}
@@ -112,7 +107,7 @@ func (c *Conn) Flush() {
 		c.releaseOutput()
 		return
 	}
-	if c.queue == nil && c.tls == nil {
+	if c.backlog() == nil && c.tls == nil {
 		c.flushBuffer()
 		return
 	}
@@ -145,7 +140,7 @@ func (c *Conn) flushBuffer() {
 		c.out = nil
 		return
 	}
-	c.queue = &backlog{wire: [][]byte{b[n:]}, own: [][]byte{c.out}, bytes: len(b) - n}
+	c.more().queue = &backlog{wire: [][]byte{b[n:]}, own: [][]byte{c.out}, bytes: len(b) - n}
 	c.out = nil
 	c.blocked = true
 }
@@ -155,10 +150,7 @@ func (c *Conn) seal() {
 	if c.size == 0 {
 		return
 	}
-	if c.queue == nil {
-		c.queue = &backlog{}
-	}
-	q := c.queue
+	q := c.addBacklog()
 	if c.out != nil {
 		c.closeBuffer()
 	}
@@ -196,27 +188,22 @@ func (c *Conn) seal() {
 // control adds a WebSocket control frame, or any bytes that are not the handler's, behind what is there.
 func (c *Conn) control(b []byte) {
 	c.seal()
-	if c.queue == nil {
-		c.queue = &backlog{}
-	}
 	if c.tls != nil {
 		c.tls.write(b)
 	} else {
-		c.queue.wire = append(c.queue.wire, b)
-		c.queue.bytes += len(b)
+		q := c.addBacklog()
+		q.wire = append(q.wire, b)
+		q.bytes += len(b)
 	}
 	c.touch()
 }
 
 // push writes wire bytes until the socket blocks.
 func (c *Conn) push() {
-	q := c.queue
+	q := c.backlog()
 	if c.tls != nil {
 		if raw := c.tls.take(); len(raw) > 0 {
-			if q == nil {
-				q = &backlog{}
-				c.queue = q
-			}
+			q = c.addBacklog()
 			q.wire = append(q.wire, raw)
 			q.bytes += len(raw)
 		}
@@ -241,7 +228,8 @@ func (c *Conn) push() {
 	for _, b := range q.own {
 		c.loop.bufs.put(b)
 	}
-	c.queue = nil
+	c.extra.queue = nil
+	c.settle()
 	if c.blocked {
 		c.blocked = false
 		if c.loop.drain != nil && c.open {
@@ -284,7 +272,11 @@ func (c *Conn) releaseOutput() {
 	if c.out != nil {
 		c.loop.bufs.put(c.out)
 	}
-	c.out, c.queue, c.size = nil, nil, 0
+	c.out, c.size = nil, 0
+	if c.extra != nil {
+		c.extra.queue = nil
+		c.settle()
+	}
 }
 
 // buffers is a loop's free lists of output buffers, by size.

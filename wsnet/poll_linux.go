@@ -142,19 +142,33 @@ func (p *epoll) wake() {
 // close implements poller. The eventfd stays open: a wake may be under way.
 func (p *epoll) close() { _ = p.file.Close() }
 
-// fdSocket is a non-blocking socket on an epoll loop.
-type fdSocket int32
+// each implements registry.
+func (p *epoll) each(f func(*Conn)) {
+	for _, c := range p.slots {
+		if c != nil {
+			f(c)
+		}
+	}
+}
 
-func (s fdSocket) register(l *Loop, c *Conn) error {
+// closeSocket implements registry.
+func (p *epoll) closeSocket(c *Conn) {
+	if fd := int(c.fd); fd < len(p.slots) && p.slots[fd] == c {
+		p.slots[fd] = nil
+	}
+	_ = unix.Close(int(c.fd))
+}
+
+func (s *fdSocket) register(l *Loop, c *Conn) error {
 	p := l.poll.(*epoll)
-	fd := int(s)
+	fd := int(*s)
 	for fd >= len(p.slots) {
 		p.slots = append(p.slots, make([]*Conn, max(1024, len(p.slots)))...)
 	}
 	p.slots[fd] = c
 	ev := unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     int32(s), Pad: int32(c.id & 0x7FFFFFFF),
+		Fd:     int32(*s), Pad: int32(c.id & 0x7FFFFFFF),
 	}
 	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		p.slots[fd] = nil
@@ -163,14 +177,14 @@ func (s fdSocket) register(l *Loop, c *Conn) error {
 	return nil
 }
 
-func (s fdSocket) unregister(l *Loop, _ *Conn) {
+func (s *fdSocket) unregister(l *Loop, _ *Conn) {
 	p := l.poll.(*epoll)
-	p.slots[s] = nil
-	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(s), nil)
+	p.slots[*s] = nil
+	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(*s), nil)
 }
 
-func (s fdSocket) read(b []byte) (int, error) {
-	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(s), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+func (s *fdSocket) read(b []byte) (int, error) {
+	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(*s), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	switch {
 	case e == unix.EAGAIN || e == unix.EINTR:
 		return 0, errWouldBlock
@@ -182,8 +196,8 @@ func (s fdSocket) read(b []byte) (int, error) {
 	return int(n), nil
 }
 
-func (s fdSocket) write(b []byte) (int, error) {
-	n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+func (s *fdSocket) write(b []byte) (int, error) {
+	n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(*s), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
 		uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 	return written(n, e)
 }
@@ -191,7 +205,7 @@ func (s fdSocket) write(b []byte) (int, error) {
 // maxPieces is how many pieces one writev takes.
 const maxPieces = 64
 
-func (s fdSocket) writev(pieces [][]byte) (int, error) {
+func (s *fdSocket) writev(pieces [][]byte) (int, error) {
 	var vec [maxPieces]unix.Iovec
 	k := min(len(pieces), maxPieces)
 	for i, p := range pieces[:k] {
@@ -200,7 +214,7 @@ func (s fdSocket) writev(pieces [][]byte) (int, error) {
 	}
 	msg := unix.Msghdr{Iov: &vec[0]}
 	msg.SetIovlen(k)
-	n, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
+	n, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(*s), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
 	return written(n, e)
 }
 
@@ -214,9 +228,7 @@ func written(n uintptr, e syscall.Errno) (int, error) {
 	return int(n), nil
 }
 
-func (s fdSocket) shutdown() bool { return unix.Shutdown(int(s), unix.SHUT_WR) == nil }
-
-func (s fdSocket) close() { _ = unix.Close(int(s)) }
+func (s *fdSocket) shutdown() bool { return unix.Shutdown(int(*s), unix.SHUT_WR) == nil }
 
 // prepareFiles raises the soft limit of open files to the hard one and grows the kernel's table of them
 // once: growing it under load stops every thread for milliseconds at each doubling.

@@ -15,4 +15,6 @@ func prepareFiles() {}
 // here.
 func (ln *Listener) listenNative() error { return ln.listenNet() }
 
-func socketOf(net.Conn) (socket, error) { return nil, errors.ErrUnsupported }
+func socketOf(net.Conn) (int, error) { return 0, errors.ErrUnsupported }
+
+func (ln *Listener) newFileConn(int) *Conn { return nil } // see socketOf

@@ -12,11 +12,30 @@ import (
 
 // chanPoller waits on a channel.
 type chanPoller struct {
+	// Set by newChanPoller, then read-only:
 	l  *Loop
 	ch chan struct{}
+
+	// Owned by the loop:
+	conns map[*Conn]struct{}
 }
 
-func newChanPoller(l *Loop) *chanPoller { return &chanPoller{l: l, ch: make(chan struct{}, 1)} }
+func newChanPoller(l *Loop) *chanPoller {
+	return &chanPoller{l: l, ch: make(chan struct{}, 1), conns: make(map[*Conn]struct{})}
+}
+
+// each implements registry.
+func (p *chanPoller) each(f func(*Conn)) {
+	for c := range p.conns {
+		f(c)
+	}
+}
+
+// closeSocket implements registry.
+func (p *chanPoller) closeSocket(c *Conn) {
+	delete(p.conns, c)
+	c.io.(*netSocket).close()
+}
 
 func (p *chanPoller) wait(park bool) {
 	if park {
@@ -76,7 +95,8 @@ func newNetSocket(s *Server, nc net.Conn) *netSocket {
 }
 
 // register tells the loop to look at the socket: events during a move go nowhere.
-func (s *netSocket) register(l *Loop, _ *Conn) error {
+func (s *netSocket) register(l *Loop, c *Conn) error {
+	l.poll.(*chanPoller).conns[c] = struct{}{}
 	s.loop.Store(l)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +111,10 @@ func (s *netSocket) register(l *Loop, _ *Conn) error {
 	return nil
 }
 
-func (s *netSocket) unregister(*Loop, *Conn) { s.loop.Store(nil) }
+func (s *netSocket) unregister(l *Loop, c *Conn) {
+	delete(l.poll.(*chanPoller).conns, c)
+	s.loop.Store(nil)
+}
 
 // event says that a socket may be read or written, or has failed.
 type event struct{ s *netSocket }
@@ -272,7 +295,7 @@ func (s *netSocket) close() {
 		return
 	}
 	_ = s.nc.SetReadDeadline(time.Unix(1, 0))
-	_ = s.nc.SetWriteDeadline(time.UnixMilli(unixMilli()).Add(closeGrace))
+	_ = s.nc.SetWriteDeadline(monotonic().Add(closeGrace))
 	select {
 	case s.taken <- struct{}{}:
 	default:

@@ -57,7 +57,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, stop: make(chan struct{})}
 	prepareFiles()
 	for i := range cfg.Loops {
-		l := &Loop{server: s, index: i, conns: make(map[*Conn]struct{})}
+		l := &Loop{server: s, index: i}
 		if l.poll, err = newPoller(l, cfg.Portable); err != nil {
 			for _, started := range s.loops {
 				started.poll.close()

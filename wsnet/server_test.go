@@ -202,7 +202,7 @@ func TestMaxConnections(t *testing.T) {
 }
 
 func TestConnIsSmall(t *testing.T) {
-	if n := unsafe.Sizeof(Conn{}); n > 288 {
+	if n := unsafe.Sizeof(Conn{}); n > 144 {
 		t.Errorf("a connection takes %d bytes", n)
 	}
 }

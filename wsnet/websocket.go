@@ -2,6 +2,7 @@ package wsnet
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gobwas/ws"
 
@@ -10,13 +11,12 @@ import (
 
 // wsState is the WebSocket layer of one connection.
 type wsState struct {
-	subprotocol string
-	raw         []byte // the upgrade request so far, later an incomplete frame header or control frame
 	frames      wsproto.Decoder
+	pongTime    uint32 // seconds; when pongs was 0
+	pongs       uint8
+	subprotocol uint8 // place in the listener's list
 	upgraded    bool
 	closed      bool // a close frame was sent
-	pongs       int64
-	pongTime    int64
 }
 
 // pongsPerSecond is how many pings a client may send; more is a flood.
@@ -25,9 +25,10 @@ const pongsPerSecond = 100
 // inputWebSocket takes raw bytes through the upgrade and the frames.
 func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 	w := c.ws
-	if len(w.raw) > 0 {
-		b = append(w.raw, b...)
-		w.raw = nil
+	if x := c.extra; x != nil && len(x.raw) > 0 {
+		b = append(x.raw, b...)
+		x.raw = nil
+		c.settle()
 	}
 	if !w.upgraded {
 		b = l.upgrade(c, b)
@@ -39,7 +40,7 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 			return
 		}
 		if used == 0 {
-			w.raw = append([]byte(nil), b...)
+			c.more().raw = append([]byte(nil), b...)
 			return
 		}
 		b = b[used:]
@@ -56,7 +57,7 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 	resp, used, sub, err := c.listener.rules.Upgrade(b)
 	if resp == nil {
-		c.ws.raw = append([]byte(nil), b...)
+		c.more().raw = append([]byte(nil), b...)
 		return nil
 	}
 	c.control(resp)
@@ -64,7 +65,8 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 		c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
 		return nil
 	}
-	c.ws.upgraded, c.ws.subprotocol = true, sub
+	c.ws.upgraded = true
+	c.ws.subprotocol = uint8(max(slices.Index(c.listener.rules.Subprotocols, sub), 0))
 	l.opened(c)
 	return b[used:]
 }
@@ -74,8 +76,8 @@ func (l *Loop) control(c *Conn, ctl wsproto.Control) {
 	w := c.ws
 	switch ctl.Op {
 	case ws.OpPing:
-		if l.now-w.pongTime >= 1000 {
-			w.pongTime, w.pongs = l.now, 0
+		if now := uint32(l.now / 1000); now != w.pongTime {
+			w.pongTime, w.pongs = now, 0
 		}
 		if w.pongs++; w.pongs > pongsPerSecond {
 			c.end(fmt.Errorf("%w: %w", ErrProtocol, &wsproto.Error{Code: wsproto.ClosePolicy, Text: "too many pings"}))
