@@ -22,24 +22,60 @@ type client struct {
 	// Owned by the loop:
 	conn      *wsnet.Conn // nil while offline
 	listener  *Listener   // of the last connection
-	username  string
 	subs      []subscription
-	subIndex  map[topictree.FilterID]int // positions in subs, once there are many
-	five      *fiveState                 // MQTT 5 only; nil when the client asked for nothing special
-	will      *will
-	replays   *replays // retained messages still to be sent; nil when there are none
-	alarm     *alarm   // its entry in the timer wheel
-	lastSeen  int64    // seconds
-	wheelAt   int64    // seconds; earliest entry in the timer wheel, 0 none
-	offlineAt int64    // seconds; when the session went offline
-	answers   int      // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
-	expiry    uint32   // session expiry interval, seconds
-	mark      uint32   // message that was picked for this client last
-	keepAlive uint16   // seconds; 0 none
-	shared    uint16   // shared subscriptions among subs
+	five      *fiveState // MQTT 5 only; nil when the client asked for nothing special
+	rare      *rareState // nil while nothing of it is there
+	alarm     *alarm     // its entry in the timer wheel
+	lastSeen  uint32     // seconds
+	wheelAt   uint32     // seconds; earliest entry in the timer wheel, 0 none
+	offlineAt uint32     // seconds; when the session went offline
+	answers   int32      // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
+	expiry    uint32     // session expiry interval, seconds
+	mark      uint32     // message that was picked for this client last
+	keepAlive uint16     // seconds; 0 none
+	shared    uint16     // shared subscriptions among subs
 	version   codec.Version
 	listed    bool // debug: "being dropped" was logged
 	ended     bool // removed from the shard
+}
+
+// rareState is what few clients have.
+type rareState struct {
+	username string
+	will     *will
+	subIndex map[topictree.FilterID]int // positions in subs, once there are many
+	replays  *replays                   // retained messages still to be sent, oldest first
+}
+
+// extra returns the rare part, to put something into.
+func (c *client) extra() *rareState {
+	if c.rare == nil {
+		c.rare = &rareState{}
+	}
+	return c.rare
+}
+
+// settle gives the rare part up once nothing is in it.
+func (c *client) settle() {
+	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil {
+		c.rare = nil
+	}
+}
+
+// will is the client's will, nil if it has none.
+func (c *client) will() *will {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.will
+}
+
+// replays are the retained messages still to be sent, nil if there are none.
+func (c *client) replays() *replays {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.replays
 }
 
 // fiveState is what an MQTT 5 client asked for.
@@ -69,7 +105,7 @@ func (c *client) features() *fiveState {
 func (c *client) sent(n int) {
 	c.shard.count.packetsOut++
 	c.shard.count.bytesOut += int64(n)
-	c.answers += n
+	c.answers += int32(n)
 }
 
 // slow reports whether the client leaves more output unread than it may. What has come together in this

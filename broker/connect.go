@@ -157,13 +157,17 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	cl.conn, c.Attachment = c, cl
 	cl.listener = listenerOf(c)
 	cl.version = p.Version
-	cl.username = string(p.Username)
-	cl.lastSeen = s.seconds()
+	if len(p.Username) > 0 {
+		cl.extra().username = string(p.Username)
+	} else if cl.rare != nil {
+		cl.rare.username = ""
+	}
+	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
 	window := s.adopt(cl, p)
 	if p.HasWill {
-		cl.will = newWill(cl, &p.Will)
+		cl.extra().will = newWill(cl, &p.Will)
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
@@ -193,7 +197,9 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 		ok = false
 	}
 	if ok {
-		cl.will = nil
+		if cl.rare != nil {
+			cl.rare.will = nil
+		}
 		return cl, true
 	}
 	cl = &client{Session: session.New(&s.b.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}

@@ -106,20 +106,22 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.conn.Attachment = nil
 	cl.conn = nil
 	cl.Suspend()
-	cl.replays = nil
+	if cl.rare != nil {
+		cl.rare.replays = nil
+	}
 	cl.keepAlive = 0
 	cl.answers = 0
-	cl.offlineAt = s.seconds()
+	cl.offlineAt = uint32(s.seconds())
 	s.count.connections--
 	if cl.five != nil {
 		cl.five = nil // aliases and limits are a connection's [MQTT-3.3.2-7]
 	}
 	cl.updateFull()
 	switch {
-	case cl.will == nil:
+	case cl.will() == nil:
 	case !sendWill:
-		cl.will = nil // [MQTT-3.1.2-10]
-	case cl.will.delay == 0 || cl.expiry == 0:
+		cl.rare.will = nil // [MQTT-3.1.2-10]
+	case cl.will().delay == 0 || cl.expiry == 0:
 		s.sendWill(cl)
 	}
 	if cl.expiry == 0 {
@@ -134,7 +136,7 @@ func (s *shard) endSession(cl *client) {
 	if cl.ended {
 		return
 	}
-	if cl.will != nil {
+	if cl.will() != nil {
 		s.sendWill(cl) // [MQTT-3.1.3-9]
 	}
 	s.dropSubscriptions(cl)

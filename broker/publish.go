@@ -215,7 +215,7 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 		return s.checkOutput(cl)
 	}
 	cl.updateFull()
-	if cl.replays != nil {
+	if cl.replays() != nil {
 		s.replayRetained(cl)
 	}
 	if err != nil {

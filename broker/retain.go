@@ -96,26 +96,30 @@ func (s *shard) newReplay(cl *client, f *codec.Filter, subID uint32, fresh bool)
 }
 
 func (c *client) addReplay(r *replay) {
-	if c.replays == nil {
-		c.replays = &replays{of: make(map[topictree.FilterID]*replay)}
+	x := c.extra()
+	if x.replays == nil {
+		x.replays = &replays{of: make(map[topictree.FilterID]*replay)}
 	}
-	c.replays.add(r)
+	x.replays.add(r)
 }
 
 // dropReplay forgets what was still to be sent for a filter.
 func (c *client) dropReplay(id topictree.FilterID) {
-	if c.replays == nil {
+	list := c.replays()
+	if list == nil {
 		return
 	}
-	if r := c.replays.of[id]; r != nil {
+	if r := list.of[id]; r != nil {
 		c.endReplay(r)
 	}
 }
 
 func (c *client) endReplay(r *replay) {
-	c.replays.remove(r)
-	if c.replays.first == nil {
-		c.replays = nil
+	list := c.replays()
+	list.remove(r)
+	if list.first == nil {
+		c.rare.replays = nil
+		c.settle()
 	}
 }
 
@@ -123,8 +127,8 @@ func (c *client) endReplay(r *replay) {
 // socket has room.
 func (s *shard) replayRetained(cl *client) {
 	left := replayStep
-	for cl.conn != nil && cl.replays != nil && left > 0 {
-		r := cl.replays.first
+	for cl.conn != nil && cl.replays() != nil && left > 0 {
+		r := cl.replays().first
 		if cl.conn.Buffered() > s.b.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
@@ -140,9 +144,9 @@ func (s *shard) replayRetained(cl *client) {
 			cl.endReplay(r)
 		}
 	}
-	if cl.conn != nil && cl.replays != nil && !cl.replays.again {
-		cl.replays.again = true
-		s.loop.Again(replayTask{cl, cl.replays})
+	if cl.conn != nil && cl.replays() != nil && !cl.replays().again {
+		cl.replays().again = true
+		s.loop.Again(replayTask{cl, cl.replays()})
 	}
 }
 

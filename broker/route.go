@@ -14,16 +14,10 @@ import (
 // loop get it at once, other loops one mailbox item each (remote.go), shared subscriptions go to the loop
 // that deals for the group (share.go).
 //
-// A loop keeps its own subscribers by filter id in groups. A filter with one subscriber, the most frequent
-// kind, costs 24 bytes there; more become a crowd. A crowd larger than a slice is served in slices with
+// A loop keeps its own subscribers by filter id. A filter with one subscriber, the most frequent kind, has a
+// pointer to it in a map; more become a crowd. A crowd larger than a slice is served in slices with
 // other work in between; then messages to it queue in the crowd, so that order holds, and members that
 // leave meanwhile are only marked.
-
-// group is this loop's subscribers of one filter.
-type group struct {
-	one  member // the only member; unused when many is set
-	many *crowd
-}
 
 // member is one subscription as the fan-out sees it.
 type member struct {
@@ -99,15 +93,14 @@ func (s *shard) publishMessage(m *message.Message) bool {
 
 // fanOut delivers m to this loop's subscribers of one filter. s.live holds m.
 func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
-	g, ok := s.groups[id]
-	if !ok {
+	if one := s.only[id]; one != nil {
+		s.deliver(one.member(id), m)
 		return
 	}
-	if g.many == nil {
-		s.deliver(g.one, m)
+	cr := s.crowds[id]
+	if cr == nil {
 		return
 	}
-	cr := g.many
 	if len(m.Payload) >= shareFrom {
 		m.Keep()
 	}
@@ -138,11 +131,10 @@ type sliceTask struct{ id topictree.FilterID }
 // Run implements wsnet.Task.
 func (t sliceTask) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	g, ok := s.groups[t.id]
-	if !ok || g.many == nil {
+	cr := s.crowds[t.id]
+	if cr == nil {
 		return
 	}
-	cr := g.many
 	j := cr.jobs.At(0)
 	s.live.Reset(j.m, l.Now())
 	end := min(j.next+slice, j.end)
@@ -250,13 +242,12 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
 func (s *shard) pick(id topictree.FilterID) {
-	g, ok := s.groups[id]
-	if !ok {
-		return
-	}
-	list := []member{g.one}
-	if g.many != nil {
-		list = g.many.list
+	var one [1]member
+	list := one[:]
+	if c := s.only[id]; c != nil {
+		one[0] = c.member(id)
+	} else if cr := s.crowds[id]; cr != nil {
+		list = cr.list
 	}
 	for _, mb := range list {
 		if mb.c == nil {

@@ -27,7 +27,8 @@ type shard struct {
 
 	// Owned by the loop:
 	sessions map[string]*client
-	groups   map[topictree.FilterID]group
+	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
+	crowds   map[topictree.FilterID]*crowd
 	shares   map[topictree.FilterID]*shareGroup
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
@@ -70,7 +71,8 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		debug:    b.opts.Log.Enabled(context.Background(), LevelDebug),
 		logSubs:  b.opts.Log.Enabled(context.Background(), LevelSubscribe),
 		sessions: make(map[string]*client),
-		groups:   make(map[topictree.FilterID]group),
+		only:     make(map[topictree.FilterID]*client),
+		crowds:   make(map[topictree.FilterID]*crowd),
 		shares:   make(map[topictree.FilterID]*shareGroup),
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
@@ -117,7 +119,7 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 			}
 			continue
 		}
-		cl.lastSeen = s.seconds()
+		cl.lastSeen = uint32(s.seconds())
 		if err := s.handle(cl, h, body); err != nil {
 			s.fail(cl, err)
 		}
@@ -196,11 +198,11 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 // checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not count:
 // their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
 func (s *shard) checkOutput(cl *client) error {
-	if cl.answers <= s.b.opts.MaxBufferedBytes {
+	if int(cl.answers) <= s.b.opts.MaxBufferedBytes {
 		return nil
 	}
-	cl.answers = min(cl.answers, cl.conn.Buffered())
-	if cl.answers > 4*s.b.opts.MaxBufferedBytes {
+	cl.answers = int32(min(int(cl.answers), cl.conn.Buffered()))
+	if int(cl.answers) > 4*s.b.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
 	return nil

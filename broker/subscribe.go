@@ -205,13 +205,23 @@ func (s *shard) dropSubscriptions(cl *client) {
 	for len(cl.subs) > 0 {
 		s.unsubscribe(cl, len(cl.subs)-1)
 	}
-	cl.subs, cl.subIndex = nil, nil
+	cl.subs = nil
+	if cl.rare != nil {
+		cl.rare.subIndex = nil
+	}
+}
+
+// member is the client as the fan-out sees it, for a filter that it has subscribed to.
+func (c *client) member(id topictree.FilterID) member {
+	i, _ := c.find(id)
+	sub := &c.subs[i]
+	return member{c: c, opts: sub.opts, subID: sub.subID}
 }
 
 // find returns the place of a filter in the session's list.
 func (c *client) find(id topictree.FilterID) (int, bool) {
-	if c.subIndex != nil {
-		i, ok := c.subIndex[id]
+	if c.rare != nil && c.rare.subIndex != nil {
+		i, ok := c.rare.subIndex[id]
 		return i, ok
 	}
 	for i := range c.subs {
@@ -228,22 +238,23 @@ func (c *client) addSub(sub subscription) {
 	}
 	c.subs = append(c.subs, sub)
 	switch {
-	case c.subIndex != nil:
-		c.subIndex[sub.id] = len(c.subs) - 1
+	case c.rare != nil && c.rare.subIndex != nil:
+		c.rare.subIndex[sub.id] = len(c.subs) - 1
 	case len(c.subs) == indexFrom:
-		c.subIndex = make(map[topictree.FilterID]int, 2*indexFrom)
+		index := make(map[topictree.FilterID]int, 2*indexFrom)
+		c.extra().subIndex = index
 		for i := range c.subs {
-			c.subIndex[c.subs[i].id] = i
+			index[c.subs[i].id] = i
 		}
 	}
 }
 
 func (c *client) removeSub(i int) {
 	last := len(c.subs) - 1
-	if c.subIndex != nil {
-		delete(c.subIndex, c.subs[i].id)
+	if c.rare != nil && c.rare.subIndex != nil {
+		delete(c.rare.subIndex, c.subs[i].id)
 		if i != last {
-			c.subIndex[c.subs[last].id] = i
+			c.rare.subIndex[c.subs[last].id] = i
 		}
 	}
 	c.subs[i] = c.subs[last]
@@ -251,39 +262,37 @@ func (c *client) removeSub(i int) {
 	c.subs = c.subs[:last]
 }
 
-// join adds a member to a filter's group and returns its place.
+// join adds a member to a filter and returns its place.
 func (s *shard) join(id topictree.FilterID, mb member) int {
-	g, ok := s.groups[id]
-	switch {
-	case !ok:
-		s.groups[id] = group{one: mb}
-		return 0
-	case g.many == nil:
-		s.groups[id] = group{many: &crowd{list: []member{g.one, mb}}}
+	if one := s.only[id]; one != nil {
+		delete(s.only, id)
+		s.crowds[id] = &crowd{list: []member{one.member(id), mb}}
 		return 1
 	}
-	g.many.list = append(g.many.list, mb)
-	return len(g.many.list) - 1
+	cr := s.crowds[id]
+	if cr == nil {
+		s.only[id] = mb.c
+		return 0
+	}
+	cr.list = append(cr.list, mb)
+	return len(cr.list) - 1
 }
 
+// setMember changes the member at a place. An only member is read from its client's list.
 func (s *shard) setMember(id topictree.FilterID, at int, mb member) {
-	g := s.groups[id]
-	if g.many != nil {
-		g.many.list[at] = mb
-		return
+	if cr := s.crowds[id]; cr != nil {
+		cr.list[at] = mb
 	}
-	s.groups[id] = group{one: mb}
 }
 
 // leave removes the member at a place. While messages pass through the crowd in slices the place is only
 // marked.
 func (s *shard) leave(id topictree.FilterID, at int) {
-	g := s.groups[id]
-	if g.many == nil {
+	cr := s.crowds[id]
+	if cr == nil {
 		s.forget(id)
 		return
 	}
-	cr := g.many
 	if cr.jobs.Len() > 0 {
 		cr.list[at] = member{}
 		cr.left++
@@ -331,6 +340,7 @@ func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 
 // forget gives up a filter that has no subscriber on this loop any more.
 func (s *shard) forget(id topictree.FilterID) {
-	delete(s.groups, id)
+	delete(s.only, id)
+	delete(s.crowds, id)
 	s.b.index.Remove(id, s.index)
 }

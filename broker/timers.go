@@ -11,14 +11,14 @@ func (cl *client) due() int64 {
 		if cl.keepAlive == 0 {
 			return 0
 		}
-		return cl.lastSeen + (int64(cl.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
+		return int64(cl.lastSeen) + (int64(cl.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
 	}
 	var at int64
 	if cl.expiry != never {
-		at = cl.offlineAt + int64(cl.expiry)
+		at = int64(cl.offlineAt) + int64(cl.expiry)
 	}
-	if cl.will != nil {
-		if w := cl.offlineAt + int64(cl.will.delay); at == 0 || w < at {
+	if will := cl.will(); will != nil {
+		if w := int64(cl.offlineAt) + int64(will.delay); at == 0 || w < at {
 			at = w
 		}
 	}
@@ -28,10 +28,10 @@ func (cl *client) due() int64 {
 // arm makes sure that the wheel has an entry for cl no later than it is due.
 func (s *shard) arm(cl *client) {
 	at := cl.due()
-	if at == 0 || cl.wheelAt != 0 && cl.wheelAt <= at {
+	if at == 0 || cl.wheelAt != 0 && int64(cl.wheelAt) <= at {
 		return
 	}
-	cl.wheelAt = at
+	cl.wheelAt = uint32(at)
 	if cl.alarm == nil {
 		cl.alarm = &alarm{cl}
 	}
@@ -45,7 +45,7 @@ type alarm struct{ cl *client }
 // timer is called by the wheel for each entry whose time has come.
 func (s *shard) timer(a *alarm, at int64) {
 	cl := a.cl
-	if cl == nil || at != cl.wheelAt {
+	if cl == nil || uint32(at) != cl.wheelAt {
 		return
 	}
 	cl.wheelAt = 0
@@ -61,7 +61,7 @@ func (s *shard) timer(a *alarm, at int64) {
 		s.kick(cl, codec.KeepAliveTimeout, true)
 		return
 	}
-	if cl.expiry != never && cl.offlineAt+int64(cl.expiry) <= now {
+	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {
 		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
 		s.count.expired++
 		s.endSession(cl)

@@ -26,8 +26,8 @@ func newWill(cl *client, w *codec.Will) *will {
 
 // sendWill publishes the will and forgets it, since it is sent once [MQTT-3.1.2-10].
 func (s *shard) sendWill(cl *client) {
-	w := cl.will
-	cl.will = nil
+	w := cl.will()
+	cl.rare.will = nil
 	if reservedTopic(w.m.Topic) {
 		return
 	}
@@ -41,7 +41,7 @@ func (s *shard) sendWill(cl *client) {
 // does.
 func (s *shard) sendPendingWills() {
 	for _, cl := range s.sessions {
-		if cl.will != nil {
+		if cl.will() != nil {
 			s.sendWill(cl)
 		}
 	}
