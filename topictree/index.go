@@ -53,12 +53,16 @@ func (o *Options) check(name []byte, count int64) error {
 
 // Entry is one filter, or one shared subscription, in an Index. It is opaque: compare and keep FilterIDs.
 type Entry struct {
-	named
+	name   string                  // set before it is published, then read-only
+	hash   uint64                  // of name, of a share of its filter; set before it is published, then read-only
 	loops  atomic.Uint64           // bit set of loops with subscribers; for a share, its home
 	shares atomic.Pointer[[]Share] // shared subscriptions of this filter; never changed in place
-	node   *node[Entry]            // of a wildcard filter; guarded by Index.trie.mu
 	share  *shareInfo              // of a shared subscription
 }
+
+func (e *Entry) key() string { return e.name }
+
+func (e *Entry) sum(hasher) uint64 { return e.hash }
 
 // Share is a shared subscription in the list of its filter.
 type Share struct {
@@ -96,7 +100,7 @@ type Index struct {
 	filters, wild, sharedCount, bytes atomic.Int64
 }
 
-// part is one shard of the table of all filters.
+// part is one shard of the filters: its mutex guards the entries, its table has those without wildcards.
 type part struct {
 	mu    sync.Mutex
 	table table[Entry, *Entry]
@@ -128,20 +132,32 @@ func (x *Index) Add(filter []byte, loop int) (FilterID, error) {
 
 // enter finds or makes the entry of a filter. p.mu is held.
 func (x *Index) enter(p *part, hash uint64, filter []byte) (*Entry, error) {
-	if e := p.table.find(hash, filter); e != nil {
+	if e := x.find(hash, filter); e != nil {
 		return e, nil
 	}
 	if err := x.opts.check(filter, x.filters.Load()); err != nil {
 		return nil, err
 	}
-	e := &Entry{named: named{hash, string(filter)}}
-	p.table.insert(e)
+	e := &Entry{name: string(filter), hash: hash}
 	x.filters.Add(1)
 	x.bytes.Add(entryBytes + int64(len(filter)))
 	if hasWildcard(filter) {
 		x.plant(e)
+	} else {
+		p.table.insert(x.hash, e)
 	}
 	return e, nil
+}
+
+// find finds the entry of a filter; nil if there is none. It takes no lock.
+func (x *Index) find(hash uint64, filter []byte) *Entry {
+	if !hasWildcard(filter) {
+		return x.part(hash).table.find(hash, filter)
+	}
+	if n, last := x.trie.root.findPath(x.hash, filter); n != nil {
+		return n.end(last).Load()
+	}
+	return nil
 }
 
 // entryBytes is what an entry takes beside its name: the struct and its share of the table.
@@ -151,21 +167,8 @@ const entryBytes = int64(unsafe.Sizeof(Entry{})) + 16
 func (x *Index) plant(e *Entry) {
 	x.trie.mu.Lock()
 	defer x.trie.mu.Unlock()
-	n := &x.trie.root
-	level, rest, more := nextLevel([]byte(e.name))
-	for string(level) != "#" {
-		n = n.child(x.hash, level)
-		if !more {
-			break
-		}
-		level, rest, more = nextLevel(rest)
-	}
-	e.node = n
-	if string(level) == "#" {
-		n.multi.Store(e)
-	} else {
-		n.value.Store(e)
-	}
+	n, last := x.trie.root.makePath(x.hash, e.name)
+	n.end(last).Store(e)
 	x.wild.Add(1)
 }
 
@@ -173,20 +176,16 @@ func (x *Index) plant(e *Entry) {
 func (x *Index) uproot(e *Entry) {
 	x.trie.mu.Lock()
 	defer x.trie.mu.Unlock()
-	n := e.node
-	if n.multi.Load() == e {
-		n.multi.Store(nil)
-	} else {
-		n.value.Store(nil)
-	}
-	n.prune()
+	n, last := x.trie.root.findPath(x.hash, []byte(e.name))
+	n.end(last).Store(nil)
+	n.prune(x.hash)
 	x.wild.Add(-1)
 }
 
 // Lookup finds the id of a filter.
 func (x *Index) Lookup(filter []byte) (FilterID, bool) {
 	hash := x.hash.sum(filter)
-	e := x.part(hash).table.find(hash, filter)
+	e := x.find(hash, filter)
 	if e == nil || e.loops.Load() == 0 {
 		return nil, false
 	}
@@ -209,14 +208,15 @@ func (x *Index) release(p *part, e *Entry) {
 	if e.loops.Load() != 0 || e.shares.Load() != nil {
 		return
 	}
-	if p.table.find(e.hash, []byte(e.name)) != e {
+	if x.find(e.hash, []byte(e.name)) != e {
 		return
 	}
-	p.table.remove(e)
 	x.filters.Add(-1)
 	x.bytes.Add(-entryBytes - int64(len(e.name)))
-	if e.node != nil {
+	if hasWildcard([]byte(e.name)) {
 		x.uproot(e)
+	} else {
+		p.table.remove(x.hash, e)
 	}
 }
 
@@ -239,7 +239,7 @@ func (x *Index) AddShared(group, filter []byte, home int) (FilterID, error) {
 		}
 	}
 	e := &Entry{
-		named: named{hash, fmt.Sprintf("$share/%s/%s", group, filter)},
+		name: fmt.Sprintf("$share/%s/%s", group, filter), hash: hash,
 		share: &shareInfo{carrier: carrier, members: 1},
 	}
 	e.loops.Store(1 << home)
@@ -286,7 +286,7 @@ func (x *Index) RemoveShared(id FilterID) {
 // LookupShared finds the id of a shared subscription.
 func (x *Index) LookupShared(group, filter []byte) (FilterID, bool) {
 	hash := x.hash.sum(filter)
-	e := x.part(hash).table.find(hash, filter)
+	e := x.find(hash, filter)
 	if e == nil {
 		return nil, false
 	}
@@ -346,6 +346,9 @@ func (x *Index) walk(topic []byte, m *Matches) {
 		for _, n := range m.now {
 			if !dollar || n != root {
 				m.addPointer(&n.multi)
+				if !more {
+					m.addPointer(&n.single)
+				}
 				if k := n.plus.Load(); k != nil {
 					m.next = append(m.next, k)
 				}

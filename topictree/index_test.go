@@ -275,7 +275,7 @@ func fill(x *Index, n int, format string) float64 {
 }
 
 func TestBytesPerFilter(t *testing.T) {
-	for format, budget := range map[string]float64{"site/%06d/state": 140, "site/%06d/+": 400} {
+	for format, budget := range map[string]float64{"site/%06d/state": 110, "site/%06d/+": 160} {
 		x := New(Options{})
 		if b := fill(x, 100000, format); b > budget {
 			t.Errorf("%s: %.0f bytes a filter, budget %.0f", format, b, budget)
@@ -293,8 +293,8 @@ func TestChurnKeepsMemoryFlat(t *testing.T) {
 		}
 		x.Remove(id, 0)
 	}
-	if n, _ := x.Len(); n != 0 || x.trie.root.kids.live != 0 {
-		t.Errorf("%d filters and %d nodes left", n, x.trie.root.kids.live)
+	if n, _ := x.Len(); n != 0 || x.trie.root.kids.len() != 0 {
+		t.Errorf("%d filters and %d nodes left", n, x.trie.root.kids.len())
 	}
 }
 

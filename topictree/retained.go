@@ -36,13 +36,7 @@ func (r *Retained[V]) Set(topic []byte, v V) (old V, existed bool, err error) {
 		if err := r.opts.check(topic, r.count.Load()); err != nil {
 			return old, false, err
 		}
-		n = &r.root
-		for level, rest, more := nextLevel(topic); ; level, rest, more = nextLevel(rest) {
-			n = n.child(r.hash, level)
-			if !more {
-				break
-			}
-		}
+		n, _ = r.root.makePath(r.hash, string(topic))
 		n.value.Store(&v)
 		r.count.Add(1)
 		return old, false, nil
@@ -93,7 +87,7 @@ func (r *Retained[V]) delete(topic []byte, cond func(V) bool) (old V, existed bo
 		return old, false
 	}
 	n.value.Store(nil)
-	n.prune()
+	n.prune(r.hash)
 	r.count.Add(-1)
 	return *p, true
 }
@@ -204,7 +198,7 @@ func (c *Cursor[V]) nextKid(f *frame[V]) {
 	for f.next < len(f.kids.at) {
 		k := f.kids.at[f.next].Load()
 		f.next++
-		if k == nil || k == f.kids.grave || root && len(k.name) > 0 && k.name[0] == '$' { // [MQTT-4.7.2-1]
+		if k == nil || k == f.kids.grave.Load() || root && len(k.name) > 0 && k.name[0] == '$' { // [MQTT-4.7.2-1]
 			continue
 		}
 		c.push(f, k)

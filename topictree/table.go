@@ -6,32 +6,25 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// named is embedded in what a table holds. Set before it is published, then read-only.
-type named struct {
-	hash uint64
-	name string
-}
-
-func (n *named) key() *named { return n }
-
-// keyed is a pointer to what a table holds.
-type keyed[T any] interface {
+// named is a pointer to what a table holds. Its name is set before it is published, then read-only.
+type named[T any] interface {
 	*T
-	key() *named
+	key() string
+	sum(h hasher) uint64 // hash of key
 }
 
 // table is an open-addressing hash table of pointers by name. Reads are lock-free; writes need the owner's
 // mutex. The zero value is empty and owns no memory.
-type table[T any, P keyed[T]] struct {
+type table[T any, P named[T]] struct {
 	slots atomic.Pointer[slots[T, P]]
-	live  int32 // Guarded by the owner's mutex
-	dead  int32 // Guarded by the owner's mutex: slots of removed values
 }
 
 // slots is one generation of a table; its length is a power of two.
-type slots[T any, P keyed[T]] struct {
+type slots[T any, P named[T]] struct {
 	at    []atomic.Pointer[T]
-	grave *T // marks slots of removed values
+	grave atomic.Pointer[T] // marks slots of removed values; nil until there is one
+	live  int32             // Guarded by the owner's mutex
+	dead  int32             // Guarded by the owner's mutex: slots of removed values
 }
 
 // find looks a name up.
@@ -46,23 +39,20 @@ func (t *table[T, P]) find(hash uint64, name []byte) *T {
 		if v == nil {
 			return nil
 		}
-		if v == s.grave {
-			continue
-		}
-		if k := P(v).key(); k.hash == hash && k.name == string(name) {
+		if P(v).key() == string(name) && v != s.grave.Load() {
 			return v
 		}
 	}
 }
 
 // insert adds a value whose name is not there yet.
-func (t *table[T, P]) insert(v *T) {
+func (t *table[T, P]) insert(h hasher, v *T) {
 	s := t.slots.Load()
-	if s == nil || int(t.live+t.dead)*4 >= len(s.at)*3 {
-		s = t.rebuild()
+	if s == nil || int(s.live+s.dead+1)*4 > len(s.at)*3 {
+		s = t.rebuild(h)
 	}
-	s.put(P(v).key().hash, v)
-	t.live++
+	s.put(P(v).sum(h), v)
+	s.live++
 }
 
 func (s *slots[T, P]) put(hash uint64, v *T) {
@@ -74,43 +64,54 @@ func (s *slots[T, P]) put(hash uint64, v *T) {
 	s.at[i].Store(v)
 }
 
-// rebuild makes a fresh generation with room to grow, without graves.
-func (t *table[T, P]) rebuild() *slots[T, P] {
-	size := 4
-	for size*5 < int(t.live+1)*8 {
+// rebuild makes a fresh generation with room for one value more, without graves.
+func (t *table[T, P]) rebuild(h hasher) *slots[T, P] {
+	next := &slots[T, P]{live: t.len()}
+	size := 2
+	for size*5 < int(next.live+1)*8 {
 		size *= 2
 	}
-	next := &slots[T, P]{at: make([]atomic.Pointer[T], size), grave: new(T)}
-	t.each(func(v *T) {
-		next.put(P(v).key().hash, v)
-	})
-	t.dead = 0
+	next.at = make([]atomic.Pointer[T], size)
+	t.each(func(v *T) { next.put(P(v).sum(h), v) })
 	t.slots.Store(next)
 	return next
 }
 
 // remove takes a value out.
-func (t *table[T, P]) remove(v *T) {
+func (t *table[T, P]) remove(h hasher, v *T) {
 	s := t.slots.Load()
-	hash := P(v).key().hash
+	if s == nil {
+		return
+	}
 	mask := uint64(len(s.at) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
+	for i := P(v).sum(h) & mask; ; i = (i + 1) & mask {
 		switch s.at[i].Load() {
 		case v:
-			s.at[i].Store(s.grave)
-			t.live--
-			t.dead++
-			if t.live == 0 {
+			if s.live--; s.live == 0 {
 				t.slots.Store(nil)
-				t.dead = 0
-			} else if int(t.live)*8 < len(s.at) && len(s.at) > 64 {
-				t.rebuild()
+				return
+			}
+			if s.grave.Load() == nil {
+				s.grave.Store(new(T))
+			}
+			s.at[i].Store(s.grave.Load())
+			s.dead++
+			if int(s.live)*8 < len(s.at) && len(s.at) > 64 {
+				t.rebuild(h)
 			}
 			return
 		case nil:
 			return
 		}
 	}
+}
+
+// len is the number of values. It needs the owner's mutex.
+func (t *table[T, P]) len() int32 {
+	if s := t.slots.Load(); s != nil {
+		return s.live
+	}
+	return 0
 }
 
 // each visits every value.
@@ -120,7 +121,7 @@ func (t *table[T, P]) each(f func(*T)) {
 		return
 	}
 	for i := range s.at {
-		if v := s.at[i].Load(); v != nil && v != s.grave {
+		if v := s.at[i].Load(); v != nil && v != s.grave.Load() {
 			f(v)
 		}
 	}
