@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -159,21 +158,21 @@ func sharedMQTT3(t *testing.T, a, b mqtt3.Client, root string) {
 	for i := range 10 {
 		done(t, "PUBLISH", a.Publish(fmt.Sprintf("%sshared/%d", root, i), 1, false, "x"))
 	}
-	count := [2]int{}
-	for range 10 {
+	na, nb := 0, 0
+	for na+nb < 10 {
 		select {
 		case m := <-ga:
-			count[0]++
+			na++
 			seen[m.Topic()]++
 		case m := <-gb:
-			count[1]++
+			nb++
 			seen[m.Topic()]++
 		case <-time.After(patience):
 			t.Fatalf("messages are missing: %v", seen)
 		}
 	}
-	if len(seen) != 10 || count != [2]int{5, 5} {
-		t.Errorf("members got %v, topics %v", count, seen)
+	if len(seen) != 10 || na < 4 || nb < 4 { // the first may pass before all loops know the second member
+		t.Errorf("members got %d and %d, topics %v", na, nb, seen)
 	}
 }
 
@@ -327,12 +326,21 @@ func sharedMQTT5(t *testing.T, a, b *client5) {
 		a.publish(t, &paho.Publish{Topic: fmt.Sprintf("shared/%d", i), QoS: 2, Payload: []byte("x")})
 	}
 	seen := map[string]int{}
-	for range 5 { // in turn
-		seen[receive(t, "share of a", a.got).Topic]++
-		seen[receive(t, "share of b", b.got).Topic]++
+	na, nb := 0, 0
+	for na+nb < 10 {
+		select {
+		case m := <-a.got:
+			na++
+			seen[m.Topic]++
+		case m := <-b.got:
+			nb++
+			seen[m.Topic]++
+		case <-time.After(patience):
+			t.Fatalf("messages are missing: %v", seen)
+		}
 	}
-	if len(seen) != 10 {
-		t.Errorf("topics %v", slices.Sorted(maps.Keys(seen)))
+	if len(seen) != 10 || na < 4 || nb < 4 { // the first may pass before all loops know the second member
+		t.Errorf("members got %d and %d, topics %v", na, nb, seen)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	uvarint "encoding/binary"
 	"net"
 	"sync"
 	"testing"
@@ -63,24 +64,31 @@ func (p *proxy) forward(c net.Conn) {
 		return
 	}
 	p.mu.conns[c], p.mu.conns[s] = struct{}{}, struct{}{}
-	go p.copy(s, c, true)  // ends with either connection
-	go p.copy(c, s, false) // ends with either connection
+	go func() { // ends with both connections
+		var wg sync.WaitGroup
+		wg.Go(func() { p.copy(s, c, true) })
+		wg.Go(func() { p.copy(c, s, false) })
+		wg.Wait()
+		_, _ = s.Close(), c.Close()
+	}()
 }
 
+// copy forwards one direction. Its end is only this direction's: the other may still carry a DISCONNECT.
 func (p *proxy) copy(dst, src net.Conn, toBroker bool) {
-	defer src.Close()
-	defer dst.Close()
 	b := make([]byte, 64<<10)
-	for {
+	for gone := false; ; {
 		n, err := src.Read(b)
 		if err != nil {
+			_ = dst.(*net.TCPConn).CloseWrite()
 			return
 		}
-		late, cuts := p.trips(b[:n], toBroker)
-		if late || !cuts {
-			if _, err := dst.Write(b[:n]); err != nil {
-				return
-			}
+		send, cuts := n, false
+		if toBroker {
+			send, cuts = p.trips(b[:n])
+		}
+		if !gone && send > 0 {
+			_, err = dst.Write(b[:send])
+			gone = err != nil
 		}
 		if cuts {
 			p.cut()
@@ -89,15 +97,24 @@ func (p *proxy) copy(dst, src net.Conn, toBroker bool) {
 	}
 }
 
-// trips reports whether a piece of the stream starts with the packet that cutAt named.
-func (p *proxy) trips(b []byte, toBroker bool) (late, cuts bool) {
+// trips looks for the packet that cutAt named in a piece of the stream, which is small enough to hold whole
+// packets, and says how much of the piece to forward.
+func (p *proxy) trips(b []byte) (send int, cuts bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !toBroker || p.mu.trip == 0 || b[0]>>4 != p.mu.trip {
-		return false, false
+	for at := 0; p.mu.trip != 0 && at < len(b); {
+		length, n := uvarint.Uvarint(b[at+1:])
+		end := at + 1 + n + int(length)
+		if b[at]>>4 == p.mu.trip {
+			p.mu.trip = 0
+			if p.mu.late {
+				return min(end, len(b)), true
+			}
+			return at, true
+		}
+		at = end
 	}
-	p.mu.trip = 0
-	return p.mu.late, true
+	return len(b), false
 }
 
 // cutAt cuts all connections once, before or after the next packet of a type from a client is forwarded.
