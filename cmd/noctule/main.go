@@ -5,13 +5,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,236 +32,272 @@ const (
 const (
 	exitOK       = 0
 	exitListener = 1  // a listener cannot start
-	exitConfig   = 3  // bad option or configuration
+	exitConfig   = 3  // bad option or configuration, unknown user
 	exitPIDFile  = 14 // the pid file is not writable
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	c := &command{stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(c.run(os.Args[1:]))
+}
 
-// flags are the command line.
-type flags struct {
-	files                        []string
-	ports                        []int
-	daemon, verbose, quiet, test bool
-	help, version                bool
+// command is one run of the program.
+type command struct {
+	stdout, stderr io.Writer
+	log            *slog.Logger  // to stderr until the configuration's takes over
+	handler        *logs.Handler // of log
+	background     bool          // the rest happens in another process
 }
 
 // run is the program; it returns the exit code.
-func run(args []string, stdout, stderr io.Writer) int {
+func (c *command) run(args []string) int {
+	c.openLog(conf.Log{Timestamp: true}, flags{})
+	code := c.dispatch(args)
+	if !c.background {
+		c.info("mosquitto version %s terminating", compatible)
+	}
+	return code
+}
+
+// openLog makes the log that a configuration asks for.
+func (c *command) openLog(cfg conf.Log, f flags) {
+	h, err := logs.New(cfg, logs.Options{Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr})
+	if err != nil {
+		c.fail(err) // to the log that was
+	}
+	c.handler, c.log = h, slog.New(h)
+}
+
+func (c *command) info(format string, a ...any) { c.log.Info(fmt.Sprintf(format, a...)) }
+
+// fail logs an error, in one line or several.
+func (c *command) fail(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if !strings.HasPrefix(line, "Error") {
+			line = "Error: " + line
+		}
+		c.log.Error(line)
+	}
+}
+
+// dispatch does what the command line asks for.
+func (c *command) dispatch(args []string) int {
 	if len(args) > 0 && args[0] == "check" {
-		return check(args[1:], stdout, stderr)
+		if len(args) != 2 {
+			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
+			return exitConfig
+		}
+		args = []string{"--test-config", "-c", args[1]}
 	}
 	f, err := parseFlags(args)
 	switch {
 	case err != nil:
-		fmt.Fprintf(stderr, "%v\n\n", err)
-		usage(stdout)
+		fmt.Fprintf(c.stderr, "%v\n\n", err)
+		usage(c.stdout)
 		return exitConfig
 	case f.help:
-		usage(stdout)
+		usage(c.stdout)
 		return exitOK
 	case f.version:
-		fmt.Fprintf(stdout, "noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
+		fmt.Fprintf(c.stdout, "noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
 			version, compatible)
 		return exitOK
 	case f.test && len(f.files) == 0:
-		fmt.Fprintln(stderr, "Please provide a configuration file to test.")
+		fmt.Fprintln(c.stderr, "Please provide a configuration file to test.")
 		return exitConfig
+	}
+	if f.quiet {
+		c.openLog(conf.Log{Timestamp: true, Types: map[string]bool{"error": true}}, flags{})
 	}
 	cfg, err := conf.Parse(f.files, f.ports)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		c.fail(err)
 		return exitConfig
 	}
 	for _, n := range cfg.Notes {
-		fmt.Fprintln(stderr, n.Text)
+		c.info("%s", n.Text)
 	}
 	if f.test {
-		fmt.Fprintln(stdout, "Configuration file is OK.")
+		fmt.Fprintln(c.stdout, "Configuration file is OK.")
 		return exitOK
 	}
-	if f.daemon && !isDaemon() {
-		return daemonise(stderr)
-	}
-	return serve(f, cfg, stdout, stderr)
+	return c.start(f, cfg)
 }
 
-// check is the subcommand that only reads a configuration.
-func check(args []string, stdout, stderr io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(stderr, "Usage: noctule check FILE")
+// start makes the process what it is to be: its user, its umask, its place in the background.
+func (c *command) start(f flags, cfg *conf.Config) int {
+	who, err := identify(cfg.User)
+	if err != nil {
+		c.fail(err)
 		return exitConfig
 	}
-	return run([]string{"--test-config", "-c", args[0]}, stdout, stderr)
-}
-
-func parseFlags(args []string) (flags, error) {
-	var f flags
-	set := flag.NewFlagSet("noctule", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	file := func(v string) error {
-		f.files = append(f.files, v)
-		return nil
-	}
-	port := func(v string) error {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > 65535 || len(f.ports) == 10 {
-			return fmt.Errorf("Error: Invalid port specified (%s).", v)
+	if f.daemon && !isDaemon() {
+		if err := daemonise(); err != nil {
+			c.fail(err)
+			return exitListener
 		}
-		f.ports = append(f.ports, n)
-		return nil
+		c.background = true
+		return exitOK
 	}
-	for _, n := range []string{"c", "config-file"} {
-		set.Func(n, "", file)
+	if err := who.become(); err != nil {
+		c.fail(err)
+		return exitConfig
 	}
-	for _, n := range []string{"p", "port"} {
-		set.Func(n, "", port)
+	if who.name != "" {
+		c.info("Info: running mosquitto as user: %s.", who.name)
 	}
-	for v, names := range map[*bool][]string{
-		&f.daemon: {"d", "daemon"}, &f.verbose: {"v", "verbose"}, &f.quiet: {"q", "quiet"},
-		&f.help: {"h", "help"}, &f.version: {"version"}, &f.test: {"test-config"},
-	} {
-		for _, n := range names {
-			set.BoolVar(v, n, false, "")
-		}
-	}
-	if err := set.Parse(args); err != nil {
-		return f, fmt.Errorf("Error: Unknown option or bad value: %w.", err)
-	}
-	if set.NArg() > 0 {
-		return f, fmt.Errorf("Error: Unknown option '%s'.", set.Arg(0))
-	}
-	return f, nil
-}
-
-func usage(w io.Writer) {
-	fmt.Fprintf(w, `mosquitto version %s
-noctule %s is an MQTT v5.0/v3.1.1/v3.1 broker that takes mosquitto's place.
-
-Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
-       noctule check FILE
-
- -c, --config-file FILE : the configuration; may be repeated.
- -d, --daemon           : run in the background.
- -h, --help             : show this text.
- -p, --port PORT        : listen there on the loopback addresses, if no configuration names a listener.
- -q, --quiet            : log nothing.
- -v, --verbose          : log everything, whatever the configuration says.
- --test-config          : only read the configuration.
- --version              : show the version.
-`, compatible, version)
-}
-
-// serve runs the broker until a signal ends it.
-func serve(f flags, cfg *conf.Config, stdout, stderr io.Writer) int {
-	handler, err := logs.New(cfg.Log, logs.Options{
-		Verbose: f.verbose, Quiet: f.quiet, Stdout: stdout, Stderr: stderr,
-	})
-	if err != nil {
-		fmt.Fprintf(stderr, "Error: %v\n", err)
-	}
-	log := slog.New(handler)
-	info := func(format string, a ...any) { log.Info(fmt.Sprintf(format, a...)) }
+	setUmask()
 	if err := writePID(cfg.PIDFile); err != nil {
-		fmt.Fprintf(stderr, "Error: Unable to write pid file: %v\n", err)
+		c.fail(fmt.Errorf("Unable to write pid file: %w", err))
 		return exitPIDFile
 	}
 	if cfg.PIDFile != "" {
 		defer os.Remove(cfg.PIDFile) //nolint:errcheck // nothing depends on it
 	}
-	info("mosquitto version %s starting", compatible)
+	return c.serve(f, cfg)
+}
+
+// serve runs the broker until a signal ends it.
+func (c *command) serve(f flags, cfg *conf.Config) int {
+	signals := make(chan os.Signal, 16)
+	ignoreBrokenPipes()
+	signal.Notify(signals, tasks()...)
+	c.openLog(cfg.Log, f)
+	c.info("mosquitto version %s starting", compatible)
 	if len(f.files) == 0 {
-		info("Using default config.")
+		c.info("Using default config.")
 	}
 	for _, name := range f.files {
-		info("Config loaded from %s.", name)
+		c.info("Config loaded from %s.", name)
 	}
-	info("TLS support available.")
-	info("Websockets support available.")
-	defer info("mosquitto version %s terminating", compatible)
-
-	tune()
-	cfg.Options.Log, cfg.Options.Version = log, compatible
-	b, err := broker.New(cfg.Options)
+	c.info("TLS support available.")
+	c.info("Websockets support available.")
+	keys, err := c.openKeyLog(f.keyLog)
 	if err != nil {
-		log.Error("Error: " + err.Error())
+		c.fail(err)
 		return exitListener
 	}
-	code := operate(b, cfg, handler, log)
+	if keys != nil {
+		defer keys.Close() //nolint:errcheck // the program ends
+	}
+
+	tune()
+	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	b, err := broker.New(cfg.Options)
+	if err != nil {
+		c.fail(err)
+		return exitListener
+	}
+	code := c.operate(b, cfg, keys, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.Shutdown(ctx); err != nil {
-		log.Error("Error: " + err.Error())
+		c.fail(err)
 	}
 	return code
 }
 
+// openKeyLog opens the file of --tls-keylog; nil without.
+func (c *command) openKeyLog(name string) (*os.File, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("Unable to open TLS key log: %w", err)
+	}
+	c.log.Warn("TLS keys are written to " + name + ": who reads it can decrypt all TLS connections.")
+	return f, nil
+}
+
 // operate opens the listeners and waits for signals.
-func operate(b *broker.Broker, cfg *conf.Config, handler *logs.Handler, log *slog.Logger) int {
-	signals := make(chan os.Signal, 4)
-	if err := listen(b, cfg, log); err != nil {
-		log.Error("Error: " + err.Error())
+func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal) int {
+	if err := c.listen(b, cfg, keys); err != nil {
+		c.fail(err)
 		return exitListener
 	}
 	if cfg.Admin != "" {
 		s, err := admin.Start(cfg.Admin, b)
 		if err != nil {
-			log.Error("Error: " + err.Error())
+			c.fail(err)
 			return exitListener
 		}
-		log.Info("Opening admin listen socket on " + s.Addr().String() + ".")
+		c.info("Opening admin listen socket on %s.", s.Addr())
 		defer s.Close(context.Background()) //nolint:errcheck // the program ends
 	}
-	if err := dropPrivileges(cfg.User, log); err != nil {
-		log.Error("Error: " + err.Error())
-		return exitConfig
-	}
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	log.Info("mosquitto version " + compatible + " running")
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	c.info("mosquitto version %s running", compatible)
 	for s := range signals {
-		if s != syscall.SIGHUP {
+		if s == os.Interrupt || s == syscall.SIGTERM {
 			break
 		}
-		if err := handler.Reopen(); err != nil {
-			log.Error("Error: " + err.Error())
-		}
-		log.Warn("The log was reopened. Reloading the configuration is not supported yet.")
+		c.handle(s)
 	}
 	return exitOK
 }
 
+// handle does what a signal asks for that does not end the program.
+func (c *command) handle(s os.Signal) {
+	if s == syscall.SIGHUP {
+		if err := c.handler.Reopen(); err != nil {
+			c.fail(err)
+		}
+		c.log.Warn("SIGHUP: the log was reopened. Reloading the configuration is not supported yet.")
+		return
+	}
+	c.log.Warn(s.String() + ": " + taskOf(s) + " is not supported yet.")
+}
+
 // listen opens all listeners, with a log line for each socket.
-func listen(b *broker.Broker, cfg *conf.Config, log *slog.Logger) error {
+func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) error {
 	for i := range cfg.Listeners {
-		sockets, err := cfg.Listeners[i].Sockets()
+		l := &cfg.Listeners[i]
+		sockets, err := l.Sockets()
 		if err != nil {
 			return err
 		}
 		opened := 0
 		var last error
 		for _, o := range sockets {
-			switch o.Net.Network {
-			case "unix":
-				log.Info("Opening unix listen socket on path " + o.Net.Address + ".")
-			case "tcp6":
-				log.Info(fmt.Sprintf("Opening ipv6 listen socket on port %d.", cfg.Listeners[i].Port))
-			default:
-				log.Info(fmt.Sprintf("Opening ipv4 listen socket on port %d.", cfg.Listeners[i].Port))
+			if o.Net.TLS != nil && keys != nil {
+				o.Net.TLS.KeyLogWriter = keys
 			}
-			if _, err := b.Listen(o); err != nil {
-				last = err
-				if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
-					continue // a machine without one of the families
-				}
+			if o.Net.Network == "unix" {
+				c.info("Opening unix listen socket on path %s.", o.Net.Address)
+			} else {
+				c.info("Opening ip%s listen socket on port %d.", strings.Replace(o.Net.Network, "tcp", "v", 1), l.Port)
+			}
+			err := vacant(o.Net.Network, o.Net.Address)
+			if err == nil {
+				_, err = b.Listen(o)
+			}
+			switch {
+			case err == nil:
+				opened++
+			case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL):
+				last = err // a machine without one of the families
+			default:
 				return err
 			}
-			opened++
 		}
 		if opened == 0 {
 			return last
 		}
 	}
 	return nil
+}
+
+// vacant reports an address that is in use. The broker's sockets share their port with others of the same
+// user, so that each loop has one, and would share it with a second broker too.
+func vacant(network, address string) error {
+	if network == "unix" {
+		return nil
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 func writePID(name string) error {

@@ -4,79 +4,143 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"strconv"
 	"syscall"
 )
+
+// tasks are the signals that ask for something else than the end.
+func tasks() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} }
+
+// taskOf is what Mosquitto does on a signal.
+func taskOf(s os.Signal) string {
+	switch s {
+	case syscall.SIGUSR1:
+		return "saving the in-memory database"
+	case syscall.SIGUSR2:
+		return "printing the subscription tree"
+	default:
+		return "this signal"
+	}
+}
+
+// ignoreBrokenPipes keeps the program alive when nobody reads its output any more.
+func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // daemonMark is in the environment of the process in the background.
 const daemonMark = "NOCTULE_DAEMON"
 
 func isDaemon() bool { return os.Getenv(daemonMark) != "" }
 
-// daemonise starts the program again in a session of its own, with nothing on its standard streams.
-func daemonise(stderr io.Writer) int {
-	exe, err := os.Executable()
+// daemonise starts the program again in a session of its own, with nothing on its standard streams. It
+// keeps its name, which tools look for.
+func daemonise() error {
+	exe, err := exec.LookPath(os.Args[0])
 	if err != nil {
-		fmt.Fprintf(stderr, "Error: %v\n", err)
-		return exitListener
+		if exe, err = os.Executable(); err != nil {
+			return err
+		}
 	}
 	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), daemonMark+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(stderr, "Error: %v\n", err)
-		return exitListener
-	}
-	return exitOK
+	return cmd.Start()
 }
 
-// dropPrivileges becomes another user when started as root: PUID and PGID, or the configured one. A missing
-// default user "mosquitto" is replaced by "nobody", as Mosquitto does.
-func dropPrivileges(name string, log *slog.Logger) error {
-	if os.Geteuid() != 0 || name == "root" || name == "" {
-		return nil
+// setUmask follows UMASK_SET, an octal number.
+func setUmask() {
+	if n, err := strconv.ParseUint(os.Getenv("UMASK_SET"), 8, 9); err == nil {
+		syscall.Umask(int(n))
 	}
-	uid, gid, err := ids(name)
+}
+
+// identity is the user to become.
+type identity struct {
+	name     string // "" keeps the user
+	uid, gid int
+	groups   []int // supplementary ones
+}
+
+// identify looks up whom a program that was started as root is to become: PUID and PGID, or the configured
+// user. A missing default user "mosquitto" is replaced by "nobody". A snap keeps its user.
+func identify(name string) (identity, error) {
+	if os.Geteuid() != 0 || os.Getenv("SNAP_NAME") == "mosquitto" {
+		return identity{}, nil
+	}
+	uid, hasUID := idFrom("PUID")
+	gid, hasGID := idFrom("PGID")
+	switch {
+	case hasUID && hasGID:
+		return identity{name: strconv.Itoa(uid), uid: uid, gid: gid}, nil
+	case name == "root" && !hasUID && !hasGID:
+		return identity{}, nil
+	}
+	who, err := lookup(name)
 	if err != nil {
-		return err
+		return who, err
 	}
-	if err := syscall.Setgroups([]int{}); err != nil {
-		return fmt.Errorf("setgroups: %w", err)
+	if hasUID {
+		who.uid = uid
 	}
-	if err := syscall.Setgid(gid); err != nil {
-		return fmt.Errorf("setgid: %w", err)
+	if hasGID {
+		who.gid = gid
 	}
-	if err := syscall.Setuid(uid); err != nil {
-		return fmt.Errorf("setuid: %w", err)
-	}
-	log.Info("Info: running mosquitto as user: " + name + ".")
-	return nil
+	return who, nil
 }
 
-func ids(name string) (uid, gid int, err error) {
+// idFrom is a number in the environment.
+func idFrom(name string) (n int, ok bool) {
+	n, err := strconv.Atoi(os.Getenv(name))
+	return n, err == nil
+}
+
+// lookup finds a user with its groups.
+func lookup(name string) (who identity, err error) {
 	u, err := user.Lookup(name)
 	if err != nil && name == "mosquitto" {
 		u, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("Invalid user '%s'.", name)
+		return who, fmt.Errorf("Unable to drop privileges to '%s' because this user does not exist.", name)
 	}
-	if uid, err = strconv.Atoi(u.Uid); err != nil {
-		return 0, 0, err
+	who.name = u.Username
+	if who.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return who, fmt.Errorf("user %s: %w", name, err)
 	}
-	if gid, err = strconv.Atoi(u.Gid); err != nil {
-		return 0, 0, err
+	if who.gid, err = strconv.Atoi(u.Gid); err != nil {
+		return who, fmt.Errorf("user %s: %w", name, err)
 	}
-	if n, err := strconv.Atoi(os.Getenv("PUID")); err == nil {
-		uid = n
+	groups, err := u.GroupIds()
+	if err != nil {
+		return who, fmt.Errorf("groups of %s: %w", name, err)
 	}
-	if n, err := strconv.Atoi(os.Getenv("PGID")); err == nil {
-		gid = n
+	for _, g := range groups {
+		n, err := strconv.Atoi(g)
+		if err != nil {
+			return who, fmt.Errorf("groups of %s: %w", name, err)
+		}
+		who.groups = append(who.groups, n)
 	}
-	return uid, gid, nil
+	return who, nil
+}
+
+// become drops privileges, for good.
+func (who identity) become() error {
+	if who.name == "" {
+		return nil
+	}
+	if err := syscall.Setgroups(who.groups); err != nil {
+		return fmt.Errorf("Error setting groups whilst dropping privileges: %w.", err)
+	}
+	if err := syscall.Setgid(who.gid); err != nil {
+		return fmt.Errorf("Error setting gid whilst dropping privileges: %w.", err)
+	}
+	if err := syscall.Setuid(who.uid); err != nil {
+		return fmt.Errorf("Error setting uid whilst dropping privileges: %w.", err)
+	}
+	return nil
 }

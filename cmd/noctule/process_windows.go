@@ -1,16 +1,25 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
+	"errors"
+	"os"
 )
+
+func tasks() []os.Signal { return nil }
+
+func taskOf(os.Signal) string { return "this signal" }
+
+func ignoreBrokenPipes() {}
 
 func isDaemon() bool { return false }
 
-func daemonise(stderr io.Writer) int {
-	fmt.Fprintln(stderr, "Error: -d is not available on Windows.")
-	return exitConfig
-}
+func daemonise() error { return errors.New("-d is not available on Windows.") }
 
-func dropPrivileges(string, *slog.Logger) error { return nil }
+func setUmask() {}
+
+// identity is the user to become: none.
+type identity struct{ name string }
+
+func identify(string) (identity, error) { return identity{}, nil }
+
+func (identity) become() error { return nil }

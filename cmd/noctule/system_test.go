@@ -78,24 +78,39 @@ func freePort(t *testing.T) int {
 
 // process is a running broker.
 type process struct {
-	cmd *exec.Cmd
-	mu  sync.Mutex
-	log bytes.Buffer
-	up  chan struct{}
+	cmd  *exec.Cmd
+	news chan struct{} // something was logged
+	mu   sync.Mutex
+	log  bytes.Buffer
 }
 
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.log.Write(b)
-	if bytes.Contains(p.log.Bytes(), []byte(" running\n")) {
-		select {
-		case <-p.up:
-		default:
-			close(p.up)
-		}
+	select {
+	case p.news <- struct{}{}:
+	default:
 	}
 	return len(b), nil
+}
+
+// await waits until the log holds a line that matches, and returns what comes of it. Only the test's
+// goroutine may call it.
+func (p *process) await(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile("(?m)" + pattern)
+	late := time.After(patience)
+	for {
+		if m := re.FindString(p.lines()); m != "" {
+			return m
+		}
+		select {
+		case <-p.news:
+		case <-late:
+			t.Fatalf("no line like %s in\n%s", pattern, p.lines())
+		}
+	}
 }
 
 func (p *process) lines() string {
@@ -104,16 +119,25 @@ func (p *process) lines() string {
 	return p.log.String()
 }
 
-// startBroker runs the binary with a configuration and waits until it is up.
+// startBroker runs the binary with a configuration, without dropping privileges, and waits until it is up.
 func startBroker(t *testing.T, conf string, args ...string) *process {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "noctule.conf")
-	if err := os.WriteFile(file, []byte(conf+"\nuser root\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{up: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"-c", file}, args...)...)
+	p := newBroker(t, conf+"\nuser root\n", args...)
+	p.start(t)
+	return p
+}
+
+// newBroker is a broker that is not started yet.
+func newBroker(t *testing.T, conf string, args ...string) *process {
+	t.Helper()
+	p := &process{news: make(chan struct{}, 1)}
+	p.cmd = exec.Command(binary, append([]string{"-c", confFile(t, conf)}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +145,27 @@ func startBroker(t *testing.T, conf string, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 	})
-	select {
-	case <-p.up:
-	case <-time.After(10 * time.Second):
-		t.Fatalf("the broker does not start:\n%s", p.lines())
+	p.await(t, " running$")
+}
+
+// confFile writes a configuration.
+func confFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "test.conf")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return p
+	return file
+}
+
+// outcome runs the binary to its end and returns the exit code and all output.
+func outcome(t *testing.T, args ...string) (code int, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	out, _ := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(out)
 }
 
 // stop ends the broker with a signal and returns its exit code.
@@ -378,14 +417,6 @@ func TestExitCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	dir := t.TempDir()
-	write := func(text string) string {
-		f := filepath.Join(dir, "test.conf")
-		if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
 	tests := []struct {
 		name string
 		args []string
@@ -409,13 +440,14 @@ func TestExitCodes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			args := tt.args
 			if tt.conf != "" && tt.conf != "-" {
-				args = append(args, "-c", write(tt.conf))
+				args = append(args, "-c", confFile(t, tt.conf))
 			}
-			out, _ := exec.Command(binary, args...).CombinedOutput()
-			cmd := exec.Command(binary, args...)
-			_ = cmd.Run()
-			if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.text) {
-				t.Errorf("exit %d, want %d\n%s", code, tt.code, out)
+			code, out := outcome(t, args...)
+			if code != tt.code || !strings.Contains(out, tt.text) {
+				t.Errorf("exit %d, want %d with %s\n%s", code, tt.code, tt.text, out)
+			}
+			if !strings.HasSuffix(out, ": mosquitto version 2.1.2 terminating\n") {
+				t.Errorf("the last line is not about the end:\n%s", out)
 			}
 		})
 	}
