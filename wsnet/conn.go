@@ -210,12 +210,7 @@ func (c *Conn) end(reason error) {
 func (c *Conn) lastWords() {
 	if c.ws != nil && c.ws.upgraded && !c.ws.closed {
 		c.ws.closed = true
-		code := uint16(wsproto.CloseNormal)
-		var e *wsproto.Error
-		if errors.As(c.reason(), &e) {
-			code = e.Code
-		}
-		c.control(wsproto.AppendClose(nil, code))
+		c.control(wsproto.AppendClose(nil, closeCode(c.reason())))
 	}
 	if c.tls != nil {
 		c.Flush()

@@ -46,9 +46,9 @@ type Loop struct {
 	spareReady []*Conn
 	again      []Task
 	spareAgain []Task
-	greeting   ring.Ring[handshake] // upgrades under way, oldest first
-	lingering  ring.Ring[handshake] // closed by us, waiting for the peer
-	extras     []*extra             // unused
+	greeting   ring.Ring[*handshake] // upgrades under way or done, oldest first
+	lingering  ring.Ring[handshake]  // closed by us, waiting for the peer
+	extras     []*extra              // unused
 	paused     bool
 	stopping   bool
 	bufs       buffers
@@ -61,7 +61,7 @@ type Loop struct {
 
 // handshake is a connection that must have got on by a deadline.
 type handshake struct {
-	c        *Conn
+	c        *Conn // nil when it has
 	deadline int64 // Unix ms
 }
 
@@ -91,10 +91,12 @@ func (l *Loop) run() {
 		l.runMail()
 		l.runAgain()
 		l.endTurn()
-		if l.stopping {
+		if l.stopping && l.server.running.Load() == 0 {
 			break
 		}
 	}
+	l.runMail() // the last of those that were on their way here
+	l.endTurn()
 	l.poll.close()
 }
 
@@ -238,13 +240,13 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 	if c.ended || len(b) == 0 && (x == nil || len(x.pending) == 0) {
 		return
 	}
-	if x != nil && (x.moving != nil || len(x.pending) > 0) {
+	if x != nil && len(x.pending) > 0 {
 		if len(x.pending)+len(b) > l.server.cfg.MaxPending {
 			c.end(ErrPending)
 			return
 		}
 		x.pending = append(x.pending, b...)
-		if x.moving != nil || len(x.pending) < x.need {
+		if len(x.pending) < x.need {
 			return
 		}
 		b = x.pending
@@ -300,7 +302,8 @@ func (l *Loop) greet(c *Conn) {
 		return
 	}
 	if c.ws != nil {
-		l.greeting.Push(handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()})
+		c.ws.greeting = &handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()}
+		l.greeting.Push(c.ws.greeting)
 	} else {
 		l.opened(c)
 	}
@@ -316,12 +319,12 @@ func (l *Loop) greet(c *Conn) {
 func (l *Loop) tick() {
 	for l.greeting.Len() > 0 {
 		h := *l.greeting.At(0)
-		late := h.deadline <= l.now
-		if !late && h.c.loop == l && !h.c.open && !h.c.gone {
+		under := h.c != nil && !h.c.gone // otherwise it may be another loop's
+		if under && h.deadline > l.now {
 			break
 		}
 		l.greeting.Pop()
-		if late && h.c.loop == l && !h.c.open && !h.c.gone {
+		if under {
 			l.stats.timedOut.Add(1)
 			h.c.end(errHandshake)
 		}
@@ -383,21 +386,50 @@ func (l *Loop) forget(c *Conn) {
 	c.listener.open.Add(-1)
 }
 
-// sendOff moves a connection to another loop, with what it has not consumed and not written.
+// sendOff moves a connection to another loop, with what it has not consumed and not written, and with its
+// end if that has come. Nothing of this loop refers to it afterwards.
 func (l *Loop) sendOff(c *Conn) {
 	to, t := c.extra.moving, c.extra.task
 	c.extra.moving, c.extra.task = nil, nil
-	c.settle()
+	if l.stopping { // the other loop may be gone
+		c.end(ErrServerClosed)
+		return
+	}
 	c.Flush()
+	c.settle()
 	c.io.unregister(l, c)
+	if c.dirty {
+		l.dirty = without(l.dirty, c)
+	}
+	if c.queued {
+		l.ready = without(l.ready, c)
+	}
+	if c.ended {
+		l.closing = without(l.closing, c)
+	}
 	c.dirty, c.queued = false, false
 	c.loop = to
 	to.MustPost(TaskFunc(func(to *Loop) { to.receive(c, t) }))
 }
 
+// without takes c out of a list. It looks from the end, where c was put this turn.
+func without(list []*Conn, c *Conn) []*Conn {
+	last := len(list) - 1
+	for i := last; i >= 0; i-- {
+		if list[i] == c {
+			list[i], list[last] = list[last], nil
+			return list[:last]
+		}
+	}
+	return list
+}
+
 // receive is the other end of sendOff.
 func (l *Loop) receive(c *Conn, t Task) {
 	l.adopt(c)
+	if c.ended {
+		l.closing = append(l.closing, c)
+	}
 	err := c.io.register(l, c)
 	t.Run(l)
 	switch {
@@ -409,16 +441,33 @@ func (l *Loop) receive(c *Conn, t Task) {
 		if c.Buffered() > 0 {
 			c.touch()
 		}
-		l.deliver(c, nil)
+		l.resume(c)
 		if c.moving() != nil {
 			l.sendOff(c)
 		}
 	}
 }
 
-// stop ends every connection and then the loop.
+// resume handles what each layer had not consumed when the connection left its last loop.
+func (l *Loop) resume(c *Conn) {
+	l.deliver(c, nil)
+	if c.ws != nil && c.moving() == nil {
+		l.inputWebSocket(c, nil)
+	}
+	if c.tls != nil && c.moving() == nil {
+		l.inputTLS(c, nil)
+	}
+}
+
+// stop ends every connection. The loop goes on until every loop has come here, as connections may be on
+// their way to it till then.
 func (l *Loop) stop() {
 	l.stopping = true
+	if l.server.running.Add(-1) == 0 {
+		for _, other := range l.server.loops {
+			other.MustPost(TaskFunc(func(*Loop) {}))
+		}
+	}
 	l.poll.each(func(c *Conn) {
 		if c.linger {
 			l.drop(c)

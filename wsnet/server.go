@@ -25,6 +25,7 @@ type Server struct {
 	// Atomic:
 	lastID                  atomic.Uint64
 	open, accepted, refused atomic.Int64
+	running                 atomic.Int64  // loops that have not been told to stop
 	turn                    atomic.Uint64 // of connections that are dealt to loops in turn
 
 	mu struct {
@@ -42,6 +43,7 @@ type Listener struct {
 	rules  wsproto.Rules
 	addr   net.Addr
 	closer func() // ends accepting and waits for it
+	once   sync.Once
 
 	// Atomic:
 	open   atomic.Int64
@@ -72,6 +74,7 @@ func New(cfg Config) (*Server, error) {
 		l.turn, _ = l.handler.(TurnHandler)
 		l.drain, _ = l.handler.(DrainHandler)
 	}
+	s.running.Store(int64(len(s.loops)))
 	s.wg.Add(len(s.loops) + 1)
 	for _, l := range s.loops {
 		go l.run() // s.wg
@@ -148,9 +151,8 @@ func (ln *Listener) Open() int64 { return ln.open.Load() }
 
 // Close stops listening; connections stay.
 func (ln *Listener) Close() error {
-	if !ln.closed.Swap(true) {
-		ln.closer()
-	}
+	ln.closed.Store(true)
+	ln.once.Do(ln.closer)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package wsnet
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 
 // wsState is the WebSocket layer of one connection.
 type wsState struct {
+	greeting    *handshake // before the upgrade
 	frames      wsproto.Decoder
 	pongTime    uint32 // seconds; when pongs was 0
 	pongs       uint8
@@ -33,7 +35,7 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 	if !w.upgraded {
 		b = l.upgrade(c, b)
 	}
-	for len(b) > 0 && !c.ended {
+	for len(b) > 0 && !c.ended && c.moving() == nil {
 		used, piece, ctl, err := w.frames.Next(b)
 		if err != nil {
 			c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
@@ -51,6 +53,9 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 			l.control(c, ctl)
 		}
 	}
+	if len(b) > 0 && c.moving() != nil {
+		c.more().raw = append([]byte(nil), b...)
+	}
 }
 
 // upgrade answers the request and returns the bytes behind it.
@@ -67,8 +72,23 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 	}
 	c.ws.upgraded = true
 	c.ws.subprotocol = uint8(max(slices.Index(c.listener.rules.Subprotocols, sub), 0))
+	c.ws.greeting.c, c.ws.greeting = nil, nil
 	l.opened(c)
 	return b[used:]
+}
+
+// closeCode is the code that tells the client why its connection ends.
+func closeCode(reason error) uint16 {
+	var e *wsproto.Error
+	switch {
+	case errors.As(reason, &e):
+		return e.Code
+	case errors.Is(reason, ErrServerClosed):
+		return wsproto.CloseGoingAway
+	case errors.Is(reason, ErrPending):
+		return wsproto.CloseTooBig
+	}
+	return wsproto.CloseNormal
 }
 
 // control answers control frames: pong to ping, close to close.

@@ -10,10 +10,12 @@ import (
 // Close codes (RFC 6455, 7.4.1).
 const (
 	CloseNormal      = 1000
+	CloseGoingAway   = 1001
 	CloseProtocol    = 1002
 	CloseUnsupported = 1003
 	CloseInvalid     = 1007
 	ClosePolicy      = 1008
+	CloseTooBig      = 1009
 )
 
 // Error is a breach of the frame rules; Code belongs into the close frame.
