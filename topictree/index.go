@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -53,27 +52,92 @@ func (o *Options) check(name []byte, count int64) error {
 
 // Entry is one filter, or one shared subscription, in an Index. It is opaque: compare and keep FilterIDs.
 type Entry struct {
-	name   string                  // set before it is published, then read-only
-	hash   uint64                  // of name, of a share of its filter; set before it is published, then read-only
-	loops  atomic.Uint64           // bit set of loops with subscribers; for a share, its home
-	shares atomic.Pointer[[]Share] // shared subscriptions of this filter; never changed in place
-	share  *shareInfo              // of a shared subscription
+	name   string                   // set before it is published, then read-only
+	hash   uint64                   // of name, of a share of its filter; set before it is published, then read-only
+	loops  atomic.Uint64            // bit set of loops with subscribers; for a share, its home, 0 once it has gone
+	shares atomic.Pointer[shareSet] // shared subscriptions of this filter
+	share  *shareInfo               // of a shared subscription
 }
 
 func (e *Entry) key() string { return e.name }
 
 func (e *Entry) sum(hasher) uint64 { return e.hash }
 
-// Share is a shared subscription in the list of its filter.
-type Share struct {
-	group string
-	entry *Entry
-}
-
-// shareInfo is what only shared subscriptions have. Guarded by the shard's mutex.
+// shareInfo is what only shared subscriptions have. Guarded by the part's mutex.
 type shareInfo struct {
 	carrier *Entry // the filter's own entry
+	group   string
 	members int
+}
+
+// shareSet is the shared subscriptions of one filter. Match reads list without a lock: what it has seen of it
+// never changes, others are added behind, and entries without loops have gone. A change costs the same
+// however many there are.
+type shareSet struct {
+	list []*Entry
+
+	// Guarded by the part's mutex:
+	of   map[string]*Entry // by share name, once there are many
+	gone int               // entries of list that have gone
+}
+
+// mapFrom is the number of shared subscriptions of one filter from which they are found through a map.
+const mapFrom = 16
+
+// find returns the entry of a share name, nil if there is none.
+func (s *shareSet) find(group string) *Entry {
+	if s == nil {
+		return nil
+	}
+	if s.of != nil {
+		return s.of[group]
+	}
+	for _, e := range s.list {
+		if e.share.group == group && e.loops.Load() != 0 {
+			return e
+		}
+	}
+	return nil
+}
+
+// with returns the set with e.
+func (s *shareSet) with(e *Entry) *shareSet {
+	if s == nil {
+		return &shareSet{list: []*Entry{e}}
+	}
+	next := &shareSet{list: append(s.list, e), of: s.of, gone: s.gone}
+	switch {
+	case next.of != nil:
+		next.of[e.share.group] = e
+	case len(next.list) >= mapFrom:
+		next.of = make(map[string]*Entry)
+		for _, e := range next.list {
+			if e.loops.Load() != 0 {
+				next.of[e.share.group] = e
+			}
+		}
+	}
+	return next
+}
+
+// without returns the set without e; nil when it was the last.
+func (s *shareSet) without(e *Entry) *shareSet {
+	e.loops.Store(0)
+	delete(s.of, e.share.group)
+	s.gone++
+	switch {
+	case s.gone == len(s.list):
+		return nil
+	case s.gone <= len(s.list)/2:
+		return s
+	}
+	var next *shareSet
+	for _, e := range s.list {
+		if e.loops.Load() != 0 {
+			next = next.with(e)
+		}
+	}
+	return next
 }
 
 // FilterID names a filter in an Index. It is comparable, and is never another filter's while somebody holds
@@ -231,29 +295,19 @@ func (x *Index) AddShared(group, filter []byte, home int) (FilterID, error) {
 	if err != nil {
 		return nil, err
 	}
-	old := carrier.shareList()
-	for _, s := range old {
-		if s.group == string(group) {
-			s.entry.share.members++
-			return s.entry, nil
-		}
+	old := carrier.shares.Load()
+	if e := old.find(string(group)); e != nil {
+		e.share.members++
+		return e, nil
 	}
 	e := &Entry{
 		name: fmt.Sprintf("$share/%s/%s", group, filter), hash: hash,
-		share: &shareInfo{carrier: carrier, members: 1},
+		share: &shareInfo{carrier: carrier, group: string(group), members: 1},
 	}
 	e.loops.Store(1 << home)
-	next := append(append(make([]Share, 0, len(old)+1), old...), Share{string(group), e})
-	carrier.shares.Store(&next)
+	carrier.shares.Store(old.with(e))
 	x.sharedCount.Add(1)
 	return e, nil
-}
-
-func (e *Entry) shareList() []Share {
-	if l := e.shares.Load(); l != nil {
-		return *l
-	}
-	return nil
 }
 
 // RemoveShared counts one member less; with the last one the shared subscription goes.
@@ -268,17 +322,7 @@ func (x *Index) RemoveShared(id FilterID) {
 		return
 	}
 	carrier := id.share.carrier
-	var next []Share
-	for _, s := range carrier.shareList() {
-		if s.entry != id {
-			next = append(next, s)
-		}
-	}
-	if next == nil {
-		carrier.shares.Store(nil)
-	} else {
-		carrier.shares.Store(&next)
-	}
+	carrier.shares.Store(carrier.shares.Load().without(id))
 	x.sharedCount.Add(-1)
 	x.release(p, carrier)
 }
@@ -286,16 +330,15 @@ func (x *Index) RemoveShared(id FilterID) {
 // LookupShared finds the id of a shared subscription.
 func (x *Index) LookupShared(group, filter []byte) (FilterID, bool) {
 	hash := x.hash.sum(filter)
+	p := x.part(hash)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	e := x.find(hash, filter)
 	if e == nil {
 		return nil, false
 	}
-	for _, s := range e.shareList() {
-		if s.group == string(group) {
-			return s.entry, true
-		}
-	}
-	return nil, false
+	e = e.shares.Load().find(string(group))
+	return e, e != nil
 }
 
 // Filter is the filter of an id, for a shared subscription with its "$share/NAME/".
@@ -386,7 +429,13 @@ func (m *Matches) add(e *Entry) {
 	if loops := e.loops.Load(); loops != 0 {
 		m.Hits = append(m.Hits, Hit{ID: e, Loops: loops})
 	}
-	for _, s := range e.shareList() {
-		m.Hits = append(m.Hits, Hit{ID: s.entry, Loops: 1 << bits.TrailingZeros64(s.entry.loops.Load()), Shared: true})
+	set := e.shares.Load()
+	if set == nil {
+		return
+	}
+	for _, s := range set.list {
+		if home := s.loops.Load(); home != 0 {
+			m.Hits = append(m.Hits, Hit{ID: s, Loops: home, Shared: true})
+		}
 	}
 }
