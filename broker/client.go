@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"noctule/broker/message"
 	"noctule/broker/session"
@@ -21,7 +22,6 @@ type client struct {
 
 	// Owned by the loop:
 	conn      *wsnet.Conn // nil while offline
-	listener  *Listener   // of the last connection
 	subs      []subscription
 	five      *fiveState // MQTT 5 only; nil when the client asked for nothing special
 	rare      *rareState // nil while nothing of it is there
@@ -31,12 +31,15 @@ type client struct {
 	offlineAt uint32     // seconds; when the session went offline
 	answers   int32      // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
 	expiry    uint32     // session expiry interval, seconds
-	mark      uint32     // message that was picked for this client last
+	pickedAt  uint32     // place in the shard's picked list, if that place is its
 	keepAlive uint16     // seconds; 0 none
 	shared    uint16     // shared subscriptions among subs
 	version   codec.Version
 	listed    bool // debug: "being dropped" was logged
 	ended     bool // removed from the shard
+
+	// Atomic:
+	readiness atomic.Uint32 // memberReady, memberFull or memberOffline, for those who deal shared subscriptions
 }
 
 // rareState is what few clients have.
@@ -100,6 +103,9 @@ func (c *client) features() *fiveState {
 	}
 	return c.five
 }
+
+// listener is where the client, which is online, came in.
+func (c *client) listener() *Listener { return listenerOf(c.conn) }
 
 // sent counts one packet of n bytes, other than PUBLISH.
 func (c *client) sent(n int) {

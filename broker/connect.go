@@ -155,7 +155,6 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
-	cl.listener = listenerOf(c)
 	cl.version = p.Version
 	if len(p.Username) > 0 {
 		cl.extra().username = string(p.Username)
@@ -227,7 +226,7 @@ func (s *shard) adopt(cl *client, p *codec.Connect) (window uint16) {
 		case codec.MaximumPacketSize:
 			cl.features().maxPacket = v.Num
 		case codec.TopicAliasMaximum:
-			if n := min(uint16(v.Num), cl.listener.opts.MaxTopicAliasBroker); n > 0 {
+			if n := min(uint16(v.Num), cl.listener().opts.MaxTopicAliasBroker); n > 0 {
 				cl.features().aliasMax = n
 			}
 		case codec.RequestProblemInfo:
@@ -254,7 +253,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if p.Version != codec.V5 {
 		return ack
 	}
-	o, l := &s.b.opts, &cl.listener.opts
+	o, l := &s.b.opts, &cl.listener().opts
 	var props codec.Properties
 	if o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
 		cl.keepAlive = o.MaxKeepAlive

@@ -164,7 +164,6 @@ func (b *batch) Run(l *wsnet.Loop) {
 		case e.target != nil:
 			s.deliverShared(e.target, m)
 		case e.once:
-			s.mark++
 			s.picked = s.picked[:0]
 			for _, id := range ids[:e.ids] {
 				s.pick(id)

@@ -224,7 +224,6 @@ func (c *client) dropped(r DropReason) {
 // stay apart.
 func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 	own := uint64(1) << s.index
-	s.mark++
 	s.picked = s.picked[:0]
 	for i := range hits {
 		h := &hits[i]
@@ -253,15 +252,14 @@ func (s *shard) pick(id topictree.FilterID) {
 		if mb.c == nil {
 			continue
 		}
-		if mb.c.version == codec.V5 || mb.c.mark != s.mark {
-			mb.c.mark = s.mark
+		at := int(mb.c.pickedAt)
+		if mb.c.version == codec.V5 || at >= len(s.picked) || s.picked[at].c != mb.c {
+			mb.c.pickedAt = uint32(len(s.picked))
 			s.picked = append(s.picked, mb)
 			continue
 		}
-		for i := range s.picked {
-			if p := &s.picked[i]; p.c == mb.c && p.opts.qos() < mb.opts.qos() {
-				p.opts = mb.opts
-			}
+		if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
+			p.opts = mb.opts
 		}
 	}
 }

@@ -36,7 +36,6 @@ type shard struct {
 	backlog  int      // jobs of sliced fan-outs
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	mark     uint32                              // of the message that is being delivered, to find duplicates
 	sys      *sysTree                            // shard 0 only
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: where the search for expired retained messages is
 

@@ -3,7 +3,6 @@ package broker
 import (
 	"hash/maphash"
 	"math/bits"
-	"sync/atomic"
 
 	"noctule/broker/message"
 	"noctule/topictree"
@@ -32,9 +31,6 @@ type shareMember struct {
 	opts  options
 	subID uint32
 	gone  bool
-
-	// Atomic:
-	state atomic.Uint32
 }
 
 // How a member is, best first.
@@ -56,10 +52,8 @@ func (c *client) updateFull() {
 	case c.Busy() || c.slow():
 		state = memberFull
 	}
-	for i := range c.subs {
-		if m := c.subs[i].share; m != nil && m.state.Load() != state {
-			m.state.Store(state)
-		}
+	if c.readiness.Load() != state {
+		c.readiness.Store(state)
 	}
 }
 
@@ -144,7 +138,7 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 	best, bestState := -1, uint32(memberOffline+1)
 	for i := range n {
 		k := (g.next + i) % n
-		if st := g.members[k].state.Load(); st < bestState {
+		if st := g.members[k].c.readiness.Load(); st < bestState {
 			best, bestState = k, st
 			if st == memberReady {
 				break

@@ -62,7 +62,7 @@ func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
 // subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the
 // granted QoS.
 func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
-	qos := min(f.QoS, cl.listener.opts.MaxQoS)
+	qos := min(f.QoS, cl.listener().opts.MaxQoS)
 	o := options(qos)
 	if f.NoLocal {
 		o |= noLocal

@@ -1,0 +1,224 @@
+package broker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"noctule/broker"
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// The tests of this file compare the time for n with the time for 4n on an otherwise idle process. Linear work
+// gives about 4, quadratic work 16.
+
+// linear fails when the best of up to five times for 4n is more than eleven times that for n. work returns the
+// time that counts.
+func linear(t *testing.T, n int, work func(n int) time.Duration) {
+	t.Helper()
+	work(n)
+	var ratio float64
+	one, four := work(n), work(4*n)
+	for range 5 {
+		ratio = float64(four) / float64(one)
+		t.Logf("%d: %v, %d: %v, ratio %.1f", n, one, 4*n, four, ratio)
+		if ratio <= 11 {
+			return
+		}
+		one, four = min(one, work(n)), min(four, work(4*n))
+	}
+	t.Errorf("four times as much takes %.1f times as long", ratio)
+}
+
+func TestSubscribersOfOneTopicAreLinear(t *testing.T) {
+	oneByOne(t, nil, func(t *testing.T, x *fixture) {
+		const n = 500
+		var clients []*brokertest.Client
+		for i := range 4 * n {
+			clients = append(clients, x.connect(fmt.Sprint(i), codec.V311, nil))
+		}
+		sub := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte("one")}}}
+		uns := codec.Unsubscribe{PacketID: 1, Filters: [][]byte{[]byte("one")}}
+		pub := x.connect("pub", codec.V311, nil)
+		linear(t, n, func(n int) time.Duration {
+			start := time.Now()
+			for _, c := range clients[:n] {
+				c.Send(&sub)
+			}
+			for _, c := range clients[:n] {
+				c.Want(codec.SUBACK, nil)
+			}
+			pub.Publish("one", "x", 0, 0)
+			for _, c := range clients[:n] {
+				c.WantPublish("one", "x")
+			}
+			for _, c := range clients[:n] {
+				c.Send(&uns)
+			}
+			for _, c := range clients[:n] {
+				c.Want(codec.UNSUBACK, nil)
+			}
+			return time.Since(start)
+		})
+	})
+}
+
+func TestSubscriptionsOfOneClientAreLinear(t *testing.T) {
+	for _, filter := range []string{"a/%d", "a/+/%d", "$share/g%d/a"} {
+		t.Run(filter, func(t *testing.T) {
+			oneByOne(t, nil, func(t *testing.T, x *fixture) {
+				c := x.connect("c", codec.V5, nil)
+				linear(t, 2500, func(n int) time.Duration {
+					start := time.Now()
+					for i := 0; i < n; i += 500 {
+						sub := codec.Subscribe{PacketID: 1}
+						for k := range 500 {
+							sub.Filters = append(sub.Filters, codec.Filter{Name: fmt.Appendf(nil, filter, i+k)})
+						}
+						c.Send(&sub)
+						c.Want(codec.SUBACK, nil)
+					}
+					for i := 0; i < n; i += 500 {
+						uns := codec.Unsubscribe{PacketID: 1}
+						for k := range 500 {
+							uns.Filters = append(uns.Filters, fmt.Appendf(nil, filter, i+k))
+						}
+						c.Send(&uns)
+						c.Want(codec.UNSUBACK, nil)
+					}
+					return time.Since(start)
+				})
+			})
+		})
+	}
+}
+
+func TestUserPropertiesAreLinear(t *testing.T) {
+	oneByOne(t, nil, func(t *testing.T, x *fixture) {
+		sub := x.connect("sub", codec.V5, nil)
+		sub.Subscribe("p", 0)
+		pub := x.connect("pub", codec.V5, nil)
+		linear(t, 5000, func(n int) time.Duration {
+			p := codec.Publish{Topic: []byte("p")}
+			p.Properties = codec.AppendUintProperty(nil, codec.MessageExpiry, 100) // so that they are copied one by one
+			for range n {
+				p.Properties = codec.AppendUserProperty(p.Properties, []byte("name"), []byte("value"))
+			}
+			start := time.Now()
+			for range 10 {
+				pub.Send(&p)
+				if got := sub.WantPublish("p", ""); len(got.Properties) != len(p.Properties) {
+					t.Fatalf("%d bytes of properties, want %d", len(got.Properties), len(p.Properties))
+				}
+			}
+			return time.Since(start)
+		})
+	})
+}
+
+// A session with a long queue comes back in one burst, and not slower for each message the more there are.
+func TestResumeIsLinear(t *testing.T) {
+	unlimited := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedMessages, o.MaxInflight = 0, 0 }
+	for _, window := range []uint32{0, 5} {
+		t.Run(fmt.Sprint("Receive Maximum ", window), func(t *testing.T) {
+			oneByOne(t, unlimited, func(t *testing.T, x *fixture) {
+				connect := func(p *codec.Connect) {
+					p.Properties = props(expiry(1000))
+					if window > 0 {
+						p.Properties = props(expiry(1000), uintProp(codec.ReceiveMaximum, window))
+					}
+				}
+				sub := x.connect("sub", codec.V5, connect)
+				sub.Subscribe("q", 2)
+				sub.Disconnect()
+				pub := x.connect("pub", codec.V311, nil)
+				linear(t, 2500, func(n int) time.Duration {
+					for i := 0; i < n; i += 100 {
+						for k := range 100 {
+							pub.Publish("q", numbered(i+k), 1, uint16(k+1))
+						}
+						for range 100 {
+							pub.Want(codec.PUBACK, nil)
+						}
+					}
+					start := time.Now()
+					sub, present := x.present("sub", codec.V5, connect)
+					if !present {
+						t.Fatal("no session")
+					}
+					for i := range n {
+						receive(t, sub, "q", numbered(i), 1)
+					}
+					sub.WantNothing()
+					d := time.Since(start)
+					sub.Disconnect()
+					return d
+				})
+			})
+		})
+	}
+}
+
+// Members of one share group that cannot take a message are passed over without looking at all of them each
+// time there is a free one.
+func TestShareGroupIsLinear(t *testing.T) {
+	oneByOne(t, nil, func(t *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V311, nil)
+		linear(t, 250, func(n int) time.Duration {
+			var members []*brokertest.Client
+			for i := range n {
+				c := x.connect(fmt.Sprint("m", i), codec.V311, nil)
+				c.Subscribe("$share/g/s", 0)
+				members = append(members, c)
+			}
+			start := time.Now()
+			for range n {
+				pub.Publish("s", "x", 0, 0)
+			}
+			for _, c := range members { // strict round robin
+				c.WantPublish("s", "x")
+			}
+			d := time.Since(start)
+			for _, c := range members {
+				c.Disconnect()
+			}
+			return d
+		})
+	})
+}
+
+// With allow_duplicate_messages false each client with overlapping subscriptions is looked for among those
+// that were picked already.
+func TestOverlappingSubscriptionsAreLinear(t *testing.T) {
+	once := func(o *broker.Options, _ *broker.ListenerOptions) { o.AllowDuplicates = false }
+	oneByOne(t, once, func(t *testing.T, x *fixture) {
+		const n = 400
+		var clients []*brokertest.Client
+		for i := range 4 * n {
+			clients = append(clients, x.connect(fmt.Sprint(i), codec.V311, nil))
+		}
+		pub := x.connect("pub", codec.V311, nil)
+		filters := []codec.Filter{{Name: []byte("a/#")}, {Name: []byte("a/+"), QoS: 1}, {Name: []byte("a/b")}}
+		linear(t, n, func(n int) time.Duration {
+			for _, c := range clients[:n] {
+				c.Send(&codec.Subscribe{PacketID: 1, Filters: filters})
+				c.Want(codec.SUBACK, nil)
+			}
+			start := time.Now()
+			for range 5 {
+				exchange(t, pub, "a/b", "x", 1)
+			}
+			d := time.Since(start)
+			for _, c := range clients[:n] {
+				for range 5 {
+					receive(t, c, "a/b", "x", 1)
+				}
+				c.WantNothing()
+				c.Send(&codec.Unsubscribe{PacketID: 1, Filters: [][]byte{filters[0].Name, filters[1].Name, filters[2].Name}})
+				c.Want(codec.UNSUBACK, nil)
+			}
+			return d
+		})
+	})
+}

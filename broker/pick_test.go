@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"testing"
+	"time"
+
+	"noctule/codec"
+	"noctule/topictree"
+)
+
+// crowdOf makes n clients that all subscribe to two filters, the second time with QoS 1.
+func crowdOf(n int) (s *shard, ids [2]topictree.FilterID) {
+	s = &shard{crowds: make(map[topictree.FilterID]*crowd)}
+	clients := make([]client, n)
+	for k := range ids {
+		ids[k] = new(topictree.Entry)
+		list := make([]member, n)
+		for i := range list {
+			list[i] = member{c: &clients[i], opts: options(k)}
+			clients[i].version = codec.V311
+		}
+		s.crowds[ids[k]] = &crowd{list: list}
+	}
+	return s, ids
+}
+
+// Four times as many clients with overlapping subscriptions take about four times as long, not sixteen times.
+func TestPickIsLinear(t *testing.T) {
+	work := func(n int) time.Duration {
+		s, ids := crowdOf(n)
+		start := time.Now()
+		s.pick(ids[0])
+		s.pick(ids[1])
+		d := time.Since(start)
+		if len(s.picked) != n {
+			t.Fatalf("%d picked", len(s.picked))
+		}
+		for _, mb := range s.picked {
+			if mb.opts.qos() != 1 {
+				t.Fatal("the lower QoS was picked [MQTT-3.3.5-1]")
+			}
+		}
+		return d
+	}
+	const n = 4000
+	one, four := work(n), work(4*n)
+	for range 5 {
+		if four <= 11*one {
+			return
+		}
+		one, four = min(one, work(n)), min(four, work(4*n))
+	}
+	t.Errorf("%d: %v, %d: %v", n, one, 4*n, four)
+}
