@@ -15,7 +15,7 @@ import (
 type compareCmd struct {
 	Brokers      string        `default:"bench/peers/brokers.toml" help:"File of brokers."`
 	Only         []string      `help:"Names of the brokers to run; all by default."`
-	Scenario     []string      `help:"Run scenarios whose name contains one of these."`
+	Scenario     []string      `sep:"none" help:"Run scenarios whose name contains one of these."`
 	Reference    string        `default:"mosquitto" help:"Broker that ratios are to."`
 	Rounds       int           `default:"3" help:"Rounds, each with every broker in turn."`
 	Duration     time.Duration `short:"d" default:"4s" help:"Length of each measurement."`

@@ -6,7 +6,7 @@ import (
 )
 
 // gcPercent trades a little work of the collector, which idles on the hot paths, for memory per connection.
-const gcPercent = 50
+const gcPercent = 25
 
 // tune sets what the environment does not.
 func tune() {
