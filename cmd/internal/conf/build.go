@@ -153,8 +153,7 @@ func (l *Listener) tlsConfig() (*tls.Config, error) {
 	if !found {
 		return nil, errors.New("no CA certificate in cafile or capath")
 	}
-	cfg.ClientAuth = tls.VerifyClientCertIfGiven
-	if l.RequireCertificate {
+	if l.RequireCertificate { // otherwise Mosquitto does not ask for one
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return cfg, nil
