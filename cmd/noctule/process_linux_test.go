@@ -20,6 +20,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
+	"golang.org/x/sys/unix"
 )
 
 // eventually waits for what another process does without telling.
@@ -389,4 +390,71 @@ func TestFirstSignals(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
+}
+
+// option reads an option of the broker's end of a connection.
+func option(t *testing.T, p *process, c net.Conn, level, name int) int {
+	t.Helper()
+	pidfd, err := unix.PidfdOpen(p.cmd.Process.Pid, 0)
+	if err != nil {
+		t.Skipf("pidfd_open: %v", err)
+	}
+	defer unix.Close(pidfd)
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.PidfdGetfd(pidfd, n, 0)
+		if err != nil {
+			t.Skipf("pidfd_getfd: %v", err)
+		}
+		v, found := optionOf(fd, c.LocalAddr().(*net.TCPAddr).Port, level, name)
+		_ = unix.Close(fd)
+		if found {
+			return v
+		}
+	}
+	t.Fatal("the connection is not among the broker's files")
+	return 0
+}
+
+// optionOf reads an option of a socket whose peer has a port.
+func optionOf(fd, port, level, name int) (v int, found bool) {
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return 0, false
+	}
+	if in, ok := peer.(*unix.SockaddrInet4); !ok || in.Port != port {
+		return 0, false
+	}
+	v, err = unix.GetsockoptInt(fd, level, name)
+	return v, err == nil
+}
+
+func TestSetTCPNoDelay(t *testing.T) {
+	cert, key := certificate(t)
+	for conf, want := range map[string]bool{"": true, "set_tcp_nodelay true": true, "set_tcp_nodelay false": false} {
+		plain, secure := freePort(t), freePort(t)
+		p := startBroker(t, fmt.Sprintf("%s\nallow_anonymous true\nlistener %d 127.0.0.1\nlistener %d 127.0.0.1\ncertfile %s\nkeyfile %s",
+			conf, plain, secure, cert, key))
+		for _, port := range []int{plain, secure} {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if port == plain && !connects(c) ||
+				port == secure && !connects(tls.Client(c, &tls.Config{InsecureSkipVerify: true})) {
+				t.Fatal("no answer")
+			}
+			if got := option(t, p, c, unix.IPPROTO_TCP, unix.TCP_NODELAY) != 0; got != want {
+				t.Errorf("%q: TCP_NODELAY %t, TLS %t", conf, got, port == secure)
+			}
+			_ = c.Close()
+		}
+	}
 }

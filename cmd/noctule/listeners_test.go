@@ -1,0 +1,381 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// answers reports whether MQTT is spoken at an address.
+func answers(network, addr string) bool {
+	c, err := net.DialTimeout(network, addr, patience)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	return connects(c)
+}
+
+// connects reports whether CONNECT is answered with CONNACK 0.
+func connects(c net.Conn) bool {
+	p := codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("probe")}
+	if _, err := c.Write(p.Append(nil, codec.V311)); err != nil {
+		return false
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	b := make([]byte, 4)
+	n, _ := c.Read(b)
+	return bytes.Equal(b[:n], []byte{0x20, 2, 0, 0})
+}
+
+// ourAddress is an IPv4 address of this machine that is not the loopback's.
+func ourAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("only the loopback interface")
+	return ""
+}
+
+func TestListenerAddresses(t *testing.T) {
+	const v4, v6 = "127.0.0.1", "::1"
+	probe, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6: %v", err)
+	}
+	_ = probe.Close()
+	out := ourAddress(t)
+	tests := []struct {
+		name, conf string // %d is the port
+		v4, v6     bool
+		out        bool
+	}{
+		{"listener", "listener %d", true, true, true},
+		{"listener with address", "listener %d 127.0.0.1", true, false, false},
+		{"listener with IPv6 address", "listener %d ::1", false, true, false},
+		{"listener with name", "listener %d localhost\nsocket_domain ipv4", true, false, false},
+		{"socket_domain ipv4", "listener %d\nsocket_domain ipv4", true, false, true},
+		{"socket_domain ipv6", "listener %d\nsocket_domain ipv6", false, true, false},
+		{"bind_interface", "listener %d\nbind_interface lo", true, true, false},
+		{"bind_interface and address", "listener %d ::1\nbind_interface lo", false, true, false},
+		{"port", "port %d", true, true, true},
+		{"port and bind_address", "port %d\nbind_address 127.0.0.1", true, false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			port := freePort(t)
+			p := startBroker(t, fmt.Sprintf("allow_anonymous true\n"+tt.conf, port))
+			for host, want := range map[string]bool{v4: tt.v4, v6: tt.v6, out: tt.out} {
+				if got := answers("tcp", net.JoinHostPort(host, fmt.Sprint(port))); got != want {
+					t.Errorf("%s answers: %t\n%s", host, got, p.lines())
+				}
+			}
+			for family, want := range map[string]bool{"ipv4": tt.v4, "ipv6": tt.v6} {
+				line := fmt.Sprintf(": Opening %s listen socket on port %d.\n", family, port)
+				if strings.Contains(p.lines(), line) != want {
+					t.Errorf("%s in the log: %t\n%s", family, !want, p.lines())
+				}
+			}
+		})
+	}
+}
+
+func TestLocalOnly(t *testing.T) {
+	out, port := ourAddress(t), freePort(t)
+	p := newBroker(t, "user root\nsys_interval 0", "-p", fmt.Sprint(port))
+	p.start(t)
+	for host, want := range map[string]bool{"127.0.0.1": true, out: false} {
+		if got := answers("tcp", net.JoinHostPort(host, fmt.Sprint(port))); got != want {
+			t.Errorf("%s answers: %t", host, got)
+		}
+	}
+}
+
+func TestUnixListener(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mqtt.sock")
+	p := startBroker(t, "allow_anonymous true\nlistener 0 "+path)
+	p.await(t, `^\d+: Opening unix listen socket on path `+path+`\.$`)
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 || st.Mode()&os.ModeSocket == 0 {
+		t.Errorf("%v %v", st.Mode(), err)
+	}
+	if !answers("unix", path) {
+		t.Error("no answer")
+	}
+	if code := p.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket stays: %v", err)
+	}
+}
+
+// upgrade sends a WebSocket request and returns the status of the answer.
+func upgrade(t *testing.T, addr, header string) int {
+	t.Helper()
+	return exchange(t, addr, "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n"+
+		header+"\r\n\r\n")
+}
+
+// exchange sends bytes and returns the status of the HTTP answer.
+func exchange(t *testing.T, addr, request string) int {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte(request)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestWebSocketListeners(t *testing.T) {
+	plain, picky := freePort(t), freePort(t)
+	startBroker(t, fmt.Sprintf("allow_anonymous true\nwebsockets_headers_size 1000\nlistener %d 127.0.0.1\nprotocol websockets\n"+
+		"listener %d 127.0.0.1\nprotocol websockets\nwebsockets_origin https://a.example\nwebsockets_origin https://b.example:8443", plain, picky))
+	a, b := fmt.Sprintf("127.0.0.1:%d", plain), fmt.Sprintf("127.0.0.1:%d", picky)
+	for _, tt := range []struct {
+		addr, header string
+		status       int
+	}{
+		{a, "X-Test: 1", 101},
+		{a, "Origin: https://anything.example", 101},
+		{b, "X-Test: 1", 403},
+		{b, "Origin: https://anything.example", 403},
+		{b, "Origin: https://a.example:8443", 403},
+		{b, "Origin: https://a.example", 101},
+		{b, "Origin: https://b.example:8443", 101},
+		{a, "X-Test: " + strings.Repeat("x", 700), 101},
+		{a, "X-Test: " + strings.Repeat("x", 1000), 431},
+	} {
+		if got := upgrade(t, tt.addr, tt.header); got != tt.status {
+			t.Errorf("%.60s: status %d, want %d", tt.header, got, tt.status)
+		}
+	}
+	connect := codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("probe")}
+	if got := exchange(t, a, string(connect.Append(nil, codec.V311))+"\r\n\r\n"); got != 400 {
+		t.Errorf("MQTT without WebSocket: status %d", got)
+	}
+	_, addr := withConf(t, "protocol websockets")
+	if got := upgrade(t, addr, "X-Test: "+strings.Repeat("x", 3500)); got != 101 {
+		t.Errorf("default header size: status %d", got)
+	}
+}
+
+func TestIncludeDir(t *testing.T) {
+	dir, one, two := t.TempDir(), freePort(t), freePort(t)
+	for name, text := range map[string]string{
+		"a.conf": "max_packet_size 1000\n", "b.conf": fmt.Sprintf("max_packet_size 2000\nlistener %d 127.0.0.1\nmax_qos 1\n", two),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := startBroker(t, fmt.Sprintf("allow_anonymous true\nlistener %d 127.0.0.1\ninclude_dir %s\nmax_qos 0", one, dir))
+	p.await(t, "^\\d+: Loading config file '"+dir+"/b.conf'$")
+	for port, qos := range map[int]int{one: 0, two: 1} {
+		_, ack := greeted(t, fmt.Sprintf("127.0.0.1:%d", port), "c", codec.V5, nil)
+		if q, size := property(ack, codec.MaximumQoS), property(ack, codec.MaximumPacketSize); q != qos || size != 2000 {
+			t.Errorf("Maximum QoS %d, Maximum Packet Size %d", q, size)
+		}
+	}
+}
+
+// authority issues certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	file string
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{}
+	tmpl := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	var pair tls.Certificate
+	pair, a.file, _ = a.issue(t, name, tmpl)
+	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
+	return a
+}
+
+// issue makes a key pair, signed by the authority or, while that has no certificate, by itself.
+func (a *authority) issue(t *testing.T, name string, tmpl *x509.Certificate) (pair tls.Certificate, cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl.SerialNumber, tmpl.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = tmpl, k
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &k.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kd, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cp := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	kp := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kd})
+	for f, raw := range map[string][]byte{cert: cp, key: kp} {
+		if err := os.WriteFile(f, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pair, err = tls.X509KeyPair(cp, kp); err != nil {
+		t.Fatal(err)
+	}
+	return pair, cert, key
+}
+
+func TestTLSListeners(t *testing.T) {
+	ca, stranger := newAuthority(t, "ours"), newAuthority(t, "a stranger's")
+	_, cert, key := ca.issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
+	client := func(a *authority) *tls.Config { // presents its certificate whatever the server asks for
+		usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		pair, _, _ := a.issue(t, "client", &x509.Certificate{ExtKeyUsage: usage})
+		return &tls.Config{GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &pair, nil
+		}}
+	}
+	cas := t.TempDir()
+	if err := os.Symlink(ca.file, filepath.Join(cas, "0123abcd.0")); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	none := &tls.Config{}
+	ours, theirs := client(ca), client(stranger)
+	old, older := &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}
+	for _, tt := range []struct {
+		conf   string
+		good   []*tls.Config
+		refuse []*tls.Config
+	}{
+		{"", []*tls.Config{none, ours, theirs, old}, []*tls.Config{older}},
+		{"cafile " + ca.file, []*tls.Config{none, ours, theirs}, nil}, // it asks nobody
+		{"cafile " + ca.file + "\nrequire_certificate true", []*tls.Config{ours}, []*tls.Config{none, theirs}},
+		{"capath " + cas + "\nrequire_certificate true", []*tls.Config{ours}, []*tls.Config{none, theirs}},
+		{"tls_version tlsv1.3", []*tls.Config{none}, []*tls.Config{old, older}},
+		{"tls_version tlsv1.2", []*tls.Config{none, old}, []*tls.Config{older}},
+		{"tls_version tlsv1.1", []*tls.Config{none, old, older}, nil},
+	} {
+		_, addr := withConf(t, fmt.Sprintf("certfile %s\nkeyfile %s\n%s", cert, key, tt.conf))
+		for i, cfg := range append(tt.good, tt.refuse...) {
+			c := cfg.Clone()
+			c.RootCAs, c.ServerName = roots, "localhost"
+			conn, err := tls.Dial("tcp", addr, c)
+			got := err == nil && connects(conn)
+			if want := i < len(tt.good); got != want {
+				t.Errorf("%q: client %d gets in: %t (%v)", tt.conf, i, got, err)
+			}
+			if err == nil {
+				_ = conn.Close()
+			}
+		}
+		if answers("tcp", addr) {
+			t.Errorf("%q: MQTT without TLS is answered", tt.conf)
+		}
+	}
+}
+
+func TestLogDirectives(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.log")
+	session := func(t *testing.T, conf string) (console, written string) {
+		t.Helper()
+		_ = os.Remove(file)
+		port := freePort(t)
+		p := newBroker(t, fmt.Sprintf("user root\nlistener %d 127.0.0.1\nallow_anonymous true\n%s", port, conf))
+		if err := p.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		eventually(t, "the listener", func() bool { return answers("tcp", addr) })
+		c := brokertest.Connect(t, addr, "client", codec.V5, nil)
+		c.Subscribe("x", 1)
+		c.Publish("x", "", 0, 0)
+		c.Want(codec.PUBLISH, nil)
+		c.Disconnect()
+		if code := p.stop(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		raw, _ := os.ReadFile(file)
+		return p.lines(), string(raw)
+	}
+	const connected, stamp = `New client connected from 127\.0\.0\.1:\d+ as client \(p5, c1, k0\)\.`, `^\d{10}: `
+	for _, tt := range []struct {
+		name, conf string
+		console    []string // patterns that must be, or with ! must not be in what is printed
+		file       []string
+	}{
+		{"default", "", []string{stamp + connected, stamp + "mosquitto version 2.1.2 running", stamp + `Client client \[.*\] disconnected\.`, "!PUBLISH"}, nil},
+		{"stdout", "log_dest stdout", []string{connected}, nil},
+		{"file", "log_dest file " + file, []string{"!."}, []string{stamp + connected, "terminating$"}},
+		{"file and stderr", "log_dest stderr\nlog_dest file " + file, []string{connected}, []string{connected}},
+		{"none", "log_dest none", []string{"!."}, nil},
+		{"error", "log_type error", []string{"!."}, nil},
+		{"notice", "log_type notice", []string{connected, "!running"}, nil},
+		{"information", "log_type information", []string{"!" + connected, "running"}, nil},
+		{"subscribe", "log_type subscribe", []string{stamp + "client 1 x$", "!running", "!" + connected}, nil},
+		{"debug", "log_type debug", []string{`Received PUBLISH from client \(d0, q0, r0, m0, 'x', \.\.\. \(0 bytes\)\)$`, "!running"}, nil},
+		{"all", "log_type all", []string{connected, "running", "client 1 x$", "Sending SUBACK to client"}, nil},
+		{"no timestamp", "log_timestamp false", []string{"^" + connected, "!" + stamp}, nil},
+		{"format", "log_timestamp_format %Y-%m-%dT%H:%M:%S", []string{`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: ` + connected}, nil},
+		{"no connection messages", "connection_messages false", []string{"running", "!client", "!New connection"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			console, written := session(t, tt.conf)
+			for text, patterns := range map[string][]string{console: tt.console, written: tt.file} {
+				for _, pattern := range patterns {
+					pattern, not := strings.CutPrefix(pattern, "!")
+					if regexp.MustCompile("(?m)"+pattern).MatchString(text) == not {
+						t.Errorf("%s is there: %t\n%s", pattern, not, text)
+					}
+				}
+			}
+		})
+	}
+}
