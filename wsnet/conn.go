@@ -20,12 +20,18 @@ type octets interface {
 	writev(pieces [][]byte) (int, error)
 }
 
+// registration is a socket's place in the poller of a loop.
+type registration interface {
+	register(l *Loop, c *Conn) error
+	unregister(l *Loop, c *Conn)
+	// close gives the socket up, and its place.
+	close(l *Loop)
+}
+
 // socket is a connection's way to the operating system.
 type socket interface {
 	octets
-	// register and unregister attach it to a loop's poller.
-	register(l *Loop, c *Conn) error
-	unregister(l *Loop, c *Conn)
+	registration
 	// shutdown ends the sending direction; false if that is not possible.
 	shutdown() bool
 }

@@ -19,12 +19,10 @@ type poller interface {
 	registry
 }
 
-// registry is the connections of a poller, for the loop's goroutine.
+// registry is the connections of a poller.
 type registry interface {
-	// each visits all of them; f may close them.
+	// each visits all of them; f may close them. The loop's goroutine calls it.
 	each(f func(c *Conn))
-	// closeSocket closes a connection's socket and forgets it.
-	closeSocket(c *Conn)
 }
 
 // Loop is one event loop. Methods are for the loop's own goroutine unless they say otherwise.
@@ -146,7 +144,7 @@ func (l *Loop) endTurn() {
 		c := l.dirty[i]
 		l.dirty[i] = nil
 		c.dirty = false
-		if c.loop == l && !c.gone {
+		if c.loop == l {
 			c.Flush()
 		}
 	}
@@ -377,7 +375,7 @@ func (l *Loop) drop(c *Conn) {
 	}
 	c.gone = true
 	c.releaseOutput()
-	l.poll.closeSocket(c)
+	c.io.close(l)
 	l.forget(c)
 }
 

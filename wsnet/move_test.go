@@ -41,8 +41,7 @@ func hop(c *Conn, b []byte) (used, need int) {
 // TestMoveInFlight moves connections every few kilobytes, with input and output in every place it can be.
 func TestMoveInFlight(t *testing.T) {
 	for _, size := range []int{700, 64 << 10} {
-		dials := transports(t)
-		dials["websocket"] = func(t *testing.T, r *rig) net.Conn { return &binary{Conn: dialWebSocket(t, r)} }
+		dials := streams(t)
 		over(t, Config{ReadBufferSize: size}, script{data: hop}, func(t *testing.T, r *rig) {
 			var all sync.WaitGroup
 			for name, dialer := range dials {
@@ -88,17 +87,26 @@ func hopStream(t *testing.T, name string, nc net.Conn, n int) {
 	}
 }
 
-// binary is a WebSocket connection as a stream.
-type binary struct {
+// streams are transports and WebSocket.
+func streams(t *testing.T) map[string]func(t *testing.T, r *rig) net.Conn {
+	dials := transports(t)
+	dials["websocket"] = dialBinary
+	return dials
+}
+
+func dialBinary(t *testing.T, r *rig) net.Conn { return &binaryConn{Conn: dialWebSocket(t, r)} }
+
+// binaryConn is a WebSocket connection as a stream.
+type binaryConn struct {
 	net.Conn
 	rest []byte
 }
 
-func (c *binary) Write(b []byte) (int, error) {
+func (c *binaryConn) Write(b []byte) (int, error) {
 	return len(b), wsutil.WriteClientBinary(c.Conn, b)
 }
 
-func (c *binary) Read(b []byte) (int, error) {
+func (c *binaryConn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
 		p, err := wsutil.ReadServerBinary(c.Conn)
 		if err != nil {
@@ -200,7 +208,7 @@ func dialTCP(t *testing.T, r *rig) net.Conn { return dial(t, listen(t, r.Server,
 // that greeted it.
 func TestUpgradeThenTimeout(t *testing.T) {
 	over(t, Config{Loops: 2}, script{data: hop}, func(t *testing.T, r *rig) {
-		nc := &binary{Conn: dialWebSocket(t, r)}
+		nc := dialBinary(t, r)
 		for range 10 {
 			mustWrite(t, nc, ">a")
 			r.later(t)

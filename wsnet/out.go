@@ -10,7 +10,7 @@ import "noctule/internal/wsproto"
 type backlog struct {
 	frame [][]byte // of the open frame, before out; the first begins with headroom
 	wire  [][]byte // framed and encrypted, to be written
-	own   [][]byte // whole buffers of wire that go back to the loop
+	own   [][]byte // whole buffers of frame and wire, oldest first, that go back to the loop when written
 	bytes int      // in wire
 }
 
@@ -69,10 +69,10 @@ func (c *Conn) WriteShared(b []byte) {
 	c.touch()
 }
 
-// closeBuffer makes the open buffer a piece of the frame. An empty one that is not the first gives way.
+// closeBuffer makes the open buffer a piece of the frame, unless it is empty.
 func (c *Conn) closeBuffer() {
 	q := c.addBacklog()
-	if len(c.out) > 0 || len(q.frame) == 0 {
+	if len(c.out) > 0 {
 		q.frame = append(q.frame, c.out)
 		q.own = append(q.own, c.out)
 	} else {
@@ -223,7 +223,7 @@ func (c *Conn) push() {
 			c.blocked = true
 			return
 		}
-		q.consume(n)
+		q.consume(n, &c.loop.bufs)
 	}
 	for _, b := range q.own {
 		c.loop.bufs.put(b)
@@ -251,8 +251,9 @@ func (c *Conn) counted(n int) {
 	c.loop.stats.bytesOut.Add(int64(n))
 }
 
-// consume takes n written bytes off.
-func (q *backlog) consume(n int) {
+// consume takes n written bytes off. A buffer goes back with its last byte: a connection that never catches
+// up would hold all it ever wrote.
+func (q *backlog) consume(n int, bufs *buffers) {
 	q.bytes -= n
 	i := 0
 	for n > 0 {
@@ -261,10 +262,20 @@ func (q *backlog) consume(n int) {
 			break
 		}
 		n -= len(q.wire[i])
+		if len(q.own) > 0 && sameEnd(q.wire[i], q.own[0]) {
+			bufs.put(q.own[0])
+			q.own[0] = nil
+			q.own = q.own[1:]
+		}
 		q.wire[i] = nil
 		i++
 	}
 	q.wire = q.wire[i:]
+}
+
+// sameEnd reports whether b is the end of buffer own, which is not empty.
+func sameEnd(b, own []byte) bool {
+	return cap(b) > 0 && &b[:cap(b)][cap(b)-1] == &own[:cap(own)][cap(own)-1]
 }
 
 // releaseOutput forgets all output.

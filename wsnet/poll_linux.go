@@ -151,14 +151,6 @@ func (p *epoll) each(f func(*Conn)) {
 	}
 }
 
-// closeSocket implements registry.
-func (p *epoll) closeSocket(c *Conn) {
-	if fd := int(c.fd); fd < len(p.slots) && p.slots[fd] == c {
-		p.slots[fd] = nil
-	}
-	_ = unix.Close(int(c.fd))
-}
-
 func (s *fdSocket) register(l *Loop, c *Conn) error {
 	p := l.poll.(*epoll)
 	fd := int(*s)
@@ -229,6 +221,11 @@ func written(n uintptr, e syscall.Errno) (int, error) {
 }
 
 func (s *fdSocket) shutdown() bool { return unix.Shutdown(int(*s), unix.SHUT_WR) == nil }
+
+func (s *fdSocket) close(l *Loop) {
+	l.poll.(*epoll).slots[*s] = nil
+	_ = unix.Close(int(*s))
+}
 
 // prepareFiles raises the soft limit of open files to the hard one and grows the kernel's table of them
 // once: growing it under load stops every thread for milliseconds at each doubling.

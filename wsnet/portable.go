@@ -31,12 +31,6 @@ func (p *chanPoller) each(f func(*Conn)) {
 	}
 }
 
-// closeSocket implements registry.
-func (p *chanPoller) closeSocket(c *Conn) {
-	delete(p.conns, c)
-	c.io.(*netSocket).close()
-}
-
 func (p *chanPoller) wait(park bool) {
 	if park {
 		<-p.ch
@@ -284,7 +278,8 @@ func (s *netSocket) shutdown() bool {
 }
 
 // close ends both goroutines. What was written before has closeGrace to leave.
-func (s *netSocket) close() {
+func (s *netSocket) close(l *Loop) {
+	delete(l.poll.(*chanPoller).conns, s.c)
 	s.mu.Lock()
 	s.mu.closed = true
 	started := s.mu.started
