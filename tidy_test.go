@@ -15,14 +15,16 @@ import (
 
 // rooms is which of our packages each room may import, by prefix. Leaves import nothing of ours.
 var rooms = map[string][]string{
-	"codec":        {},
-	"topictree":    {},
-	"internal":     {},
-	"wsnet":        {"noctule/internal/"},
-	"broker":       {"noctule/broker", "noctule/codec", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
-	"admin":        {"noctule/broker"},
-	"cmd/noctule":  {"noctule/admin", "noctule/broker", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
-	"cmd/internal": {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
+	"codec":             {},
+	"topictree":         {},
+	"internal":          {},
+	"wsnet":             {"noctule/internal/"},
+	"broker":            {"noctule/broker", "noctule/codec", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
+	"admin":             {"noctule/broker"},
+	"bench":             {"noctule/codec"},
+	"cmd/noctule-bench": {"noctule/bench", "noctule/codec"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"cmd/internal":      {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 
 const (

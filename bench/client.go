@@ -240,15 +240,13 @@ func (c *client) ack(t codec.Type, body []byte) error {
 	}
 	id := binary.BigEndian.Uint16(body)
 	failed := len(body) > 2 && body[2] >= 0x80
-	switch t {
-	case codec.PUBREL:
+	if t == codec.PUBREL {
 		c.reply(codec.PUBCOMP, 0, id)
 		return nil
-	case codec.PUBREC:
-		if !failed {
-			c.reply(codec.PUBREL, 2, id)
-			return nil
-		}
+	}
+	if t == codec.PUBREC && !failed {
+		c.reply(codec.PUBREL, 2, id)
+		return nil
 	}
 	if failed {
 		c.loop.count.refused++

@@ -128,11 +128,7 @@ func (l *loop) dialed(c *client) {
 	}
 	c.stage = securing
 	c.tls = newSecure(t.TLS, func() { l.post(func() { l.handshake(c) }) })
-	l.engine.wg.Add(1)
-	go func() { // engine.wg; ends when hangUp closes it
-		defer l.engine.wg.Done()
-		c.tls.handshake()
-	}()
+	l.engine.wg.Go(c.tls.handshake) // ends when hangUp closes it
 }
 
 // handshake looks how far the TLS handshake is.

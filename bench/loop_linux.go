@@ -375,25 +375,15 @@ func (l *loop) packets(c *client, b []byte) error {
 func (l *loop) flush(c *client) {
 	if out := c.out; out != nil {
 		c.out = nil
-		raw := out
-		if c.ws != nil && c.stage != upgrading {
-			if len(out) > headroom {
-				raw = c.ws.frame(out)
-			} else {
-				raw = nil
-			}
-		} else if c.ws != nil {
-			raw = out[headroom:]
-		}
-		if c.tls != nil && len(raw) > 0 {
+		raw := c.framed(out)
+		switch {
+		case c.tls != nil && len(raw) > 0:
 			_, _ = c.tls.conn.Write(raw) // into memory
-			raw = nil
+		case c.tls == nil && len(c.tail) == 0:
+			c.tail = append(c.tail, raw[l.write(c, raw):]...)
+		case c.tls == nil:
+			c.tail = append(c.tail, raw...)
 		}
-		if len(c.tail) == 0 && c.tls == nil {
-			n := l.write(c, raw)
-			raw = raw[n:]
-		}
-		c.tail = append(c.tail, raw...)
 		l.release(out)
 	}
 	if c.tls != nil {
@@ -408,6 +398,19 @@ func (l *loop) flush(c *client) {
 			c.pub.wake(l)
 		}
 	}
+}
+
+// framed is output as the transport wants it.
+func (c *client) framed(out []byte) []byte {
+	switch {
+	case c.ws == nil:
+		return out
+	case c.stage == upgrading:
+		return out[headroom:]
+	case len(out) == headroom:
+		return nil
+	}
+	return c.ws.frame(out)
 }
 
 // write writes what goes.

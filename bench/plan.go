@@ -114,17 +114,6 @@ func (p Plan) withDefaults() (Plan, error) {
 	return p, nil
 }
 
-// publishers is the number of publishing clients.
-func (p *Plan) publishers() int {
-	n := 0
-	for _, g := range p.Groups {
-		if g.Topic != nil {
-			n += g.Count
-		}
-	}
-	return n
-}
-
 // clients is the number of all clients.
 func (p *Plan) clients() int {
 	n := 0

@@ -64,7 +64,7 @@ func children(pid int) []int {
 	var list []int
 	for _, t := range tasks {
 		raw, _ := os.ReadFile(t)
-		for _, f := range strings.Fields(string(raw)) {
+		for f := range strings.FieldsSeq(string(raw)) {
 			if n, err := strconv.Atoi(f); err == nil {
 				list = append(list, n)
 			}

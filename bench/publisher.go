@@ -160,7 +160,6 @@ type pacer struct {
 	pubs  []*publisher
 	next  int   // whose turn it is
 	round int64 // how often all have had theirs
-	start int64 // Unix ns
 }
 
 // at is the time of the next turn.

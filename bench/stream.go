@@ -1,5 +1,7 @@
 package bench
 
+import "slices"
+
 // stream judges what one receiver, or a group of receivers jointly, gets of one publisher.
 type stream struct {
 	next    uint32 // the number that is to come
@@ -29,8 +31,7 @@ func (s *stream) take(seq uint32) verdict {
 		s.next = seq + 1
 		return inOrder
 	}
-	for i := len(s.missing) - 1; i >= 0; i-- {
-		g := &s.missing[i]
+	for i, g := range slices.Backward(s.missing) {
 		if seq >= g.to {
 			break
 		}

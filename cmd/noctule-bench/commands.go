@@ -62,21 +62,21 @@ type fanoutCmd struct{ crowd }
 
 // Run measures a fan-out.
 func (c *fanoutCmd) Run(ctx context.Context, o *output) error {
-	return c.crowd.run(ctx, o, c.load().Fanout(orElse(c.Publishers, 1), orElse(c.Subscribers, 100)))
+	return c.run(ctx, o, c.load().Fanout(orElse(c.Publishers, 1), orElse(c.Subscribers, 100)))
 }
 
 type faninCmd struct{ crowd }
 
 // Run measures a fan-in.
 func (c *faninCmd) Run(ctx context.Context, o *output) error {
-	return c.crowd.run(ctx, o, c.load().Fanin(orElse(c.Publishers, 100), orElse(c.Subscribers, 1)))
+	return c.run(ctx, o, c.load().Fanin(orElse(c.Publishers, 100), orElse(c.Subscribers, 1)))
 }
 
 type sharedCmd struct{ crowd }
 
 // Run measures a shared subscription.
 func (c *sharedCmd) Run(ctx context.Context, o *output) error {
-	return c.crowd.run(ctx, o, c.load().Shared(orElse(c.Publishers, 100), orElse(c.Subscribers, 10)))
+	return c.run(ctx, o, c.load().Shared(orElse(c.Publishers, 100), orElse(c.Subscribers, 10)))
 }
 
 func (c *crowd) run(ctx context.Context, o *output, plan bench.Plan) error {
