@@ -102,7 +102,7 @@ func TestMaxConnections(t *testing.T) {
 	brokertest.Dial(t, addr, codec.V311).WantClosed()
 	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 denied: max_connections exceeded\.$`)
 	a.Disconnect()
-	brokertest.Connect(t, addr, "c", codec.V5, nil)
+	eventually(t, "a free place", func() bool { return answers("tcp", addr) })
 }
 
 func TestMaxInflightMessages(t *testing.T) {

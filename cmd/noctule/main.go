@@ -161,7 +161,7 @@ func (c *command) start(f flags, cfg *conf.Config) int {
 func (c *command) serve(f flags, cfg *conf.Config) int {
 	signals := make(chan os.Signal, 16)
 	ignoreBrokenPipes()
-	signal.Notify(signals, tasks()...)
+	signal.Notify(signals, append(tasks(), os.Interrupt, syscall.SIGTERM)...)
 	c.openLog(cfg.Log, f)
 	c.info("mosquitto version %s starting", compatible)
 	if len(f.files) == 0 {
@@ -225,7 +225,6 @@ func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, sig
 		c.info("Opening admin listen socket on %s.", s.Addr())
 		defer s.Close(context.Background()) //nolint:errcheck // the program ends
 	}
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	c.info("mosquitto version %s running", compatible)
 	for s := range signals {
 		if s == os.Interrupt || s == syscall.SIGTERM {

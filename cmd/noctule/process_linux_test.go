@@ -16,28 +16,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 	"golang.org/x/sys/unix"
 )
-
-// eventually waits for what another process does without telling.
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !happened() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waiting for %s in vain", what)
-		}
-	}
-}
 
 func readFile(t *testing.T, name string) string {
 	t.Helper()
@@ -369,27 +352,29 @@ func TestKeyLog(t *testing.T) {
 	}
 }
 
-// TestFirstSignals sends a signal to a broker that is still starting: it must not die.
+// TestFirstSignals sends signals to a broker that is still starting: it must not die, but end.
 func TestFirstSignals(t *testing.T) {
-	port := freePort(t)
-	p := newBroker(t, fmt.Sprintf("user root\nlistener %d 127.0.0.1", port))
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	path := filepath.Join(t.TempDir(), "sock")
+	for s, line := range map[syscall.Signal]string{
+		syscall.SIGUSR1: "user defined signal 1: ", syscall.SIGTERM: "mosquitto version 2.1.2 terminating",
+	} {
+		p := newBroker(t, "user root\nlistener 0 "+path)
+		if err := p.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+		p.await(t, "Config loaded from")
+		if err := p.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		p.await(t, line)
+		if code := p.stop(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("%s: exit %d", s, code)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s: the socket stays: %v", s, err)
+		}
 	}
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
-	p.await(t, "Config loaded from")
-	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	p.await(t, "user defined signal 1: ")
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Close()
 }
 
 // option reads an option of the broker's end of a connection.

@@ -9,9 +9,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -65,15 +67,20 @@ func isFile(p string) bool {
 	return err == nil && !st.IsDir()
 }
 
-// freePort returns a port that nobody listens on.
+// freePort returns a port that nobody listens on, for a broker that cannot pick one itself. It is not one of
+// those that connections take meanwhile.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + mathrand.IntN(20000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 // process is a running broker.
@@ -148,6 +155,22 @@ func (p *process) start(t *testing.T) {
 	p.await(t, " running$")
 }
 
+// eventually waits for what another process does without telling.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waiting for %s in vain", what)
+		}
+	}
+}
+
 // confFile writes a configuration.
 func confFile(t *testing.T, text string) string {
 	t.Helper()
@@ -171,7 +194,7 @@ func outcome(t *testing.T, args ...string) (code int, text string) {
 // stop ends the broker with a signal and returns its exit code.
 func (p *process) stop(t *testing.T, s os.Signal) int {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
