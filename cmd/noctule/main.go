@@ -36,6 +36,9 @@ const (
 	exitPIDFile  = 14 // the pid file is not writable
 )
 
+// adminPatience is how long HTTP requests may take at the end.
+const adminPatience = 2 * time.Second
+
 func main() {
 	c := &command{stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(c.run(os.Args[1:]))
@@ -223,15 +226,26 @@ func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, sig
 			return exitListener
 		}
 		c.info("Opening admin listen socket on %s.", s.Addr())
-		defer s.Close(context.Background()) //nolint:errcheck // the program ends
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+			defer cancel()
+			_ = s.Close(ctx) // the program ends
+		}()
 	}
 	c.info("mosquitto version %s running", compatible)
+	if err := notify("READY=1"); err != nil {
+		c.fail(fmt.Errorf("Unable to tell systemd: %w", err))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go watchdog(ctx, b) // ends with ctx
 	for s := range signals {
 		if s == os.Interrupt || s == syscall.SIGTERM {
 			break
 		}
 		c.handle(s)
 	}
+	_ = notify("STOPPING=1") // nothing depends on it
 	return exitOK
 }
 

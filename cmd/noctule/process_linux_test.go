@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
@@ -442,4 +443,49 @@ func TestSetTCPNoDelay(t *testing.T) {
 			_ = c.Close()
 		}
 	}
+}
+
+// TestSystemdIsTold reads what systemd would: ready, alive, stopping.
+func TestSystemdIsTold(t *testing.T) {
+	dir := t.TempDir()
+	for _, address := range []string{filepath.Join(dir, "notify"), "@" + filepath.Join(dir, "abstract")} {
+		systemd, err := net.ListenPacket("unixgram", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = systemd.Close() })
+		if err := systemd.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		next := func() string {
+			b := make([]byte, 100)
+			n, _, err := systemd.ReadFrom(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b[:n])
+		}
+		p := newBroker(t, "user root\nlistener 0 "+filepath.Join(dir, "sock"))
+		p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+address, "WATCHDOG_USEC=20000")
+		p.start(t)
+		for i, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"} {
+			if got := next(); got != want {
+				t.Errorf("message %d is %s, want %s", i, got, want)
+			}
+		}
+		if code := p.stop(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		last := next()
+		for last == "WATCHDOG=1" {
+			last = next()
+		}
+		if last != "STOPPING=1" {
+			t.Errorf("the last message is %s", last)
+		}
+	}
+	p := newBroker(t, "user root\nlistener 0 "+filepath.Join(dir, "sock"))
+	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET=/does/not/exist", "WATCHDOG_USEC=nonsense")
+	p.start(t)
+	p.await(t, "Error: Unable to tell systemd: ")
 }
