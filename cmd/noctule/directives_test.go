@@ -22,7 +22,9 @@ func withConf(t *testing.T, conf string) (p *process, addr string) {
 }
 
 // greeted connects and returns the CONNACK too.
-func greeted(t *testing.T, addr, id string, v codec.Version, change func(*codec.Connect)) (*brokertest.Client, codec.Connack) {
+func greeted(t *testing.T, addr, id string, v codec.Version, change func(*codec.Connect)) (
+	*brokertest.Client, codec.Connack,
+) {
 	t.Helper()
 	c := brokertest.Dial(t, addr, v)
 	return c, c.Connack(id, change)
@@ -49,7 +51,8 @@ func wantDisconnect(t *testing.T, c *brokertest.Client, r codec.Reason) {
 
 func TestAllowAnonymous(t *testing.T) {
 	on, off := freePort(t), freePort(t)
-	p := startBroker(t, fmt.Sprintf("per_listener_settings true\nlistener %d 127.0.0.1\nallow_anonymous true\nlistener %d 127.0.0.1", on, off))
+	p := startBroker(t, fmt.Sprintf("per_listener_settings true\nlistener %d 127.0.0.1\nallow_anonymous true\n"+
+		"listener %d 127.0.0.1", on, off))
 	login := func(c *codec.Connect) {
 		c.HasUsername, c.HasPassword, c.Username, c.Password = true, true, []byte("alice"), []byte("secret")
 	}
@@ -72,8 +75,8 @@ func TestAllowAnonymous(t *testing.T) {
 
 func TestEmptyClientIDs(t *testing.T) {
 	yes, no := freePort(t), freePort(t)
-	startBroker(t, fmt.Sprintf("allow_anonymous true\nlistener %d 127.0.0.1\nlistener_auto_id_prefix made-\nlistener %d 127.0.0.1\n", yes, no)+
-		"auto_id_prefix dev-")
+	startBroker(t, fmt.Sprintf("allow_anonymous true\nlistener %d 127.0.0.1\nlistener_auto_id_prefix made-\n"+
+		"listener %d 127.0.0.1\nauto_id_prefix dev-", yes, no))
 	made := regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}$`)
 	for port, prefix := range map[int]string{yes: "made-", no: "dev-"} {
 		_, ack := greeted(t, fmt.Sprintf("127.0.0.1:%d", port), "", codec.V5, nil)
@@ -234,7 +237,8 @@ func TestMaxKeepAlive(t *testing.T) {
 	} {
 		_, ack := greeted(t, addr, "c", tt.version, func(c *codec.Connect) { c.KeepAlive = tt.keepAlive })
 		if ack.Reason != tt.reason || property(ack, codec.ServerKeepAlive) != tt.told {
-			t.Errorf("version %d, keep alive %d: %s, told %d", tt.version, tt.keepAlive, ack.Reason, property(ack, codec.ServerKeepAlive))
+			t.Errorf("version %d, keep alive %d: %s, told %d", tt.version, tt.keepAlive, ack.Reason,
+				property(ack, codec.ServerKeepAlive))
 		}
 	}
 }

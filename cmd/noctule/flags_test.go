@@ -47,7 +47,9 @@ func TestParseFlags(t *testing.T) {
 func TestUsage(t *testing.T) {
 	var b strings.Builder
 	usage(&b)
-	for o := range strings.FieldsSeq("-c --config-file -d --daemon -h --help -p --port -q --quiet -v --verbose --test-config --tls-keylog --version") {
+	const options = "-c --config-file -d --daemon -h --help -p --port -q --quiet -v --verbose " +
+		"--test-config --tls-keylog --version"
+	for o := range strings.FieldsSeq(options) {
 		if !strings.Contains(b.String(), " "+o) {
 			t.Errorf("%s is not in the help text", o)
 		}

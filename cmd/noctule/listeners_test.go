@@ -168,8 +168,9 @@ func exchange(t *testing.T, addr, request string) int {
 
 func TestWebSocketListeners(t *testing.T) {
 	plain, picky := freePort(t), freePort(t)
-	startBroker(t, fmt.Sprintf("allow_anonymous true\nwebsockets_headers_size 1000\nlistener %d 127.0.0.1\nprotocol websockets\n"+
-		"listener %d 127.0.0.1\nprotocol websockets\nwebsockets_origin https://a.example\nwebsockets_origin https://b.example:8443", plain, picky))
+	startBroker(t, fmt.Sprintf("allow_anonymous true\nwebsockets_headers_size 1000\n"+
+		"listener %d 127.0.0.1\nprotocol websockets\nlistener %d 127.0.0.1\nprotocol websockets\n"+
+		"websockets_origin https://a.example\nwebsockets_origin https://b.example:8443", plain, picky))
 	a, b := fmt.Sprintf("127.0.0.1:%d", plain), fmt.Sprintf("127.0.0.1:%d", picky)
 	for _, tt := range []struct {
 		addr, header string
@@ -202,7 +203,8 @@ func TestWebSocketListeners(t *testing.T) {
 func TestIncludeDir(t *testing.T) {
 	dir, one, two := t.TempDir(), freePort(t), freePort(t)
 	for name, text := range map[string]string{
-		"a.conf": "max_packet_size 1000\n", "b.conf": fmt.Sprintf("max_packet_size 2000\nlistener %d 127.0.0.1\nmax_qos 1\n", two),
+		"a.conf": "max_packet_size 1000\n",
+		"b.conf": fmt.Sprintf("max_packet_size 2000\nlistener %d 127.0.0.1\nmax_qos 1\n", two),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -289,7 +291,8 @@ func TestTLSListeners(t *testing.T) {
 	roots.AddCert(ca.cert)
 	none := &tls.Config{}
 	ours, theirs := client(ca), client(stranger)
-	old, older := &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}
+	old := &tls.Config{MaxVersion: tls.VersionTLS12}
+	older := &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}
 	for _, tt := range []struct {
 		conf   string
 		good   []*tls.Config
@@ -351,7 +354,12 @@ func TestLogDirectives(t *testing.T) {
 		console    []string // patterns that must be, or with ! must not be in what is printed
 		file       []string
 	}{
-		{"default", "", []string{stamp + connected, stamp + "mosquitto version 2.1.2 running", stamp + `Client client \[.*\] disconnected\.`, "!PUBLISH"}, nil},
+		{
+			"default", "", []string{
+				stamp + connected, stamp + "mosquitto version 2.1.2 running",
+				stamp + `Client client \[.*\] disconnected\.`, "!PUBLISH",
+			}, nil,
+		},
 		{"stdout", "log_dest stdout", []string{connected}, nil},
 		{"file", "log_dest file " + file, []string{"!."}, []string{stamp + connected, "terminating$"}},
 		{"file and stderr", "log_dest stderr\nlog_dest file " + file, []string{connected}, []string{connected}},
@@ -360,7 +368,10 @@ func TestLogDirectives(t *testing.T) {
 		{"notice", "log_type notice", []string{connected, "!running"}, nil},
 		{"information", "log_type information", []string{"!" + connected, "running"}, nil},
 		{"subscribe", "log_type subscribe", []string{stamp + "client 1 x$", "!running", "!" + connected}, nil},
-		{"debug", "log_type debug", []string{`Received PUBLISH from client \(d0, q0, r0, m0, 'x', \.\.\. \(0 bytes\)\)$`, "!running"}, nil},
+		{
+			"debug", "log_type debug",
+			[]string{`Received PUBLISH from client \(d0, q0, r0, m0, 'x', \.\.\. \(0 bytes\)\)$`, "!running"}, nil,
+		},
 		{"all", "log_type all", []string{connected, "running", "client 1 x$", "Sending SUBACK to client"}, nil},
 		{"no timestamp", "log_timestamp false", []string{"^" + connected, "!" + stamp}, nil},
 		{"format", "log_timestamp_format %Y-%m-%dT%H:%M:%S", []string{`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: ` + connected}, nil},

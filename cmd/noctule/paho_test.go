@@ -346,7 +346,9 @@ func sharedMQTT5(t *testing.T, a, b *client5) {
 
 // auto5 starts autopaho with a session that outlives its connections. It reports each CONNACK's session
 // present flag and each lost connection.
-func auto5(t *testing.T, addr, id string) (cm *autopaho.ConnectionManager, up chan bool, down chan bool, got chan *paho.Publish) {
+func auto5(t *testing.T, addr, id string) (
+	cm *autopaho.ConnectionManager, up chan bool, down chan bool, got chan *paho.Publish,
+) {
 	t.Helper()
 	u, err := url.Parse(addr)
 	if err != nil {

@@ -55,7 +55,8 @@ func openDir(t *testing.T) string {
 func TestSignalsDoNotKill(t *testing.T) {
 	dir, port := t.TempDir(), freePort(t)
 	file := filepath.Join(dir, "x.log")
-	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nlog_dest stderr\nlog_dest file %s", port, file))
+	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nlog_dest stderr\nlog_dest file %s",
+		port, file))
 	client := client3(t, fmt.Sprintf("tcp://127.0.0.1:%d", port), "witness", nil)
 	lost := make(chan mqtt3.Message, 1)
 	done(t, "SUBSCRIBE", client.Subscribe("x", 1, func(_ mqtt3.Client, m mqtt3.Message) { lost <- m }))
@@ -77,8 +78,9 @@ func TestSignalsDoNotKill(t *testing.T) {
 	if code := p.stop(t, syscall.SIGINT); code != 0 {
 		t.Errorf("SIGINT: exit %d", code)
 	}
-	if before, after := readFile(t, file+".1"), readFile(t, file); !strings.Contains(before, " running\n") ||
-		strings.Contains(before, "terminating") || !strings.Contains(after, "SIGHUP: ") || !strings.Contains(after, " terminating\n") {
+	before, after := readFile(t, file+".1"), readFile(t, file)
+	if !strings.Contains(before, " running\n") || strings.Contains(before, "terminating") ||
+		!strings.Contains(after, "SIGHUP: ") || !strings.Contains(after, " terminating\n") {
 		t.Errorf("before SIGHUP:\n%s\nafter:\n%s", before, after)
 	}
 }
@@ -133,7 +135,8 @@ func TestDaemon(t *testing.T) {
 	if err := os.Symlink(binary, link); err != nil {
 		t.Fatal(err)
 	}
-	file := confFile(t, fmt.Sprintf("listener %d 127.0.0.1\npid_file %s\nlog_dest file %s\nuser root", freePort(t), pidFile, logFile))
+	file := confFile(t, fmt.Sprintf("listener %d 127.0.0.1\npid_file %s\nlog_dest file %s\nuser root",
+		freePort(t), pidFile, logFile))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, link, "-d", "-c", file).CombinedOutput() // returns when both streams are closed
@@ -183,7 +186,8 @@ func TestDaemonErrors(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	asRoot(t)
-	if code, out := outcome(t, "-d", "-c", confFile(t, "user nobody-knows-me")); code != 3 || !strings.Contains(out, "nobody-knows-me") {
+	code, out := outcome(t, "-d", "-c", confFile(t, "user nobody-knows-me"))
+	if code != 3 || !strings.Contains(out, "nobody-knows-me") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
@@ -211,7 +215,8 @@ func expectUser(t *testing.T, p *process, uid, gid string, groups []string) {
 	for _, f := range tasks {
 		got := statusIDs(t, f, "Groups")
 		slices.Sort(got)
-		if u, g := statusIDs(t, f, "Uid"), statusIDs(t, f, "Gid"); slices.ContainsFunc(u, func(v string) bool { return v != uid }) ||
+		u, g := statusIDs(t, f, "Uid"), statusIDs(t, f, "Gid")
+		if slices.ContainsFunc(u, func(v string) bool { return v != uid }) ||
 			slices.ContainsFunc(g, func(v string) bool { return v != gid }) || !slices.Equal(got, groups) {
 			t.Errorf("%s: user %v, want %s; group %v, want %s; groups %v, want %v", f, u, uid, g, gid, got, groups)
 		}
@@ -254,7 +259,8 @@ func TestPrivilegesAreDropped(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := openDir(t)
 			made := []string{filepath.Join(dir, "log"), filepath.Join(dir, "pid"), filepath.Join(dir, "sock")}
-			p := newBroker(t, fmt.Sprintf("log_dest stderr\nlog_dest file %s\npid_file %s\nlistener 0 %s\n%s", made[0], made[1], made[2], tt.conf))
+			p := newBroker(t, fmt.Sprintf("log_dest stderr\nlog_dest file %s\npid_file %s\nlistener 0 %s\n%s",
+				made[0], made[1], made[2], tt.conf))
 			p.cmd.Env = append(os.Environ(), tt.env...)
 			if tt.gid == "0" {
 				p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{}} // without our groups
@@ -320,13 +326,15 @@ func TestKeyLog(t *testing.T) {
 	cert, key := certificate(t)
 	dir, port := t.TempDir(), freePort(t)
 	file := filepath.Join(dir, "keys")
-	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\ncertfile %s\nkeyfile %s", port, cert, key), "--tls-keylog", file)
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\ncertfile %s\nkeyfile %s", port, cert, key)
+	p := startBroker(t, conf, "--tls-keylog", file)
 	p.await(t, `^\d+: TLS keys are written to `+file+`: `)
 	var ours bytes.Buffer
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(readFile(t, cert)))
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: roots, KeyLogWriter: &ours, MaxVersion: v})
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port),
+			&tls.Config{RootCAs: roots, KeyLogWriter: &ours, MaxVersion: v})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -426,8 +434,8 @@ func TestSetTCPNoDelay(t *testing.T) {
 	cert, key := certificate(t)
 	for conf, want := range map[string]bool{"": true, "set_tcp_nodelay true": true, "set_tcp_nodelay false": false} {
 		plain, secure := freePort(t), freePort(t)
-		p := startBroker(t, fmt.Sprintf("%s\nallow_anonymous true\nlistener %d 127.0.0.1\nlistener %d 127.0.0.1\ncertfile %s\nkeyfile %s",
-			conf, plain, secure, cert, key))
+		p := startBroker(t, fmt.Sprintf("%s\nallow_anonymous true\nlistener %d 127.0.0.1\n"+
+			"listener %d 127.0.0.1\ncertfile %s\nkeyfile %s", conf, plain, secure, cert, key))
 		for _, port := range []int{plain, secure} {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {

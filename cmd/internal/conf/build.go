@@ -115,7 +115,8 @@ func (l *Listener) interfaceAddresses() ([]netip.Addr, error) {
 func (l *Listener) tlsConfig() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("Unable to load server certificate \"%s\" and key \"%s\": %w", l.CertFile, l.KeyFile, err)
+		return nil, fmt.Errorf("Unable to load server certificate \"%s\" and key \"%s\": %w",
+			l.CertFile, l.KeyFile, err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	switch l.TLSVersion {

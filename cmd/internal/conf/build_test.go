@@ -34,17 +34,18 @@ func sockets(t *testing.T, text string) string {
 
 func TestSockets(t *testing.T) {
 	for text, want := range map[string]string{
-		"listener 1":                                       "tcp4 0.0.0.0:1, tcp6 [::]:1",
-		"listener 1\nsocket_domain ipv4":                   "tcp4 0.0.0.0:1",
-		"listener 1\nsocket_domain ipv6":                   "tcp6 [::]:1",
-		"listener 1 127.0.0.1":                             "tcp4 127.0.0.1:1",
-		"listener 1 ::1":                                   "tcp6 [::1]:1",
-		"listener 1 ::ffff:127.0.0.1":                      "tcp4 127.0.0.1:1",
-		"listener 1 127.0.0.1\nsocket_domain ipv6":         "no address for port 1",
-		"listener 0 /run/x.sock":                           "unix /run/x.sock",
-		"port 1":                                           "tcp4 0.0.0.0:1, tcp6 [::]:1",
-		"listener 1\nbind_interface none0":                 "bind_interface none0: route ip+net: no such network interface",
-		"listener 1 192.0.2.1\nbind_interface " + loopback: "Interface address for " + loopback + " does not match specified listener address (192.0.2.1).",
+		"listener 1":                               "tcp4 0.0.0.0:1, tcp6 [::]:1",
+		"listener 1\nsocket_domain ipv4":           "tcp4 0.0.0.0:1",
+		"listener 1\nsocket_domain ipv6":           "tcp6 [::]:1",
+		"listener 1 127.0.0.1":                     "tcp4 127.0.0.1:1",
+		"listener 1 ::1":                           "tcp6 [::1]:1",
+		"listener 1 ::ffff:127.0.0.1":              "tcp4 127.0.0.1:1",
+		"listener 1 127.0.0.1\nsocket_domain ipv6": "no address for port 1",
+		"listener 0 /run/x.sock":                   "unix /run/x.sock",
+		"port 1":                                   "tcp4 0.0.0.0:1, tcp6 [::]:1",
+		"listener 1\nbind_interface none0":         "bind_interface none0: route ip+net: no such network interface",
+		"listener 1 192.0.2.1\nbind_interface " + loopback: "Interface address for " + loopback +
+			" does not match specified listener address (192.0.2.1).",
 		"listener 1 127.0.0.1\nbind_interface " + loopback: "tcp4 127.0.0.1:1",
 	} {
 		if got := sockets(t, text); got != want {
@@ -134,7 +135,8 @@ func TestTLSOptions(t *testing.T) {
 			t.Errorf("%s: version %x, auth %s", tt.text, c.MinVersion, c.ClientAuth)
 		}
 	}
-	if l, err := parse(t, "listener 1 127.0.0.1\nrequire_certificate true").Listeners[0].Sockets(); err != nil || l[0].Net.TLS != nil {
+	l, err := parse(t, "listener 1 127.0.0.1\nrequire_certificate true").Listeners[0].Sockets()
+	if err != nil || l[0].Net.TLS != nil {
 		t.Errorf("require_certificate alone: %+v %v", l, err)
 	}
 }

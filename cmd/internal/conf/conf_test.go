@@ -163,7 +163,8 @@ func TestEveryDirective(t *testing.T) {
 			want = fmt.Sprintf("Error: not supported yet: %s\nError found at t.conf:2.", key)
 		case d.state == inert && d.set == nil:
 			want = ""
-			if n := parse(t, text).Notes; len(n) != 1 || !strings.HasPrefix(n[0].Text, "Warning: ") || !strings.Contains(n[0].Text, key) {
+			n := parse(t, text).Notes
+			if len(n) != 1 || !strings.HasPrefix(n[0].Text, "Warning: ") || !strings.Contains(n[0].Text, key) {
 				t.Errorf("%s: notes %v", key, n)
 			}
 		}
@@ -174,12 +175,13 @@ func TestEveryDirective(t *testing.T) {
 }
 
 func TestErrorsWithoutPlace(t *testing.T) {
+	const both = "Error: Both certfile and keyfile must be provided to enable a TLS listener."
 	dir := t.TempDir()
 	tests := []struct{ file, want string }{
 		{filepath.Join(dir, "missing.conf"), "Error: Unable to open config file 'missing.conf': no such file or directory"},
 		{dir, "Error: Unable to open config file '" + filepath.Base(dir) + "': is a directory"},
-		{write(t, dir, "half.conf", "listener 1\ncertfile x\n"), "Error: Both certfile and keyfile must be provided to enable a TLS listener."},
-		{write(t, dir, "other.conf", "keyfile x\n"), "Error: Both certfile and keyfile must be provided to enable a TLS listener."},
+		{write(t, dir, "half.conf", "listener 1\ncertfile x\n"), both},
+		{write(t, dir, "other.conf", "keyfile x\n"), both},
 	}
 	for _, tt := range tests {
 		_, err := Parse([]string{tt.file}, nil)
@@ -311,7 +313,10 @@ func TestListenerScope(t *testing.T) {
 		{"per listener, default", "per_listener_settings true\nallow_anonymous true\nlistener 1", nil, "1"},
 		{"per listener, port", "per_listener_settings true\nallow_anonymous true\nport 5", nil, "5 anonymous"},
 		{"per listener, local", "per_listener_settings true\nallow_anonymous false", nil, "1883 127.0.0.1; 1883 ::1"},
-		{"per listener stays", "per_listener_settings true\nper_listener_settings false\nlistener 1\nallow_anonymous true\nlistener 2", nil, "1 anonymous; 2"},
+		{
+			"per listener stays", "per_listener_settings true\nper_listener_settings false\nlistener 1\n" +
+				"allow_anonymous true\nlistener 2", nil, "1 anonymous; 2",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
