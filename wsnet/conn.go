@@ -77,13 +77,14 @@ type Conn struct {
 
 // extra is what a connection has only for a time. It is borrowed from the loop.
 type extra struct {
-	queue   *backlog // a write has blocked, or a piece is shared
-	pending []byte   // input the handler did not consume
-	need    int      // bytes the handler waits for
-	raw     []byte   // WebSocket: the request so far, or an incomplete frame header or control frame
-	moving  *Loop    // Move was called
-	task    Task
-	reason  error // of the end
+	queue    *backlog   // a write has blocked, or a piece is shared
+	pending  []byte     // input the handler did not consume
+	need     int        // bytes the handler waits for
+	raw      []byte     // WebSocket: the request so far, or an incomplete frame header or control frame
+	greeting *handshake // of a WebSocket connection before the upgrade
+	moving   *Loop      // Move was called
+	task     Task
+	reason   error // of the end
 }
 
 // more returns the extra part, to put something into.
@@ -106,7 +107,8 @@ const maxExtras = 1024
 // settle gives the extra part back once nothing is in it.
 func (c *Conn) settle() {
 	x := c.extra
-	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.moving != nil || x.reason != nil {
+	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.greeting != nil ||
+		x.moving != nil || x.reason != nil {
 		return
 	}
 	c.extra = nil
@@ -214,9 +216,8 @@ func (c *Conn) end(reason error) {
 
 // lastWords appends what the layers say at the end.
 func (c *Conn) lastWords() {
-	if c.ws != nil && c.ws.upgraded && !c.ws.closed {
-		c.ws.closed = true
-		c.control(wsproto.AppendClose(nil, closeCode(c.reason())))
+	if c.ws != nil && c.ws.upgraded {
+		c.control(wsproto.AppendClose(nil, c.ws.closeCode(c.reason())))
 	}
 	if c.tls != nil {
 		c.Flush()

@@ -300,8 +300,8 @@ func (l *Loop) greet(c *Conn) {
 		return
 	}
 	if c.ws != nil {
-		c.ws.greeting = &handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()}
-		l.greeting.Push(c.ws.greeting)
+		c.more().greeting = &handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()}
+		l.greeting.Push(c.extra.greeting)
 	} else {
 		l.opened(c)
 	}

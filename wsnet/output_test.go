@@ -230,8 +230,8 @@ func (v *valve) write(b []byte) (int, error) {
 }
 
 func (v *valve) writev(pieces [][]byte) (total int, err error) {
-	for _, p := range pieces {
-		n, _ := v.write(p)
+	for i := 0; i < len(pieces) && v.open > 0; i++ {
+		n, _ := v.write(pieces[i])
 		total += n
 	}
 	return total, nil
@@ -372,4 +372,11 @@ func pendingOf(c *Conn) []byte {
 		return nil
 	}
 	return c.extra.pending
+}
+
+func rawOf(c *Conn) []byte {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.raw
 }

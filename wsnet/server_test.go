@@ -87,7 +87,7 @@ func dial(t *testing.T, a net.Addr) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return nc
@@ -154,7 +154,7 @@ func TestWebSocketEcho(t *testing.T) {
 			t.Fatalf("%+v %v", hs, err)
 		}
 		defer nc.Close()
-		if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		out := wsutil.NewWriter(nc, ws.StateClientSide, ws.OpBinary)

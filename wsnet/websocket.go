@@ -12,17 +12,20 @@ import (
 
 // wsState is the WebSocket layer of one connection.
 type wsState struct {
-	greeting    *handshake // before the upgrade
 	frames      wsproto.Decoder
 	pongTime    uint32 // seconds; when pongs was 0
 	pongs       uint8
 	subprotocol uint8 // place in the listener's list
 	upgraded    bool
-	closed      bool // a close frame was sent
+	closeReply  uint16 // to the client's close frame; 0 before
+	waiting     uint16 // pongs that have been put behind output that is blocked
 }
 
 // pongsPerSecond is how many pings a client may send; more is a flood.
 const pongsPerSecond = 100
+
+// maxWaiting is how many pongs wait for a client that does not read; further pings have no answer.
+const maxWaiting = 1000
 
 // inputWebSocket takes raw bytes through the upgrade and the frames.
 func (l *Loop) inputWebSocket(c *Conn, b []byte) {
@@ -72,15 +75,18 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 	}
 	c.ws.upgraded = true
 	c.ws.subprotocol = uint8(max(slices.Index(c.listener.rules.Subprotocols, sub), 0))
-	c.ws.greeting.c, c.ws.greeting = nil, nil
+	c.extra.greeting.c, c.extra.greeting = nil, nil
+	c.settle()
 	l.opened(c)
 	return b[used:]
 }
 
 // closeCode is the code that tells the client why its connection ends.
-func closeCode(reason error) uint16 {
+func (w *wsState) closeCode(reason error) uint16 {
 	var e *wsproto.Error
 	switch {
+	case w.closeReply != 0:
+		return w.closeReply
 	case errors.As(reason, &e):
 		return e.Code
 	case errors.Is(reason, ErrServerClosed):
@@ -91,7 +97,7 @@ func closeCode(reason error) uint16 {
 	return wsproto.CloseNormal
 }
 
-// control answers control frames: pong to ping, close to close.
+// control answers control frames: pong to ping, and close to close with the end of the turn.
 func (l *Loop) control(c *Conn, ctl wsproto.Control) {
 	w := c.ws
 	switch ctl.Op {
@@ -100,13 +106,19 @@ func (l *Loop) control(c *Conn, ctl wsproto.Control) {
 			w.pongTime, w.pongs = now, 0
 		}
 		if w.pongs++; w.pongs > pongsPerSecond {
-			c.end(fmt.Errorf("%w: %w", ErrProtocol, &wsproto.Error{Code: wsproto.ClosePolicy, Text: "too many pings"}))
+			flood := &wsproto.Error{Code: wsproto.ClosePolicy, Text: "too many pings"}
+			c.end(fmt.Errorf("%w: %w", ErrProtocol, flood))
 			return
 		}
-		c.control(wsproto.AppendPong(nil, ctl.Payload))
+		if !c.blocked {
+			w.waiting = 0
+		}
+		if w.waiting < maxWaiting {
+			w.waiting++
+			c.control(wsproto.AppendPong(nil, ctl.Payload))
+		}
 	case ws.OpClose:
-		w.closed = true
-		c.control(wsproto.AppendClose(nil, wsproto.CloseReply(ctl.Payload)))
+		w.closeReply = wsproto.CloseReply(ctl.Payload)
 		c.end(errPeerClosed)
 	}
 }

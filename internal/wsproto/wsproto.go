@@ -50,25 +50,24 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
 			if len(r.Origins) > 0 && (!originSeen || !r.allows(origin)) {
 				return nil, ws.RejectConnectionError(ws.RejectionStatus(http.StatusForbidden),
-					ws.RejectionReason("origin is not allowed"), ws.RejectionHeader(closing))
+					ws.RejectionReason("origin is not allowed"))
 			}
 			return nil, nil
 		},
 	}
 	hs, err := u.Upgrade(rw)
 	if err != nil {
-		if rw.out.Len() == 0 {
-			return refusal(http.StatusBadRequest, err.Error())
+		status := http.StatusBadRequest
+		if e := new(ws.ConnectionRejectedError); errors.As(err, &e) {
+			status = e.StatusCode()
 		}
-		return rw.out.Bytes(), used, "", fmt.Errorf("wsproto: %w", err)
+		return refusal(status, err.Error())
 	}
 	if hs.Protocol == "" {
 		return refusal(http.StatusBadRequest, "Sec-WebSocket-Protocol offers nothing known")
 	}
 	return rw.out.Bytes(), used, hs.Protocol, nil
 }
-
-var closing = ws.HandshakeHeaderString("Connection: close\r\n")
 
 func (r *Rules) knows(p string) bool {
 	return slices.Contains(r.Subprotocols, p)
@@ -87,8 +86,17 @@ type exchange struct {
 func (e *exchange) Read(p []byte) (int, error)  { return e.in.Read(p) }
 func (e *exchange) Write(p []byte) (int, error) { return e.out.Write(p) }
 
+// refusal is a complete answer that says no.
 func refusal(status int, text string) (resp []byte, used int, subprotocol string, err error) {
-	resp = fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"+
-		"Connection: close\r\n\r\n%s\n", status, http.StatusText(status), len(text)+1, text)
+	header := ""
+	switch status {
+	case http.StatusUpgradeRequired: // RFC 6455, 4.2.2, and RFC 9110, 15.5.22
+		header = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+	case http.StatusMethodNotAllowed:
+		header = "Allow: GET\r\n"
+	}
+	resp = fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\n"+
+		"Content-Length: %d\r\nConnection: close\r\n\r\n%s\n",
+		status, http.StatusText(status), header, len(text)+1, text)
 	return resp, 0, "", errors.New("wsproto: " + text)
 }
