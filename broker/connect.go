@@ -3,8 +3,10 @@ package broker
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"noctule/broker/session"
@@ -67,7 +69,9 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
 		s.answer(c, codec.V5, &codec.Connack{Reason: r})
 	}
-	s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(r))
+	if s.b.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(r))
+	}
 	c.Close(err)
 }
 
@@ -78,7 +82,9 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
 	s.answer(c, p.Version, &ack)
-	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
+	if s.b.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
+	}
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
 }
 
@@ -291,4 +297,8 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 	}
 	s.logf(LevelNotice, "New client connected from %s as %s (p%d, c%d, k%d%s).",
 		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
+	if t := cl.conn.TLS(); t != nil {
+		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
+		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, tls.CipherSuiteName(t.CipherSuite))
+	}
 }

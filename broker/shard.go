@@ -159,11 +159,19 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 	case err == nil && h.Type != codec.CONNECT:
 		s.logf(LevelNotice, "Protocol error from %s: First packet not CONNECT (%d).", peer(c), byte(h.Type)<<4|h.Flags)
 		c.Close(errNotConnect)
+	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
+		s.logf(LevelNotice, "Client from %s appears to be using TLS to connect to a non-TLS listener.", peer(c))
+		c.Close(errNotConnect)
 	default:
-		s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(codec.MalformedPacket))
+		if s.b.opts.ConnectionMessages {
+			s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(codec.MalformedPacket))
+		}
 		c.Close(errNotConnect)
 	}
 }
+
+// tlsHello is the first byte of a TLS connection; as MQTT it is a CONNECT with illegal flags.
+const tlsHello = 0x16
 
 var errNotConnect = errors.New("broker: first packet is not a valid CONNECT")
 

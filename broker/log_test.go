@@ -1,0 +1,61 @@
+package broker_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"noctule/broker"
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// lines is a log handler that keeps the messages.
+type lines struct {
+	slog.Handler
+	mu   sync.Mutex
+	text []string
+}
+
+// Enabled implements slog.Handler.
+func (*lines) Enabled(_ context.Context, l slog.Level) bool { return l > broker.LevelDebug }
+
+// Handle implements slog.Handler.
+func (h *lines) Handle(_ context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.text = append(h.text, r.Message)
+	return nil
+}
+
+func (h *lines) has(part string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Contains(strings.Join(h.text, "\n"), part)
+}
+
+func TestLogOfRefusals(t *testing.T) {
+	for _, messages := range []bool{true, false} {
+		h := &lines{}
+		_, addr := brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
+			o.Log, o.ConnectionMessages = slog.New(h), messages
+			l.AllowAnonymous = false
+		})
+		hello := brokertest.Dial(t, addr, codec.V311)
+		hello.Raw([]byte{0x16, 0x03, 0x01, 0x02, 0x00, 0x01})
+		hello.WantClosed()
+		if !h.has(" appears to be using TLS to connect to a non-TLS listener.") {
+			t.Errorf("messages %v: TLS on a plain listener is not named: %q", messages, h.text)
+		}
+		c := brokertest.Dial(t, addr, codec.V311)
+		c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("nobody")})
+		var ack codec.Connack
+		c.Want(codec.CONNACK, &ack)
+		c.WantClosed()
+		if got := h.has("disconnected: not authorised."); got != messages {
+			t.Errorf("messages %v: refusal logged: %v", messages, got)
+		}
+	}
+}
