@@ -30,7 +30,16 @@ var rooms = map[string][]string{
 const (
 	maxFile     = 800
 	maxFunction = 70
+	maxLine     = 110 // with tabs of four
 )
+
+// longLines are files that are tables, a row a line.
+var longLines = map[string]bool{"cmd/internal/conf/directives.go": true, "cmd/noctule-bench/flags.go": true}
+
+// tables are the package variables that are not errors: they are never written.
+var tables = map[string]bool{
+	"codec.reasons": true, "codec.properties": true, "wsnet.classes": true,
+}
 
 func TestTidy(t *testing.T) {
 	documented := map[string]bool{}
@@ -57,6 +66,8 @@ func TestTidy(t *testing.T) {
 		if n := bytes.Count(raw, []byte("\n")); n > maxFile {
 			t.Errorf("%s has %d lines, at most %d", path, n, maxFile)
 		}
+		checkLines(t, path, raw)
+		checkVariables(t, path, f)
 		checkImports(t, path, f)
 		for _, decl := range f.Decls {
 			fn, ok := decl.(*ast.FuncDecl)
@@ -79,6 +90,38 @@ func TestTidy(t *testing.T) {
 	for dir, ok := range documented {
 		if !ok {
 			t.Errorf("package in %s has no comment", dir)
+		}
+	}
+}
+
+func checkLines(t *testing.T, path string, raw []byte) {
+	t.Helper()
+	if longLines[filepath.ToSlash(path)] {
+		return
+	}
+	for i, line := range strings.Split(string(raw), "\n") {
+		if n := len([]rune(strings.ReplaceAll(line, "\t", "    "))); n > maxLine {
+			t.Errorf("%s:%d has %d columns, at most %d", path, i+1, n, maxLine)
+		}
+	}
+}
+
+// checkVariables refuses package variables that could change: only errors and listed tables may be there.
+func checkVariables(t *testing.T, path string, f *ast.File) {
+	t.Helper()
+	for _, decl := range f.Decls {
+		g, ok := decl.(*ast.GenDecl)
+		if !ok || g.Tok != token.VAR {
+			continue
+		}
+		for _, spec := range g.Specs {
+			v := spec.(*ast.ValueSpec)
+			for _, name := range v.Names {
+				lower := strings.ToLower(name.Name)
+				if name.Name != "_" && !strings.HasPrefix(lower, "err") && !tables[f.Name.Name+"."+name.Name] {
+					t.Errorf("%s: package variable %s", path, name.Name)
+				}
+			}
 		}
 	}
 }

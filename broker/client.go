@@ -29,7 +29,7 @@ type client struct {
 	lastSeen  uint32     // seconds
 	wheelAt   uint32     // seconds; earliest entry in the timer wheel, 0 none
 	offlineAt uint32     // seconds; when the session went offline
-	answers   int32      // bytes of answers that may still be unread; at most Buffered once checkOutput has seen it
+	answers   int32      // bytes of answers that may be unread; checkOutput brings it down
 	expiry    uint32     // session expiry interval, seconds
 	pickedAt  uint32     // place in the shard's picked list, if that place is its
 	keepAlive uint16     // seconds; 0 none
@@ -39,7 +39,7 @@ type client struct {
 	ended     bool // removed from the shard
 
 	// Atomic:
-	readiness atomic.Uint32 // memberReady, memberFull or memberOffline, for those who deal shared subscriptions
+	readiness atomic.Uint32 // memberReady, memberFull or memberOffline, for shared subscriptions
 }
 
 // rareState is what few clients have.
@@ -229,7 +229,10 @@ func (c *client) Expired(*message.Message) { c.shard.drop(DropExpired) }
 func (c *client) send(p packet) error {
 	n := p.Len(c.version)
 	if c.five != nil && c.five.maxPacket > 0 && n > int(c.five.maxPacket) {
-		return &codec.Error{Reason: codec.PacketTooLarge, Detail: "the answer exceeds the client's Maximum Packet Size"}
+		return &codec.Error{
+			Reason: codec.PacketTooLarge,
+			Detail: "the answer exceeds the client's Maximum Packet Size",
+		}
 	}
 	p.Append(c.conn.Reserve(n)[:0], c.version)
 	c.sent(n)

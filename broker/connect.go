@@ -299,6 +299,12 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
 	if t := cl.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
-		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, tls.CipherSuiteName(t.CipherSuite))
+		s.logf(
+			LevelNotice,
+			"Client %s negotiated %s cipher %s",
+			cl.id,
+			version,
+			tls.CipherSuiteName(t.CipherSuite),
+		)
 	}
 }

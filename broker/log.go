@@ -20,7 +20,12 @@ func portText(p uint16) string { return ":" + strconv.Itoa(int(p)) }
 
 // logRefused is called by the accepting loop.
 func (b *Broker) logRefused(addr netip.AddrPort) {
-	logf(b.opts.Log, LevelNotice, "Client connection from %s denied: max_connections exceeded.", addr.Addr().Unmap())
+	logf(
+		b.opts.Log,
+		LevelNotice,
+		"Client connection from %s denied: max_connections exceeded.",
+		addr.Addr().Unmap(),
+	)
 }
 
 // flag prints a bit the way the debug log does.

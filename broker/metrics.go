@@ -40,7 +40,7 @@ const (
 	DropSlowReceiver                   // QoS 0 to a client whose output buffer is full
 	DropExpired                        // Message Expiry Interval passed
 	DropTooLarge                       // larger than the client's Maximum Packet Size
-	DropOffline                        // QoS 0 to an offline member, or a shared group without a member online
+	DropOffline                        // QoS 0 to an offline member, or none of a shared group is online
 	DropBackpressure                   // QoS 0 between loops whose mailbox is full
 	DropReasons                        // number of reasons
 )

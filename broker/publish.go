@@ -77,7 +77,11 @@ func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
 		return &codec.Error{Reason: codec.QoSNotSupported, Packet: codec.PUBLISH, Detail: "above Maximum QoS"}
 	}
 	if p.Retain && !s.b.opts.RetainAvailable { // [MQTT-3.2.2-14]
-		return &codec.Error{Reason: codec.RetainNotSupported, Packet: codec.PUBLISH, Detail: "RETAIN is not available"}
+		return &codec.Error{
+			Reason: codec.RetainNotSupported,
+			Packet: codec.PUBLISH,
+			Detail: "RETAIN is not available",
+		}
 	}
 	return nil
 }

@@ -172,7 +172,11 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 		if r.opts&noLocal != 0 && m.Publisher == cl.number {
 			return
 		}
-		g := session.Grant{QoS: min(m.QoS, r.opts.qos()), Retain: true, SubscriptionID: r.subID} // [MQTT-3.3.1-8]
+		g := session.Grant{
+			QoS:            min(m.QoS, r.opts.qos()),
+			Retain:         true,
+			SubscriptionID: r.subID,
+		} // [MQTT-3.3.1-8]
 		s.send(cl, m, g)
 	})
 }

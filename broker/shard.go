@@ -37,7 +37,7 @@ type shard struct {
 	halted   int      // reasons to leave sockets unread
 	count    counters
 	sys      *sysTree                            // shard 0 only
-	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: where the search for expired retained messages is
+	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
 	matches topictree.Matches
@@ -146,7 +146,11 @@ func (s *shard) checkSize(h codec.Header) error {
 		limit = controlSizeMax
 	}
 	if limit > 0 && h.Size+h.Len > limit {
-		return &codec.Error{Reason: codec.PacketTooLarge, Packet: h.Type, Detail: "larger than Maximum Packet Size"}
+		return &codec.Error{
+			Reason: codec.PacketTooLarge,
+			Packet: h.Type,
+			Detail: "larger than Maximum Packet Size",
+		}
 	}
 	return nil
 }
@@ -157,10 +161,19 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 	case cl != nil:
 		s.fail(cl, err)
 	case err == nil && h.Type != codec.CONNECT:
-		s.logf(LevelNotice, "Protocol error from %s: First packet not CONNECT (%d).", peer(c), byte(h.Type)<<4|h.Flags)
+		s.logf(
+			LevelNotice,
+			"Protocol error from %s: First packet not CONNECT (%d).",
+			peer(c),
+			byte(h.Type)<<4|h.Flags,
+		)
 		c.Close(errNotConnect)
 	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
-		s.logf(LevelNotice, "Client from %s appears to be using TLS to connect to a non-TLS listener.", peer(c))
+		s.logf(
+			LevelNotice,
+			"Client from %s appears to be using TLS to connect to a non-TLS listener.",
+			peer(c),
+		)
 		c.Close(errNotConnect)
 	default:
 		if s.b.opts.ConnectionMessages {
@@ -198,7 +211,11 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 	case codec.DISCONNECT:
 		return s.handleDisconnect(cl, h, body)
 	default: // a second CONNECT [MQTT-3.1.0-2], AUTH without method, and what only servers send
-		return &codec.Error{Reason: codec.ProtocolError, Packet: h.Type, Detail: "not allowed from a connected client"}
+		return &codec.Error{
+			Reason: codec.ProtocolError,
+			Packet: h.Type,
+			Detail: "not allowed from a connected client",
+		}
 	}
 }
 

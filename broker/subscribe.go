@@ -112,7 +112,12 @@ func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32)
 	return true, nil
 }
 
-func (s *shard) subscribeShared(cl *client, group, name []byte, o options, subID uint32) (fresh bool, err error) {
+func (s *shard) subscribeShared(
+	cl *client,
+	group, name []byte,
+	o options,
+	subID uint32,
+) (fresh bool, err error) {
 	home := s.b.shareHome(group, name)
 	id, err := s.b.index.AddShared(group, name, home)
 	if err != nil {

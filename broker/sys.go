@@ -151,7 +151,10 @@ func (t *sysTree) updateLoads(m *Metrics) {
 			moved := math.Abs(avg-l.avg[k]) >= 0.01
 			l.avg[k] = avg
 			if moved {
-				t.publish(fmt.Sprintf("load/%s/%dmin", l.topic, minutes), strconv.FormatFloat(avg, 'f', 2, 64))
+				t.publish(
+					fmt.Sprintf("load/%s/%dmin", l.topic, minutes),
+					strconv.FormatFloat(avg, 'f', 2, 64),
+				)
 			}
 		}
 	}

@@ -14,7 +14,13 @@ type will struct {
 
 // newWill copies the will out of a CONNECT.
 func newWill(cl *client, w *codec.Will) *will {
-	m := message.Message{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Publisher: cl.number}
+	m := message.Message{
+		Topic:     w.Topic,
+		Payload:   w.Payload,
+		QoS:       w.QoS,
+		Retain:    w.Retain,
+		Publisher: cl.number,
+	}
 	out := &will{}
 	if d, ok := w.Properties.Uint(codec.WillDelay); ok {
 		out.delay = d

@@ -100,7 +100,9 @@ func (p *Connect) protocol(name []byte) error {
 		return protocol(CONNECT, "protocol name is not MQTT [MQTT-3.1.2-1]")
 	}
 	p.Version = 0
-	return &Error{Reason: UnsupportedProtocolVersion, Packet: CONNECT, Detail: "unknown protocol level [MQTT-3.1.2-2]"}
+	return &Error{
+		Reason: UnsupportedProtocolVersion, Packet: CONNECT, Detail: "unknown protocol level [MQTT-3.1.2-2]",
+	}
 }
 
 func (p *Connect) flags(f byte) error {

@@ -40,7 +40,7 @@ func (p *Publish) Parse(flags uint8, body []byte, v Version) error {
 		}
 	} else if !fastTopic(p.Topic) {
 		if err := CheckTopicName(p.Topic); err != nil {
-			return malformed(PUBLISH, err.(*Error).Detail) //nolint:errorlint // made by CheckTopicName, never wrapped
+			return malformed(PUBLISH, err.(*Error).Detail) //nolint:errorlint // made there, never wrapped
 		}
 	}
 	p.Payload = r.b

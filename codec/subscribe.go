@@ -64,7 +64,7 @@ func (f *Filter) options(o byte, v Version) error {
 		return protocol(SUBSCRIBE, "Retain Handling 3")
 	}
 	if err := CheckTopicFilter(f.Name); err != nil {
-		return malformed(SUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made by CheckTopicFilter, never wrapped
+		return malformed(SUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made there, never wrapped
 	}
 	if f.NoLocal {
 		if _, _, shared := SplitShare(f.Name); shared {

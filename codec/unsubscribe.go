@@ -32,7 +32,7 @@ func (p *Unsubscribe) Parse(_ uint8, body []byte, v Version) error {
 			return malformed(UNSUBSCRIBE, "filter is cut off")
 		}
 		if err := CheckTopicFilter(name); err != nil {
-			return malformed(UNSUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made by CheckTopicFilter, never wrapped
+			return malformed(UNSUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made there, never wrapped
 		}
 		p.Filters = append(p.Filters, name)
 	}

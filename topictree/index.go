@@ -53,8 +53,8 @@ func (o *Options) check(name []byte, count int64) error {
 // Entry is one filter, or one shared subscription, in an Index. It is opaque: compare and keep FilterIDs.
 type Entry struct {
 	name   string                   // set before it is published, then read-only
-	hash   uint64                   // of name, of a share of its filter; set before it is published, then read-only
-	loops  atomic.Uint64            // bit set of loops with subscribers; for a share, its home, 0 once it has gone
+	hash   uint64                   // of the filter; set before it is published, then read-only
+	loops  atomic.Uint64            // bit set of those with subscribers; a share's home, 0 once it has gone
 	shares atomic.Pointer[shareSet] // shared subscriptions of this filter
 	share  *shareInfo               // of a shared subscription
 }

@@ -1,6 +1,7 @@
 package topictree
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -198,7 +199,10 @@ func (c *Cursor[V]) nextKid(f *frame[V]) {
 	for f.next < len(f.kids.at) {
 		k := f.kids.at[f.next].Load()
 		f.next++
-		if k == nil || k == f.kids.grave.Load() || root && len(k.name) > 0 && k.name[0] == '$' { // [MQTT-4.7.2-1]
+		if k == nil || k == f.kids.grave.Load() {
+			continue
+		}
+		if root && strings.HasPrefix(k.name, "$") { // [MQTT-4.7.2-1]
 			continue
 		}
 		c.push(f, k)

@@ -206,7 +206,8 @@ func listenTCP(addr netip.AddrPort, dual bool) (_ int, err error) {
 		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
 			return 0, os.NewSyscallError("setsockopt", err)
 		}
-		sa = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16(), ZoneId: zone(addr.Addr().Zone())}
+		ip := addr.Addr()
+		sa = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16(), ZoneId: zone(ip.Zone())}
 	}
 	if err = unix.Bind(fd, sa); err != nil {
 		return 0, os.NewSyscallError("bind", err)
@@ -283,7 +284,8 @@ func socketOf(nc net.Conn) (int, error) {
 	}
 	fd := -1
 	var dupErr error
-	if err := rc.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+	err = rc.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil {
 		return 0, err
 	}
 	if dupErr != nil {

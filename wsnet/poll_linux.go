@@ -71,8 +71,8 @@ func (p *epoll) native() {}
 // collect takes the next events, without waiting.
 func (p *epoll) collect() int {
 	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])),
-			uintptr(len(p.events)), 0, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
+			uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
 		if e == unix.EINTR {
 			continue
 		}
@@ -176,7 +176,8 @@ func (s *fdSocket) unregister(l *Loop, _ *Conn) {
 }
 
 func (s *fdSocket) read(b []byte) (int, error) {
-	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(*s), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(*s), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		uintptr(len(b)))
 	switch {
 	case e == unix.EAGAIN || e == unix.EINTR:
 		return 0, errWouldBlock
@@ -206,7 +207,8 @@ func (s *fdSocket) writev(pieces [][]byte) (int, error) {
 	}
 	msg := unix.Msghdr{Iov: &vec[0]}
 	msg.SetIovlen(k)
-	n, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(*s), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
+	n, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(*s), uintptr(unsafe.Pointer(&msg)),
+		unix.MSG_NOSIGNAL)
 	return written(n, e)
 }
 

@@ -20,7 +20,10 @@ import (
 const Timeout = 10 * time.Second
 
 // Start runs a broker with one plain listener until the test ends; change may alter the options.
-func Start(t testing.TB, change func(*broker.Options, *broker.ListenerOptions)) (b *broker.Broker, addr string) {
+func Start(
+	t testing.TB,
+	change func(*broker.Options, *broker.ListenerOptions),
+) (b *broker.Broker, addr string) {
 	t.Helper()
 	o := broker.DefaultOptions()
 	o.SysInterval = 0

@@ -9,7 +9,7 @@
 // acknowledged, the queue what must wait. Invariants, checked by the model test:
 //
 //	used <= window                      messages sent on this connection and unacknowledged
-//	flight[i] has packet id base+i      (wrapping from 65535 to 1), so an acknowledgement is found without a search
+//	flight[i] has packet id base+i      (wrapping from 65535 to 1): no search for an acknowledgement
 //	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held
 //	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
 package session
@@ -32,7 +32,8 @@ type Limits struct {
 	QueuedBytes int64
 	// QueueQoS0 also queues QoS 0 messages while the client is offline.
 	QueueQoS0 bool
-	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL, topics and properties
+	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL, topics and
+	// properties
 	// included; 0 means no limit.
 	Unreleased      int
 	UnreleasedBytes int64
@@ -80,7 +81,7 @@ type outbound struct {
 	bytes      int64  // payload bytes in flight on this connection
 	used       int    // messages in flight on this connection
 	resent     int    // flight entries that were sent on this connection, or are done
-	base       uint16 // packet id of the oldest flight entry, and of the next message when the flight is empty
+	base       uint16 // packet id of the oldest flight entry; of the next message when there is none
 }
 
 // entry is one outgoing message. Its packet id follows from its place in the flight.

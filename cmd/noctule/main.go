@@ -64,7 +64,10 @@ func (c *command) run(args []string) int {
 
 // openLog makes the log that a configuration asks for.
 func (c *command) openLog(cfg conf.Log, f flags) {
-	h, err := logs.New(cfg, logs.Options{Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr})
+	h, err := logs.New(
+		cfg,
+		logs.Options{Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr},
+	)
 	if err != nil {
 		c.fail(err) // to the log that was
 	}
@@ -102,8 +105,12 @@ func (c *command) dispatch(args []string) int {
 		usage(c.stdout)
 		return exitOK
 	case f.version:
-		fmt.Fprintf(c.stdout, "noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
-			version, compatible)
+		fmt.Fprintf(
+			c.stdout,
+			"noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
+			version,
+			compatible,
+		)
 		return exitOK
 	case f.test && len(f.files) == 0:
 		fmt.Fprintln(c.stderr, "Please provide a configuration file to test.")
@@ -278,7 +285,8 @@ func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) erro
 			if o.Net.Network == "unix" {
 				c.info("Opening unix listen socket on path %s.", o.Net.Address)
 			} else {
-				c.info("Opening ip%s listen socket on port %d.", strings.Replace(o.Net.Network, "tcp", "v", 1), l.Port)
+				family := strings.Replace(o.Net.Network, "tcp", "v", 1)
+				c.info("Opening ip%s listen socket on port %d.", family, l.Port)
 			}
 			err := vacant(o.Net.Network, o.Net.Address)
 			if err == nil {

@@ -294,7 +294,11 @@ func (p *parser) finish(ports []int) error {
 	for _, l := range p.listeners {
 		l.AllowAnonymous = first(l.own.anonymous, l.security.anonymous, p.global.anonymous, &localOnly)
 		l.AutoIDPrefix = first(l.own.prefix, l.security.prefix, p.global.prefix, &l.AutoIDPrefix)
-		l.AllowZeroLengthClientID = first(l.security.zeroLength, p.global.zeroLength, &l.AllowZeroLengthClientID)
+		l.AllowZeroLengthClientID = first(
+			l.security.zeroLength,
+			p.global.zeroLength,
+			&l.AllowZeroLengthClientID,
+		)
 		l.Net.NoDelay, l.Net.MaxHeader = p.noDelay, p.maxHeader
 		if (l.CertFile == "") != (l.KeyFile == "") {
 			return &Error{Text: "Both certfile and keyfile must be provided to enable a TLS listener."}

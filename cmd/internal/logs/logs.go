@@ -150,8 +150,8 @@ func (h *Handler) timestamp(t time.Time) string {
 func layouts(c byte) string {
 	const (
 		letters = "YymdeHIMSpaAbBhzZFTDRcjxXr"
-		forms   = "2006|06|01|02|_2|15|03|04|05|PM|Mon|Monday|Jan|January|Jan|-0700|MST|2006-01-02|15:04:05|" +
-			"01/02/06|15:04|Mon Jan _2 15:04:05 2006|002|01/02/06|15:04:05|03:04:05 PM"
+		forms   = "2006|06|01|02|_2|15|03|04|05|PM|Mon|Monday|Jan|January|Jan|-0700|MST|2006-01-02|" +
+			"15:04:05|01/02/06|15:04|Mon Jan _2 15:04:05 2006|002|01/02/06|15:04:05|03:04:05 PM"
 	)
 	i := strings.IndexByte(letters, c)
 	if i < 0 {
