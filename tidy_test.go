@@ -34,11 +34,12 @@ const (
 )
 
 // longLines are files that are tables, a row a line.
-var longLines = map[string]bool{"cmd/internal/conf/directives.go": true, "cmd/noctule-bench/flags.go": true}
+var longLines = map[string]bool{"cmd/internal/conf/directives.go": true}
 
 // tables are the package variables that are not errors: they are never written.
 var tables = map[string]bool{
-	"codec.reasons": true, "codec.properties": true, "wsnet.classes": true,
+	"codec.reasons": true, "codec.properties": true, "codec.acks": true, "conf.notYet": true,
+	"wsnet.classes": true,
 }
 
 func TestTidy(t *testing.T) {
@@ -100,6 +101,9 @@ func checkLines(t *testing.T, path string, raw []byte) {
 		return
 	}
 	for i, line := range strings.Split(string(raw), "\n") {
+		if strings.Contains(line, `help:"`) { // a row of a table of flags
+			continue
+		}
 		if n := len([]rune(strings.ReplaceAll(line, "\t", "    "))); n > maxLine {
 			t.Errorf("%s:%d has %d columns, at most %d", path, i+1, n, maxLine)
 		}

@@ -370,7 +370,8 @@ func TestLogDirectives(t *testing.T) {
 		{"subscribe", "log_type subscribe", []string{stamp + "client 1 x$", "!running", "!" + connected}, nil},
 		{
 			"debug", "log_type debug",
-			[]string{`Received PUBLISH from client \(d0, q0, r0, m0, 'x', \.\.\. \(0 bytes\)\)$`, "!running"}, nil,
+			[]string{`Received PUBLISH from client \(d0, q0, r0, m0, 'x', \.\.\. \(0 bytes\)\)$`, "!running"},
+			nil,
 		},
 		{"all", "log_type all", []string{connected, "running", "client 1 x$", "Sending SUBACK to client"}, nil},
 		{"no timestamp", "log_timestamp false", []string{"^" + connected, "!" + stamp}, nil},

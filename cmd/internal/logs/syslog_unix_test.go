@@ -35,8 +35,12 @@ func TestSyslog(t *testing.T) {
 			level    slog.Level
 			severity int
 		}{
-			{broker.LevelError, 3}, {broker.LevelWarning, 4}, {broker.LevelNotice, 5},
-			{broker.LevelInfo, 6}, {broker.LevelSubscribe, 5}, {broker.LevelUnsubscribe, 5},
+			{broker.LevelError, 3},
+			{broker.LevelWarning, 4},
+			{broker.LevelNotice, 5},
+			{broker.LevelInfo, 6},
+			{broker.LevelSubscribe, 5},
+			{broker.LevelUnsubscribe, 5},
 			{broker.LevelDebug, 7},
 		} {
 			say(t, h, tt.level, "hello")
