@@ -78,7 +78,8 @@ func closeFrame(code uint16) string {
 // served waits until the loops have read n bytes more than before, and handled them.
 func (r *rig) served(t *testing.T, before Stats, n int) {
 	t.Helper()
-	r.until(t, fmt.Sprintf("%d bytes", n), func() bool { return r.Stats().BytesIn-before.BytesIn >= int64(n) })
+	want := before.BytesIn + int64(n)
+	r.until(t, fmt.Sprintf("%d bytes", n), func() bool { return r.Stats().BytesIn >= want })
 }
 
 // TestFramesCutAnywhere sends a few frames in two pieces, cut at each byte, and in single bytes.

@@ -1,9 +1,13 @@
 package wsproto
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,8 +17,9 @@ import (
 var rules = Rules{Subprotocols: []string{"mqtt", "mqttv3.1"}, MaxHeader: 4096}
 
 func request(lines ...string) string {
-	return "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
+	return "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" +
+		"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+		"Sec-WebSocket-Version: 13\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 }
 
 func TestUpgrade(t *testing.T) {
@@ -41,7 +46,8 @@ func TestUpgrade(t *testing.T) {
 			if (err == nil) != (tt.status == "101") || proto != tt.protocol {
 				t.Errorf("err %v, protocol %q", err, proto)
 			}
-			if err == nil && (used != len(tt.in) || !bytes.Contains(resp, []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))) {
+			accept := []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+			if err == nil && (used != len(tt.in) || !bytes.Contains(resp, accept)) {
 				t.Errorf("used %d, answer %q", used, resp)
 			}
 		})
@@ -60,7 +66,9 @@ func TestUpgradeNeedsWholeRequest(t *testing.T) {
 func TestUpgradeOrigin(t *testing.T) {
 	r := rules
 	r.Origins = []string{"https://a.example"}
-	for origin, want := range map[string]string{"Origin: https://a.example": "101", "Origin: https://b.example": "403", "X: y": "403"} {
+	for origin, want := range map[string]string{
+		"Origin: https://a.example": "101", "Origin: https://b.example": "403", "X: y": "403",
+	} {
 		resp, _, _, _ := r.Upgrade([]byte(request("Sec-WebSocket-Protocol: mqtt", origin)))
 		if !strings.HasPrefix(string(resp), "HTTP/1.1 "+want) {
 			t.Errorf("%s: %q", origin, resp)
@@ -146,7 +154,7 @@ func TestFrameBreaches(t *testing.T) {
 		{"fragmented ping", masked(ws.OpPing, false, nil), 1002},
 		{"long ping", masked(ws.OpPing, true, make([]byte, 126)), 1002},
 		{"continuation", masked(ws.OpContinuation, true, []byte("a")), 1002},
-		{"nested", append(masked(ws.OpBinary, false, []byte("a")), masked(ws.OpBinary, true, []byte("b"))...), 1002},
+		{"nested", append(masked(ws.OpBinary, false, nil), masked(ws.OpBinary, true, nil)...), 1002},
 		{"not shortest 16", []byte{0x82, 0xFE, 0, 5, 0, 0, 0, 0}, 1002},
 		{"not shortest 64", []byte{0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0}, 1002},
 		{"top bit", []byte{0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1002},
@@ -221,28 +229,107 @@ func TestCipherAgreesWithRFC(t *testing.T) {
 	}
 }
 
+// model decodes whole frames with gobwas/ws until the first that is incomplete or breaks its rules.
+func model(raw []byte) (app []byte, ctl []string, ok bool) {
+	r := bytes.NewReader(raw)
+	state := ws.StateServerSide
+	for r.Len() > 0 {
+		h, err := ws.ReadHeader(r)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return app, ctl, true
+		}
+		if err != nil || ws.CheckHeader(h, state) != nil || !h.Masked {
+			return app, ctl, false
+		}
+		p := make([]byte, min(int64(r.Len()), h.Length))
+		_, _ = io.ReadFull(r, p)
+		ws.Cipher(p, h.Mask, 0)
+		switch {
+		case !h.OpCode.IsControl():
+			app = append(app, p...)
+			if state = state.Clear(ws.StateFragmented); !h.Fin {
+				state = state.Set(ws.StateFragmented)
+			}
+		case int64(len(p)) == h.Length:
+			ctl = append(ctl, string(rune('0'+h.OpCode))+string(p))
+		}
+	}
+	return app, ctl, true
+}
+
+// FuzzFrames: it does not matter how the bytes are cut, and what is accepted the library takes for the same.
 func FuzzFrames(f *testing.F) {
 	f.Add(masked(ws.OpBinary, true, []byte("hello")), uint64(1))
-	f.Add(append(masked(ws.OpBinary, false, []byte("a")), masked(ws.OpContinuation, true, []byte("b"))...), uint64(2))
+	f.Add(append(masked(ws.OpBinary, false, []byte("a")), masked(ws.OpContinuation, true, nil)...), uint64(2))
 	f.Add([]byte{0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}, uint64(3))
 	f.Add([]byte{0x89, 0xFE, 0, 200}, uint64(4))
+	f.Add(append(masked(ws.OpPing, true, []byte("p")), masked(ws.OpClose, true, nil)...), uint64(5))
+	f.Add(masked(ws.OpBinary, true, make([]byte, 200)), uint64(6))
 	f.Fuzz(func(t *testing.T, raw []byte, seed uint64) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		a1, c1, e1 := decode(raw, func() int { return len(raw) + 1 })
 		a2, c2, e2 := decode(raw, func() int { return 1 + rnd.IntN(9) })
-		if !bytes.Equal(a1, a2) || strings.Join(c1, "|") != strings.Join(c2, "|") || (e1 == nil) != (e2 == nil) {
+		if !bytes.Equal(a1, a2) || !slices.Equal(c1, c2) || (e1 == nil) != (e2 == nil) {
 			t.Fatalf("whole: %d bytes %q %v; split: %d bytes %q %v", len(a1), c1, e1, len(a2), c2, e2)
+		}
+		a3, c3, ok := model(raw)
+		if e1 == nil && (!ok || !bytes.Equal(a1, a3) || !slices.Equal(c1, c3)) {
+			t.Fatalf("%d bytes %q; model: %d bytes %q, accepted: %v", len(a1), c1, len(a3), c3, ok)
+		}
+		if !bytes.HasPrefix(a3, a1) || len(c1) > len(c3) || !slices.Equal(c1, c3[:len(c1)]) {
+			t.Fatalf("%d bytes %q %v; model: %d bytes %q", len(a1), c1, e1, len(a3), c3)
 		}
 	})
 }
 
+// FuzzUpgrade: an answer is valid HTTP and depends on the request alone, which is wanted whole.
 func FuzzUpgrade(f *testing.F) {
 	f.Add([]byte(request("Sec-WebSocket-Protocol: mqtt")))
+	f.Add([]byte(request("Sec-WebSocket-Protocol: stomp, mqttv3.1", "Origin: https://a") + "\x82\x80"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte("\x10\x0C\x00\x04MQTT\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		resp, used, _, err := rules.Upgrade(b)
-		if used > len(b) || err != nil && len(resp) == 0 {
-			t.Fatalf("used %d, answer %q, %v", used, resp, err)
+		resp, used, sub, err := rules.Upgrade(b)
+		end := bytes.Index(b, []byte("\r\n\r\n"))
+		if resp == nil {
+			if used != 0 || sub != "" || err != nil || end >= 0 || len(b) >= rules.MaxHeader {
+				t.Fatalf("no answer to %d bytes: used %d, %q, %v", len(b), used, sub, err)
+			}
+			return
+		}
+		h, herr := http.ReadResponse(bufio.NewReader(bytes.NewReader(resp)), nil)
+		if herr != nil {
+			t.Fatalf("answer %q: %v", resp, herr)
+		}
+		if err != nil {
+			if sub != "" || h.StatusCode < 400 || !h.Close || h.ContentLength <= 0 {
+				t.Fatalf("refusal %q, %q", resp, sub)
+			}
+			return
+		}
+		known := slices.Contains(rules.Subprotocols, sub)
+		if h.StatusCode != 101 || used != end+4 || used > rules.MaxHeader || !known {
+			t.Fatalf("answer %q, used %d of %d, %q", resp, used, len(b), sub)
+		}
+		if early, _, _, err := rules.Upgrade(b[:used-1]); early != nil || err != nil {
+			t.Fatalf("answered a byte early: %q, %v", early, err)
+		}
+		if again, _, _, err := rules.Upgrade(b[:used]); !bytes.Equal(again, resp) || err != nil {
+			t.Fatalf("answers %q and %q, %v", resp, again, err)
+		}
+	})
+}
+
+// FuzzCloseReply: a code that goes on the wire is one that may.
+func FuzzCloseReply(f *testing.F) {
+	f.Add([]byte("\x03\xE8bye"))
+	f.Add([]byte("\x03\xED"))
+	f.Add([]byte("\x03"))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		code := CloseReply(payload)
+		err := ws.CheckCloseFrameData(ws.StatusCode(code), "")
+		if err != nil && (code < 1012 || code > 1014) { // registered after the RFC
+			t.Fatalf("%q: %d, %v", payload, code, err)
 		}
 	})
 }
