@@ -23,7 +23,8 @@ type Config struct {
 	MailboxLimit int
 	// MaxPending is how many bytes of unconsumed input one connection may hold, 256 MiB + 5 by default.
 	MaxPending int
-	// HandshakeTimeout bounds TLS handshake and WebSocket upgrade together, 10 s by default.
+	// HandshakeTimeout bounds TLS handshake and WebSocket upgrade, each; 10 s by default. Upgrades are looked
+	// at once a second.
 	HandshakeTimeout time.Duration
 	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
 	// backlog.

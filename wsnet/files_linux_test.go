@@ -155,15 +155,6 @@ func crowd(t *testing.T, says *bufio.Scanner, dial func() net.Conn) {
 	}
 }
 
-// ask sends a byte and reads the answer.
-func ask(nc net.Conn) error {
-	_, err := nc.Write([]byte("y"))
-	if err == nil {
-		_, err = io.ReadFull(nc, make([]byte, 1))
-	}
-	return err
-}
-
 // next is the rest of the next line that begins with prefix.
 func next(s *bufio.Scanner, prefix string) (string, bool) {
 	for s.Scan() {

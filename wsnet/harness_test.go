@@ -217,6 +217,15 @@ func mustRead(t testing.TB, r io.Reader, want string) {
 	}
 }
 
+// ask sends a byte and reads the answer.
+func ask(nc net.Conn) error {
+	_, err := nc.Write([]byte("y"))
+	if err == nil {
+		_, err = io.ReadFull(nc, make([]byte, 1))
+	}
+	return err
+}
+
 // mustEnd expects want and the end of the stream.
 func mustEnd(t testing.TB, r io.Reader, want string) {
 	t.Helper()

@@ -13,7 +13,7 @@ type Stats struct {
 	Reads, Writes      int64 // system calls, or calls of the Go network
 	Wakeups, Turns     int64 // returns from waiting; turns of the loops
 	MailboxRefused     int64 // Posts that found a mailbox full
-	HandshakesTimedOut int64
+	HandshakesTimedOut int64 // of TLS, and upgrades
 	// LoopLag is the longest turn of any loop since the last call of Stats.
 	LoopLag time.Duration
 }

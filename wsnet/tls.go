@@ -147,6 +147,9 @@ func (h *handshakes) serve(nl net.Listener, ln *Listener) {
 		h.wg.Go(func() { // serve waits
 			defer func() { <-h.slots }()
 			t, err := h.shake(nc, &ln.cfg, ln.server.cfg.HandshakeTimeout)
+			if errors.Is(err, context.DeadlineExceeded) {
+				ln.server.loops[0].stats.timedOut.Add(1)
+			}
 			if err != nil {
 				_ = nc.Close()
 				nc = nil
@@ -164,7 +167,7 @@ func (h *handshakes) shake(nc net.Conn, cfg *ListenerConfig, timeout time.Durati
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	err := conn.HandshakeContext(ctx)
-	if !stop() && err == nil {
+	if !stop() {
 		err = ctx.Err()
 	}
 	return &tlsState{conn: conn, pipe: p}, err
