@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -138,6 +139,36 @@ func (r *rig) stopped(t testing.TB) {
 	for _, l := range r.loops {
 		l.poll.each(func(c *Conn) { t.Errorf("loop %d has connection %d left", l.index, c.id) })
 	}
+}
+
+// conn is the server's end of nc. Other processes of the machine may dial a port that was theirs before;
+// their connections are passed over.
+func (r *rig) conn(t testing.TB, nc net.Conn) *Conn {
+	t.Helper()
+	for {
+		if c := get(t, r.opened); isEnd(c, nc) {
+			return c
+		}
+	}
+}
+
+// ending is the end of nc.
+func (r *rig) ending(t testing.TB, nc net.Conn) ending {
+	t.Helper()
+	for {
+		if e := get(t, r.closed); isEnd(e.c, nc) {
+			return e
+		}
+	}
+}
+
+// isEnd reports whether c is the server's end of nc.
+func isEnd(c *Conn, nc net.Conn) bool {
+	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
+		at := a.AddrPort()
+		return c.RemoteAddr() == netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return !c.RemoteAddr().IsValid()
 }
 
 // on runs f on a loop and waits for it.

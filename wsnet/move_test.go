@@ -175,7 +175,7 @@ func TestMoveThenEnd(t *testing.T) {
 			over(t, Config{Loops: 2}, sc, func(t *testing.T, r *rig) {
 				heard.Reset()
 				nc := tt.dial(t, r)
-				first := get(t, r.opened).Loop()
+				first := r.conn(t, nc).Loop()
 				release := r.stall(t, first) // so that all comes at once
 				mustWrite(t, nc, tt.send)
 				if tt.shut {
@@ -184,7 +184,7 @@ func TestMoveThenEnd(t *testing.T) {
 					}
 				}
 				release()
-				e := get(t, r.closed)
+				e := r.ending(t, nc)
 				if !errors.Is(e.reason, tt.want) {
 					t.Errorf("closed with %v, want %v", e.reason, tt.want)
 				}
@@ -237,7 +237,7 @@ func TestPauseReads(t *testing.T) {
 			nc := dial(t, a)
 			mustWrite(t, nc, "a")
 			mustRead(t, nc, "a")
-			ncs, cs = append(ncs, nc), append(cs, get(t, r.opened))
+			ncs, cs = append(ncs, nc), append(cs, r.conn(t, nc))
 		}
 		r.on(t, l, func(l *Loop) { l.PauseReads(true) })
 		before := reads.Load()
@@ -246,7 +246,7 @@ func TestPauseReads(t *testing.T) {
 		}
 		late := dial(t, a)
 		mustWrite(t, late, "c")
-		get(t, r.opened)
+		r.conn(t, late)
 		if err := ncs[3].(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestPauseReads(t *testing.T) {
 			cs[1].Close(errTest)
 		})
 		mustRead(t, ncs[0], "w")
-		if e := get(t, r.closed); e.c != cs[1] || !errors.Is(e.reason, errTest) {
+		if e := r.ending(t, ncs[1]); e.c != cs[1] || !errors.Is(e.reason, errTest) {
 			t.Errorf("closed with %v", e.reason)
 		}
 		for range 10 {

@@ -27,7 +27,7 @@ func TestSlowReader(t *testing.T) {
 				nc := dialer(t, r)
 				mustWrite(t, nc, "a")
 				mustRead(t, nc, "a")
-				c := get(t, r.opened)
+				c := r.conn(t, nc)
 				var want []byte
 				r.on(t, c.Loop(), func(*Loop) { want = writeMuch(c, 16<<20, seed) })
 				r.on(t, c.Loop(), func(*Loop) {
@@ -101,7 +101,7 @@ func TestDrainedWritesMore(t *testing.T) {
 		if n, err := io.Copy(io.Discard, nc); n != chunk*rounds || err != nil {
 			t.Errorf("read %d of %d bytes: %v", n, chunk*rounds, err)
 		}
-		if e := get(t, r.closed); !errors.Is(e.reason, errTest) {
+		if e := r.ending(t, nc); !errors.Is(e.reason, errTest) {
 			t.Errorf("closed with %v", e.reason)
 		}
 	})
@@ -133,7 +133,7 @@ func TestNeed(t *testing.T) {
 		r.until(t, "a read", func() bool { return r.Stats().BytesIn == in+60 })
 		mustWrite(t, nc, message[60:]+message[:50])
 		mustRead(t, nc, message)
-		c := get(t, r.opened)
+		c := r.conn(t, nc)
 		r.on(t, r.loops[0], func(*Loop) {
 			if got := calls.String(); got != "1 100 60 150 " || len(pendingOf(c)) != 50 {
 				t.Errorf("calls of %s bytes, %d are pending", got, len(pendingOf(c)))
@@ -152,7 +152,7 @@ func TestMaxPending(t *testing.T) {
 			} else {
 				nc = dialTCP(t, r)
 			}
-			c := get(t, r.opened)
+			c := r.conn(t, nc)
 			in := r.Stats().BytesIn
 			mustWrite(t, nc, strings.Repeat("x", 1000))
 			r.until(t, "a read", func() bool { return r.Stats().BytesIn >= in+1000 })
@@ -162,7 +162,7 @@ func TestMaxPending(t *testing.T) {
 				}
 			})
 			mustWrite(t, nc, "x")
-			if e := get(t, r.closed); !errors.Is(e.reason, ErrPending) {
+			if e := r.ending(t, nc); !errors.Is(e.reason, ErrPending) {
 				t.Errorf("closed with %v", e.reason)
 			}
 			if b, ok := nc.(*binaryConn); ok {
@@ -190,7 +190,7 @@ func TestWriteAfterClose(t *testing.T) {
 		for _, clientEnds := range []bool{false, true} {
 			nc := dialTCP(t, r)
 			mustWrite(t, nc, "a")
-			e := get(t, r.closed)
+			e := r.ending(t, nc)
 			if !errors.Is(e.reason, errTest) {
 				t.Errorf("closed with %v", e.reason)
 			}
@@ -356,8 +356,8 @@ func TestClosedConnectionsAreGarbage(t *testing.T) {
 			mustWrite(t, nc, "a>b>c")
 			mustRead(t, nc, "abc")
 			_ = nc.Close()
-			get(t, r.opened)
-			get(t, r.closed)
+			r.conn(t, nc)
+			r.ending(t, nc)
 		}
 		r.until(t, "the end of all", func() bool { return r.Stats().Open == 0 })
 		r.until(t, "their collection", func() bool {

@@ -95,7 +95,7 @@ func TestShutdownEndsAll(t *testing.T) {
 func TestShutdownDuringMove(t *testing.T) {
 	over(t, Config{Loops: 2}, script{data: hop}, func(t *testing.T, r *rig) {
 		nc := dialTCP(t, r)
-		c := get(t, r.opened)
+		c := r.conn(t, nc)
 		if err := c.Listener().Close(); err != nil { // else Shutdown waits with that for the loop that stalls
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestShutdownDuringMove(t *testing.T) {
 		spin(t, "one loop to stop", func() bool { return r.running.Load() < 2 })
 		release()
 		get(t, ended)
-		if e := get(t, r.closed); !errors.Is(e.reason, ErrServerClosed) {
+		if e := r.ending(t, nc); !errors.Is(e.reason, ErrServerClosed) {
 			t.Errorf("closed with %v", e.reason)
 		}
 	})

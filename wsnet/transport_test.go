@@ -68,7 +68,7 @@ func TestTLSHandshakeThatNeverEnds(t *testing.T) {
 			for ask(nc) != nil { // too slow on a machine that is busy
 				nc = tls.Client(dial(t, a), client)
 			}
-			st := get(t, r.opened).TLS()
+			st := r.conn(t, nc).TLS()
 			if st == nil || !st.HandshakeComplete {
 				t.Errorf("state of a TLS connection is %+v", st)
 			}
@@ -95,7 +95,7 @@ func TestHalfClose(t *testing.T) {
 				}
 				release()
 				mustEnd(t, nc, "question")
-				if e := get(t, r.closed); !errors.Is(e.reason, io.EOF) {
+				if e := r.ending(t, nc); !errors.Is(e.reason, io.EOF) {
 					t.Errorf("closed with %v", e.reason)
 				}
 			})
@@ -126,7 +126,7 @@ func TestReset(t *testing.T) {
 			if err := errors.Join(nc.(*net.TCPConn).SetLinger(0), nc.Close()); err != nil {
 				t.Fatal(err)
 			}
-			e := get(t, r.closed)
+			e := r.ending(t, nc)
 			if !errors.Is(e.reason, syscall.ECONNRESET) && !errors.Is(e.reason, syscall.EPIPE) {
 				t.Errorf("closed with %v", e.reason)
 			}
@@ -166,9 +166,8 @@ func TestListenIPv6(t *testing.T) {
 				nc := dial(t, net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, uint16(port))))
 				mustWrite(t, nc, "x")
 				mustRead(t, nc, "x")
-				local := nc.LocalAddr().(*net.TCPAddr).AddrPort()
-				if got := get(t, r.opened).RemoteAddr(); got != netip.AddrPortFrom(from, local.Port()) {
-					t.Errorf("%s %s: remote address %s, want %s", tt.network, tt.address, got, local)
+				if got := r.conn(t, nc).RemoteAddr().Addr(); got != from {
+					t.Errorf("%s %s: remote address %s, want %s", tt.network, tt.address, got, from)
 				}
 			}
 			for _, from := range tt.refused {
@@ -206,7 +205,7 @@ func TestListenUnix(t *testing.T) {
 			nc := dial(t, ln.Addr())
 			mustWrite(t, nc, "x")
 			mustRead(t, nc, "x")
-			c := get(t, r.opened)
+			c := r.conn(t, nc)
 			seen[c.Loop()] = true
 			if c.RemoteAddr().IsValid() || c.Listener() != ln {
 				t.Errorf("remote address %v of %v", c.RemoteAddr(), c.Listener().Addr())

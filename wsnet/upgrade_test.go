@@ -79,13 +79,13 @@ func TestSubprotocols(t *testing.T) {
 			nc := dial(t, listen(t, r.Server, cfg))
 			mustWrite(t, nc, strings.Replace(upgradeRequest, "Protocol: mqtt", "Protocol: "+tt.offers, 1))
 			got := readAnswer(t, nc, 101).Header.Values("Sec-WebSocket-Protocol")
-			c := get(t, r.opened)
+			c := r.conn(t, nc)
 			if len(got) != 1 || got[0] != tt.want || c.Subprotocol() != tt.want || !c.WebSocket() {
 				t.Errorf("%q of %q: answer %q, connection says %q", tt.offers, tt.known, got, c.Subprotocol())
 			}
 		}
-		dialTCP(t, r)
-		if c := get(t, r.opened); c.Subprotocol() != "" || c.WebSocket() || c.TLS() != nil {
+		plain := dialTCP(t, r)
+		if c := r.conn(t, plain); c.Subprotocol() != "" || c.WebSocket() || c.TLS() != nil {
 			t.Errorf("a plain connection speaks %q", c.Subprotocol())
 		}
 	})
@@ -128,7 +128,7 @@ func TestWebSocketOverTLS(t *testing.T) {
 		readAnswer(t, nc, 101)
 		mustEcho(t, nc, "ab", "p")
 		hopStream(t, "wss", &binaryConn{Conn: nc}, 256<<10)
-		if c := get(t, r.opened); c.TLS() == nil || !c.WebSocket() {
+		if c := r.conn(t, nc); c.TLS() == nil || !c.WebSocket() {
 			t.Error("the connection does not know what it is")
 		}
 		mustWrite(t, nc, frame(ws.OpClose, "\x0F\xA0"))

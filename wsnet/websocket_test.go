@@ -90,7 +90,7 @@ func TestFramesCutAnywhere(t *testing.T) {
 	want := "abcd" + strings.Repeat("e", 130)
 	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
 		nc := dialWebSocket(t, r)
-		c := get(t, r.opened)
+		c := r.conn(t, nc)
 		for cut := range len(wire) {
 			before := r.Stats()
 			mustWrite(t, nc, wire[:cut])
@@ -207,7 +207,7 @@ func TestBreaches(t *testing.T) {
 				nc := dialWebSocket(t, r)
 				mustWrite(t, nc, frame(ws.OpBinary, "a")+tt.send+frame(ws.OpBinary, "b"))
 				mustEnd(t, nc, "\x82\x01a"+closeFrame(tt.code))
-				e := get(t, r.closed)
+				e := r.ending(t, nc)
 				var b *wsproto.Error
 				if !errors.Is(e.reason, ErrProtocol) || !errors.As(e.reason, &b) || b.Code != tt.code {
 					t.Errorf("closed with %v", e.reason)
@@ -242,7 +242,7 @@ func TestCloseByClient(t *testing.T) {
 				}
 				release()
 				mustEnd(t, nc, "\x82\x01a"+closeFrame(want))
-				if e := get(t, r.closed); !errors.Is(e.reason, io.EOF) {
+				if e := r.ending(t, nc); !errors.Is(e.reason, io.EOF) {
 					t.Errorf("%q: closed with %v", payload, e.reason)
 				}
 			}
@@ -263,7 +263,7 @@ func TestCloseFrameIsLast(t *testing.T) {
 		}}
 		over(t, Config{Loops: 1}, sc, func(t *testing.T, r *rig) {
 			nc := dialWebSocket(t, r)
-			c := get(t, r.opened)
+			c := r.conn(t, nc)
 			release := r.stall(t, r.loops[0])
 			mustWrite(t, nc, request)
 			for range 3 { // in the mailbox, so in the turn in which the request is read, and those around
@@ -286,7 +286,7 @@ func TestCloseFrameIsLast(t *testing.T) {
 func TestPongFlood(t *testing.T) {
 	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
 		nc := dialWebSocket(t, r)
-		c := get(t, r.opened)
+		c := r.conn(t, nc)
 		flood := strings.Repeat(frame(ws.OpPong, strings.Repeat("p", 100)), 1000)
 		before, heap := r.Stats(), heapInUse()
 		for i := range 100 {
@@ -319,7 +319,7 @@ func TestPingFlood(t *testing.T) {
 		if !strings.HasSuffix(string(got), closeFrame(1008)) || len(got) != 3*pongs+4 || pongs > 1000 {
 			t.Errorf("%d pongs in %d bytes: %v", pongs, len(got), err)
 		}
-		if e := get(t, r.closed); !errors.Is(e.reason, ErrProtocol) {
+		if e := r.ending(t, nc); !errors.Is(e.reason, ErrProtocol) {
 			t.Errorf("closed with %v", e.reason)
 		}
 	})
