@@ -87,6 +87,12 @@ func Connect(t testing.TB, addr, id string, v codec.Version, change func(*codec.
 	return c
 }
 
+// In makes c report to t, a part of the test that made it.
+func (c *Client) In(t testing.TB) *Client {
+	c.t = t
+	return c
+}
+
 // Connack sends CONNECT and returns the answer.
 func (c *Client) Connack(id string, change func(*codec.Connect)) codec.Connack {
 	c.t.Helper()
