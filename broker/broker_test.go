@@ -400,11 +400,10 @@ func TestNoMatchingSubscribers(t *testing.T) {
 }
 
 func TestSharedSubscription(t *testing.T) {
-	variants(t, func(t *testing.T, start startFunc) {
-		addr := start(nil)
+	onEach(t, nil, func(t *testing.T, x *fixture) {
 		var subs []*brokertest.Client
 		for i := range 3 {
-			c := brokertest.Connect(t, addr, fmt.Sprint("s", i), codec.V5, func(p *codec.Connect) {
+			c := x.connect(fmt.Sprint("s", i), codec.V5, func(p *codec.Connect) {
 				if i == 0 {
 					p.Properties = props(uintProp(codec.ReceiveMaximum, 1))
 				}
@@ -412,9 +411,12 @@ func TestSharedSubscription(t *testing.T) {
 			c.Subscribe("$share/g/s/+", 1)
 			subs = append(subs, c)
 		}
-		pub := brokertest.Connect(t, addr, "pub", codec.V311, nil)
+		pub := x.connect("pub", codec.V311, nil)
 		for i := range 31 {
 			exchange(t, pub, "s/x", fmt.Sprint(i), 1)
+			for range 2 { // from the publisher's loop to the dealer's, from there to the member's
+				brokertest.Settle(t, x.b)
+			}
 		}
 		// The first acknowledges nothing: it holds one message and the others share the rest.
 		count := 0

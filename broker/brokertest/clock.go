@@ -31,7 +31,7 @@ func (c *Clock) Source() *wsnet.Clock { return &wsnet.Clock{Now: c.now.Load, Tic
 func (c *Clock) Advance(t testing.TB, b *broker.Broker, d time.Duration) {
 	t.Helper()
 	c.now.Add(d.Milliseconds())
-	Settle(t, b) // each loop has read the new time
+	Settle(t, b)  // each loop has read the new time
 	for range 2 { // the second is taken after the first has been posted to the loops
 		select {
 		case c.ticks <- time.Time{}:
