@@ -56,7 +56,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		return true
 	}
 	s.welcome(c, made)
-	return false
+	return c.Attachment == nil
 }
 
 // refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only

@@ -165,7 +165,7 @@ func FuzzAfterConnect(f *testing.F) {
 			p.Will = codec.Will{Topic: []byte("w"), Payload: []byte("x"), QoS: flags >> 2 & 1, Retain: flags&8 != 0}
 		}
 		if v == codec.V5 && flags&16 != 0 {
-			p.Properties = props(expiry(100), uintProp(codec.ReceiveMaximum, 2), uintProp(codec.TopicAliasMaximum, 2), maxPacket(60))
+			p.Properties = props(expiry(100), uintProp(codec.ReceiveMaximum, 2), uintProp(codec.TopicAliasMaximum, 2), maxPacket(1+16*uint32(flags>>5)))
 		}
 		legal(t, z.talk(t, append(p.Append(nil, v), raw...)), v)
 		if flags&1 != 0 { // the session comes back

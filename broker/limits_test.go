@@ -118,7 +118,11 @@ func TestAnswersLargerThanMaximumPacketSize_MQTT_3_1_2_24(t *testing.T) {
 				c.WantClosed()
 			}
 		}
-		c := x.connect("c", codec.V5, with(maxPacket(16)))
+		c := brokertest.Dial(t, x.addr, codec.V5) // nothing behind a CONNECT that failed is read
+		p := codec.Connect{Version: codec.V5, ClientID: []byte("c"), Properties: props(maxPacket(1))}
+		c.Raw(p.Append(p.Append(nil, codec.V5), codec.V5))
+		c.WantClosed()
+		c = x.connect("c", codec.V5, with(maxPacket(16)))
 		c.Subscribe("a", 1) // SUBACK of 6 bytes
 		filters := make([]codec.Filter, 12)
 		names := make([][]byte, 12)
