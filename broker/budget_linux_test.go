@@ -33,7 +33,8 @@ func rounds(t *testing.T, pub *brokertest.Client, raw []byte, subs []*brokertest
 }
 
 func TestDeliveryOfQoS0DoesNotAllocate(t *testing.T) {
-	alias := props(uintProp(codec.TopicAliasMaximum, 10))
+	aliases := with(uintProp(codec.TopicAliasMaximum, 10))
+	user := codec.AppendUserProperty(nil, []byte("k"), []byte("v"))
 	for _, tt := range []struct {
 		name    string
 		filter  string
@@ -46,9 +47,9 @@ func TestDeliveryOfQoS0DoesNotAllocate(t *testing.T) {
 		{"wildcard", "a/+", 64, codec.V311, codec.V311, nil, nil},
 		{"from 3 to 5", "#", 64, codec.V311, codec.V5, nil, nil},
 		{"from 5 to 3", "a/#", 64, codec.V5, codec.V311, nil, nil},
-		{"user property", "a/#", 64, codec.V5, codec.V5, codec.AppendUserProperty(nil, []byte("k"), []byte("v")), nil},
+		{"user property", "a/#", 64, codec.V5, codec.V5, user, nil},
 		{"expiry", "a/#", 64, codec.V5, codec.V5, props(uintProp(codec.MessageExpiry, 60)), nil},
-		{"topic alias out", "a/#", 64, codec.V5, codec.V5, nil, func(p *codec.Connect) { p.Properties = alias }},
+		{"topic alias out", "a/#", 64, codec.V5, codec.V5, nil, aliases},
 		{"topic alias in", "a/#", 64, codec.V5, codec.V5, props(uintProp(codec.TopicAlias, 1)), nil},
 		{"empty", "a/#", 0, codec.V311, codec.V311, nil, nil},
 		{"1000 bytes", "a/#", 1000, codec.V311, codec.V311, nil, nil},
@@ -62,7 +63,8 @@ func TestDeliveryOfQoS0DoesNotAllocate(t *testing.T) {
 				subs = append(subs, c)
 			}
 			pub := x.connect("pub", tt.in, nil)
-			p := codec.Publish{Topic: []byte("a/topic"), Properties: tt.props, Payload: make([]byte, tt.payload)}
+			p := codec.Publish{Topic: []byte("a/topic"), Properties: tt.props}
+			p.Payload = make([]byte, tt.payload)
 			want := 0
 			for range 3 { // first messages may set up what stays
 				pub.Send(&p)
@@ -90,7 +92,9 @@ func TestDeliveryBetweenLoopsHardlyAllocates(t *testing.T) {
 		most     float64 // allocations a round of 20 messages to 20 receivers
 	}{{"four loops", false, 90}, {"portable", true, 150}} {
 		t.Run(v.name, func(t *testing.T) {
-			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops, o.Portable = 4, v.portable })
+			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+				o.Loops, o.Portable = 4, v.portable
+			})
 			var subs []*brokertest.Client
 			for i := range 20 {
 				c := x.connect(fmt.Sprint("s", i), codec.V311, nil)
@@ -171,7 +175,8 @@ func TestHeapPerIdleClient(t *testing.T) {
 			fds := make([]int, n)
 			before := heap()
 			for i := range fds {
-				p := codec.Connect{Version: tt.v, CleanStart: true, ClientID: fmt.Appendf(nil, "client-%05d", i)}
+				id := fmt.Appendf(nil, "client-%05d", i)
+				p := codec.Connect{Version: tt.v, CleanStart: true, ClientID: id}
 				if tt.change != nil {
 					tt.change(&p)
 				}

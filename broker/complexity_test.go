@@ -27,8 +27,8 @@ func cpu(t *testing.T) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// linear fails when the best of up to eight runs with 4n takes more than eleven times as long as that with n. Only
-// what work does between start and stop counts.
+// linear fails when the best of up to eight runs with 4n takes more than eleven times as long as that with n.
+// Only what work does between start and stop counts.
 func linear(t *testing.T, n int, work func(n int, start, stop func())) {
 	t.Helper()
 	run := func(n int) (d time.Duration) {
@@ -91,7 +91,8 @@ func TestSubscriptionsOfOneClientAreLinear(t *testing.T) {
 					for i := 0; i < n; i += 500 {
 						sub := codec.Subscribe{PacketID: 1}
 						for k := range 500 {
-							sub.Filters = append(sub.Filters, codec.Filter{Name: fmt.Appendf(nil, filter, i+k)})
+							f := codec.Filter{Name: fmt.Appendf(nil, filter, i+k)}
+							sub.Filters = append(sub.Filters, f)
 						}
 						c.Send(&sub)
 						c.Want(codec.SUBACK, nil)
@@ -118,7 +119,7 @@ func TestUserPropertiesAreLinear(t *testing.T) {
 		pub := x.connect("pub", codec.V5, nil)
 		linear(t, 5000, func(n int, start, stop func()) {
 			p := codec.Publish{Topic: []byte("p")}
-			p.Properties = codec.AppendUintProperty(nil, codec.MessageExpiry, 100) // so that they are copied one by one
+			p.Properties = props(uintProp(codec.MessageExpiry, 100)) // so that they are copied one by one
 			for range n {
 				p.Properties = codec.AppendUserProperty(p.Properties, []byte("name"), []byte("value"))
 			}
@@ -136,7 +137,9 @@ func TestUserPropertiesAreLinear(t *testing.T) {
 
 // A session with a long queue comes back in one burst, and not slower for each message the more there are.
 func TestResumeIsLinear(t *testing.T) {
-	unlimited := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedMessages, o.MaxInflight = 0, 0 }
+	unlimited := func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.MaxQueuedMessages, o.MaxInflight = 0, 0
+	}
 	for _, window := range []uint32{0, 5} {
 		t.Run(fmt.Sprint("Receive Maximum ", window), func(t *testing.T) {
 			oneByOne(t, unlimited, func(t *testing.T, x *fixture) {
@@ -214,7 +217,8 @@ func TestOverlappingSubscriptionsAreLinear(t *testing.T) {
 			clients = append(clients, x.connect(fmt.Sprint(i), codec.V311, nil))
 		}
 		pub := x.connect("pub", codec.V311, nil)
-		filters := []codec.Filter{{Name: []byte("a/#")}, {Name: []byte("a/+"), QoS: 1}, {Name: []byte("a/b")}}
+		names := [][]byte{[]byte("a/#"), []byte("a/+"), []byte("a/b")}
+		filters := []codec.Filter{{Name: names[0]}, {Name: names[1], QoS: 1}, {Name: names[2]}}
 		linear(t, n, func(n int, start, stop func()) {
 			for _, c := range clients[:n] {
 				c.Send(&codec.Subscribe{PacketID: 1, Filters: filters})
@@ -230,7 +234,7 @@ func TestOverlappingSubscriptionsAreLinear(t *testing.T) {
 					receive(t, c, "a/b", "x", 1)
 				}
 				c.WantNothing()
-				c.Send(&codec.Unsubscribe{PacketID: 1, Filters: [][]byte{filters[0].Name, filters[1].Name, filters[2].Name}})
+				c.Send(&codec.Unsubscribe{PacketID: 1, Filters: names})
 				c.Want(codec.UNSUBACK, nil)
 			}
 		})

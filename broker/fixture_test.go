@@ -12,6 +12,9 @@ import (
 // changeFunc alters the options of a test's broker.
 type changeFunc = func(*broker.Options, *broker.ListenerOptions)
 
+// connectFunc alters a CONNECT.
+type connectFunc = func(*codec.Connect)
+
 // fixture is a broker whose time stands still.
 type fixture struct {
 	t     testing.TB
@@ -66,7 +69,7 @@ func (x *fixture) connect(id string, v codec.Version, change func(*codec.Connect
 }
 
 // present connects without clean start and reports Session Present.
-func (x *fixture) present(id string, v codec.Version, change func(*codec.Connect)) (*brokertest.Client, bool) {
+func (x *fixture) present(id string, v codec.Version, change connectFunc) (*brokertest.Client, bool) {
 	x.t.Helper()
 	c := brokertest.Dial(x.t, x.addr, v)
 	ack := c.Connack(id, func(p *codec.Connect) {
@@ -92,6 +95,12 @@ func (x *fixture) dropped(r broker.DropReason) int64 {
 	x.t.Helper()
 	m := brokertest.Settle(x.t, x.b)
 	return m.Dropped[r]
+}
+
+// retain publishes a retained message and waits for the acknowledgement.
+func retain(c *brokertest.Client, topic, payload string) {
+	c.Send(&codec.Publish{Retain: true, QoS: 1, PacketID: 1, Topic: []byte(topic), Payload: []byte(payload)})
+	c.Want(codec.PUBACK, nil)
 }
 
 // with is a change of CONNECT that sets properties.

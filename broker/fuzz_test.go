@@ -123,7 +123,8 @@ func (z *fuzzer) check(t *testing.T) {
 		}
 	}
 	m := brokertest.Settle(t, z.b)
-	if m.Sessions != 1 || m.Subscriptions != 1 || m.SharedSubscriptions != 1 || m.QueuedMessages != 0 || m.InflightMessages != 0 {
+	if m.Sessions != 1 || m.Subscriptions != 1 || m.SharedSubscriptions != 1 ||
+		m.QueuedMessages != 0 || m.InflightMessages != 0 {
 		t.Fatalf("left behind: %d sessions, %d+%d subscriptions, %d queued, %d in flight",
 			m.Sessions-1, m.Subscriptions-1, m.SharedSubscriptions-1, m.QueuedMessages, m.InflightMessages)
 	}
@@ -132,12 +133,13 @@ func (z *fuzzer) check(t *testing.T) {
 // conversation is what a client that uses everything sends.
 func conversation(v codec.Version) (b []byte) {
 	ack := func(t codec.Type, id uint16) { b = (&codec.Ack{Type: t, PacketID: id}).Append(b, v) }
-	b = (&codec.Publish{Topic: []byte("r"), Payload: []byte("x"), QoS: 1, PacketID: 1, Retain: true}).Append(b, v)
+	x := []byte("x")
+	b = (&codec.Publish{Topic: []byte("r"), Payload: x, QoS: 1, PacketID: 1, Retain: true}).Append(b, v)
 	b = (&codec.Subscribe{PacketID: 2, Filters: []codec.Filter{
 		{Name: []byte("#"), QoS: 2}, {Name: []byte("r"), QoS: 1}, {Name: []byte("$share/g/#"), QoS: 2},
 	}}).Append(b, v)
 	ack(codec.PUBACK, 1)
-	b = (&codec.Publish{Topic: []byte("t/u"), Payload: []byte("x"), QoS: 2, PacketID: 3}).Append(b, v)
+	b = (&codec.Publish{Topic: []byte("t/u"), Payload: x, QoS: 2, PacketID: 3}).Append(b, v)
 	ack(codec.PUBREL, 3)
 	ack(codec.PUBREC, 2)
 	ack(codec.PUBCOMP, 2)
@@ -146,8 +148,8 @@ func conversation(v codec.Version) (b []byte) {
 	return b
 }
 
-// FuzzAfterConnect sends arbitrary bytes behind a good CONNECT to a whole broker: it must answer with legal packets
-// only, close, pass on nothing illegal, and keep nothing.
+// FuzzAfterConnect sends arbitrary bytes behind a good CONNECT to a whole broker: it must answer with legal
+// packets only, close, pass on nothing illegal, and keep nothing.
 func FuzzAfterConnect(f *testing.F) {
 	for v := range uint8(3) {
 		for flags := range uint8(4) {
@@ -160,12 +162,15 @@ func FuzzAfterConnect(f *testing.F) {
 	z := newFuzzer(f)
 	f.Fuzz(func(t *testing.T, version, flags uint8, raw []byte) {
 		v := codec.Version(3 + version%3)
-		p := codec.Connect{Version: v, CleanStart: flags&1 == 0, ClientID: []byte{'a' + flags>>5}, HasWill: flags&2 != 0}
+		p := codec.Connect{
+			Version: v, CleanStart: flags&1 == 0, ClientID: []byte{'a' + flags>>5}, HasWill: flags&2 != 0,
+		}
 		if p.HasWill {
-			p.Will = codec.Will{Topic: []byte("w"), Payload: []byte("x"), QoS: flags >> 2 & 1, Retain: flags&8 != 0}
+			p.Will = codec.Will{Topic: []byte("w"), QoS: flags >> 2 & 1, Retain: flags&8 != 0}
 		}
 		if v == codec.V5 && flags&16 != 0 {
-			p.Properties = props(expiry(100), uintProp(codec.ReceiveMaximum, 2), uintProp(codec.TopicAliasMaximum, 2), maxPacket(1+16*uint32(flags>>5)))
+			p.Properties = props(expiry(100), uintProp(codec.ReceiveMaximum, 2),
+				uintProp(codec.TopicAliasMaximum, 2), maxPacket(1+16*uint32(flags>>5)))
 		}
 		legal(t, z.talk(t, append(p.Append(nil, v), raw...)), v)
 		if flags&1 != 0 { // the session comes back
@@ -183,8 +188,9 @@ func FuzzConnect(f *testing.F) {
 	}
 	for _, v := range []codec.Version{codec.V31, codec.V311, codec.V5} {
 		p := codec.Connect{
-			Version: v, CleanStart: true, ClientID: []byte("c"), KeepAlive: 5, HasUsername: true, HasPassword: true,
-			Username: []byte("u"), Password: []byte("p"), HasWill: true, Will: codec.Will{Topic: []byte("w"), Payload: []byte("x")},
+			Version: v, CleanStart: true, ClientID: []byte("c"), KeepAlive: 5,
+			HasUsername: true, Username: []byte("u"), HasPassword: true, Password: []byte("p"),
+			HasWill: true, Will: codec.Will{Topic: []byte("w"), Payload: []byte("x")},
 		}
 		f.Add(append(p.Append(nil, v), conversation(v)...))
 	}
@@ -196,7 +202,8 @@ func FuzzConnect(f *testing.F) {
 		out := z.talk(t, raw)
 		var c codec.Connect
 		v := codec.V5
-		if h, err := codec.ParseHeader(raw); err == nil && h.Type == codec.CONNECT && h.Size+h.Len <= len(raw) {
+		h, err := codec.ParseHeader(raw)
+		if err == nil && h.Type == codec.CONNECT && h.Size+h.Len <= len(raw) {
 			if c.Parse(h.Flags, raw[h.Size:h.Size+h.Len], v) == nil {
 				v = c.Version
 			} else if bytes.HasPrefix(out, []byte{0x20, 2}) {

@@ -16,8 +16,8 @@ import (
 	"noctule/codec"
 )
 
-// A breach is what a client must not send. five is the reason that an MQTT 5 client hears: in CONNACK before the
-// connection is accepted, in DISCONNECT after; 0 means that it hears nothing.
+// A breach is what a client must not send. five is the reason that an MQTT 5 client hears: in CONNACK before
+// the connection is accepted, in DISCONNECT after; 0 means that it hears nothing.
 type breach struct {
 	name string
 	raw  []byte
@@ -71,6 +71,17 @@ var badStrings = map[string]string{
 	"non-character U+FFFF":    "a\xef\xbf\xbf",
 }
 
+// What most breaches are answered with.
+const (
+	malformed = codec.MalformedPacket
+	misused   = codec.ProtocolError
+)
+
+// first is an MQTT 5 CONNECT with what follows its properties.
+func first(flags int, props []byte, rest ...any) []byte {
+	return packet(0x10, append([]any{connectBody(flags, props)}, rest...)...)
+}
+
 // connectBody is the body of an MQTT 5 CONNECT up to and including its properties.
 func connectBody(flags int, props []byte) []byte {
 	return joined("MQTT", 5, flags, []byte{0, 60}, props)
@@ -91,67 +102,52 @@ func beforeConnect() []breach {
 		{"empty CONNECT", packet(0x10), 0},
 		{"MQTT-3.1.2-1 protocol name", packet(0x10, "MQTR", 5, clean, []byte{0, 60}, none, "c"), 0},
 		{"MQTT-3.1.2-1 empty protocol name", packet(0x10, "", 5, clean, []byte{0, 60}, none, "c"), 0},
-		{"MQTT-3.1.2-2 level 6", packet(0x10, "MQTT", 6, clean, []byte{0, 60}, none, "c"), codec.UnsupportedProtocolVersion},
-		{"MQTT-3.1.2-3 reserved flag", packet(0x10, connectBody(clean|1, none), "c"), codec.MalformedPacket},
-		{"MQTT-3.1.2-12 Will QoS 3", packet(0x10, connectBody(clean|will|0x18, none), "c", none, "w", "x"), codec.MalformedPacket},
-		{"MQTT-3.1.2-11 Will QoS without will", packet(0x10, connectBody(clean|8, none), "c"), codec.MalformedPacket},
-		{"MQTT-3.1.2-13 Will Retain without will", packet(0x10, connectBody(clean|0x20, none), "c"), codec.MalformedPacket},
-		{"user name missing", packet(0x10, connectBody(clean|name, none), "c"), codec.MalformedPacket},
-		{"password missing", packet(0x10, connectBody(clean|password, none), "c"), codec.MalformedPacket},
-		{"will missing", packet(0x10, connectBody(clean|will, none), "c"), codec.MalformedPacket},
-		{"client id missing", packet(0x10, connectBody(clean, none)), codec.MalformedPacket},
-		{"bytes left over", packet(0x10, connectBody(clean, none), "c", 0), codec.MalformedPacket},
-		{"properties longer than the packet", packet(0x10, connectBody(clean, []byte{100}), "c"), codec.MalformedPacket},
-		{
-			"1.5.5 property length of five bytes",
-			packet(0x10, connectBody(clean, []byte{0x80, 0x80, 0x80, 0x80, 1}), "c"), codec.MalformedPacket,
-		},
-		{
-			"MQTT-1.5.5-1 property length longer than needed",
-			packet(0x10, connectBody(clean, []byte{0x80, 0}), "c"), codec.MalformedPacket,
-		},
-		{"unknown property", packet(0x10, connectBody(clean, block(0x7E, 0)), "c"), codec.MalformedPacket},
-		{"property id of two bytes", packet(0x10, connectBody(clean, block([]byte{0x91, 1, 0, 0, 0, 1})), "c"), codec.MalformedPacket},
-		{"property cut off", packet(0x10, connectBody(clean, block(17, 0, 0)), "c"), codec.MalformedPacket},
-		{
-			"3.1.2.11.2 Session Expiry twice",
-			packet(0x10, connectBody(clean, block(17, []byte{0, 0, 0, 1}, 17, []byte{0, 0, 0, 1})), "c"), codec.ProtocolError,
-		},
-		{"3.1.2.11.3 Receive Maximum 0", packet(0x10, connectBody(clean, block(33, 0, 0)), "c"), codec.ProtocolError},
-		{
-			"3.1.2.11.4 Maximum Packet Size 0",
-			packet(0x10, connectBody(clean, block(39, []byte{0, 0, 0, 0})), "c"), codec.ProtocolError,
-		},
-		{"3.1.2.11.7 Request Problem Information 2", packet(0x10, connectBody(clean, block(23, 2)), "c"), codec.ProtocolError},
-		{"property of another packet", packet(0x10, connectBody(clean, block(35, 0, 1)), "c"), codec.ProtocolError},
-		{"will property among the others", packet(0x10, connectBody(clean, block(24, []byte{0, 0, 0, 1})), "c"), codec.ProtocolError},
-		{
-			"property of CONNECT in the will",
-			packet(0x10, connectBody(clean|will, none), "c", block(33, 0, 1), "w", "x"), codec.ProtocolError,
-		},
-		{"authentication method", packet(0x10, connectBody(clean, block(21, "m")), "c"), codec.BadAuthenticationMethod},
-		{"MQTT-3.1.3-11 wildcard in the will topic", packet(0x10, connectBody(clean|will, none), "c", none, "w/#", "x"), codec.MalformedPacket},
-		{"MQTT-4.7.3-1 empty will topic", packet(0x10, connectBody(clean|will, none), "c", none, "", "x"), codec.MalformedPacket},
+		{"MQTT-3.1.2-2 level 6", packet(0x10, "MQTT", 6, clean, []byte{0, 60}, none, "c"),
+			codec.UnsupportedProtocolVersion},
+		{"MQTT-3.1.2-3 reserved flag", first(clean|1, none, "c"), malformed},
+		{"MQTT-3.1.2-12 Will QoS 3", first(clean|will|0x18, none, "c", none, "w", "x"), malformed},
+		{"MQTT-3.1.2-11 Will QoS without will", first(clean|8, none, "c"), malformed},
+		{"MQTT-3.1.2-13 Will Retain without will", first(clean|0x20, none, "c"), malformed},
+		{"user name missing", first(clean|name, none, "c"), malformed},
+		{"password missing", first(clean|password, none, "c"), malformed},
+		{"will missing", first(clean|will, none, "c"), malformed},
+		{"client id missing", first(clean, none), malformed},
+		{"bytes left over", first(clean, none, "c", 0), malformed},
+		{"properties longer than the packet", first(clean, []byte{100}, "c"), malformed},
+		{"1.5.5 property length of five bytes",
+			first(clean, []byte{0x80, 0x80, 0x80, 0x80, 1}, "c"), malformed},
+		{"MQTT-1.5.5-1 property length longer than needed",
+			first(clean, []byte{0x80, 0}, "c"), malformed},
+		{"unknown property", first(clean, block(0x7E, 0), "c"), malformed},
+		{"property id of two bytes", first(clean, block([]byte{0x91, 1, 0, 0, 0, 1}), "c"), malformed},
+		{"property cut off", first(clean, block(17, 0, 0), "c"), malformed},
+		{"3.1.2.11.2 Session Expiry twice",
+			first(clean, block(17, []byte{0, 0, 0, 1}, 17, []byte{0, 0, 0, 1}), "c"), misused},
+		{"3.1.2.11.3 Receive Maximum 0", first(clean, block(33, 0, 0), "c"), misused},
+		{"3.1.2.11.4 Maximum Packet Size 0",
+			first(clean, block(39, []byte{0, 0, 0, 0}), "c"), misused},
+		{"3.1.2.11.7 Request Problem Information 2", first(clean, block(23, 2), "c"), misused},
+		{"property of another packet", first(clean, block(35, 0, 1), "c"), misused},
+		{"will property among the others", first(clean, block(24, []byte{0, 0, 0, 1}), "c"), misused},
+		{"property of CONNECT in the will",
+			first(clean|will, none, "c", block(33, 0, 1), "w", "x"), misused},
+		{"authentication method", first(clean, block(21, "m"), "c"), codec.BadAuthenticationMethod},
+		{"MQTT-3.1.3-11 wildcard in a will topic", first(clean|will, none, "c", none, "w/#", "x"), malformed},
+		{"MQTT-4.7.3-1 empty will topic", first(clean|will, none, "c", none, "", "x"), malformed},
 	}
 	for why, s := range badStrings {
 		list = append(list,
-			breach{"MQTT-3.1.3-4 client id: " + why, packet(0x10, connectBody(clean, none), s), codec.MalformedPacket},
-			breach{"MQTT-3.1.3-12 user name: " + why, packet(0x10, connectBody(clean|name, none), "c", s), codec.MalformedPacket},
-			breach{
-				"MQTT-3.1.3-11 will topic: " + why,
-				packet(0x10, connectBody(clean|will, none), "c", none, s, "x"), codec.MalformedPacket,
-			},
-			breach{"user property: " + why, packet(0x10, connectBody(clean, block(38, "k", s)), "c"), codec.MalformedPacket},
-			breach{"user property name: " + why, packet(0x10, connectBody(clean, block(38, s, "v")), "c"), codec.MalformedPacket},
-			breach{"authentication method: " + why, packet(0x10, connectBody(clean, block(21, s)), "c"), codec.MalformedPacket},
-			breach{
-				"will content type: " + why,
-				packet(0x10, connectBody(clean|will, none), "c", block(3, s), "w", "x"), codec.MalformedPacket,
-			},
-			breach{
-				"will response topic: " + why,
-				packet(0x10, connectBody(clean|will, none), "c", block(8, s), "w", "x"), codec.MalformedPacket,
-			},
+			breach{"MQTT-3.1.3-4 client id: " + why, first(clean, none, s), malformed},
+			breach{"MQTT-3.1.3-12 user name: " + why, first(clean|name, none, "c", s), malformed},
+			breach{"MQTT-3.1.3-11 will topic: " + why,
+				first(clean|will, none, "c", none, s, "x"), malformed},
+			breach{"user property: " + why, first(clean, block(38, "k", s), "c"), malformed},
+			breach{"user property name: " + why, first(clean, block(38, s, "v"), "c"), malformed},
+			breach{"authentication method: " + why, first(clean, block(21, s), "c"), malformed},
+			breach{"will content type: " + why,
+				first(clean|will, none, "c", block(3, s), "w", "x"), malformed},
+			breach{"will response topic: " + why,
+				first(clean|will, none, "c", block(8, s), "w", "x"), malformed},
 		)
 	}
 	return list
@@ -167,7 +163,7 @@ func TestBreachBeforeConnect(t *testing.T) {
 					var ack codec.Connack
 					c.Want(codec.CONNACK, &ack)
 					if ack.Reason != tt.five || ack.SessionPresent {
-						t.Errorf("CONNACK 0x%02x %s, want 0x%02x %s", byte(ack.Reason), ack.Reason, byte(tt.five), tt.five)
+						t.Errorf("CONNACK %s, want %s", ack.Reason, tt.five)
 					}
 				}
 				c.WantClosed()
@@ -184,47 +180,47 @@ func afterConnect() []breach {
 	id := []byte{0, 1}
 	none := block()
 	list := []breach{
-		{"type 0", packet(0), codec.MalformedPacket},
-		{"1.5.5 remaining length of five bytes", []byte{0xC0, 0x80, 0x80, 0x80, 0x80, 1}, codec.MalformedPacket},
+		{"type 0", packet(0), malformed},
+		{"1.5.5 remaining length of five bytes", []byte{0xC0, 0x80, 0x80, 0x80, 0x80, 1}, malformed},
 		{"PUBLISH of 256 MB", []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, codec.PacketTooLarge},
 		{"SUBSCRIBE of 256 MB", []byte{0x82, 0xFF, 0xFF, 0xFF, 0x7F}, codec.PacketTooLarge},
 		{"PUBACK of 256 MB", []byte{0x40, 0xFF, 0xFF, 0xFF, 0x7F}, codec.PacketTooLarge},
-		{"MQTT-3.1.0-2 second CONNECT", packet(0x10, connectBody(2, none), "c"), codec.ProtocolError},
-		{"CONNACK from a client", packet(0x20, 0, 0, 0), codec.ProtocolError},
-		{"SUBACK from a client", packet(0x90, id, none, 0), codec.ProtocolError},
-		{"UNSUBACK from a client", packet(0xB0, id, none, 0), codec.ProtocolError},
-		{"PINGRESP from a client", packet(0xD0), codec.ProtocolError},
-		{"MQTT-4.12.0-1 AUTH without method", packet(0xF0), codec.ProtocolError},
-		{"PINGREQ with a body", packet(0xC0, 0), codec.MalformedPacket},
+		{"MQTT-3.1.0-2 second CONNECT", first(2, none, "c"), misused},
+		{"CONNACK from a client", packet(0x20, 0, 0, 0), misused},
+		{"SUBACK from a client", packet(0x90, id, none, 0), misused},
+		{"UNSUBACK from a client", packet(0xB0, id, none, 0), misused},
+		{"PINGRESP from a client", packet(0xD0), misused},
+		{"MQTT-4.12.0-1 AUTH without method", packet(0xF0), misused},
+		{"PINGREQ with a body", packet(0xC0, 0), malformed},
 
-		{"MQTT-3.3.1-4 QoS 3", packet(0x36, "a", id, none), codec.MalformedPacket},
-		{"MQTT-3.3.1-2 DUP with QoS 0", packet(0x38, "a", none), codec.MalformedPacket},
-		{"MQTT-2.2.1-3 PUBLISH with packet id 0", packet(0x32, "a", 0, 0, none), codec.MalformedPacket},
-		{"MQTT-3.3.2-2 + in a topic name", packet(0x30, "a/+", none), codec.MalformedPacket},
-		{"MQTT-3.3.2-2 # in a topic name", packet(0x30, "#", none), codec.MalformedPacket},
-		{"PUBLISH without packet id", packet(0x32, "a"), codec.MalformedPacket},
-		{"empty PUBLISH", packet(0x30), codec.MalformedPacket},
-		{"topic longer than the packet", packet(0x30, 0xFF, 0xFF, 0x61), codec.MalformedPacket},
-		{"more than 200 levels", packet(0x30, string(bytes.Repeat([]byte("/"), 201)), none), codec.MalformedPacket},
+		{"MQTT-3.3.1-4 QoS 3", packet(0x36, "a", id, none), malformed},
+		{"MQTT-3.3.1-2 DUP with QoS 0", packet(0x38, "a", none), malformed},
+		{"MQTT-2.2.1-3 PUBLISH with packet id 0", packet(0x32, "a", 0, 0, none), malformed},
+		{"MQTT-3.3.2-2 + in a topic name", packet(0x30, "a/+", none), malformed},
+		{"MQTT-3.3.2-2 # in a topic name", packet(0x30, "#", none), malformed},
+		{"PUBLISH without packet id", packet(0x32, "a"), malformed},
+		{"empty PUBLISH", packet(0x30), malformed},
+		{"topic longer than the packet", packet(0x30, 0xFF, 0xFF, 0x61), malformed},
+		{"more than 200 levels", packet(0x30, string(bytes.Repeat([]byte("/"), 201)), none), malformed},
 
-		{"MQTT-3.8.3-2 SUBSCRIBE without filters", packet(0x82, id, none), codec.ProtocolError},
-		{"MQTT-2.2.1-3 SUBSCRIBE with packet id 0", packet(0x82, 0, 0, none, "a", 0), codec.MalformedPacket},
-		{"MQTT-3.8.3-5 QoS 3 in SUBSCRIBE", packet(0x82, id, none, "a", 3), codec.MalformedPacket},
-		{"MQTT-3.8.3-5 reserved option", packet(0x82, id, none, "a", 0x40), codec.MalformedPacket},
-		{"SUBSCRIBE without options", packet(0x82, id, none, "a"), codec.MalformedPacket},
-		{"MQTT-4.7.3-1 empty filter", packet(0x82, id, none, "", 0), codec.MalformedPacket},
-		{"MQTT-4.7.1-1 # inside", packet(0x82, id, none, "a/#/b", 0), codec.MalformedPacket},
-		{"MQTT-4.7.1-2 + with text", packet(0x82, id, none, "a/b+", 0), codec.MalformedPacket},
-		{"MQTT-4.8.2-1 share without a name", packet(0x82, id, none, "$share//a", 0), codec.MalformedPacket},
-		{"MQTT-4.8.2-2 share with a wildcard", packet(0x82, id, none, "$share/+/a", 0), codec.MalformedPacket},
-		{"MQTT-3.10.3-2 UNSUBSCRIBE without filters", packet(0xA2, id, none), codec.ProtocolError},
-		{"MQTT-2.2.1-3 UNSUBSCRIBE with packet id 0", packet(0xA2, 0, 0, none, "a"), codec.MalformedPacket},
-		{"UNSUBSCRIBE cut off", packet(0xA2, id, none, 0, 5, 0x61), codec.MalformedPacket},
+		{"MQTT-3.8.3-2 SUBSCRIBE without filters", packet(0x82, id, none), misused},
+		{"MQTT-2.2.1-3 SUBSCRIBE with packet id 0", packet(0x82, 0, 0, none, "a", 0), malformed},
+		{"MQTT-3.8.3-5 QoS 3 in SUBSCRIBE", packet(0x82, id, none, "a", 3), malformed},
+		{"MQTT-3.8.3-5 reserved option", packet(0x82, id, none, "a", 0x40), malformed},
+		{"SUBSCRIBE without options", packet(0x82, id, none, "a"), malformed},
+		{"MQTT-4.7.3-1 empty filter", packet(0x82, id, none, "", 0), malformed},
+		{"MQTT-4.7.1-1 # inside", packet(0x82, id, none, "a/#/b", 0), malformed},
+		{"MQTT-4.7.1-2 + with text", packet(0x82, id, none, "a/b+", 0), malformed},
+		{"MQTT-4.8.2-1 share without a name", packet(0x82, id, none, "$share//a", 0), malformed},
+		{"MQTT-4.8.2-2 share with a wildcard", packet(0x82, id, none, "$share/+/a", 0), malformed},
+		{"MQTT-3.10.3-2 UNSUBSCRIBE without filters", packet(0xA2, id, none), misused},
+		{"MQTT-2.2.1-3 UNSUBSCRIBE with packet id 0", packet(0xA2, 0, 0, none, "a"), malformed},
+		{"UNSUBSCRIBE cut off", packet(0xA2, id, none, 0, 5, 0x61), malformed},
 	}
 	for _, ack := range []byte{0x40, 0x50, 0x62, 0x70} {
 		list = append(list,
-			breach{fmt.Sprintf("MQTT-2.2.1-3 %x with packet id 0", ack), packet(ack, 0, 0), codec.MalformedPacket},
-			breach{fmt.Sprintf("%x cut off", ack), packet(ack, 0), codec.MalformedPacket})
+			breach{fmt.Sprintf("MQTT-2.2.1-3 %x with packet id 0", ack), packet(ack, 0, 0), malformed},
+			breach{fmt.Sprintf("%x cut off", ack), packet(ack, 0), malformed})
 	}
 	for typ := codec.CONNECT; typ <= codec.AUTH; typ++ {
 		for flags := range 16 {
@@ -234,17 +230,17 @@ func afterConnect() []breach {
 			if !right {
 				list = append(list, breach{
 					fmt.Sprintf("MQTT-2.1.3-1 %s with flags %d", typ, flags),
-					packet(byte(typ)<<4|byte(flags), id), codec.MalformedPacket,
+					packet(byte(typ)<<4|byte(flags), id), malformed,
 				})
 			}
 		}
 	}
 	for why, s := range badStrings {
 		list = append(list,
-			breach{"MQTT-3.3.2-1 topic: " + why, packet(0x30, s, none), codec.MalformedPacket},
-			breach{"MQTT-3.8.3-1 filter: " + why, packet(0x82, id, none, s, 0), codec.MalformedPacket},
-			breach{"MQTT-4.8.2-1 share name: " + why, packet(0x82, id, none, "$share/"+s+"/a", 0), codec.MalformedPacket},
-			breach{"MQTT-3.10.3-1 filter to unsubscribe: " + why, packet(0xA2, id, none, s), codec.MalformedPacket})
+			breach{"MQTT-3.3.2-1 topic: " + why, packet(0x30, s, none), malformed},
+			breach{"MQTT-3.8.3-1 filter: " + why, packet(0x82, id, none, s, 0), malformed},
+			breach{"MQTT-4.8.2-1 share name: " + why, packet(0x82, id, none, "$share/"+s+"/a", 0), malformed},
+			breach{"MQTT-3.10.3-1 filter to unsubscribe: " + why, packet(0xA2, id, none, s), malformed})
 	}
 	return list
 }
@@ -254,86 +250,85 @@ func afterConnect5() []breach {
 	id := []byte{0, 1}
 	none := block()
 	list := []breach{
-		{"3.8.3.1 Retain Handling 3", packet(0x82, id, none, "a", 0x30), codec.ProtocolError},
-		{"MQTT-3.8.3-4 No Local on a share", packet(0x82, id, none, "$share/g/a", 4), codec.ProtocolError},
-		{"MQTT-3.3.2-8 neither topic nor alias", packet(0x30, "", none), codec.ProtocolError},
-		{"unknown property", packet(0x30, "a", block(0x7F, 0)), codec.MalformedPacket},
-		{"property 0", packet(0x30, "a", block(0)), codec.MalformedPacket},
-		{"properties longer than the packet", packet(0x30, "a", 9), codec.MalformedPacket},
-		{"3.3.2.3.2 Payload Format twice", packet(0x30, "a", block(1, 0, 1, 0)), codec.ProtocolError},
-		{"3.3.2.3.2 Payload Format 2", packet(0x30, "a", block(1, 2)), codec.ProtocolError},
-		{
-			"3.3.2.3.3 Message Expiry twice",
-			packet(0x30, "a", block(2, []byte{0, 0, 0, 1}, 2, []byte{0, 0, 0, 1})), codec.ProtocolError,
-		},
-		{"3.3.2.3.4 Topic Alias twice", packet(0x30, "a", block(35, 0, 1, 35, 0, 1)), codec.ProtocolError},
-		{"3.3.2.3.5 Response Topic twice", packet(0x30, "a", block(8, "r", 8, "r")), codec.ProtocolError},
-		{"MQTT-3.3.2-14 wildcard in a Response Topic", packet(0x30, "a", block(8, "r/+")), codec.ProtocolError},
-		{"3.3.2.3.6 Correlation Data twice", packet(0x30, "a", block(9, "r", 9, "r")), codec.ProtocolError},
-		{"3.3.2.3.9 Content Type twice", packet(0x30, "a", block(3, "r", 3, "r")), codec.ProtocolError},
-		{"MQTT-3.3.4-6 Subscription Identifier", packet(0x30, "a", block(11, 1)), codec.ProtocolError},
-		{"3.8.2.1.2 Subscription Identifier 0", packet(0x82, id, block(11, 0), "a", 0), codec.ProtocolError},
-		{"3.8.2.1.2 Subscription Identifier twice", packet(0x82, id, block(11, 1, 11, 2), "a", 0), codec.ProtocolError},
-		{
-			"1.5.5 Subscription Identifier of five bytes",
-			packet(0x82, id, block(11, []byte{0x80, 0x80, 0x80, 0x80, 1}), "a", 0), codec.MalformedPacket,
-		},
-		{"MQTT-3.14.2-2 Session Expiry from 0", packet(0xE0, 0, block(17, []byte{0, 0, 0, 5})), codec.ProtocolError},
-		{
-			"3.14.2.2.2 Session Expiry twice",
-			packet(0xE0, 0, block(17, []byte{0, 0, 0, 0}, 17, []byte{0, 0, 0, 0})), codec.ProtocolError,
-		},
-		{"MQTT-3.14.2-1 reason of another packet", packet(0xE0, 0x03), codec.ProtocolError},
-		{"DISCONNECT with bytes left over", packet(0xE0, 0, none, 0), codec.MalformedPacket},
+		{"3.8.3.1 Retain Handling 3", packet(0x82, id, none, "a", 0x30), misused},
+		{"MQTT-3.8.3-4 No Local on a share", packet(0x82, id, none, "$share/g/a", 4), misused},
+		{"MQTT-3.3.2-8 neither topic nor alias", packet(0x30, "", none), misused},
+		{"unknown property", packet(0x30, "a", block(0x7F, 0)), malformed},
+		{"property 0", packet(0x30, "a", block(0)), malformed},
+		{"properties longer than the packet", packet(0x30, "a", 9), malformed},
+		{"3.3.2.3.2 Payload Format twice", packet(0x30, "a", block(1, 0, 1, 0)), misused},
+		{"3.3.2.3.2 Payload Format 2", packet(0x30, "a", block(1, 2)), misused},
+		{"3.3.2.3.3 Message Expiry twice",
+			packet(0x30, "a", block(2, []byte{0, 0, 0, 1}, 2, []byte{0, 0, 0, 1})), misused},
+		{"3.3.2.3.4 Topic Alias twice", packet(0x30, "a", block(35, 0, 1, 35, 0, 1)), misused},
+		{"3.3.2.3.5 Response Topic twice", packet(0x30, "a", block(8, "r", 8, "r")), misused},
+		{"MQTT-3.3.2-14 wildcard in a Response Topic", packet(0x30, "a", block(8, "r/+")), misused},
+		{"3.3.2.3.6 Correlation Data twice", packet(0x30, "a", block(9, "r", 9, "r")), misused},
+		{"3.3.2.3.9 Content Type twice", packet(0x30, "a", block(3, "r", 3, "r")), misused},
+		{"MQTT-3.3.4-6 Subscription Identifier", packet(0x30, "a", block(11, 1)), misused},
+		{"3.8.2.1.2 Subscription Identifier 0", packet(0x82, id, block(11, 0), "a", 0), misused},
+		{"3.8.2.1.2 Subscription Identifier twice", packet(0x82, id, block(11, 1, 11, 2), "a", 0), misused},
+		{"1.5.5 Subscription Identifier of five bytes",
+			packet(0x82, id, block(11, []byte{0x80, 0x80, 0x80, 0x80, 1}), "a", 0), malformed},
+		{"MQTT-3.14.2-2 Session Expiry from 0", packet(0xE0, 0, block(17, []byte{0, 0, 0, 5})), misused},
+		{"3.14.2.2.2 Session Expiry twice",
+			packet(0xE0, 0, block(17, []byte{0, 0, 0, 0}, 17, []byte{0, 0, 0, 0})), misused},
+		{"MQTT-3.14.2-1 reason of another packet", packet(0xE0, 0x03), misused},
+		{"DISCONNECT with bytes left over", packet(0xE0, 0, none, 0), malformed},
 	}
 	// Each property in each packet that may not have it.
 	values := map[codec.PropertyID][]byte{
-		1: {0}, 2: {0, 0, 0, 1}, 3: {0, 1, 'a'}, 8: {0, 1, 'a'}, 9: {0, 1, 'a'}, 11: {1}, 17: {0, 0, 0, 1}, 18: {0, 1, 'a'},
-		19: {0, 1}, 21: {0, 1, 'a'}, 22: {0, 1, 'a'}, 23: {1}, 24: {0, 0, 0, 1}, 25: {1}, 26: {0, 1, 'a'}, 28: {0, 1, 'a'},
-		31: {0, 1, 'a'}, 33: {0, 1}, 34: {0, 1}, 35: {0, 1}, 36: {1}, 37: {1}, 39: {0, 0, 0, 1}, 40: {1}, 41: {1}, 42: {1},
+		1: {0}, 2: {0, 0, 0, 1}, 3: {0, 1, 'a'}, 8: {0, 1, 'a'}, 9: {0, 1, 'a'}, 11: {1}, 17: {0, 0, 0, 1},
+		18: {0, 1, 'a'}, 19: {0, 1}, 21: {0, 1, 'a'}, 22: {0, 1, 'a'}, 23: {1}, 24: {0, 0, 0, 1}, 25: {1},
+		26: {0, 1, 'a'}, 28: {0, 1, 'a'}, 31: {0, 1, 'a'}, 33: {0, 1}, 34: {0, 1}, 35: {0, 1}, 36: {1}, 37: {1},
+		39: {0, 0, 0, 1}, 40: {1}, 41: {1}, 42: {1},
 	}
 	legal := map[byte]string{
-		0x30: "\x01\x02\x03\x08\x09\x0b\x23", 0x82: "\x0b", 0xA2: "", 0x40: "\x1f", 0x50: "\x1f", 0x62: "\x1f", 0x70: "\x1f",
+		0x30: "\x01\x02\x03\x08\x09\x0b\x23", 0x82: "\x0b", 0xA2: "",
+		0x40: "\x1f", 0x50: "\x1f", 0x62: "\x1f", 0x70: "\x1f",
 		0xE0: "\x11\x1f\x1c",
 	}
-	for first, ok := range legal {
+	for head, ok := range legal {
 		for p, v := range values {
 			if bytes.IndexByte([]byte(ok), byte(p)) >= 0 {
 				continue
 			}
 			b := block(int(p), v)
 			var raw []byte
-			switch first {
+			switch head {
 			case 0x30:
-				raw = packet(first, "a", b)
+				raw = packet(head, "a", b)
 			case 0x82:
-				raw = packet(first, id, b, "a", 0)
+				raw = packet(head, id, b, "a", 0)
 			case 0xA2:
-				raw = packet(first, id, b, "a")
+				raw = packet(head, id, b, "a")
 			case 0xE0:
-				raw = packet(first, 0, b)
+				raw = packet(head, 0, b)
 			default:
-				raw = packet(first, id, 0, b)
+				raw = packet(head, id, 0, b)
 			}
-			list = append(list, breach{fmt.Sprintf("2.2.2.2 property %d in packet %x", p, first), raw, codec.ProtocolError})
+			list = append(list, breach{fmt.Sprintf("2.2.2.2 property %d in packet %x", p, head), raw, misused})
 		}
 	}
 	for why, s := range badStrings {
 		for _, p := range []int{3, 8} {
-			list = append(list, breach{fmt.Sprint("property ", p, ": ", why), packet(0x30, "a", block(p, s)), codec.MalformedPacket})
+			raw := packet(0x30, "a", block(p, s))
+			list = append(list, breach{fmt.Sprint("property ", p, ": ", why), raw, malformed})
 		}
-		for first, raw := range map[string][]byte{
-			"PUBLISH": packet(0x30, "a", block(38, "k", s)), "SUBSCRIBE": packet(0x82, id, block(38, s, "v"), "a", 0),
-			"UNSUBSCRIBE": packet(0xA2, id, block(38, "k", s), "a"), "PUBACK": packet(0x40, id, 0, block(31, s)),
-			"DISCONNECT": packet(0xE0, 0, block(31, s)),
+		for name, raw := range map[string][]byte{
+			"PUBLISH":     packet(0x30, "a", block(38, "k", s)),
+			"SUBSCRIBE":   packet(0x82, id, block(38, s, "v"), "a", 0),
+			"UNSUBSCRIBE": packet(0xA2, id, block(38, "k", s), "a"),
+			"PUBACK":      packet(0x40, id, 0, block(31, s)),
+			"DISCONNECT":  packet(0xE0, 0, block(31, s)),
 		} {
-			list = append(list, breach{"string in " + first + ": " + why, raw, codec.MalformedPacket})
+			list = append(list, breach{"string in " + name + ": " + why, raw, malformed})
 		}
 	}
 	for _, ack := range []byte{0x40, 0x50, 0x62, 0x70} {
 		list = append(list,
-			breach{fmt.Sprintf("3.4.2.1 reason of another packet in %x", ack), packet(ack, id, 0x8B), codec.ProtocolError},
-			breach{fmt.Sprintf("bytes left over in %x", ack), packet(ack, id, 0, none, 0), codec.MalformedPacket})
+			breach{fmt.Sprintf("3.4.2.1 another packet's reason in %x", ack), packet(ack, id, 0x8B), misused},
+			breach{fmt.Sprintf("bytes left over in %x", ack), packet(ack, id, 0, none, 0), malformed})
 	}
 	return list
 }
@@ -353,8 +348,8 @@ func TestBreachAfterConnect(t *testing.T) {
 	})
 }
 
-// MQTT 3 clients are only closed. Packets of the table that carry an empty property block for MQTT 5 are wrong in
-// MQTT 3 for the same reason or for the byte more.
+// MQTT 3 clients are only closed. Packets of the table that carry an empty property block for MQTT 5 are wrong
+// in MQTT 3 for the same reason or for the byte more.
 func TestBreachAfterConnect3(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
 		for _, tt := range afterConnect() {
@@ -417,7 +412,7 @@ func TestWrongAcknowledgement(t *testing.T) {
 			exchange(t, pub, "t", "x", tt.qos)
 			p := c.WantPublish("t", "x")
 			c.Ack(tt.ack, p.PacketID)
-			wantDisconnect(t, c, codec.ProtocolError)
+			wantDisconnect(t, c, misused)
 		}
 	})
 }
@@ -428,8 +423,9 @@ func TestPacketsAroundABreach(t *testing.T) {
 		sub := x.connect("sub", codec.V311, nil)
 		sub.Subscribe("t", 0)
 		c := x.connect("c", codec.V5, nil)
-		c.Raw(joined(packet(0x30, "t", block(), []byte("good")), packet(0x36, "t", 0, 1), packet(0x30, "t", block(), []byte("bad"))))
-		wantDisconnect(t, c, codec.MalformedPacket)
+		good, bad := packet(0x30, "t", block(), []byte("good")), packet(0x30, "t", block(), []byte("bad"))
+		c.Raw(joined(good, packet(0x36, "t", 0, 1), bad))
+		wantDisconnect(t, c, malformed)
 		sub.WantPublish("t", "good")
 		sub.WantNothing()
 	})
@@ -482,7 +478,8 @@ func garbage(rnd *rand.Rand, b []byte) []byte {
 			}
 		}
 		if rnd.IntN(4) > 0 {
-			b = append(b, []byte{0x30, 0x32, 0x34, 0x82, 0xA2, 0x40, 0x50, 0x62, 0x70, 0xC0, 0xE0}[rnd.IntN(11)], byte(len(body)))
+			heads := []byte{0x30, 0x32, 0x34, 0x82, 0xA2, 0x40, 0x50, 0x62, 0x70, 0xC0, 0xE0}
+			b = append(b, heads[rnd.IntN(len(heads))], byte(len(body)))
 		}
 		b = append(b, body...)
 	}
@@ -505,7 +502,9 @@ func seed(t *testing.T) *rand.Rand {
 
 // Ten thousand connections of that kind leave nothing behind, and a client that behaves notices nothing.
 func TestHostileConnectionsLeaveNothing(t *testing.T) {
-	expire := func(o *broker.Options, _ *broker.ListenerOptions) { o.PersistentClientExpiration = 10 * time.Second }
+	expire := func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.PersistentClientExpiration = 10 * time.Second
+	}
 	oneByOne(t, expire, func(t *testing.T, x *fixture) {
 		rnd := seed(t)
 		breaches := append(afterConnect(), afterConnect5()...)
@@ -540,7 +539,9 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 				}
 				x.advance(1)
 			}
-			brokertest.Until(t, x.b, "the end of all connections", func(m *broker.Metrics) bool { return m.Net.Open == 1 })
+			brokertest.Until(t, x.b, "the end of all connections", func(m *broker.Metrics) bool {
+				return m.Net.Open == 1
+			})
 			x.advance(30) // sessions expire
 		}
 		round(2000)
@@ -549,7 +550,8 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 		round(10000)
 		after := brokertest.Settle(t, x.b)
 		if after.Sessions != 1 || after.Subscriptions != 1 || after.SharedSubscriptions != 0 {
-			t.Errorf("%d sessions, %d subscriptions, %d shared", after.Sessions, after.Subscriptions, after.SharedSubscriptions)
+			t.Errorf("%d sessions, %d and %d subscriptions",
+				after.Sessions, after.Subscriptions, after.SharedSubscriptions)
 		}
 		if grown := heap() - before; grown > 512<<10+400*(after.Retained-m.Retained) {
 			t.Errorf("the heap has grown by %d KB", grown>>10)
@@ -561,7 +563,8 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 func TestPacketsInPieces(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
 		rnd := seed(t)
-		long := codec.Publish{Topic: []byte("t"), Payload: bytes.Repeat([]byte("p"), 3000), QoS: 1, PacketID: 9}
+		payload := bytes.Repeat([]byte("p"), 3000)
+		long := codec.Publish{Topic: []byte("t"), Payload: payload, QoS: 1, PacketID: 9}
 		sub := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte("t")}}}
 		connect := codec.Connect{Version: codec.V5, CleanStart: true, ClientID: []byte("c"), KeepAlive: 5}
 		raw := connect.Append(nil, codec.V5)
@@ -576,7 +579,7 @@ func TestPacketsInPieces(t *testing.T) {
 			}
 			c.Want(codec.CONNACK, nil)
 			c.Want(codec.SUBACK, nil)
-			c.WantPublish("t", string(long.Payload))
+			c.WantPublish("t", string(payload))
 			c.Want(codec.PUBACK, nil)
 			c.Want(codec.PINGRESP, nil)
 		}

@@ -82,14 +82,7 @@ func TestMaximumPacketSizeAndRetained_MQTT_3_1_2_24(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
 		pub := x.connect("pub", codec.V5, nil)
 		for i := range 60 {
-			pub.Send(&codec.Publish{
-				Topic: fmt.Appendf(nil, "r/%02d", i), Payload: make([]byte, 100*(i%2)), QoS: 1, PacketID: 1, Retain: true,
-			})
-			pub.Send(&codec.Publish{
-				Topic: fmt.Appendf(nil, "r/%02d", i), Payload: make([]byte, 1+100*(i%2)), QoS: 1, PacketID: 1, Retain: true,
-			})
-			pub.Want(codec.PUBACK, nil)
-			pub.Want(codec.PUBACK, nil)
+			retain(pub, fmt.Sprintf("r/%02d", i), strings.Repeat("x", 1+100*(i%2)))
 		}
 		sub := x.connect("sub", codec.V5, with(maxPacket(100)))
 		sub.Subscribe("r/+", 1)
@@ -261,7 +254,9 @@ func TestIncomingTopicAlias_MQTT_3_3_2(t *testing.T) {
 		sub := x.connect("sub", codec.V5, nil)
 		sub.Subscribe("#", 0)
 		send := func(c *brokertest.Client, topic string, alias uint32, payload string) {
-			c.Send(&codec.Publish{Topic: []byte(topic), Properties: props(topicAlias(alias)), Payload: []byte(payload)})
+			p := codec.Publish{Topic: []byte(topic), Payload: []byte(payload)}
+			p.Properties = props(topicAlias(alias))
+			c.Send(&p)
 		}
 		c := x.connect("c", codec.V5, with(expiry(100)))
 		for a := range uint32(10) {
@@ -312,7 +307,8 @@ func TestInvalidTopicAlias(t *testing.T) {
 			onEach(t, tt.change, func(t *testing.T, x *fixture) {
 				for qos := range uint8(3) {
 					c := x.connect("c", codec.V5, nil)
-					p := codec.Publish{Topic: []byte(tt.topic), QoS: qos, Properties: props(topicAlias(tt.alias))}
+					p := codec.Publish{Topic: []byte(tt.topic), QoS: qos}
+					p.Properties = props(topicAlias(tt.alias))
 					if qos > 0 {
 						p.PacketID = 1
 					}
@@ -334,7 +330,8 @@ func TestOutgoingTopicAlias_MQTT_3_1_2_26(t *testing.T) {
 			limit := func(_ *broker.Options, l *broker.ListenerOptions) { l.MaxTopicAliasBroker = tt.broker }
 			onEach(t, limit, func(t *testing.T, x *fixture) {
 				pub := x.connect("pub", codec.V311, nil)
-				sub := x.connect("sub", codec.V5, with(uintProp(codec.TopicAliasMaximum, tt.client), expiry(100)))
+				offer := with(uintProp(codec.TopicAliasMaximum, tt.client), expiry(100))
+				sub := x.connect("sub", codec.V5, offer)
 				sub.Subscribe("#", 1)
 				for range 2 { // connections
 					known := map[uint32]string{}
@@ -361,7 +358,7 @@ func TestOutgoingTopicAlias_MQTT_3_1_2_26(t *testing.T) {
 						}
 					}
 					sub.Hangup()
-					sub, _ = x.present("sub", codec.V5, with(uintProp(codec.TopicAliasMaximum, tt.client), expiry(100)))
+					sub, _ = x.present("sub", codec.V5, offer)
 				}
 			})
 		})

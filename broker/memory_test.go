@@ -42,7 +42,7 @@ func oneByOne(t *testing.T, change changeFunc, f func(t *testing.T, x *fixture))
 	}
 }
 
-// growth runs f twice as warm-up and then n times, and fails when the heap has grown by more than limit bytes.
+// growth runs f twice to warm up and then n times; it fails when the heap has grown by more than limit bytes.
 func growth(t *testing.T, limit int64, n int, f func()) {
 	t.Helper()
 	f()
@@ -92,8 +92,7 @@ func TestMemoryOfRepeatedSubscribesIsFlat(t *testing.T) {
 	oneByOne(t, nil, func(t *testing.T, x *fixture) {
 		pub := x.connect("pub", codec.V311, nil)
 		for i := range 100 {
-			pub.Send(&codec.Publish{Retain: true, QoS: 1, PacketID: 1, Topic: fmt.Appendf(nil, "r/%d", i), Payload: []byte("x")})
-			pub.Want(codec.PUBACK, nil)
+			retain(pub, fmt.Sprint("r/", i), "x")
 		}
 		c := x.connect("c", codec.V5, nil)
 		c.Subscribe("r/#", 1)
@@ -117,8 +116,7 @@ func TestUnsubscribeEndsRetainedMessages_MQTT_3_10_4_2(t *testing.T) {
 	oneByOne(t, nil, func(t *testing.T, x *fixture) {
 		pub := x.connect("pub", codec.V311, nil)
 		for i := range 100 {
-			pub.Send(&codec.Publish{Retain: true, QoS: 1, PacketID: 1, Topic: fmt.Appendf(nil, "r/%d", i), Payload: []byte("x")})
-			pub.Want(codec.PUBACK, nil)
+			retain(pub, fmt.Sprint("r/", i), "x")
 		}
 		c := x.connect("c", codec.V5, nil)
 		c.Subscribe("r/#", 1)

@@ -83,7 +83,9 @@ func TestQueueLimits(t *testing.T) {
 		{"both", func(o *broker.Options, _ *broker.ListenerOptions) {
 			o.MaxQueuedBytes, o.MaxQueuedMessages = 500, 3
 		}, 20, 3},
-		{"window", func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxInflight, o.MaxQueuedMessages = 7, 10 }, 7, 10},
+		{"window", func(o *broker.Options, _ *broker.ListenerOptions) {
+			o.MaxInflight, o.MaxQueuedMessages = 7, 10
+		}, 7, 10},
 		{"window in bytes", func(o *broker.Options, _ *broker.ListenerOptions) {
 			o.MaxInflightBytes, o.MaxQueuedMessages = 11, 10
 		}, 3, 10},
@@ -174,7 +176,7 @@ func TestStuckReceiverResumesInOrder(t *testing.T) {
 			t.Fatalf("%d in flight, %d queued", sent, m.QueuedMessages)
 		}
 		sub.Close()
-		brokertest.Until(t, x.b, "the end of the connection", func(m *broker.Metrics) bool { return m.Connections == 1 })
+		brokertest.Until(t, x.b, "the end", func(m *broker.Metrics) bool { return m.Connections == 1 })
 		publishAll(pub, "q", 10, func(i int) string { return fmt.Sprint("later ", i) })
 		sub, _ = x.present("sub", codec.V5, with(expiry(1000)))
 		for i := range 50 {
@@ -238,7 +240,9 @@ func TestUnreadAnswers(t *testing.T) {
 
 // A slow line is no reason to close: the answers are few, only the messages are large.
 func TestPingWhileMessagesAreInTransit(t *testing.T) {
-	limit := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxBufferedBytes, o.MaxPacketSize = 64<<10, 0 }
+	limit := func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.MaxBufferedBytes, o.MaxPacketSize = 64<<10, 0
+	}
 	onEach(t, limit, func(t *testing.T, x *fixture) {
 		sub := x.connect("sub", codec.V5, nil)
 		sub.Subscribe("big", 1)
@@ -252,7 +256,8 @@ func TestPingWhileMessagesAreInTransit(t *testing.T) {
 			return m.PacketsReceived >= 3+3+100-1 || m.Connections == 1
 		})
 		if m.Connections != 2 || m.InflightMessages != 1 || m.QueuedMessages != 1 {
-			t.Fatalf("%d connections, %d in flight, %d queued", m.Connections, m.InflightMessages, m.QueuedMessages)
+			t.Fatalf("%d connections, %d in flight, %d queued",
+				m.Connections, m.InflightMessages, m.QueuedMessages)
 		}
 		receive(t, sub, "big", filler, 1)
 		for range 100 {
@@ -315,7 +320,8 @@ func TestPublishersFeelBackpressure(t *testing.T) {
 				defer func() { done <- struct{}{} }()
 				var b []byte
 				for k := range each {
-					p := codec.Publish{Topic: fmt.Append(nil, "f/", i), QoS: 1, PacketID: uint16(k + 1), Payload: fmt.Append(nil, k, filler)}
+					p := codec.Publish{Topic: fmt.Append(nil, "f/", i), QoS: 1, PacketID: uint16(k + 1)}
+					p.Payload = fmt.Append(nil, k, filler)
 					b = p.Append(b[:0], codec.V311)
 					if _, err := c.Conn.Write(b); err != nil {
 						return

@@ -137,7 +137,9 @@ func TestSessionExpiry_MQTT_3_1_2_23(t *testing.T) {
 }
 
 func TestSessionExpiryForms(t *testing.T) {
-	limit := func(o *broker.Options, _ *broker.ListenerOptions) { o.PersistentClientExpiration = 1000 * time.Second }
+	limit := func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.PersistentClientExpiration = 1000 * time.Second
+	}
 	none := func(*codec.Connect) {}
 	for _, tt := range []struct {
 		name       string

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// slowUTF8 is the rule one code point at a time: well-formed [MQTT-1.5.4-1], no U+0000 [MQTT-1.5.4-2], no control
-// characters, no non-characters.
+// slowUTF8 is the rule one code point at a time: well-formed [MQTT-1.5.4-1], no U+0000 [MQTT-1.5.4-2], no
+// control characters, no non-characters.
 func slowUTF8(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
@@ -24,7 +24,8 @@ func slowUTF8(s string) bool {
 
 // slowName and slowFilter are the rules of 4.7 in terms of levels.
 func slowName(s string) bool {
-	return s != "" && len(s) <= 65535 && !strings.ContainsAny(s, "+#") && strings.Count(s, "/") <= maxSlashes && slowUTF8(s)
+	return s != "" && len(s) <= 65535 && slowUTF8(s) &&
+		!strings.ContainsAny(s, "+#") && strings.Count(s, "/") <= maxSlashes
 }
 
 func slowFilter(s string) bool {
@@ -40,7 +41,10 @@ func slowFilter(s string) bool {
 	}
 	levels := strings.Split(s, "/")
 	for i, l := range levels {
-		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) || strings.Contains(l, "+") && l != "+" {
+		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) {
+			return false
+		}
+		if strings.Contains(l, "+") && l != "+" {
 			return false
 		}
 	}
@@ -49,8 +53,9 @@ func slowFilter(s string) bool {
 
 func FuzzStrings(f *testing.F) {
 	for _, s := range []string{
-		"", "a", "a/+/#", "$share/g/a", "aaaaaaaaaaaaaaaa\x7f", "aaaaaaaaaaaaaaa\x00", "äöüäöüäöü", "\uFEFF", "\uFFFE", "\uFDD0",
-		"\U0001FFFF", "\xed\xa0\x80", "12345678\xc2\x80", "1234567\xc2\xa0", strings.Repeat("/", 201), "a b~", "\u009F\u00A0",
+		"", "a", "a/+/#", "$share/g/a", "aaaaaaaaaaaaaaaa\x7f", "aaaaaaaaaaaaaaa\x00", "äöüäöüäöü", "\uFEFF",
+		"\uFFFE", "\uFDD0", "\U0001FFFF", "\xed\xa0\x80", "12345678\xc2\x80", "1234567\xc2\xa0",
+		strings.Repeat("/", 201), "a b~", "\u009F\u00A0",
 	} {
 		f.Add(s)
 	}
@@ -70,8 +75,8 @@ func FuzzStrings(f *testing.F) {
 	})
 }
 
-// FuzzProperties: a block that is accepted for some packet can be taken apart and put together again, and each
-// of its properties is found.
+// FuzzProperties: a block that is accepted for some packet can be taken apart and put together again, and
+// each of its properties is found.
 func FuzzProperties(f *testing.F) {
 	for _, s := range samples() {
 		raw := s.p.Append(nil, s.v)
@@ -123,7 +128,9 @@ func FuzzProperties(f *testing.F) {
 
 // FuzzHeader: what is read of a fixed header is what would be written, or longer than needed.
 func FuzzHeader(f *testing.F) {
-	for _, raw := range [][]byte{{0x10, 0}, {0x30, 0x80, 1}, {0x82, 0xFF, 0xFF, 0xFF, 0x7F}, {0xC0, 0x80, 0x80, 0x80, 0x80}, {0}, {}} {
+	for _, raw := range [][]byte{
+		{0x10, 0}, {0x30, 0x80, 1}, {0x82, 0xFF, 0xFF, 0xFF, 0x7F}, {0xC0, 0x80, 0x80, 0x80, 0x80}, {0}, {},
+	} {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -140,7 +147,8 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("%+v", h)
 		}
 		out := AppendHeader(nil, h.Type, h.Flags, h.Len)
-		if len(out) > h.Size || len(out) == h.Size && !bytes.Equal(out, raw[:h.Size]) || len(out) != 1+UvarintLen(h.Len) {
+		same := len(out) < h.Size || bytes.Equal(out, raw[:h.Size])
+		if len(out) > h.Size || !same || len(out) != 1+UvarintLen(h.Len) {
 			t.Fatalf("% x is read as %+v and written as % x", raw[:h.Size], h, out)
 		}
 	})

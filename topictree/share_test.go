@@ -44,7 +44,9 @@ func TestModelSharesOfOneFilter(t *testing.T) {
 			t.Fatalf("seed %d step %d: %d hits, want %d", seed, step, len(ms.Hits), len(want))
 		}
 		for _, h := range ms.Hits {
-			if g := x.Filter(h.ID)[len("$share/") : len(x.Filter(h.ID))-len("/a/+")]; want[g] == 0 || h.Loops != 1<<3 || !h.Shared {
+			name := x.Filter(h.ID)
+			g := name[len("$share/") : len(name)-len("/a/+")]
+			if want[g] == 0 || h.Loops != 1<<3 || !h.Shared {
 				t.Fatalf("seed %d step %d: hit %+v of %s", seed, step, h, g)
 			}
 		}
