@@ -296,8 +296,8 @@ func TestStuckMemberOfASharedSubscription(t *testing.T) {
 				}
 			}
 		}
-		if lost := x.dropped(broker.DropSlowReceiver); lost > 1 {
-			t.Errorf("%d of %d messages were dropped, want those before the member was found full", lost, n)
+		if lost := x.dropped(broker.DropSlowReceiver); lost > 20 { // one each time its socket fills again
+			t.Errorf("%d of %d messages were dropped, want those by which the member was found full", lost, n)
 		}
 	})
 }
