@@ -3,9 +3,13 @@ package bench
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -56,6 +60,7 @@ func Suite(duration time.Duration, idle int) []Scenario {
 	}
 	all := make([]Scenario, 0, 2*len(rows))
 	for _, r := range rows {
+		r.Plan.Drain = 3 * time.Second
 		all = append(all, r)
 		r.WebSocket = true
 		all = append(all, r)
@@ -65,7 +70,8 @@ func Suite(duration time.Duration, idle int) []Scenario {
 
 // Cell is what one broker did in one scenario.
 type Cell struct {
-	Values []float64       `json:"values"` // a round each
+	Rounds []int           `json:"rounds"` // that went well, counted from 1
+	Values []float64       `json:"values"` // of these rounds
 	Value  float64         `json:"value"`  // their median
 	Ratio  float64         `json:"ratio"`  // median of the rounds' ratios to the reference; 0: none
 	Low    float64         `json:"ratio_low"`
@@ -73,7 +79,8 @@ type Cell struct {
 	P99    []time.Duration `json:"p99_ns"`
 	Rate   []float64       `json:"received_per_second"`
 	Lost   int64           `json:"lost"`
-	Notes  []string        `json:"notes,omitempty"`
+	Failed int             `json:"failed"`          // rounds
+	Notes  []string        `json:"notes,omitempty"` // first of the rounds that failed
 }
 
 // Row is one scenario.
@@ -85,26 +92,33 @@ type Row struct {
 
 // Comparison is the outcome of Compare.
 type Comparison struct {
-	Machine   Machine `json:"machine"`
-	Reference string  `json:"reference"`
-	Rounds    int     `json:"rounds"`
-	Versions  []Peer  `json:"brokers"`
-	Rows      []Row   `json:"rows"`
+	Machine      Machine       `json:"machine"`
+	Reference    string        `json:"reference"`
+	Rounds       int           `json:"rounds"`
+	Duration     time.Duration `json:"duration_ns"` // of each measurement
+	BrokerCPU    int           `json:"broker_processor"`
+	GeneratorCPU int           `json:"generator_processor"`
+	Versions     []Peer        `json:"brokers"`
+	Rows         []Row         `json:"rows"`
 }
 
 // Peer is a broker as it was compared.
 type Peer struct {
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	Hash    string `json:"configuration_sha256,omitempty"`
-	Missing string `json:"missing,omitempty"` // why it was left out
+	Name        string            `json:"name"`
+	Version     string            `json:"version,omitempty"`
+	Hash        string            `json:"configuration_sha256,omitempty"`
+	Missing     string            `json:"missing,omitempty"` // why it was left out
+	Start       string            `json:"start"`
+	Environment []string          `json:"environment,omitempty"`
+	Files       map[string]string `json:"files,omitempty"`
 }
 
 // CompareOptions say how.
 type CompareOptions struct {
 	Reference    string // name of the broker that ratios are to
 	Rounds       int
-	BrokerCPU    int // processor of the broker, -1: any
+	Budget       time.Duration // for all; a scenario begins no further round past its share; 0: no limit
+	BrokerCPU    int           // processor of the broker, -1: any
 	GeneratorCPU int
 	Peers        string       // directory of the peers' programs
 	Log          func(string) // progress
@@ -118,8 +132,9 @@ func (c *Cell) settle(reference *Cell) {
 	}
 	var ratios []float64
 	for i, v := range c.Values {
-		if i < len(reference.Values) && reference.Values[i] > 0 {
-			ratios = append(ratios, v/reference.Values[i])
+		j := slices.Index(reference.Rounds, c.Rounds[i])
+		if j >= 0 && reference.Values[j] > 0 {
+			ratios = append(ratios, v/reference.Values[j])
 		}
 	}
 	if len(ratios) > 0 {
@@ -136,32 +151,34 @@ func median[T cmp.Ordered](v []T) T {
 	return s[(len(s)-1)/2]
 }
 
+// present are the brokers that were not left out.
+func (c *Comparison) present() []Peer {
+	return slices.DeleteFunc(slices.Clone(c.Versions), func(p Peer) bool { return p.Missing != "" })
+}
+
 // Markdown writes the comparison as a table.
 func (c *Comparison) Markdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d rounds, broker and generator on a processor each.\n\n", c.Machine, c.Rounds)
-	var names []string
+	fmt.Fprintf(&b, "%s\n\n", c.summary())
 	for _, p := range c.Versions {
 		if p.Missing != "" {
 			fmt.Fprintf(&b, "* %s: left out: %s\n", p.Name, p.Missing)
 			continue
 		}
-		names = append(names, p.Name)
 		fmt.Fprintf(&b, "* %s: %s (configuration %.12s)\n", p.Name, p.Version, p.Hash)
 	}
-	fmt.Fprintf(&b, "\nMedians; in brackets the ratio to %s in the same round, and p99 latency.\n\n| scenario |", c.Reference)
-	for _, n := range names {
-		fmt.Fprintf(&b, " %s |", n)
+	fmt.Fprintf(&b, "\nMedians; in brackets the median ratio to %s in the same round, and p99 latency.\n\n| scenario |",
+		c.Reference)
+	present := c.present()
+	for _, p := range present {
+		fmt.Fprintf(&b, " %s |", p.Name)
 	}
-	fmt.Fprintf(&b, "\n|---|%s\n", strings.Repeat("---|", len(names)))
+	fmt.Fprintf(&b, "\n|---|%s\n", strings.Repeat("---|", len(present)))
+	escape := strings.NewReplacer("|", "\\|", "\n", " ")
 	for _, r := range c.Rows {
-		unit := "us/message"
-		if r.Memory {
-			unit = "B/client"
-		}
-		fmt.Fprintf(&b, "| %s, %s |", r.Key, unit)
-		for _, n := range names {
-			fmt.Fprintf(&b, " %s |", r.Cells[n].text(r.Memory))
+		fmt.Fprintf(&b, "| %s, %s |", r.Key, r.unit())
+		for _, p := range present {
+			fmt.Fprintf(&b, " %s |", escape.Replace(r.Cells[p.Name].text(r.Memory)))
 		}
 		b.WriteByte('\n')
 	}
@@ -169,6 +186,27 @@ func (c *Comparison) Markdown(w io.Writer) error {
 	return err
 }
 
+// summary is how it was done, in a line or two.
+func (c *Comparison) summary() string {
+	return fmt.Sprintf("%s. Up to %d rounds of %v each; broker on processor %s, generator on %s.",
+		c.Machine, c.Rounds, c.Duration, cpuName(c.BrokerCPU), cpuName(c.GeneratorCPU))
+}
+
+func cpuName(n int) string {
+	if n < 0 {
+		return "any"
+	}
+	return strconv.Itoa(n)
+}
+
+func (r *Row) unit() string {
+	if r.Memory {
+		return "B/client"
+	}
+	return "us/message"
+}
+
+// text is the cell in the table.
 func (c *Cell) text(memory bool) string {
 	if c == nil || len(c.Values) == 0 {
 		if c != nil && len(c.Notes) > 0 {
@@ -176,19 +214,33 @@ func (c *Cell) text(memory bool) string {
 		}
 		return "-"
 	}
-	if memory {
-		return fmt.Sprintf("%.0f (%.2f)", c.Value, c.Ratio)
-	}
 	text := fmt.Sprintf("%.3g (%.3f; %v)", c.Value, c.Ratio, median(c.P99).Round(10*time.Microsecond))
+	if memory {
+		text = fmt.Sprintf("%.0f (%.2f)", c.Value, c.Ratio)
+	}
 	if c.Lost > 0 {
 		text += fmt.Sprintf(" lost %d", c.Lost)
+	}
+	if c.Failed > 0 {
+		text += fmt.Sprintf(" failed %d times: %s", c.Failed, c.Notes[0])
 	}
 	return text
 }
 
-// Compare runs each scenario on each broker in turn, several rounds, each time in a fresh process.
+// Compare runs each scenario on each broker in turn, several rounds, each time in a fresh process. A broker
+// that fails is noted in its cell. The comparison is valid, as far as it goes, also with an error.
 func Compare(ctx context.Context, brokers []Broker, scenarios []Scenario, o CompareOptions) (*Comparison, error) {
-	c := &Comparison{Machine: ThisMachine(), Reference: o.Reference, Rounds: o.Rounds}
+	c := &Comparison{
+		Machine: ThisMachine(), Reference: o.Reference, Rounds: o.Rounds,
+		BrokerCPU: o.BrokerCPU, GeneratorCPU: o.GeneratorCPU,
+	}
+	for _, s := range scenarios {
+		c.Duration = max(c.Duration, s.Plan.Duration)
+	}
+	var err error
+	if o.Peers, err = filepath.Abs(o.Peers); err != nil { // brokers start in directories of their own
+		return nil, fmt.Errorf("bench: %w", err)
+	}
 	h := host{opts: o}
 	if err := h.pin(); err != nil {
 		return nil, err
@@ -199,10 +251,17 @@ func Compare(ctx context.Context, brokers []Broker, scenarios []Scenario, o Comp
 		c.Versions = append(c.Versions, p)
 		if p.Missing == "" {
 			present = append(present, b)
+		} else {
+			o.Log(fmt.Sprintf("%s is left out: %s", p.Name, p.Missing))
 		}
 	}
+	began := time.Now()
 	for i := range scenarios {
-		row, err := h.row(ctx, &scenarios[i], present)
+		var end time.Time
+		if o.Budget > 0 {
+			end = began.Add(o.Budget * time.Duration(i+1) / time.Duration(len(scenarios)))
+		}
+		row, err := h.row(ctx, &scenarios[i], present, end)
 		if err != nil {
 			return c, err
 		}
@@ -211,32 +270,24 @@ func Compare(ctx context.Context, brokers []Broker, scenarios []Scenario, o Comp
 	return c, nil
 }
 
-// row does one scenario.
-func (h *host) row(ctx context.Context, s *Scenario, brokers []Broker) (Row, error) {
+// row does one scenario. Past the first round it begins none that would end after end, if that is set.
+func (h *host) row(ctx context.Context, s *Scenario, brokers []Broker, end time.Time) (Row, error) {
 	row := Row{Key: s.Key(), Memory: s.Memory, Cells: map[string]*Cell{}}
-	for round := range h.opts.Rounds {
-		for _, b := range brokers {
-			cell := row.Cells[b.Name]
-			if cell == nil {
-				cell = &Cell{}
-				row.Cells[b.Name] = cell
-			}
-			if s.WebSocket && !b.WebSocket || round > 0 && len(cell.Values) == 0 {
-				continue
-			}
-			r, err := h.once(ctx, b, s)
-			if ctx.Err() != nil {
-				return row, ctx.Err()
-			}
-			if err != nil {
-				cell.Notes = append(cell.Notes, err.Error())
-				h.opts.Log(fmt.Sprintf("%s, round %d, %s: %v", row.Key, round+1, b.Name, err))
-				continue
-			}
-			cell.take(r, s.Memory)
-			h.opts.Log(fmt.Sprintf("%s, round %d, %s: %.3g, p99 %v, %.0f/s, lost %d", row.Key, round+1, b.Name,
-				cell.Values[len(cell.Values)-1], time.Duration(r.Latency.P99), r.ReceivedRate, r.Lost))
+	for _, b := range brokers {
+		row.Cells[b.Name] = &Cell{}
+	}
+	var longest time.Duration
+	for round := 1; round <= h.opts.Rounds; round++ {
+		began := time.Now()
+		if round > 1 && !end.IsZero() && began.Add(longest).After(end) {
+			break
 		}
+		for _, b := range brokers {
+			if err := h.cell(ctx, s, b, round, row.Cells[b.Name]); err != nil {
+				return row, err
+			}
+		}
+		longest = max(longest, time.Since(began))
 	}
 	for _, cell := range row.Cells {
 		cell.settle(row.Cells[h.opts.Reference])
@@ -244,14 +295,59 @@ func (h *host) row(ctx context.Context, s *Scenario, brokers []Broker) (Row, err
 	return row, nil
 }
 
-func (c *Cell) take(r *Report, memory bool) {
+// cell does one round of a scenario on one broker; the error is that of ctx.
+func (h *host) cell(ctx context.Context, s *Scenario, b Broker, round int, cell *Cell) error {
+	if s.WebSocket && !b.WebSocket {
+		cell.Notes = []string{"no WebSocket"}
+		return nil
+	}
+	if round > 1 && len(cell.Values) == 0 { // it would fail again
+		return nil
+	}
+	r, err := h.once(ctx, b, s)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	where := fmt.Sprintf("%s, round %d, %s", s.Key(), round, b.Name)
+	if err != nil {
+		cell.Notes = slices.Insert(cell.Notes, cell.Failed, err.Error())
+		cell.Failed++
+		h.opts.Log(fmt.Sprintf("%s: %v", where, err))
+		return nil
+	}
+	cell.take(round, r, s.Memory)
+	h.opts.Log(fmt.Sprintf("%s: %.3g, p99 %v, %.0f/s, lost %d", where,
+		cell.Values[len(cell.Values)-1], time.Duration(r.Latency.P99), r.ReceivedRate, r.Lost))
+	return nil
+}
+
+func (c *Cell) take(round int, r *Report, memory bool) {
 	v := r.Broker.CPUPerMessage
 	if memory {
 		v = r.Broker.ResidentPerClient
 	}
+	c.Rounds = append(c.Rounds, round)
 	c.Values = append(c.Values, v)
 	c.P99 = append(c.P99, time.Duration(r.Latency.P99))
 	c.Rate = append(c.Rate, r.ReceivedRate)
 	c.Lost += r.Lost
 	c.Notes = append(c.Notes, r.Warnings...)
+}
+
+// unusable says why a run's figures are no result.
+func (r *Report) unusable(memory bool) error {
+	cause := ""
+	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
+		cause = ": " + text
+		break
+	}
+	switch {
+	case r.Failed > 0:
+		return fmt.Errorf("%d of %d clients could not connect%s", r.Failed, r.Clients, cause)
+	case r.Ended > 0:
+		return fmt.Errorf("%d of %d connections were ended%s", r.Ended, r.Clients, cause)
+	case !memory && r.Received == 0:
+		return errors.New("no message was delivered")
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,32 +52,52 @@ func setCPU(tid, cpu int) error {
 	return unix.SchedSetaffinity(tid, &set)
 }
 
+// markName is an environment variable of a broker's processes; its value is their directory. Also what left
+// the process group, like a daemon, has it.
+const markName = "NOCTULE_BENCH_DIR"
+
+// outputFile is the file in the broker's directory that gets what it prints.
+const outputFile = "bench-output.txt"
+
 // process is a running broker.
 type process struct {
-	cmd    *exec.Cmd
-	dir    string
-	tcp    string
-	ws     string
-	output bytes.Buffer
-	ended  chan struct{}
+	cmd   *exec.Cmd
+	dir   string
+	tcp   string
+	ws    string
+	ended chan struct{}
 }
 
 // describe finds a broker's version, or why it cannot run.
 func (h *host) describe(ctx context.Context, b Broker) Peer {
-	p := Peer{Name: b.Name, Hash: b.hash()}
-	fill := strings.NewReplacer("{peers}", h.opts.Peers)
-	args := strings.Fields(fill.Replace(b.Start))
-	if _, err := exec.LookPath(args[0]); err != nil {
+	p := Peer{Name: b.Name, Hash: b.hash(), Start: b.Start, Environment: b.Environment, Files: b.Files}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
 		p.Missing = err.Error()
 		return p
 	}
-	if b.Version == "" {
+	defer os.RemoveAll(dir)                           //nolint:errcheck // nothing of value
+	fill := h.fill(dir, []string{"1", "2", "3", "4"}) // nothing listens on them
+	for _, path := range b.Needs {
+		if _, err := os.Stat(fill.Replace(path)); err != nil {
+			p.Missing = err.Error()
+			return p
+		}
+	}
+	if _, err := exec.LookPath(strings.Fields(fill.Replace(b.Start))[0]); err != nil {
+		p.Missing = err.Error()
 		return p
 	}
-	args = strings.Fields(fill.Replace(b.Version))
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	args := strings.Fields(fill.Replace(b.Version))
+	if len(args) == 0 {
+		return p
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput() //nolint:gosec // the user's commands
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the user's commands
+	cmd.Env = b.environment(fill)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput() // some print their version and fail
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	p.Version = line
 	if err != nil && line == "" {
@@ -84,13 +106,47 @@ func (h *host) describe(ctx context.Context, b Broker) Peer {
 	return p
 }
 
+// fill makes what puts values into the texts of a broker.
+func (h *host) fill(dir string, ports []string) *strings.Replacer {
+	return strings.NewReplacer("{dir}", dir, "{peers}", h.opts.Peers,
+		"{tcp}", ports[0], "{ws}", ports[1], "{port3}", ports[2], "{port4}", ports[3])
+}
+
+func (b *Broker) environment(fill *strings.Replacer) []string {
+	env := os.Environ()
+	for _, e := range b.Environment {
+		env = append(env, fill.Replace(e))
+	}
+	return env
+}
+
 // start starts a broker and waits until it listens.
 func (h *host) start(ctx context.Context, b Broker) (*process, error) {
-	dir, err := os.MkdirTemp("", "bench-")
+	p, err := h.launch(b)
+	if err != nil {
+		return nil, fmt.Errorf("bench: %s: %w", b.Name, err)
+	}
+	wait := time.Duration(cmp.Or(b.StartWait, 10)) * time.Second
+	for _, address := range []string{p.tcp, p.ws} {
+		if address == p.ws && !b.WebSocket {
+			continue
+		}
+		if err := p.listens(ctx, address, wait); err != nil {
+			raw, _ := os.ReadFile(filepath.Join(p.dir, outputFile)) // only for the error's text
+			p.stop()
+			return nil, fmt.Errorf("bench: %s: %w: %s", b.Name, err, lastLine(string(raw)))
+		}
+	}
+	return p, nil
+}
+
+// launch starts the broker's process in a directory of its own.
+func (h *host) launch(b Broker) (*process, error) {
+	ports, err := freePorts(4)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2)
+	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err
 	}
@@ -98,40 +154,38 @@ func (h *host) start(ctx context.Context, b Broker) (*process, error) {
 		dir: dir, ended: make(chan struct{}),
 		tcp: net.JoinHostPort("127.0.0.1", ports[0]), ws: net.JoinHostPort("127.0.0.1", ports[1]),
 	}
-	fill := strings.NewReplacer("{dir}", dir, "{tcp}", ports[0], "{ws}", ports[1], "{peers}", h.opts.Peers)
-	for name, text := range b.Files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(fill.Replace(text)), 0o600); err != nil {
-			return nil, err
-		}
-	}
+	fill := h.fill(dir, ports)
 	args := strings.Fields(fill.Replace(b.Start))
 	p.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // the user's command; stop ends it
 	p.cmd.Dir = dir
-	p.cmd.Env = os.Environ()
-	for _, e := range b.Environment {
-		p.cmd.Env = append(p.cmd.Env, fill.Replace(e))
-	}
-	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.Env = append(b.environment(fill), markName+"="+dir)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := h.startPinned(p.cmd); err != nil {
+	if err := h.begin(p, b.Files, fill); err != nil {
 		_ = os.RemoveAll(dir)
-		return nil, fmt.Errorf("bench: %s: %w", b.Name, err)
+		return nil, err
 	}
 	go func() { // ends with the process; stop waits for it
 		_ = p.cmd.Wait()
 		close(p.ended)
 	}()
-	wait := time.Duration(max(b.StartWait, 10)) * time.Second
-	for _, address := range []string{p.tcp, p.ws} {
-		if address == p.ws && !b.WebSocket {
-			continue
-		}
-		if err := p.listens(ctx, address, wait); err != nil {
-			p.stop()
-			return nil, fmt.Errorf("bench: %s: %w: %s", b.Name, err, lastLine(p.output.String()))
+	return p, nil
+}
+
+// begin writes the broker's files and starts its command, whose output goes to a file: a pipe would be held
+// open by what the command leaves behind.
+func (h *host) begin(p *process, files map[string]string, fill *strings.Replacer) error {
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(fill.Replace(text)), 0o600); err != nil {
+			return err
 		}
 	}
-	return p, nil
+	output, err := os.Create(filepath.Join(p.dir, outputFile))
+	if err != nil {
+		return err
+	}
+	defer output.Close() //nolint:errcheck // the child has its own
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	return h.startPinned(p.cmd)
 }
 
 // startPinned starts a command on the broker's processor: a child inherits its thread's.
@@ -175,10 +229,16 @@ func (p *process) listens(ctx context.Context, address string, wait time.Duratio
 	}
 }
 
-// stop ends the broker and all it started.
+// Stopping: a broker that is asked to end gets stopGrace, and what it left behind killGrace after it is killed.
+const (
+	stopGrace = 5 * time.Second
+	killGrace = 5 * time.Second
+)
+
+// stop ends the broker and all it started, and waits until nothing is left of it.
 func (p *process) stop() {
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
-	t := time.NewTimer(5 * time.Second)
+	t := time.NewTimer(stopGrace)
 	defer t.Stop()
 	select {
 	case <-p.ended:
@@ -186,8 +246,39 @@ func (p *process) stop() {
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
+	for deadline := time.Now().Add(killGrace); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		left := marked(p.dir)
+		if len(left) == 0 {
+			break
+		}
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 	_ = os.RemoveAll(p.dir)
 }
+
+// marked finds the processes of the broker whose directory it is.
+func marked(dir string) []int {
+	mark := []byte(markName + "=" + dir)
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is well formed
+	var pids []int
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil { // another user's, or gone
+			continue
+		}
+		if slices.ContainsFunc(bytes.Split(raw, []byte{0}), func(v []byte) bool { return bytes.Equal(v, mark) }) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// connectGrace is how long a broker may take to connect all clients of a scenario.
+const connectGrace = 30 * time.Second
 
 // once runs one scenario on a fresh broker.
 func (h *host) once(ctx context.Context, b Broker, s *Scenario) (*Report, error) {
@@ -200,12 +291,19 @@ func (h *host) once(ctx context.Context, b Broker, s *Scenario) (*Report, error)
 	if s.WebSocket {
 		t.Address, t.WebSocket, t.Path = p.ws, true, b.Path
 	}
+	longest := connectGrace + s.Plan.Hold + s.Plan.Warmup + s.Plan.Duration + s.Plan.Drain
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, errTooSlow)
+	defer cancel()
 	r, err := Run(ctx, t, s.Plan, Options{PID: p.cmd.Process.Pid})
-	if err == nil && r.Failed > 0 {
-		err = fmt.Errorf("%d clients could not connect", r.Failed)
+	if err == nil {
+		err = r.unusable(s.Memory)
+	} else if errors.Is(context.Cause(ctx), errTooSlow) {
+		err = errTooSlow
 	}
 	return r, err
 }
+
+var errTooSlow = fmt.Errorf("clients were not connected within %v", connectGrace)
 
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
