@@ -1,9 +1,13 @@
-# Targets: run, test, race, fuzz, lint, bench. Only Go is needed for `run`.
+# Targets: run, test, race, fuzz, lint, bench, compare. Only Go is needed for `run`.
 GO       ?= go
 FUZZTIME ?= 60s
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-.PHONY: run test race fuzz lint bench
+# The comparison with other brokers takes a quarter of an hour on two processors; its results go to COMPARE_DIR.
+COMPARE_DIR   ?= /tmp/noctule-compare
+COMPARE_FLAGS ?= --duration 1500ms --rounds 3 --budget 13m
+
+.PHONY: run test race fuzz lint bench compare
 
 run:
 	$(GO) run ./cmd/noctule -c deploy/quickstart.conf
@@ -24,3 +28,9 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+compare:
+	mkdir -p $(COMPARE_DIR)/bin
+	$(GO) build -o $(COMPARE_DIR)/bin ./cmd/noctule ./cmd/noctule-bench
+	path=$$(GO=$(GO) bench/peers/install.sh $(COMPARE_DIR)/bin) && PATH=$$path noctule-bench compare $(COMPARE_FLAGS) \
+		--json $(COMPARE_DIR)/compare.json --markdown $(COMPARE_DIR)/compare.md --html $(COMPARE_DIR)/compare.html

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -167,8 +169,7 @@ func (c *Comparison) Markdown(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "* %s: %s (configuration %.12s)\n", p.Name, p.Version, p.Hash)
 	}
-	fmt.Fprintf(&b, "\nMedians; in brackets the median ratio to %s in the same round, and p99 latency.\n\n| scenario |",
-		c.Reference)
+	fmt.Fprintf(&b, "\n%s\n\n| scenario |", c.legend())
 	present := c.present()
 	for _, p := range present {
 		fmt.Fprintf(&b, " %s |", p.Name)
@@ -176,7 +177,7 @@ func (c *Comparison) Markdown(w io.Writer) error {
 	fmt.Fprintf(&b, "\n|---|%s\n", strings.Repeat("---|", len(present)))
 	escape := strings.NewReplacer("|", "\\|", "\n", " ")
 	for _, r := range c.Rows {
-		fmt.Fprintf(&b, "| %s, %s |", r.Key, r.unit())
+		fmt.Fprintf(&b, "| %s, %s |", r.Key, r.Unit())
 		for _, p := range present {
 			fmt.Fprintf(&b, " %s |", escape.Replace(r.Cells[p.Name].text(r.Memory)))
 		}
@@ -184,6 +185,10 @@ func (c *Comparison) Markdown(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (c *Comparison) legend() string {
+	return "Medians; in brackets the median ratio to " + c.Reference + " in the same round, and p99 latency."
 }
 
 // summary is how it was done, in a line or two.
@@ -199,7 +204,8 @@ func cpuName(n int) string {
 	return strconv.Itoa(n)
 }
 
-func (r *Row) unit() string {
+// Unit is that of the row's values.
+func (r Row) Unit() string {
 	if r.Memory {
 		return "B/client"
 	}
@@ -229,7 +235,9 @@ func (c *Cell) text(memory bool) string {
 
 // Compare runs each scenario on each broker in turn, several rounds, each time in a fresh process. A broker
 // that fails is noted in its cell. The comparison is valid, as far as it goes, also with an error.
-func Compare(ctx context.Context, brokers []Broker, scenarios []Scenario, o CompareOptions) (*Comparison, error) {
+func Compare(
+	ctx context.Context, brokers []Broker, scenarios []Scenario, o CompareOptions,
+) (*Comparison, error) {
 	c := &Comparison{
 		Machine: ThisMachine(), Reference: o.Reference, Rounds: o.Rounds,
 		BrokerCPU: o.BrokerCPU, GeneratorCPU: o.GeneratorCPU,
@@ -351,3 +359,105 @@ func (r *Report) unusable(memory bool) error {
 	}
 	return nil
 }
+
+// HTML writes the comparison as one self-contained page: a plot and a table per scenario, and all that is
+// needed to do it again.
+func (c *Comparison) HTML(w io.Writer) error {
+	page, err := template.New("report").Funcs(template.FuncMap{"plot": c.plot, "show": c.show}).Parse(reportHTML)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	return page.Execute(w, map[string]any{
+		"Comparison": c, "Present": c.present(), "Summary": c.summary(), "Legend": c.legend(),
+	})
+}
+
+// show is a broker's cell as text.
+func (c *Comparison) show(r Row, name string) string { return r.Cells[name].text(r.Memory) }
+
+// Measures of a plot in pixels.
+const (
+	plotLabel = 110
+	plotBar   = 460
+	plotText  = 330
+	plotLine  = 24
+)
+
+// plot draws a scenario: a bar for each broker's median, a line from its least to its greatest value.
+func (c *Comparison) plot(r Row) template.HTML {
+	present := c.present()
+	greatest := 0.0
+	for _, p := range present {
+		for _, v := range r.Cells[p.Name].Values {
+			greatest = max(greatest, v)
+		}
+	}
+	x := func(v float64) float64 { return max(v, 0) / max(greatest, math.SmallestNonzeroFloat64) * plotBar }
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" role="img">`,
+		plotLabel+plotBar+plotText, plotLine*len(present)+4)
+	for i, p := range present {
+		cell, y := r.Cells[p.Name], plotLine*i
+		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, plotLabel-8, y+16,
+			template.HTMLEscapeString(p.Name))
+		end, label := 0.0, "-"
+		if len(cell.Values) > 0 {
+			low, high := x(slices.Min(cell.Values)), x(slices.Max(cell.Values))
+			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="16"/>`, plotLabel, y+4, x(cell.Value))
+			fmt.Fprintf(&b, `<path d="M%.1f %dH%.1f"/>`, plotLabel+low, y+12, plotLabel+high)
+			end, label = high, fmt.Sprintf("%.4g %s", cell.Value, r.Unit())
+		} else if len(cell.Notes) > 0 {
+			label = shorten(cell.Notes[0], plotBar/8)
+		}
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, plotLabel+end+6, y+16, template.HTMLEscapeString(label))
+	}
+	b.WriteString("</svg>")
+	return template.HTML(b.String()) //nolint:gosec // every text in it is escaped
+}
+
+// shorten cuts s to at most n characters.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+const reportHTML = `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Comparison of MQTT brokers</title><style>
+body { font: 15px/1.4 sans-serif; max-width: 960px; margin: 2em auto; padding: 0 1em; color: #222 }
+svg { font: 13px sans-serif; max-width: 100% } svg rect { fill: #4a7fb5 } svg path { stroke: #222 }
+table { border-collapse: collapse } td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left }
+pre { background: #f4f4f4; padding: .6em; overflow-x: auto } h3 { margin-bottom: .2em }
+</style></head><body>
+<h1>Comparison of MQTT brokers</h1>
+<p>{{.Summary}}</p>
+<p>Processor time of the broker and all its processes per message delivered, or its growth in resident
+memory per client. Less is better. Each measurement is on a fresh process.</p>
+<h2>Results</h2>
+{{range $row := .Comparison.Rows}}<h3>{{$row.Key}}</h3>
+{{plot $row}}
+{{end}}<h2>Table</h2>
+<p>{{.Legend}}</p>
+<table><tr><th>scenario</th>{{range .Present}}<th>{{.Name}}</th>{{end}}</tr>
+{{range $row := .Comparison.Rows}}<tr><td>{{$row.Key}}, {{$row.Unit}}</td>
+{{range $.Present}}<td>{{show $row .Name}}</td>{{end}}</tr>
+{{end}}</table>
+<h2>Machine</h2>
+{{with .Comparison.Machine}}<table>
+<tr><th>date</th><td>{{.Date}}</td></tr><tr><th>processor</th><td>{{.CPUs}} x {{.CPU}}</td></tr>
+<tr><th>memory</th><td>{{.Memory}}</td></tr><tr><th>system</th><td>{{.System}}</td></tr>
+<tr><th>kernel</th><td>{{.Kernel}}</td></tr><tr><th>generator</th><td>built by {{.Go}}</td></tr>
+</table>{{end}}
+<h2>Brokers</h2>
+<p>{dir} is the broker's directory, {tcp}, {ws}, {port3} and {port4} are its ports,
+{peers} is the directory of the peers' programs.</p>
+{{range .Comparison.Versions}}<h3>{{.Name}}</h3>
+{{if .Missing}}<p>Left out: {{.Missing}}</p>
+{{end}}<p>{{.Version}}; SHA-256 of the configuration {{.Hash}}</p>
+<pre>{{range .Environment}}{{.}}
+{{end}}{{.Start}}</pre>
+{{range $name, $text := .Files}}<p>{{$name}}:</p>
+<pre>{{$text}}</pre>
+{{end}}{{end}}</body></html>
+`

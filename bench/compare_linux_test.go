@@ -72,7 +72,8 @@ func TestUnusable(t *testing.T) {
 func built(t *testing.T, name string) Broker {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "noctule")
-	if out, err := exec.Command("go", "build", "-o", program, "noctule/cmd/noctule").CombinedOutput(); err != nil {
+	out, err := exec.Command("go", "build", "-o", program, "noctule/cmd/noctule").CombinedOutput()
+	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	conf := "listener {tcp} 127.0.0.1\nlistener {ws} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n"
@@ -149,6 +150,55 @@ func TestCompare(t *testing.T) {
 	}
 	if raw, err := json.Marshal(c); err != nil || !bytes.Contains(raw, []byte("protocol websockets")) {
 		t.Errorf("%v: %s", err, raw)
+	}
+	checkPage(t, c)
+}
+
+// checkPage asks that the page has everything and needs nothing from elsewhere.
+func checkPage(t *testing.T, c *Comparison) {
+	t.Helper()
+	var page bytes.Buffer
+	if err := c.HTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	text := page.String()
+	for _, want := range []string{
+		"protocol websockets", "absent", "Left out", c.Machine.Kernel, c.Versions[0].Hash, "{dir}/c",
+		"no WebSocket",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if plots := strings.Count(text, "<svg"); plots != len(c.Rows) {
+		t.Errorf("%d plots of %d scenarios", plots, len(c.Rows))
+	}
+	for _, bad := range []string{"<script", "<link", "<img", "src=", "href=", "NaN", "Inf"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("%s in the page", bad)
+		}
+	}
+}
+
+// What a broker says is no markup, in either report.
+func TestReportsEscape(t *testing.T) {
+	c := &Comparison{
+		Versions: []Peer{{Name: "<b>", Files: map[string]string{"f": "</pre><script>"}}},
+		Rows: []Row{{Key: "k", Cells: map[string]*Cell{
+			"<b>": {Failed: 1, Notes: []string{"<i>a|b\nc" + strings.Repeat("ä", 100)}},
+		}}},
+	}
+	var page, table bytes.Buffer
+	if err := errors.Join(c.HTML(&page), c.Markdown(&table)); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"<b>", "<script", "<i>"} {
+		if strings.Contains(page.String(), bad) {
+			t.Errorf("%s in\n%s", bad, &page)
+		}
+	}
+	if !strings.Contains(table.String(), `a\|b c`) {
+		t.Errorf("%s", &table)
 	}
 }
 

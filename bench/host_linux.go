@@ -229,7 +229,7 @@ func (p *process) listens(ctx context.Context, address string, wait time.Duratio
 	}
 }
 
-// Stopping: a broker that is asked to end gets stopGrace, and what it left behind killGrace after it is killed.
+// Stopping: a broker that is asked to end gets stopGrace, and what it left behind killGrace to be gone.
 const (
 	stopGrace = 5 * time.Second
 	killGrace = 5 * time.Second

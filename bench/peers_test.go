@@ -7,26 +7,29 @@ import (
 
 func TestBrokersAreChecked(t *testing.T) {
 	const good = "[[broker]]\nname = \"one\"\nstart = \"a\"\n"
-	for text, want := range map[string]string{
-		"":               "no broker",
-		"[[broker]":      "line 1",
-		"colour = \"x\"": "unknown key colour",
-		good + "[[broker]]\nname = \"two\"\nstart = \"b\"\ncolour = 1":       "unknown key broker.colour (broker two)",
-		good + "[[broker]]\nstart = \"b\"":                                   "broker 2: name is empty",
-		good + good:                                                          "two brokers are named one",
-		"[[broker]]\nname = \"x\"":                                           "broker x: start is empty",
-		"[[broker]]\nname = \"x\"\nstart = \" \"":                            "broker x: start is empty",
-		good + "start_seconds = -1":                                          "broker one: start_seconds is negative",
-		good + "start_seconds = \"soon\"":                                    "start_seconds",
-		good + "path = \"mqtt\"":                                             "broker one: path \"mqtt\"",
-		good + "environment = [\"A=b\", \"c\"]":                              "broker one: environment: \"c\"",
-		good + "[broker.files]\n\"../x\" = \"\"":                             "broker one: files: \"../x\"",
-		good + "[broker.files]\n\"..\" = \"\"":                               "broker one: files: \"..\"",
-		good + "[broker.files]\n\"a/b\" = \"\"":                              "broker one: files: \"a/b\"",
-		good + "[broker.files]\n\"bench-output.txt\" = \"\"":                 "broker one: files: \"bench-output.txt\"",
-		good + "[broker.files]\nx = 1":                                       "files",
-		good + "[[broker]]\nname = \"two\"\nstart = \"b\"\nwebsocket = \"\"": "websocket",
+	const two = good + "[[broker]]\nname = \"two\"\nstart = \"b\"\n"
+	const files = good + "[broker.files]\n"
+	for _, c := range []struct{ text, want string }{
+		{"", "no broker"},
+		{"[[broker]", "line 1"},
+		{"colour = 'x'", "unknown key colour"},
+		{two + "colour = 1", "unknown key broker.colour (broker two)"},
+		{two + "websocket = ''", "broker.websocket"},
+		{good + "[[broker]]\nstart = 'b'", "broker 2: name is empty"},
+		{good + good, "two brokers are named one"},
+		{"[[broker]]\nname = 'x'", "broker x: start is empty"},
+		{"[[broker]]\nname = 'x'\nstart = ' '", "broker x: start is empty"},
+		{good + "start_seconds = -1", "broker one: start_seconds is negative"},
+		{good + "start_seconds = 'soon'", "broker.start_seconds"},
+		{good + "path = 'mqtt'", `broker one: path "mqtt"`},
+		{good + "environment = ['A=b', 'c']", `broker one: environment: "c"`},
+		{files + "'../x' = ''", `broker one: files: "../x"`},
+		{files + "'..' = ''", `broker one: files: ".."`},
+		{files + "'a/b' = ''", `broker one: files: "a/b"`},
+		{files + "'bench-output.txt' = ''", `broker one: files: "bench-output.txt"`},
+		{files + "x = 1", "broker.files"},
 	} {
+		text, want := c.text, c.want
 		_, err := ParseBrokers("FILE", text)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "FILE") {
 			t.Errorf("%q: %v, want %s", text, err, want)

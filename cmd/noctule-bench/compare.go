@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ type compareCmd struct {
 	Scenario     []string      `sep:"none" help:"Run scenarios whose name contains one of these."`
 	Reference    string        `default:"mosquitto" help:"Broker that ratios are to."`
 	Rounds       int           `default:"3" help:"Rounds, each with every broker in turn."`
+	Budget       time.Duration `help:"Begin no further round of a scenario past its share of this time."`
 	Duration     time.Duration `short:"d" default:"4s" help:"Length of each measurement."`
 	Idle         int           `default:"15000" help:"Idle clients in the memory scenario."`
 	BrokerCPU    int           `default:"0" help:"Processor of the broker; -1: any."`
@@ -25,6 +28,7 @@ type compareCmd struct {
 	Peers        string        `default:"bench/peers" help:"Directory of the peers' programs."`
 	JSON         string        `name:"json" placeholder:"FILE" help:"Write the comparison as JSON."`
 	Markdown     string        `placeholder:"FILE" help:"Write the table there too."`
+	HTML         string        `name:"html" placeholder:"FILE" help:"Write a page with plots."`
 }
 
 // Run compares brokers.
@@ -42,34 +46,46 @@ func (c *compareCmd) Run(ctx context.Context, o *output) error {
 			return !slices.ContainsFunc(c.Scenario, func(part string) bool { return strings.Contains(s.Key(), part) })
 		})
 	}
+	if c.Rounds < 1 || c.Duration <= 0 || c.Idle < 1 {
+		return fmt.Errorf("%w: rounds, duration and idle clients must be positive", errUsage)
+	}
 	if len(brokers) == 0 || len(suite) == 0 {
 		return fmt.Errorf("%w: nothing is left to compare", errUsage)
 	}
 	result, err := bench.Compare(ctx, brokers, suite, bench.CompareOptions{
-		Reference: c.Reference, Rounds: c.Rounds, BrokerCPU: c.BrokerCPU, GeneratorCPU: c.GeneratorCPU,
+		Reference: c.Reference, Rounds: c.Rounds, Budget: c.Budget,
+		BrokerCPU: c.BrokerCPU, GeneratorCPU: c.GeneratorCPU,
 		Peers: c.Peers, Log: func(line string) { fmt.Fprintln(o.stderr, line) },
 	})
+	if result == nil {
+		return err
+	}
+	return errors.Join(err, c.write(result), result.Markdown(o.stdout))
+}
+
+// write writes the files asked for, also of a comparison that was cut short.
+func (c *compareCmd) write(result *bench.Comparison) error {
+	var errs []error
+	encode := func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(result)
+	}
+	for _, file := range []struct {
+		path   string
+		format func(io.Writer) error
+	}{{c.JSON, encode}, {c.Markdown, result.Markdown}, {c.HTML, result.HTML}} {
+		if file.path != "" {
+			errs = append(errs, writeFile(file.path, file.format))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func writeFile(path string, format func(io.Writer) error) error {
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	if c.JSON != "" {
-		raw, err := json.MarshalIndent(result, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(c.JSON, append(raw, '\n'), 0o644); err != nil { //nolint:gosec // no secret
-			return err
-		}
-	}
-	if c.Markdown != "" {
-		f, err := os.Create(c.Markdown)
-		if err != nil {
-			return err
-		}
-		defer f.Close() //nolint:errcheck // Markdown's error comes first
-		if err := result.Markdown(f); err != nil {
-			return err
-		}
-	}
-	return result.Markdown(o.stdout)
+	return errors.Join(format(f), f.Close())
 }
