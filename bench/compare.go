@@ -363,7 +363,8 @@ func (r *Report) unusable(memory bool) error {
 // HTML writes the comparison as one self-contained page: a plot and a table per scenario, and all that is
 // needed to do it again.
 func (c *Comparison) HTML(w io.Writer) error {
-	page, err := template.New("report").Funcs(template.FuncMap{"plot": c.plot, "show": c.show}).Parse(reportHTML)
+	funcs := template.FuncMap{"plot": c.plot, "show": c.show}
+	page, err := template.New("report").Funcs(funcs).Parse(reportHTML)
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
@@ -409,7 +410,8 @@ func (c *Comparison) plot(r Row) template.HTML {
 		} else if len(cell.Notes) > 0 {
 			label = shorten(cell.Notes[0], plotBar/8)
 		}
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, plotLabel+end+6, y+16, template.HTMLEscapeString(label))
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, plotLabel+end+6, y+16,
+			template.HTMLEscapeString(label))
 	}
 	b.WriteString("</svg>")
 	return template.HTML(b.String()) //nolint:gosec // every text in it is escaped

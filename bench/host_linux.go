@@ -246,7 +246,7 @@ func (p *process) stop() {
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
-	for deadline := time.Now().Add(killGrace); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < killGrace; time.Sleep(10 * time.Millisecond) {
 		left := marked(p.dir)
 		if len(left) == 0 {
 			break
@@ -260,7 +260,7 @@ func (p *process) stop() {
 
 // marked finds the processes of the broker whose directory it is.
 func marked(dir string) []int {
-	mark := []byte(markName + "=" + dir)
+	mark := []byte("\x00" + markName + "=" + dir + "\x00")
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is well formed
 	var pids []int
 	for _, path := range paths {
@@ -268,17 +268,18 @@ func marked(dir string) []int {
 		if err != nil { // another user's, or gone
 			continue
 		}
-		if slices.ContainsFunc(bytes.Split(raw, []byte{0}), func(v []byte) bool { return bytes.Equal(v, mark) }) {
-			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-				pids = append(pids, pid)
-			}
+		if !bytes.Contains(slices.Concat([]byte{0}, raw, []byte{0}), mark) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
 // connectGrace is how long a broker may take to connect all clients of a scenario.
-const connectGrace = 30 * time.Second
+const connectGrace = time.Minute
 
 // once runs one scenario on a fresh broker.
 func (h *host) once(ctx context.Context, b Broker, s *Scenario) (*Report, error) {

@@ -38,12 +38,15 @@ func (c *compareCmd) Run(ctx context.Context, o *output) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if len(c.Only) > 0 {
-		brokers = slices.DeleteFunc(brokers, func(b bench.Broker) bool { return !slices.Contains(c.Only, b.Name) })
+		brokers = slices.DeleteFunc(brokers, func(b bench.Broker) bool {
+			return !slices.Contains(c.Only, b.Name)
+		})
 	}
 	suite := bench.Suite(c.Duration, c.Idle)
 	if len(c.Scenario) > 0 {
 		suite = slices.DeleteFunc(suite, func(s bench.Scenario) bool {
-			return !slices.ContainsFunc(c.Scenario, func(part string) bool { return strings.Contains(s.Key(), part) })
+			named := func(part string) bool { return strings.Contains(s.Key(), part) }
+			return !slices.ContainsFunc(c.Scenario, named)
 		})
 	}
 	if c.Rounds < 1 || c.Duration <= 0 || c.Idle < 1 {
