@@ -258,6 +258,26 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// What the version command leaves is ended too.
+func TestVersionLeavesNothing(t *testing.T) {
+	scratch(t)
+	file := filepath.Join(t.TempDir(), "pid")
+	script := filepath.Join(t.TempDir(), "version")
+	text := "setsid sleep 1000 >/dev/null 2>&1 &\necho $! >" + file + "\necho 1.2\n"
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := host{opts: anywhere(t)}
+	p := h.describe(context.Background(), Broker{Name: "x", Start: "sh", Version: "sh " + script})
+	pid, err := os.ReadFile(file)
+	if err != nil || p.Version != "1.2" {
+		t.Fatalf("%v, %+v", err, p)
+	}
+	if raw, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/cmdline"); len(raw) > 0 {
+		t.Errorf("left: %q", raw)
+	}
+}
+
 // The accounting of a process has its children's in it, also of those in a session of their own.
 func TestUsageCountsChildren(t *testing.T) {
 	scratch(t)

@@ -76,7 +76,7 @@ func (h *host) describe(ctx context.Context, b Broker) Peer {
 		p.Missing = err.Error()
 		return p
 	}
-	defer os.RemoveAll(dir)                           //nolint:errcheck // nothing of value
+	defer sweep(dir)                                  // RabbitMQ's leaves epmd
 	fill := h.fill(dir, []string{"1", "2", "3", "4"}) // nothing listens on them
 	for _, path := range b.Needs {
 		if _, err := os.Stat(fill.Replace(path)); err != nil {
@@ -95,7 +95,7 @@ func (h *host) describe(ctx context.Context, b Broker) Peer {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the user's commands
-	cmd.Env = b.environment(fill)
+	cmd.Env = append(b.environment(fill), markName+"="+dir)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput() // some print their version and fail
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
@@ -246,8 +246,13 @@ func (p *process) stop() {
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
+	sweep(p.dir)
+}
+
+// sweep kills the processes of the broker whose directory it is, waits until they are gone, and removes it.
+func sweep(dir string) {
 	for begun := time.Now(); time.Since(begun) < killGrace; time.Sleep(10 * time.Millisecond) {
-		left := marked(p.dir)
+		left := marked(dir)
 		if len(left) == 0 {
 			break
 		}
@@ -255,7 +260,7 @@ func (p *process) stop() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
-	_ = os.RemoveAll(p.dir)
+	_ = os.RemoveAll(dir)
 }
 
 // marked finds the processes of the broker whose directory it is.
