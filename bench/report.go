@@ -7,8 +7,11 @@ import (
 
 // Report is the outcome of a run.
 type Report struct {
-	Name string `json:"name"`
-	Plan Plan   `json:"-"`
+	Name    string   `json:"name"`
+	Plan    Plan     `json:"-"`
+	Target  string   `json:"target"`
+	Groups  []string `json:"groups"` // what its clients do, in words
+	Machine Machine  `json:"machine"`
 
 	// Connections:
 	Clients        int              `json:"clients"`
@@ -62,6 +65,14 @@ type BrokerUse struct {
 	Resident          int64         `json:"resident_bytes"`
 	ResidentPerClient float64       `json:"resident_bytes_per_client"` // growth while the clients connected
 	ConnectCPU        time.Duration `json:"connect_cpu_ns"`
+}
+
+// Headline is the latency that a run is about: of messages, or of connections when no message was measured.
+func (r *Report) Headline() Percentiles {
+	if r.Latency.Count == 0 && r.Measured == 0 {
+		return r.ConnectLatency
+	}
+	return r.Latency
 }
 
 // A generator this busy, or this late, measures itself.

@@ -6,25 +6,6 @@ import (
 	"time"
 )
 
-// Options are what Run does beside the plan.
-type Options struct {
-	PID  int          // the broker's process on this machine; 0: not watched
-	Each func(Second) // called about once a second, in the caller's goroutine
-}
-
-// Second is the state of a run.
-type Second struct {
-	Phase     string        `json:"phase"` // connect, warm-up, measure, drain
-	At        time.Duration `json:"at_ns"` // since the beginning
-	Connected int64         `json:"connected"`
-	Failed    int64         `json:"failed"`
-	Sent      int64         `json:"sent"`     // since the last
-	Received  int64         `json:"received"` // since the last
-	Latency   Percentiles   `json:"latency"`  // since the last
-	CPU       float64       `json:"broker_cpu_cores"`
-	Resident  int64         `json:"broker_resident_bytes"`
-}
-
 // sample is one look at everything.
 type sample struct {
 	at    time.Time
@@ -51,6 +32,7 @@ func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, 
 	}
 	r := &runner{e: e, opts: opts, began: time.Now()}
 	r.report.Name, r.report.Plan = plan.Name, e.plan
+	r.report.Target, r.report.Groups, r.report.Machine = e.target.String(), e.plan.words(), ThisMachine()
 	before := r.look()
 	r.last = before
 	if err := e.start(); err != nil {
@@ -139,10 +121,12 @@ func (r *runner) second(phase string) {
 		return
 	}
 	s := Second{
-		Phase: phase, At: now.at.Sub(r.began),
+		Phase: phase, At: now.at.Sub(r.began), Length: d,
 		Connected: now.count.ready - now.count.ended, Failed: now.count.failed + now.count.ended,
 		Sent: now.count.sent - r.last.count.sent, Received: now.count.received - r.last.count.received,
-		CPU: float64(now.usage.CPU-r.last.usage.CPU) / float64(d), Resident: now.usage.Resident,
+		Duplicated: now.count.duplicated - r.last.count.duplicated,
+		Reordered:  now.count.reordered - r.last.count.reordered,
+		CPU:        float64(now.usage.CPU-r.last.usage.CPU) / float64(d), Resident: now.usage.Resident,
 	}
 	all := newHistogram()
 	parts := make([]func(), len(r.e.loops))

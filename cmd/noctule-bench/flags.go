@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -34,7 +35,7 @@ type targetFlags struct {
 
 // loadFlags say how much.
 type loadFlags struct {
-	QoS      uint8         `short:"q" default:"0" help:"Quality of service of messages and subscriptions."`
+	QoS      uint8         `name:"qos" short:"q" default:"0" help:"Quality of service of messages and subscriptions."`
 	Size     int           `short:"s" default:"64" help:"Payload in bytes."`
 	Rate     float64       `short:"r" help:"Messages per second and publisher, sent when due whatever the broker does."`
 	Window   int           `short:"w" default:"32" help:"Without --rate: messages outstanding per publisher. With it: most unacknowledged messages."`
@@ -55,6 +56,10 @@ type runFlags struct {
 	OwnFiles   bool          `help:"A table of open files per thread, to pass the limit of open files."`
 	PID        int           `name:"pid" help:"Process of the broker on this machine, to account its CPU and memory."`
 	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; - for standard output."`
+	CSV        string        `name:"csv" placeholder:"FILE" help:"Write a row per second."`
+	HTML       string        `name:"html" placeholder:"FILE" help:"Write the report with plots, as one file."`
+	Prometheus string        `placeholder:"HOST:PORT" help:"Serve metrics there while the run lasts."`
+	Fail       []string      `sep:"none" placeholder:"CONDITION" help:"Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable."`
 	Quiet      bool          `help:"No progress lines."`
 }
 
@@ -66,7 +71,10 @@ type flags struct {
 }
 
 // output is where a command writes.
-type output struct{ stdout, stderr io.Writer }
+type output struct {
+	stdout, stderr io.Writer
+	args           []string // the command line, for the disclosure
+}
 
 // target makes the library's Target of the flags.
 func (f *targetFlags) target(clients int) (bench.Target, error) {
@@ -164,33 +172,58 @@ func (f *loadFlags) load() bench.Load {
 	}
 }
 
-// do runs a plan and prints the report.
+// shape puts into a plan how it is to be run.
+func (f *runFlags) shape(plan bench.Plan) bench.Plan {
+	plan.ConnectRate, plan.Concurrent, plan.Hold = f.Connrate, f.Concurrent, f.Hold
+	plan.Drain, plan.Threads, plan.OwnFiles = f.Drain, f.Threads, f.OwnFiles
+	return plan
+}
+
+// runner is a kind of run of the library.
+type runner func(ctx context.Context, target bench.Target, opts bench.Options) (*bench.Report, error)
+
+// do runs a plan and tells what came of it.
 func (f *flags) do(ctx context.Context, o *output, plan bench.Plan, clients int) error {
+	return f.perform(ctx, o, clients, func(ctx context.Context, t bench.Target, opts bench.Options) (*bench.Report, error) {
+		return bench.Run(ctx, t, f.shape(plan), opts)
+	})
+}
+
+// perform runs something, tells what came of it, and judges it.
+func (f *flags) perform(ctx context.Context, o *output, clients int, run runner) error {
 	target, err := f.target(clients)
 	if err != nil {
 		return err
 	}
-	plan.ConnectRate, plan.Concurrent, plan.Hold = f.Connrate, f.Concurrent, f.Hold
-	plan.Drain, plan.Threads, plan.OwnFiles = f.Drain, f.Threads, f.OwnFiles
-	opts := bench.Options{PID: f.PID}
-	if !f.Quiet {
-		opts.Each = func(s bench.Second) { fmt.Fprintln(o.stderr, s) }
+	gates, err := f.gates()
+	if err != nil {
+		return err
 	}
-	report, err := bench.Run(ctx, target, plan, opts)
+	w, err := f.watch(o, clients)
+	if err != nil {
+		return err
+	}
+	report, err := run(ctx, target, bench.Options{PID: f.PID, Each: w.second})
+	err = errors.Join(err, w.close())
 	if report == nil {
 		return err
 	}
+	return errors.Join(err, f.tell(o, report), checkAll(gates, report))
+}
+
+// tell writes the report wherever it is wanted.
+func (f *runFlags) tell(o *output, report *bench.Report) error {
+	var errs []error
 	if f.JSON != "" {
-		if err := o.json(f.JSON, report); err != nil {
-			return err
-		}
+		errs = append(errs, o.json(f.JSON, report))
+	}
+	if f.HTML != "" {
+		errs = append(errs, writeHTML(f.HTML, o.args, report))
 	}
 	if f.JSON != "-" {
-		if err := report.Print(o.stdout); err != nil {
-			return err
-		}
+		errs = append(errs, report.Print(o.stdout))
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 func (o *output) json(path string, report *bench.Report) error {

@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
 		return exitUsage
 	}
-	o := output{stdout: stdout, stderr: stderr}
+	o := output{stdout: stdout, stderr: stderr, args: args}
 	switch err := k.Run(&o); {
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
