@@ -33,7 +33,8 @@ type client struct {
 	stage  stage
 	again  bool // in the loop's list of those to be read on
 	dirty  bool // in the loop's list of those to be written
-	paused bool // reads rest until the next second's allowance
+	paused bool // in the loop's list of those whose reads rest until there is allowance
+	pinged bool // PINGREQ is sent, PINGRESP is to come
 
 	in    []byte // start of a packet whose rest is to come
 	out   []byte // this turn's output, behind headroom if it is WebSocket
@@ -42,9 +43,15 @@ type client struct {
 	tls   *secure
 	pub   *publisher // nil: does not publish
 	hears []stream   // made with the first message
-	read  int        // bytes since the second began, where ReadMax is set
+	read  int        // bytes in slice, where ReadMax is set
+	slice int64      // number of the slice of time, where ReadMax is set
 
-	began int64 // Unix ns of connect
+	collect *collection // of a group that collects
+
+	round int32 // how often it has been cut
+	began int64 // Unix ns when its connection was due
+	gone  int64 // Unix ns when it was cut
+	spoke int64 // Unix ns of its last packet
 }
 
 // group is a Group while it runs.
@@ -78,8 +85,12 @@ func (c *client) hello() {
 			p.Properties = codec.AppendUintProperty(p.Properties, codec.ReceiveMaximum, uint32(t.ReceiveMax))
 		}
 	}
+	if w := t.Will; w != nil {
+		p.HasWill, p.Will = true, *w
+	}
 	c.stage = connecting
 	c.touch()
+	c.loop.keepAlive(c)
 	c.out = p.Append(c.out, t.Version)
 }
 
@@ -91,6 +102,7 @@ func (c *client) packet(h codec.Header, body []byte) error {
 	case codec.PUBACK, codec.PUBREC, codec.PUBREL, codec.PUBCOMP:
 		return c.ack(h.Type, body)
 	case codec.PINGRESP:
+		c.pinged = false
 		return nil
 	case codec.CONNACK:
 		return c.accepted(body)
@@ -123,22 +135,30 @@ func (c *client) accepted(body []byte) error {
 			c.pub.window = int64(n) // MQTT 5, 3.3.4: it limits us
 		}
 	}
-	if c.group.Filters == nil {
+	if a.SessionPresent && c.round > 0 {
+		c.loop.count.resumed++
+	}
+	if c.group.Filters == nil || c.group.Collect > 0 {
 		c.loop.isReady(c)
 		return nil
 	}
+	c.stage = subscribing
+	c.subscribe()
+	return nil
+}
+
+// subscribe appends SUBSCRIBE.
+func (c *client) subscribe() {
 	p := codec.Subscribe{PacketID: 1}
 	for _, f := range c.group.Filters(c.index) {
 		p.Filters = append(p.Filters, codec.Filter{Name: []byte(f), QoS: c.group.SubQoS})
 	}
-	c.stage = subscribing
 	c.touch()
 	c.out = p.Append(c.out, c.loop.engine.target.Version)
-	return nil
 }
 
 func (c *client) subscribed(body []byte) error {
-	if c.stage != subscribing {
+	if c.stage != subscribing && c.collect == nil {
 		return errProtocol
 	}
 	var a codec.Suback
@@ -150,7 +170,9 @@ func (c *client) subscribed(body []byte) error {
 			return fmt.Errorf("subscription %w: %v", errRefused, r)
 		}
 	}
-	c.loop.isReady(c)
+	if c.stage == subscribing {
+		c.loop.isReady(c)
+	}
 	return nil
 }
 
@@ -194,13 +216,24 @@ func (c *client) message(flags uint8, body []byte) error {
 // judge counts a payload.
 func (c *client) judge(payload []byte) error {
 	l := c.loop
-	l.count.received++
-	l.count.bytesReceived += int64(len(payload))
-	h, ok := readHeader(payload)
+	latency := &l.latency
+	if c.group.Aside {
+		latency = &l.aside
+		l.count.aside++
+		l.count.bytesAside += int64(len(payload))
+	} else {
+		l.count.received++
+		l.count.bytesReceived += int64(len(payload))
+	}
+	h, ok := readHeader(payload, l.now)
 	if !ok {
 		return nil
 	}
-	l.latency.record(l.now-h.due, h.due)
+	if c.collect != nil {
+		c.collected(h)
+		return nil
+	}
+	latency.record(l.now-h.due, h.due)
 	e := l.engine
 	if int(h.publisher) >= len(e.publishers) || c.group.Hears == nil {
 		l.count.foreign++
@@ -229,7 +262,9 @@ func (c *client) judge(payload []byte) error {
 		return nil
 	case inOrder:
 	}
-	e.publishers[h.publisher].delivered(l)
+	if !c.group.Aside {
+		e.publishers[h.publisher].delivered(l)
+	}
 	return nil
 }
 
@@ -266,6 +301,7 @@ func (c *client) reply(t codec.Type, flags uint8, id uint16) {
 
 // touch puts the client on the list of those to be written.
 func (c *client) touch() {
+	c.spoke = c.loop.now
 	if !c.dirty {
 		c.dirty = true
 		c.loop.dirty = append(c.loop.dirty, c)

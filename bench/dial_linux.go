@@ -35,32 +35,40 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 
 // nextDial is when the next connection may begin, Unix ns; far away while too many are under way.
 func (l *loop) nextDial() int64 {
-	plan := &l.engine.plan
-	if l.pending >= max(plan.Concurrent/plan.Threads, 1) {
+	if l.pending >= l.concurrent {
 		return l.now + int64(longestWait)
 	}
-	if plan.ConnectRate <= 0 || l.dialRound == 0 {
+	if l.rate <= 0 || l.dialRound == 0 {
 		return l.now
 	}
-	return l.dialRound + int64(l.started)*1e9*int64(plan.Threads)/int64(plan.ConnectRate)
+	return l.dialDue()
+}
+
+// dialDue is when the next connection is due at the given rate, which is kept whatever the broker does.
+func (l *loop) dialDue() int64 {
+	return l.dialRound + int64(l.started)*1e9*int64(l.engine.plan.Threads)/int64(l.rate)
 }
 
 // dial begins connections that are due, a few a turn.
 func (l *loop) dial() {
-	for n := 0; n < 64 && l.started < len(l.clients) && !l.closing && l.nextDial() <= l.now; n++ {
-		c := l.clients[l.started]
-		if l.started == 0 {
+	for n := 0; n < 64 && l.started < len(l.waiting) && !l.closing && l.nextDial() <= l.now; n++ {
+		c := l.waiting[l.started]
+		if l.dialRound == 0 {
 			l.dialRound = l.now
 		}
+		due := l.now
+		if l.rate > 0 {
+			due = l.dialDue()
+		}
 		l.started++
-		l.begin(c)
+		l.begin(c, due)
 	}
 }
 
-// begin begins a connection.
-func (l *loop) begin(c *client) {
+// begin begins a connection that was due at due.
+func (l *loop) begin(c *client, due int64) {
 	l.pending++
-	c.stage, c.began = dialing, l.now
+	c.stage, c.began = dialing, due
 	err := l.socket(c)
 	if err == nil {
 		err = unix.Connect(c.fd, l.engine.addr)
@@ -101,8 +109,11 @@ func (l *loop) socket(c *client) error {
 	if t.SendBuffer > 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, t.SendBuffer)
 	}
-	if t.ReceiveBuffer > 0 {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, t.ReceiveBuffer)
+	if buffer := t.ReceiveBuffer; buffer > 0 || c.group.ReadMax > 0 {
+		if c.group.ReadMax > 0 {
+			buffer = min(max(c.group.ReadMax/2, 4096), 1<<20) // otherwise the kernel reads megabytes ahead of a slow reader
+		}
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
 	if len(t.Sources) > 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -127,13 +138,15 @@ func (l *loop) dialed(c *client) {
 		return
 	}
 	c.stage = securing
-	c.tls = newSecure(t.TLS, func() { l.post(func() { l.handshake(c) }) })
-	l.engine.wg.Go(c.tls.handshake) // ends when hangUp closes it
+	var s *secure
+	s = newSecure(t.TLS, func() { l.post(func() { l.handshake(c, s) }) })
+	c.tls = s
+	l.engine.wg.Go(s.handshake) // ends when hangUp closes it
 }
 
 // handshake looks how far the TLS handshake is.
-func (l *loop) handshake(c *client) {
-	if c.stage == closed {
+func (l *loop) handshake(c *client, s *secure) {
+	if c.stage == closed || c.tls != s { // it is of a connection that was cut
 		return
 	}
 	c.tail = append(c.tail, c.tls.take()...)
@@ -168,8 +181,15 @@ func (l *loop) secured(c *client) {
 func (l *loop) isReady(c *client) {
 	c.stage = ready
 	l.pending--
-	l.count.ready++
-	l.connects.record(l.engine.clock()-c.began, l.now)
+	now := l.engine.clock()
+	if c.round == 0 {
+		l.count.ready++
+		l.connects.record(now-c.began, l.now)
+	} else {
+		l.count.returned++
+		l.returns.record(now-c.began, l.now)
+		l.away.record(now-c.gone, l.now)
+	}
 	l.engine.progress()
 }
 
@@ -178,9 +198,13 @@ func (l *loop) fail(c *client, err error) {
 	if c.stage == closed {
 		return
 	}
-	if c.stage == ready {
+	switch {
+	case c.stage == ready:
 		l.count.ended++
-	} else {
+	case c.round > 0:
+		l.pending--
+		l.count.stayed++
+	default:
 		l.pending--
 		l.count.failed++
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,9 @@ func newEngine(target Target, plan Plan) (*engine, error) {
 	}
 	e.populate()
 	e.spread()
+	for _, l := range e.loops {
+		l.waiting = l.clients
+	}
 	return e, nil
 }
 
@@ -100,6 +104,9 @@ func (e *engine) populate() {
 				l = e.loops[0]
 			}
 			c := &client{loop: l, group: g, number: number, index: i, fd: -1}
+			if g.Collect > 0 {
+				c.collect = &collection{}
+			}
 			l.clients = append(l.clients, c)
 			number++
 			if g.Topic == nil {
@@ -123,10 +130,8 @@ func (e *engine) populate() {
 }
 
 func (e *engine) newPublisher(c *client, g *group) *publisher {
-	topic := g.Topic(c.index)
 	p := &publisher{
-		client: c, number: uint32(len(e.publishers)), window: int64(g.Window),
-		topic: append([]byte{byte(len(topic) >> 8), byte(len(topic))}, topic...),
+		client: c, number: uint32(len(e.publishers)), window: int64(g.Window), topic: encoded(g.Topic(c.index)),
 	}
 	if g.Rate > 0 {
 		p.period = int64(1e9 / g.Rate)
@@ -139,16 +144,25 @@ func (e *engine) newPublisher(c *client, g *group) *publisher {
 	return p
 }
 
+func encoded(topic string) []byte {
+	return append([]byte{byte(len(topic) >> 8), byte(len(topic))}, topic...)
+}
+
 // spread works out how many deliveries each publisher's messages make.
 func (e *engine) spread() {
 	for _, g := range e.groups {
 		if g.Hears == nil {
 			continue
 		}
+		if g.Jointly {
+			g.shared = make([]stream, g.Hears(0).Count)
+		}
+		if g.Aside {
+			continue // nobody waits for it
+		}
 		n := g.Count
 		if g.Jointly {
 			n = 1
-			g.shared = make([]stream, g.Hears(0).Count)
 		}
 		for i := range n {
 			span := g.Hears(i)
@@ -214,26 +228,37 @@ func (c *counts) add(o counts) {
 	c.ready += o.ready
 	c.failed += o.failed
 	c.ended += o.ended
+	c.cut += o.cut
+	c.returned += o.returned
+	c.stayed += o.stayed
+	c.resumed += o.resumed
+	c.aside += o.aside
+	c.bytesAside += o.bytesAside
+	c.complete += o.complete
+	c.pings += o.pings
 }
 
 // connect waits until every client is ready or has failed.
-func (e *engine) connect(ctx context.Context, say func(counts)) error {
+func (e *engine) connect(ctx context.Context, say func()) error {
+	want := int64(e.plan.clients())
+	return e.await(ctx, want, say, func(c counts) bool { return c.ready+c.failed >= want })
+}
+
+// await waits until clients have changed so often and done is true. It says so once a second and at the end.
+func (e *engine) await(ctx context.Context, changes int64, say func(), done func(counts) bool) error {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
-	want := int64(e.plan.clients())
 	for {
-		if e.settled.Load() >= want {
-			if c := e.total(); c.ready+c.failed >= want {
-				say(c)
-				return nil
-			}
+		if e.settled.Load() >= changes && done(e.total()) {
+			say()
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-e.changed:
 		case <-every.C:
-			say(e.total())
+			say()
 		}
 	}
 }
@@ -242,10 +267,11 @@ func (e *engine) connect(ctx context.Context, say func(counts)) error {
 func (e *engine) publish(from, to int64) {
 	begin := e.clock()
 	e.each(func(l *loop) {
-		for _, r := range []*recorder{&l.latency, &l.lateness} {
+		for _, r := range []*recorder{&l.latency, &l.lateness, &l.aside} {
 			r.from, r.to = from, to
 		}
 		l.pacers = l.rest
+		l.beginChurn(begin)
 		for _, p := range l.pacers {
 			p.begin(begin)
 		}
@@ -261,7 +287,7 @@ func (e *engine) publish(from, to int64) {
 // quiet stops the publishers, and waits until what is under way has arrived or has not for long.
 func (e *engine) quiet(ctx context.Context) {
 	e.each(func(l *loop) {
-		l.pacers = nil
+		l.pacers, l.churners = nil, nil
 		for _, c := range l.clients {
 			if c.pub != nil {
 				c.pub.active = false
@@ -305,11 +331,29 @@ func (e *engine) stop() {
 	e.wg.Wait()
 }
 
-// lost is the number of messages that were to be delivered and were not.
-func (e *engine) lost() int64 {
+// done tells whether every publisher has reached its limit.
+func (e *engine) done() bool {
+	active := make([]bool, len(e.loops))
+	e.each(func(l *loop) {
+		for _, c := range l.clients {
+			active[l.index] = active[l.index] || c.pub != nil && c.pub.active && c.stage == ready
+		}
+	})
+	return !slices.Contains(active, true)
+}
+
+// lost is the number of messages that were to be delivered and were not, to the groups that are counted
+// apart or to the others.
+func (e *engine) lost(aside bool) int64 {
 	var n int64
 	for _, l := range e.loops {
 		for _, c := range l.clients {
+			if c.group.Aside != aside {
+				continue
+			}
+			if c.group.Collect > 0 {
+				n += c.uncollected()
+			}
 			if c.group.Hears == nil || c.group.Jointly {
 				continue
 			}
@@ -317,7 +361,7 @@ func (e *engine) lost() int64 {
 		}
 	}
 	for _, g := range e.groups {
-		if g.Jointly {
+		if g.Jointly && g.Aside == aside {
 			n += e.missed(g.Hears(0), g.shared)
 		}
 	}

@@ -19,6 +19,10 @@ type counts struct {
 	bytesSent, bytesReceived              int64 // of payload
 	reads, writes, turns                  int64
 	ready, failed, ended                  int64
+	cut, returned, stayed, resumed        int64 // cut by us, back, not back, back to their session
+	aside, bytesAside                     int64 // received by groups that are counted apart
+	pings                                 int64
+	complete                              int64 // clients that have collected everything
 }
 
 // loop drives its share of the clients on one thread.
@@ -32,7 +36,14 @@ type loop struct {
 	epfd, wakefd int
 	fds          []*client // by file descriptor
 	now          int64     // Unix ns
-	started      int       // clients begun
+	waiting      []*client // to be connected, in order
+	started      int       // of them, begun
+	rate         int       // connections per second of all loops; 0: as fast as they go
+	concurrent   int       // most that are pending
+	churners     []churner // at work
+	throttled    []*client // whose reads rest
+	slice        int64     // number of the slice of time in which throttled were looked at
+	silent       deadlines // when clients are to be looked at for Keep Alive
 	pending      int       // clients begun and not ready
 	dialRound    int64     // Unix ns when the first was begun
 	dirty        []*client
@@ -47,7 +58,11 @@ type loop struct {
 	count        counts
 	latency      recorder
 	lateness     recorder
+	aside        recorder // latency of groups counted apart
 	connects     recorder
+	returns      recorder // as connects, of clients that were cut
+	away         recorder // from the cut
+	collects     recorder // from SUBSCRIBE to the last retained message
 	failures     map[string]int64
 
 	mail struct {
@@ -60,7 +75,9 @@ func newLoop(e *engine, index int) *loop {
 	return &loop{
 		engine: e, index: index, buf: make([]byte, 256<<10), failures: map[string]int64{},
 		elsewhere: map[*publisher]struct{}{},
-		latency:   newRecorder(), lateness: newRecorder(), connects: newRecorder(),
+		rate:      e.plan.ConnectRate, concurrent: max(e.plan.Concurrent/e.plan.Threads, 1),
+		latency: newRecorder(), lateness: newRecorder(), connects: newRecorder(), aside: newRecorder(),
+		returns: newRecorder(), away: newRecorder(), collects: newRecorder(),
 	}
 }
 
@@ -136,7 +153,10 @@ func (l *loop) timeout() int64 {
 	for _, p := range l.pacers {
 		wait = min(wait, p.at()-now)
 	}
-	if l.started < len(l.clients) {
+	for i := range l.churners {
+		wait = min(wait, l.churners[i].due-now)
+	}
+	if l.started < len(l.waiting) {
 		wait = min(wait, l.nextDial()-now)
 	}
 	return max(wait, 0)
@@ -171,11 +191,14 @@ func (l *loop) event(ev *unix.EpollEvent) {
 func (l *loop) turn() {
 	l.runTasks()
 	l.dial()
+	l.churn()
+	l.unthrottle()
+	l.lookAfterSilent()
 	if list := l.reread; len(list) > 0 {
 		l.reread = nil
 		for _, c := range list {
 			c.again = false
-			if c.stage != closed {
+			if c.stage > dialing && c.stage != closed {
 				l.read(c)
 			}
 		}
@@ -226,12 +249,12 @@ func (l *loop) runTasks() {
 // read takes what the socket has, once.
 func (l *loop) read(c *client) {
 	b := l.buf
-	if limit := c.group.ReadMax; limit > 0 {
-		if c.read >= limit {
-			c.paused = true
+	if c.group.ReadMax > 0 && c.stage == ready {
+		n := l.allowance(c)
+		if n == 0 {
 			return
 		}
-		b = b[:min(len(b), limit-c.read)]
+		b = b[:min(len(b), n)]
 	}
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	l.count.reads++

@@ -28,11 +28,12 @@ type Target struct {
 	PerSource     int // connections per source address; 0: 25000
 	SendBuffer    int // SO_SNDBUF and SO_RCVBUF in bytes; 0: the system's
 	ReceiveBuffer int
+	Will          *codec.Will // nil: none
 }
 
 // Payload sizes. A payload of at least HeaderSize bytes is numbered and stamped.
 const (
-	HeaderSize  = 20
+	HeaderSize  = 16
 	DefaultSize = 64
 )
 
@@ -51,15 +52,24 @@ type Group struct {
 	Hears   func(i int) Span // publishers whose every message client i is to get
 	Jointly bool             // the group together is to get each message once, in any order
 	ReadMax int              // bytes a client reads per second; 0: as they come
+	Aside   bool             // counted apart: not in the figures of latency, loss and receipt but in Report.Aside
+	Collect uint32           // retained messages each client is to get, with one SUBSCRIBE when all are connected
+
+	// Churn is the time from one cut to the next: each client in turn is cut, half of them without DISCONNECT,
+	// and comes back at once. 0: none.
+	Churn time.Duration
 
 	// Sending:
 	Topic  func(i int) string // nil: does not publish
 	QoS    uint8
+	Clear  bool // no payload: deletes the retained message
 	Retain bool
 	Rate   float64 // messages per second and client, sent when due; 0: as fast as Window lets
 	Window int     // messages outstanding per client: undelivered, or if nobody hears them unacknowledged
 	Size   int     // bytes of payload; 0: DefaultSize
 	Limit  uint32  // messages per client; 0: no limit
+
+	TopicOf func(i int, seq uint32) string // of each message; nil: Topic
 }
 
 // Plan is a whole run.
@@ -74,7 +84,14 @@ type Plan struct {
 	Drain       time.Duration // longest wait for what is under way at the end; 0: 10 s
 	Hold        time.Duration // connected clients rest before publishing
 	Threads     int           // event loops; 0: 1
+	UntilDone   bool          // publishing ends when every publisher has reached its limit, at last after Duration
+	Storm       *Storm        // instead of publishing; nil: none
 	OwnFiles    bool          // a table of open files per loop, for more connections than a table holds
+}
+
+// Storm is the cut of every client at the same time and their return.
+type Storm struct {
+	Rate int // connections per second; 0: all at once
 }
 
 // withDefaults fills in what is empty and checks the rest.
@@ -102,10 +119,19 @@ func (p Plan) withDefaults() (Plan, error) {
 			return p, fmt.Errorf("bench: group %s publishes with neither rate nor window", g.Name)
 		case g.Topic != nil && g.Rate <= 0 && g.Size < HeaderSize:
 			return p, fmt.Errorf("bench: group %s: a window needs payloads of %d bytes", g.Name, HeaderSize)
+		case g.Collect > 0 && (g.Filters == nil || g.Hears != nil || g.Topic != nil):
+			return p, fmt.Errorf("bench: group %s: clients that collect subscribe and do nothing else", g.Name)
 		case g.Window > 60000:
 			return p, fmt.Errorf("bench: group %s: window is more than 60000", g.Name)
 		}
+		if g.Churn > 0 && (g.Topic != nil || g.Hears != nil || g.Churn < time.Duration(g.Count)*time.Microsecond) {
+			return p, fmt.Errorf("bench: group %s: clients that churn neither publish nor hear, and have %v each",
+				g.Name, time.Microsecond)
+		}
 		groups[i] = g
+	}
+	if p.clients() > maxPublishers {
+		return p, fmt.Errorf("bench: more than %d clients", maxPublishers)
 	}
 	if len(groups) == 0 {
 		return p, errors.New("bench: nothing to do")

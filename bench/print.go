@@ -22,6 +22,9 @@ func (r *Report) Print(w io.Writer) error {
 	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
 		row("", "%d times: %s", r.Failures[text], text)
 	}
+	if r.Stored > 0 {
+		row("stored", "%d retained messages; latency is from SUBSCRIBE to the last of them", r.Stored)
+	}
 	if r.Measured > 0 {
 		row("measured", "%v", r.Measured.Round(time.Millisecond))
 		row("sent", "%d, %.0f/s", r.Sent, r.SentRate)
@@ -33,6 +36,22 @@ func (r *Report) Print(w io.Writer) error {
 		row("generator", "%.2f processors, %.1f messages a read, %.1f a write, timers late %v (p99)",
 			r.Generator.CPU, ratio(r.Received, r.Generator.Reads), ratio(r.Sent, r.Generator.Writes),
 			time.Duration(r.Generator.Lateness.P99))
+	}
+	if b := r.Return; b != nil {
+		row("cut", "%d clients, %d returned, %d did not, %d got their session back", b.Cut, b.Returned, b.Failed, b.Resumed)
+		if b.Time > 0 {
+			row("all back", "after %v", b.Time.Round(time.Millisecond))
+			row("time away", "%s", b.Away)
+		}
+		row("return latency", "%s", b.Latency)
+	}
+	if a := r.Aside; a != nil {
+		row("apart", "%d clients received %d, %.0f B/s each, lost or not read %d", a.Clients, a.Received,
+			a.BytesPerSecond, a.Lost)
+		row("", "latency %s", a.Latency)
+	}
+	if r.Broker.Slope != 0 {
+		row("memory slope", "%+.1f kB/s, %+.1f MB an hour", r.Broker.Slope/1e3, r.Broker.Slope*3600/1e6)
 	}
 	if r.Broker.Resident > 0 {
 		row("broker", "%.2f processors, %.3f us a message, %.1f MB resident", r.Broker.CPU,

@@ -42,12 +42,46 @@ type Report struct {
 	Foreign        int64 `json:"foreign"`        // messages of another run, or that nobody asked for
 	Refused        int64 `json:"refused"`        // acknowledged with a reason code that says no
 	Unacknowledged int64 `json:"unacknowledged"` // at the end
+	Pings          int64 `json:"pings"`          // PINGREQ of silent clients
+
+	Return *Return `json:"return,omitempty"` // of clients that were cut
+	Aside  *Aside  `json:"aside,omitempty"`  // of groups that are counted apart
+	Stored int64   `json:"stored,omitempty"` // retained messages
 
 	Generator Generator `json:"generator"`
 	Broker    BrokerUse `json:"broker"`
 	Seconds   []Second  `json:"seconds,omitempty"`
 	Warnings  []string  `json:"warnings,omitempty"`
 	Error     string    `json:"error,omitempty"`
+}
+
+// Return is how clients that were cut came back.
+type Return struct {
+	Cut      int64         `json:"cut"`
+	Returned int64         `json:"returned"`
+	Failed   int64         `json:"failed"`
+	Resumed  int64         `json:"resumed"` // got their session back
+	Time     time.Duration `json:"time_ns"` // of a storm: until the last was back
+	Latency  Percentiles   `json:"latency"` // from the time a connection was due until it was ready
+	Away     Percentiles   `json:"away"`    // from the cut
+}
+
+// Aside is what groups got that are counted apart, in the whole run.
+type Aside struct {
+	Clients        int         `json:"clients"`
+	Received       int64       `json:"received"`
+	BytesPerSecond float64     `json:"payload_bytes_per_second_and_client"`
+	Lost           int64       `json:"lost"` // or not read in time
+	Latency        Percentiles `json:"latency"`
+}
+
+// Unwell is how many clients did not connect, were cut off, or did not come back.
+func (r *Report) Unwell() int64 {
+	n := r.Failed + r.Ended
+	if r.Return != nil {
+		n += r.Return.Failed
+	}
+	return n
 }
 
 // Generator is how the generator itself fared in the measured part.
@@ -65,14 +99,19 @@ type BrokerUse struct {
 	Resident          int64         `json:"resident_bytes"`
 	ResidentPerClient float64       `json:"resident_bytes_per_client"` // growth while the clients connected
 	ConnectCPU        time.Duration `json:"connect_cpu_ns"`
+	Slope             float64       `json:"resident_slope_bytes_per_second"` // over the measured part
 }
 
-// Headline is the latency that a run is about: of messages, or of connections when no message was measured.
+// Headline is the latency that a run is about: of messages; without them of clients that
+// return, or of connections.
 func (r *Report) Headline() Percentiles {
-	if r.Latency.Count == 0 && r.Measured == 0 {
-		return r.ConnectLatency
+	switch {
+	case r.Latency.Count > 0 || r.Measured > 0:
+		return r.Latency
+	case r.Return != nil:
+		return r.Return.Latency
 	}
-	return r.Latency
+	return r.ConnectLatency
 }
 
 // A generator this busy, or this late, measures itself.

@@ -46,7 +46,7 @@ func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, 
 
 func (r *runner) phases(ctx context.Context, before sample) error {
 	e := r.e
-	if err := e.connect(ctx, func(counts) { r.second("connect") }); err != nil {
+	if err := e.connect(ctx, func() { r.second("connect") }); err != nil {
 		return err
 	}
 	r.report.Connect = time.Since(r.began)
@@ -58,8 +58,13 @@ func (r *runner) phases(ctx context.Context, before sample) error {
 		r.report.Broker.ResidentPerClient = float64(idle.usage.Resident-before.usage.Resident) / float64(n)
 		r.report.Broker.ConnectCPU = idle.usage.CPU - before.usage.CPU
 	}
-	if e.plan.Duration <= 0 {
+	switch {
+	case e.plan.Storm != nil:
+		return r.storm(ctx)
+	case e.plan.Duration <= 0:
 		return nil
+	case e.plan.collects():
+		return r.collect(ctx)
 	}
 	from := e.clock() + int64(e.plan.Warmup)
 	to := from + int64(e.plan.Duration)
@@ -68,13 +73,35 @@ func (r *runner) phases(ctx context.Context, before sample) error {
 		return err
 	}
 	first := r.look()
-	err := r.pass(ctx, "measure", time.Duration(to-e.clock()))
+	err := r.publishing(ctx, to)
 	r.measured(first, r.look())
 	if err != nil {
 		return err
 	}
 	e.quiet(ctx)
 	r.second("drain")
+	return nil
+}
+
+// publishing waits until the measured part is over.
+func (r *runner) publishing(ctx context.Context, to int64) error {
+	left := time.Duration(to - r.e.clock())
+	if !r.e.plan.UntilDone {
+		return r.pass(ctx, "measure", left)
+	}
+	every := time.NewTicker(20 * time.Millisecond)
+	defer every.Stop()
+	for r.e.clock() < to && (!r.e.done() || r.e.open() > 0) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-every.C:
+		}
+		if time.Since(r.last.at) >= time.Second {
+			r.second("measure")
+		}
+	}
+	r.second("measure")
 	return nil
 }
 
@@ -122,7 +149,7 @@ func (r *runner) second(phase string) {
 	}
 	s := Second{
 		Phase: phase, At: now.at.Sub(r.began), Length: d,
-		Connected: now.count.ready - now.count.ended, Failed: now.count.failed + now.count.ended,
+		Connected: now.count.online(), Failed: now.count.failed + now.count.ended + now.count.stayed,
 		Sent: now.count.sent - r.last.count.sent, Received: now.count.received - r.last.count.received,
 		Duplicated: now.count.duplicated - r.last.count.duplicated,
 		Reordered:  now.count.reordered - r.last.count.reordered,
@@ -183,11 +210,12 @@ func (r *runner) finish(err error) {
 	rep.Failed, rep.Ended = count.failed, count.ended
 	rep.TotalSent, rep.TotalReceived = count.sent, count.received
 	rep.Duplicated, rep.Reordered = count.duplicated, count.reordered
-	rep.Foreign, rep.Refused = count.foreign, count.refused
+	rep.Foreign, rep.Refused, rep.Pings = count.foreign, count.refused, count.pings
 	rep.Failures = map[string]int64{}
 	latency, lateness, connects := newHistogram(), newHistogram(), newHistogram()
 	for _, l := range e.loops {
 		latency.Merge(l.latency.all)
+		latency.Merge(l.collects.now)
 		lateness.Merge(l.lateness.all)
 		connects.Merge(l.connects.now)
 		for text, n := range l.failures {
@@ -196,7 +224,9 @@ func (r *runner) finish(err error) {
 	}
 	rep.Latency, rep.Generator.Lateness = percentiles(latency), percentiles(lateness)
 	rep.ConnectLatency = percentiles(connects)
-	rep.Lost = e.lost()
+	rep.Lost = e.lost(false)
+	r.apart(count)
+	rep.Broker.Slope = slope(rep.Seconds)
 	for _, p := range e.publishers {
 		rep.Unacknowledged += p.unacked
 	}

@@ -217,3 +217,11 @@ func TestClientIsSmall(t *testing.T) {
 		t.Errorf("%.1f allocations a client", bytes)
 	}
 }
+
+func serverConfig(cert tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
+func clientConfig(pool *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
+}

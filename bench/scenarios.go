@@ -44,6 +44,9 @@ func (l Load) Idle(n int) Plan {
 	})
 }
 
+// Clients is n clients that connect and do nothing.
+func (l Load) Clients(n int) Plan { return l.plan("conn", Group{Name: "clients", Count: n}) }
+
 // Pairs is n publishers with a subscriber of its own each.
 func (l Load) Pairs(n int) Plan {
 	topic := func(i int) string { return fmt.Sprintf("%s/pair/%06d", l.root(), i) }
@@ -96,4 +99,49 @@ func (l Load) Subscribers(n int, filter string) Plan {
 // Publishers is n clients that publish to whoever listens.
 func (l Load) Publishers(n int, topic string) Plan {
 	return l.plan("pub", l.publishers(n, func(i int) string { return topicOf(topic, i) }))
+}
+
+// Retained is a run of RunRetained.
+type Retained struct {
+	Messages    uint32
+	Subscribers int
+	QoS         uint8  // of the subscriptions
+	Size        int    // bytes of payload, at least HeaderSize; 0: DefaultSize
+	Topic       string // root of the topics; "bench" if empty
+	Shape       Plan   // how; its groups are set by RunRetained, its Duration is the longest wait
+}
+
+func (p *Retained) root() string { return Load{Topic: p.Topic}.root() }
+
+// Storm is n clients with a subscription each that are all cut, and come back.
+func (l Load) Storm(n int, s Storm) Plan {
+	p := l.Idle(n)
+	p.Name, p.Storm = "storm", &s
+	return p
+}
+
+// Soak is pairs, and clients beside them that each are cut and come back once in every period.
+func (l Load) Soak(pairs, churners int, period time.Duration) Plan {
+	p := l.Pairs(pairs)
+	p.Name = "soak"
+	if churners > 0 {
+		p.Groups = append(p.Groups, Group{
+			Name: "churners", Count: churners, SubQoS: l.QoS, Churn: period,
+			Filters: func(i int) []string { return []string{fmt.Sprintf("%s/churn/%d", l.root(), i)} },
+		})
+	}
+	return p
+}
+
+// Slow is a fan-out to n subscribers and to some that read at most so many bytes per second and are counted
+// apart. The figures tell how the others fare.
+func (l Load) Slow(publishers, n, slow, bytesPerSecond int) Plan {
+	p := l.Fanout(publishers, n)
+	p.Name = "slow"
+	g := p.Groups[0]
+	g.Name, g.Count, g.ReadMax, g.Aside = "slow", slow, bytesPerSecond, true
+	if slow > 0 {
+		p.Groups = append(p.Groups, g)
+	}
+	return p
 }

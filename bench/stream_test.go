@@ -42,13 +42,15 @@ func TestStreamAgainstSet(t *testing.T) {
 
 func TestHeaderFixpoint(t *testing.T) {
 	b := make([]byte, HeaderSize)
-	want := header{publisher: 1<<32 - 2, seq: 77, due: 1_900_000_000_000_000_123}
+	want := header{publisher: maxPublishers - 2, seq: 1<<32 - 77, due: 1_900_000_000_000_000_123}
 	want.put(b)
-	if got, ok := readHeader(b); !ok || got != want {
-		t.Errorf("got %+v", got)
+	for _, later := range []int64{0, 1, -1, 1e9, 3e16, -3e16} {
+		if got, ok := readHeader(b, want.due+later); !ok || got != want {
+			t.Errorf("read %d ns later: got %+v", later, got)
+		}
 	}
 	for i := range HeaderSize {
-		if _, ok := readHeader(b[:i]); ok {
+		if _, ok := readHeader(b[:i], want.due); ok {
 			t.Errorf("%d bytes are a header", i)
 		}
 	}

@@ -46,6 +46,15 @@ func (g *Group) String() string {
 	if g.Filters != nil {
 		words = append(words, fmt.Sprintf("subscribe with QoS %d to %s", g.SubQoS, strings.Join(g.Filters(0), " ")))
 	}
+	if g.Collect > 0 {
+		words = append(words, fmt.Sprintf("collect %d retained messages", g.Collect))
+	}
+	if g.Churn > 0 {
+		words = append(words, fmt.Sprintf("each cut every %v", g.Churn))
+	}
+	if g.Aside {
+		words = append(words, "counted apart")
+	}
 	if g.ReadMax > 0 {
 		words = append(words, fmt.Sprintf("read at most %d B/s", g.ReadMax))
 	}

@@ -38,7 +38,7 @@ var numberOf = map[string]func(*bench.Report) float64{
 	"lost":       func(r *bench.Report) float64 { return float64(r.Lost) },
 	"duplicated": func(r *bench.Report) float64 { return float64(r.Duplicated) },
 	"reordered":  func(r *bench.Report) float64 { return float64(r.Reordered) },
-	"failed":     func(r *bench.Report) float64 { return float64(r.Failed + r.Ended) },
+	"failed":     func(r *bench.Report) float64 { return float64(r.Unwell()) },
 	"rate":       func(r *bench.Report) float64 { return rateOf(r) },
 	"cpu":        func(r *bench.Report) float64 { return r.Broker.CPU },
 }

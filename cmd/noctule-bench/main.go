@@ -36,6 +36,12 @@ type commands struct {
 	Fanin  faninCmd  `cmd:"" help:"Many publishers, few subscribers."`
 	Shared sharedCmd `cmd:"" help:"Publishers, and a group that shares a subscription."`
 
+	Retained retainedCmd `cmd:"" help:"Store retained messages, then let clients collect them by a wildcard."`
+	Storm    stormCmd    `cmd:"" help:"Cut all clients and let them come back."`
+	Soak     soakCmd     `cmd:"" help:"Pairs for hours, beside clients that come and go; the slope of memory."`
+	Slow     slowCmd     `cmd:"" help:"Fan-out to subscribers of which some do not keep up."`
+	Preset   presetCmd   `cmd:"" help:"A use case of the open MQTT benchmark suite."`
+
 	Compare compareCmd `cmd:"" help:"Run brokers side by side and print the ratios."`
 }
 
