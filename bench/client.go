@@ -31,10 +31,11 @@ type client struct {
 	index  int // in the group
 	fd     int
 	stage  stage
-	again  bool // in the loop's list of those to be read on
-	dirty  bool // in the loop's list of those to be written
-	paused bool // in the loop's list of those whose reads rest until there is allowance
-	pinged bool // PINGREQ is sent, PINGRESP is to come
+	again  bool   // in the loop's list of those to be read on
+	dirty  bool   // in the loop's list of those to be written
+	paused bool   // in the loop's list of those whose reads rest until there is allowance
+	keep   uint16 // Keep Alive in seconds
+	pinged bool   // PINGREQ is sent, PINGRESP is to come
 
 	in    []byte // start of a packet whose rest is to come
 	out   []byte // this turn's output, behind headroom if it is WebSocket
@@ -47,6 +48,8 @@ type client struct {
 	slice int64      // number of the slice of time, where ReadMax is set
 
 	collect *collection // of a group that collects
+
+	keepTurn int32 // of its deadline that counts
 
 	round int32 // how often it has been cut
 	began int64 // Unix ns when its connection was due
@@ -86,10 +89,14 @@ func (c *client) hello() {
 		}
 	}
 	if w := t.Will; w != nil {
-		p.HasWill, p.Will = true, *w
+		p.HasWill = true
+		p.Will = codec.Will{
+			QoS: w.QoS, Retain: w.Retain, Topic: []byte(topicOf(w.Topic, c.number)), Payload: p.ClientID,
+		}
 	}
 	c.stage = connecting
 	c.touch()
+	c.keep = t.KeepAlive
 	c.loop.keepAlive(c)
 	c.out = p.Append(c.out, t.Version)
 }
@@ -134,6 +141,10 @@ func (c *client) accepted(body []byte) error {
 		if n, ok := a.Properties.Uint(codec.ReceiveMaximum); ok && (c.pub.window == 0 || int64(n) < c.pub.window) {
 			c.pub.window = int64(n) // MQTT 5, 3.3.4: it limits us
 		}
+	}
+	if n, ok := a.Properties.Uint(codec.ServerKeepAlive); ok { // MQTT 5, 3.2.2.3.14: it is to be used
+		c.keep = uint16(n)
+		c.loop.keepAlive(c)
 	}
 	if a.SessionPresent && c.round > 0 {
 		c.loop.count.resumed++

@@ -14,7 +14,7 @@ var errSilent = errors.New("no answer to PINGREQ within the Keep Alive")
 type deadline struct {
 	at     int64 // Unix ns
 	client *client
-	round  int32 // of the client when it was made
+	turn   int32 // of the client when it was made
 }
 
 // deadlines is a heap. A packet that is sent does not touch it: who has spoken meanwhile is found out when
@@ -37,28 +37,29 @@ func (d *deadlines) Pop() any {
 	return x
 }
 
-// silence is how long a client may be silent, ns: nine tenths of the Keep Alive, so that the packet is there
+// silence is how long the client may be silent, ns: nine tenths of the Keep Alive, so that the packet is there
 // in time [MQTT-3.1.2-20].
-func (t *Target) silence() int64 {
-	return int64(t.KeepAlive) * int64(time.Second) * 9 / 10
+func (c *client) silence() int64 {
+	return int64(c.keep) * int64(time.Second) * 9 / 10
 }
 
-// keepAlive begins to look after a client.
+// keepAlive begins to look after a client; what was agreed before is void.
 func (l *loop) keepAlive(c *client) {
-	if s := l.engine.target.silence(); s > 0 {
-		c.pinged = false
-		heap.Push(&l.silent, deadline{l.now + s, c, c.round})
+	c.keepTurn++
+	c.pinged = false
+	if s := c.silence(); s > 0 {
+		heap.Push(&l.silent, deadline{l.now + s, c, c.keepTurn})
 	}
 }
 
 // lookAfterSilent lets clients that were silent for too long send PINGREQ.
 func (l *loop) lookAfterSilent() {
-	s := l.engine.target.silence()
 	for len(l.silent) > 0 && l.silent[0].at <= l.now {
 		d := &l.silent[0]
 		c := d.client
+		s := c.silence()
 		switch {
-		case c.stage == closed || c.stage == idle || c.round != d.round:
+		case c.stage == closed || c.stage == idle || c.keepTurn != d.turn:
 			heap.Pop(&l.silent)
 			continue
 		case l.now-c.spoke < s:

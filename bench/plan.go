@@ -28,7 +28,14 @@ type Target struct {
 	PerSource     int // connections per source address; 0: 25000
 	SendBuffer    int // SO_SNDBUF and SO_RCVBUF in bytes; 0: the system's
 	ReceiveBuffer int
-	Will          *codec.Will // nil: none
+	Will          *Will // nil: none
+}
+
+// Will is what the broker publishes for a client that goes without DISCONNECT. Its payload is the client id.
+type Will struct {
+	Topic  string // %i is the client's number in the plan
+	QoS    uint8
+	Retain bool
 }
 
 // Payload sizes. A payload of at least HeaderSize bytes is numbered and stamped.

@@ -30,6 +30,9 @@ type targetFlags struct {
 	Cert       string   `type:"existingfile" help:"PEM file of the client's certificate."`
 	Key        string   `type:"existingfile" help:"PEM file of its key."`
 	Insecure   bool     `help:"Accept any certificate."`
+	Will       string   `placeholder:"TOPIC" help:"Topic of a Will with every client; %i is its number."`
+	WillQoS    uint8    `name:"will-qos" help:"Quality of service of the Will."`
+	WillRetain bool     `help:"The Will is retained."`
 	Source     []string `help:"Local addresses to connect from; on loopback they are chosen when needed."`
 }
 
@@ -81,6 +84,12 @@ func (f *targetFlags) target(clients int) (bench.Target, error) {
 	t := bench.Target{
 		Version: codec.Version(f.Version), Username: f.Username, Password: f.Password,
 		KeepAlive: f.KeepAlive, Persistent: f.Persistent, Prefix: f.Prefix,
+	}
+	if f.WillQoS > 2 {
+		return t, fmt.Errorf("%w --will-qos: it is at most 2", errUsage)
+	}
+	if f.Will != "" {
+		t.Will = &bench.Will{Topic: f.Will, QoS: f.WillQoS, Retain: f.WillRetain}
 	}
 	u, err := url.Parse(f.URL)
 	if err != nil {
