@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -62,15 +60,7 @@ func report(t *testing.T, args ...string) *bench.Report {
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s\n%s", code, out, log)
 	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r bench.Report
-	if err := json.Unmarshal(raw, &r); err != nil {
-		t.Fatal(err)
-	}
-	return &r
+	return readReport(t, file)
 }
 
 func TestBadOptions(t *testing.T) {
