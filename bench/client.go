@@ -138,7 +138,8 @@ func (c *client) accepted(body []byte) error {
 		return fmt.Errorf("%w: %v", errRefused, a.Reason)
 	}
 	if c.pub != nil && c.group.QoS > 0 && c.loop.engine.target.Version == codec.V5 {
-		if n, ok := a.Properties.Uint(codec.ReceiveMaximum); ok && (c.pub.window == 0 || int64(n) < c.pub.window) {
+		n, ok := a.Properties.Uint(codec.ReceiveMaximum)
+		if ok && (c.pub.window == 0 || int64(n) < c.pub.window) {
 			c.pub.window = int64(n) // MQTT 5, 3.3.4: it limits us
 		}
 	}

@@ -87,7 +87,8 @@ func RunRetained(ctx context.Context, target Target, p Retained, opts Options) (
 	if r != nil {
 		r.Stored = int64(p.Messages)
 	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // tidy up also when interrupted
+	// An interrupt, too, leaves a tidy broker.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return r, errors.Join(err, p.store(late, target, true))
 }

@@ -65,6 +65,27 @@ func (l *loop) dial() {
 	}
 }
 
+// squeeze tries again where the queue of a Unix socket was full. TCP would do that by itself, and the time
+// counts for the latency as it does there.
+func (l *loop) squeeze() {
+	list := l.crowded
+	l.crowded = nil
+	for i, c := range list {
+		if c.stage != dialing {
+			continue // it was cut
+		}
+		switch err := unix.Connect(c.fd, l.engine.addr); {
+		case errors.Is(err, unix.EAGAIN):
+			l.crowded = append(l.crowded, list[i:]...)
+			return
+		case err != nil:
+			l.fail(c, err)
+		default:
+			l.dialed(c)
+		}
+	}
+}
+
 // begin begins a connection that was due at due.
 func (l *loop) begin(c *client, due int64) {
 	l.pending++
@@ -72,7 +93,11 @@ func (l *loop) begin(c *client, due int64) {
 	err := l.socket(c)
 	if err == nil {
 		err = unix.Connect(c.fd, l.engine.addr)
-		if errors.Is(err, unix.EINPROGRESS) {
+		switch {
+		case errors.Is(err, unix.EINPROGRESS):
+			return
+		case errors.Is(err, unix.EAGAIN) && l.engine.target.Unix:
+			l.crowded = append(l.crowded, c)
 			return
 		}
 	}
@@ -111,7 +136,8 @@ func (l *loop) socket(c *client) error {
 	}
 	if buffer := t.ReceiveBuffer; buffer > 0 || c.group.ReadMax > 0 {
 		if c.group.ReadMax > 0 {
-			buffer = min(max(c.group.ReadMax/2, 4096), 1<<20) // otherwise the kernel reads megabytes ahead of a slow reader
+			// Otherwise the kernel reads megabytes ahead of a slow reader.
+			buffer = min(max(c.group.ReadMax/2, 4096), 1<<20)
 		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
@@ -122,7 +148,9 @@ func (l *loop) socket(c *client) error {
 			return err
 		}
 	}
-	ev := unix.EpollEvent{Fd: int32(fd), Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET}
+	ev := unix.EpollEvent{
+		Fd: int32(fd), Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+	}
 	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 

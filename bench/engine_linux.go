@@ -131,7 +131,8 @@ func (e *engine) populate() {
 
 func (e *engine) newPublisher(c *client, g *group) *publisher {
 	p := &publisher{
-		client: c, number: uint32(len(e.publishers)), window: int64(g.Window), topic: encoded(g.Topic(c.index)),
+		client: c, number: uint32(len(e.publishers)), window: int64(g.Window),
+		topic: encoded(g.Topic(c.index)),
 	}
 	if g.Rate > 0 {
 		p.period = int64(1e9 / g.Rate)
@@ -267,7 +268,7 @@ func (e *engine) await(ctx context.Context, changes int64, say func(), done func
 func (e *engine) publish(from, to int64) {
 	begin := e.clock()
 	e.each(func(l *loop) {
-		for _, r := range []*recorder{&l.latency, &l.lateness, &l.aside} {
+		for _, r := range []*recorder{&l.latency, &l.lateness} {
 			r.from, r.to = from, to
 		}
 		l.pacers = l.rest

@@ -37,8 +37,8 @@ func (d *deadlines) Pop() any {
 	return x
 }
 
-// silence is how long the client may be silent, ns: nine tenths of the Keep Alive, so that the packet is there
-// in time [MQTT-3.1.2-20].
+// silence is how long the client may be silent, ns: nine tenths of the Keep Alive, so that the packet is
+// there in time [MQTT-3.1.2-20].
 func (c *client) silence() int64 {
 	return int64(c.keep) * int64(time.Second) * 9 / 10
 }

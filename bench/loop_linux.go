@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -40,6 +41,7 @@ type loop struct {
 	started      int       // of them, begun
 	rate         int       // connections per second of all loops; 0: as fast as they go
 	concurrent   int       // most that are pending
+	crowded      []*client // whose Unix socket's queue was full
 	churners     []churner // at work
 	throttled    []*client // whose reads rest
 	slice        int64     // number of the slice of time in which throttled were looked at
@@ -150,6 +152,9 @@ func (l *loop) timeout() int64 {
 	}
 	now := l.engine.clock()
 	wait := int64(longestWait)
+	if len(l.crowded) > 0 {
+		wait = int64(time.Millisecond)
+	}
 	for _, p := range l.pacers {
 		wait = min(wait, p.at()-now)
 	}
@@ -174,6 +179,9 @@ func (l *loop) event(ev *unix.EpollEvent) {
 		return
 	}
 	if c.stage == dialing {
+		if l.engine.target.Unix && len(l.crowded) > 0 && slices.Contains(l.crowded, c) {
+			return // an unconnected Unix socket reports a hang-up
+		}
 		if ev.Events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 			return
 		}
@@ -190,6 +198,7 @@ func (l *loop) event(ev *unix.EpollEvent) {
 // turn does what is to be done besides events.
 func (l *loop) turn() {
 	l.runTasks()
+	l.squeeze()
 	l.dial()
 	l.churn()
 	l.unthrottle()

@@ -59,11 +59,11 @@ type Group struct {
 	Hears   func(i int) Span // publishers whose every message client i is to get
 	Jointly bool             // the group together is to get each message once, in any order
 	ReadMax int              // bytes a client reads per second; 0: as they come
-	Aside   bool             // counted apart: not in the figures of latency, loss and receipt but in Report.Aside
-	Collect uint32           // retained messages each client is to get, with one SUBSCRIBE when all are connected
+	Aside   bool             // counted apart, in Report.Aside, and not in latency, loss and receipt
+	Collect uint32           // retained messages each is to get; all SUBSCRIBE once all are connected
 
-	// Churn is the time from one cut to the next: each client in turn is cut, half of them without DISCONNECT,
-	// and comes back at once. 0: none.
+	// Churn is the time in which each client is cut once, in turn, every other time without DISCONNECT, and
+	// comes back at once. 0: none.
 	Churn time.Duration
 
 	// Sending:
@@ -91,7 +91,7 @@ type Plan struct {
 	Drain       time.Duration // longest wait for what is under way at the end; 0: 10 s
 	Hold        time.Duration // connected clients rest before publishing
 	Threads     int           // event loops; 0: 1
-	UntilDone   bool          // publishing ends when every publisher has reached its limit, at last after Duration
+	UntilDone   bool          // end when every publisher has reached its limit, at last after Duration
 	Storm       *Storm        // instead of publishing; nil: none
 	OwnFiles    bool          // a table of open files per loop, for more connections than a table holds
 }
@@ -117,23 +117,8 @@ func (p Plan) withDefaults() (Plan, error) {
 		if g.Size <= 0 {
 			g.Size = DefaultSize
 		}
-		switch {
-		case g.Count < 1:
-			return p, fmt.Errorf("bench: group %s has no clients", g.Name)
-		case g.QoS > 2 || g.SubQoS > 2:
-			return p, fmt.Errorf("bench: group %s: QoS is more than 2", g.Name)
-		case g.Topic != nil && g.Rate <= 0 && g.Window <= 0:
-			return p, fmt.Errorf("bench: group %s publishes with neither rate nor window", g.Name)
-		case g.Topic != nil && g.Rate <= 0 && g.Size < HeaderSize:
-			return p, fmt.Errorf("bench: group %s: a window needs payloads of %d bytes", g.Name, HeaderSize)
-		case g.Collect > 0 && (g.Filters == nil || g.Hears != nil || g.Topic != nil):
-			return p, fmt.Errorf("bench: group %s: clients that collect subscribe and do nothing else", g.Name)
-		case g.Window > 60000:
-			return p, fmt.Errorf("bench: group %s: window is more than 60000", g.Name)
-		}
-		if g.Churn > 0 && (g.Topic != nil || g.Hears != nil || g.Churn < time.Duration(g.Count)*time.Microsecond) {
-			return p, fmt.Errorf("bench: group %s: clients that churn neither publish nor hear, and have %v each",
-				g.Name, time.Microsecond)
+		if err := g.check(); err != nil {
+			return p, err
 		}
 		groups[i] = g
 	}
@@ -145,6 +130,29 @@ func (p Plan) withDefaults() (Plan, error) {
 	}
 	p.Groups = groups
 	return p, nil
+}
+
+// check tells what is wrong with a group.
+func (g *Group) check() error {
+	switch {
+	case g.Count < 1:
+		return fmt.Errorf("bench: group %s has no clients", g.Name)
+	case g.QoS > 2 || g.SubQoS > 2:
+		return fmt.Errorf("bench: group %s: QoS is more than 2", g.Name)
+	case g.Topic != nil && g.Rate <= 0 && g.Window <= 0:
+		return fmt.Errorf("bench: group %s publishes with neither rate nor window", g.Name)
+	case g.Topic != nil && g.Rate <= 0 && g.Size < HeaderSize:
+		return fmt.Errorf("bench: group %s: a window needs payloads of %d bytes", g.Name, HeaderSize)
+	case g.Collect > 0 && (g.Filters == nil || g.Hears != nil || g.Topic != nil):
+		return fmt.Errorf("bench: group %s: who collects does nothing else", g.Name)
+	case g.Window > 60000:
+		return fmt.Errorf("bench: group %s: window is more than 60000", g.Name)
+	case g.Churn > 0 && (g.Topic != nil || g.Hears != nil):
+		return fmt.Errorf("bench: group %s: clients that churn neither publish nor hear", g.Name)
+	case g.Churn > 0 && g.Churn < time.Duration(g.Count)*time.Microsecond:
+		return fmt.Errorf("bench: group %s: churn of %v is too fast for %d clients", g.Name, g.Churn, g.Count)
+	}
+	return nil
 }
 
 // clients is the number of all clients.

@@ -38,7 +38,8 @@ func (r *Report) Print(w io.Writer) error {
 			time.Duration(r.Generator.Lateness.P99))
 	}
 	if b := r.Return; b != nil {
-		row("cut", "%d clients, %d returned, %d did not, %d got their session back", b.Cut, b.Returned, b.Failed, b.Resumed)
+		row("cut", "%d clients, %d returned, %d did not, %d got their session back",
+			b.Cut, b.Returned, b.Failed, b.Resumed)
 		if b.Time > 0 {
 			row("all back", "after %v", b.Time.Round(time.Millisecond))
 			row("time away", "%s", b.Away)
@@ -51,7 +52,11 @@ func (r *Report) Print(w io.Writer) error {
 		row("", "latency %s", a.Latency)
 	}
 	if r.Broker.Slope != 0 {
-		row("memory slope", "%+.1f kB/s, %+.1f MB an hour", r.Broker.Slope/1e3, r.Broker.Slope*3600/1e6)
+		line := fmt.Sprintf("%+.1f kB/s", r.Broker.Slope/1e3)
+		if r.Measured >= time.Minute { // seconds tell nothing of an hour
+			line += fmt.Sprintf(", %+.1f MB an hour", r.Broker.Slope*3600/1e6)
+		}
+		row("memory slope", "%s over %v", line, r.Measured.Round(time.Second))
 	}
 	if r.Broker.Resident > 0 {
 		row("broker", "%.2f processors, %.3f us a message, %.1f MB resident", r.Broker.CPU,
@@ -71,6 +76,9 @@ func ratio(a, b int64) float64 { return float64(a) / float64(max(b, 1)) }
 
 // String gives the percentiles in a line.
 func (p Percentiles) String() string {
+	if p.Count == 0 {
+		return "none"
+	}
 	d := func(ns int64) time.Duration { return time.Duration(ns).Round(time.Microsecond) }
 	return fmt.Sprintf("min %v  p50 %v  p90 %v  p99 %v  p99.9 %v  max %v",
 		d(p.Min), d(p.P50), d(p.P90), d(p.P99), d(p.P999), d(p.Max))
@@ -78,8 +86,8 @@ func (p Percentiles) String() string {
 
 // String gives a second in a line.
 func (s Second) String() string {
-	line := fmt.Sprintf("%6.1fs  %-8s %7d clients  sent %8d  received %9d", s.At.Seconds(), s.Phase, s.Connected,
-		s.Sent, s.Received)
+	line := fmt.Sprintf("%6.1fs  %-8s %7d clients  sent %8d  received %9d",
+		s.At.Seconds(), s.Phase, s.Connected, s.Sent, s.Received)
 	if s.Failed > 0 {
 		line += fmt.Sprintf("  failed %d", s.Failed)
 	}

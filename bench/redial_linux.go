@@ -140,7 +140,7 @@ func (r *runner) apart(count counts) {
 	}
 	latency := newHistogram()
 	for _, l := range e.loops {
-		latency.Merge(l.aside.all)
+		latency.Merge(l.aside.now) // of the whole run: what they read may have been due long ago
 	}
 	rep.Aside = &Aside{
 		Clients: clients, Received: count.aside, Lost: e.lost(true), Latency: percentiles(latency),

@@ -122,9 +122,10 @@ const (
 
 func (r *Report) warnings() []string {
 	var w []string
-	if limit := busyCores * float64(max(r.Plan.Threads, 1)); r.Generator.CPU > limit && r.Broker.CPU < busyCores {
-		w = append(w, fmt.Sprintf("the generator used %.2f processors: it, not the broker, may be the bottleneck",
-			r.Generator.CPU))
+	limit := busyCores * float64(max(r.Plan.Threads, 1))
+	if cpu := r.Generator.CPU; cpu > limit && r.Broker.CPU < busyCores {
+		w = append(w,
+			fmt.Sprintf("the generator used %.2f processors: it, not the broker, may be the bottleneck", cpu))
 	}
 	if late := time.Duration(r.Generator.Lateness.P99); late > lateTimer {
 		w = append(w, fmt.Sprintf("the generator's timers were up to %v late (p99)", late))

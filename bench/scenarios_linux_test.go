@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,17 @@ func TestStorm(t *testing.T) {
 	}
 	if m := b.Metrics(context.Background()); m.ConnectionsTotal != 300 {
 		t.Errorf("the broker saw %d connections", m.ConnectionsTotal)
+	}
+}
+
+// A Unix socket whose queue is full is no failure.
+func TestStormOnAUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	serve(t, wsnet.ListenerConfig{Network: "unix", Address: path})
+	plan := Load{}.Storm(900, Storm{})
+	plan.Concurrent = 900
+	if x := do(t, Target{Address: path, Unix: true}, plan).Return; x.Returned != 900 || x.Failed != 0 {
+		t.Errorf("%+v", x)
 	}
 }
 

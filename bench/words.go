@@ -14,7 +14,10 @@ func (t *Target) String() string {
 	if t.WebSocket {
 		words = append(words, "WebSocket "+t.Path)
 	}
-	words = append(words, fmt.Sprintf("MQTT level %d", t.Version), fmt.Sprintf("keep alive %d s", t.KeepAlive))
+	words = append(words, fmt.Sprintf("MQTT level %d, keep alive %d s", t.Version, t.KeepAlive))
+	if t.Will != nil {
+		words = append(words, "a Will each")
+	}
 	if t.Persistent {
 		words = append(words, "sessions kept")
 	} else {
@@ -29,7 +32,8 @@ func (p *Plan) words() []string {
 	for i := range p.Groups {
 		list = append(list, p.Groups[i].String())
 	}
-	return append(list, fmt.Sprintf("warm-up %v, measured %v, connections at %s, %d at a time, %d event loops",
+	const form = "warm-up %v, measured %v, connections at %s, %d at a time, %d event loops"
+	return append(list, fmt.Sprintf(form,
 		p.Warmup, p.Duration, rateWord(float64(p.ConnectRate)), p.Concurrent, p.Threads))
 }
 
@@ -44,7 +48,8 @@ func rateWord(perSecond float64) string {
 func (g *Group) String() string {
 	words := []string{fmt.Sprintf("%s: %d clients", g.Name, g.Count)}
 	if g.Filters != nil {
-		words = append(words, fmt.Sprintf("subscribe with QoS %d to %s", g.SubQoS, strings.Join(g.Filters(0), " ")))
+		filters := strings.Join(g.Filters(0), " ")
+		words = append(words, fmt.Sprintf("subscribe with QoS %d to %s", g.SubQoS, filters))
 	}
 	if g.Collect > 0 {
 		words = append(words, fmt.Sprintf("collect %d retained messages", g.Collect))

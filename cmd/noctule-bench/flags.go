@@ -19,14 +19,14 @@ import (
 
 // targetFlags say where the broker is.
 type targetFlags struct {
-	URL        string   `short:"u" default:"mqtt://127.0.0.1:1883" help:"Broker: mqtt://, mqtts://, ws://, wss://HOST:PORT/PATH or unix:///PATH."`
-	Version    int      `short:"V" enum:"3,4,5" default:"4" help:"Protocol level: 3 (MQTT 3.1), 4 (3.1.1) or 5."`
+	URL        string   `short:"u" default:"mqtt://127.0.0.1:1883" help:"${url}"`
+	Version    int      `short:"V" enum:"3,4,5" default:"4" help:"MQTT: 3 (3.1), 4 (3.1.1) or 5."`
 	Username   string   `short:"U" help:"User name."`
 	Password   string   `short:"P" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
 	KeepAlive  uint16   `short:"k" default:"300" help:"Keep Alive in seconds."`
 	Persistent bool     `help:"Keep sessions: Clean Start off."`
 	Prefix     string   `default:"bench" help:"Start of client ids."`
-	CAFile     string   `name:"cafile" type:"existingfile" help:"PEM file of accepted certificate authorities."`
+	CAFile     string   `name:"cafile" type:"existingfile" help:"PEM file of certificate authorities."`
 	Cert       string   `type:"existingfile" help:"PEM file of the client's certificate."`
 	Key        string   `type:"existingfile" help:"PEM file of its key."`
 	Insecure   bool     `help:"Accept any certificate."`
@@ -38,10 +38,10 @@ type targetFlags struct {
 
 // loadFlags say how much.
 type loadFlags struct {
-	QoS      uint8         `name:"qos" short:"q" default:"0" help:"Quality of service of messages and subscriptions."`
+	QoS      uint8         `name:"qos" short:"q" default:"0" help:"QoS of messages and subscriptions."`
 	Size     int           `short:"s" default:"64" help:"Payload in bytes."`
-	Rate     float64       `short:"r" help:"Messages per second and publisher, sent when due whatever the broker does."`
-	Window   int           `short:"w" default:"32" help:"Without --rate: messages outstanding per publisher. With it: most unacknowledged messages."`
+	Rate     float64       `short:"r" help:"Messages per second and publisher, sent when due."`
+	Window   int           `short:"w" default:"32" help:"${window}"`
 	Topic    string        `default:"bench" help:"Root of the topics."`
 	Retain   bool          `help:"Publish retained messages."`
 	Limit    uint32        `short:"L" help:"Messages per publisher; 0: no limit."`
@@ -57,12 +57,12 @@ type runFlags struct {
 	Drain      time.Duration `default:"10s" help:"Longest wait at the end for what is under way."`
 	Threads    int           `default:"1" help:"Event loops of the generator."`
 	OwnFiles   bool          `help:"A table of open files per thread, to pass the limit of open files."`
-	PID        int           `name:"pid" help:"Process of the broker on this machine, to account its CPU and memory."`
-	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; - for standard output."`
+	PID        int           `name:"pid" help:"The broker's process here, to account its use."`
+	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; -: to stdout."`
 	CSV        string        `name:"csv" placeholder:"FILE" help:"Write a row per second."`
 	HTML       string        `name:"html" placeholder:"FILE" help:"Write the report with plots, as one file."`
 	Prometheus string        `placeholder:"HOST:PORT" help:"Serve metrics there while the run lasts."`
-	Fail       []string      `sep:"none" placeholder:"CONDITION" help:"Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable."`
+	Fail       []string      `sep:"none" placeholder:"CONDITION" help:"${fail}"`
 	Quiet      bool          `help:"No progress lines."`
 }
 
@@ -130,7 +130,8 @@ func (f *targetFlags) target(clients int) (bench.Target, error) {
 }
 
 func (f *targetFlags) tls(host string) (*tls.Config, error) {
-	cfg := &tls.Config{ServerName: host, InsecureSkipVerify: f.Insecure} //nolint:gosec // asked for by --insecure
+	//nolint:gosec // asked for by --insecure
+	cfg := &tls.Config{ServerName: host, InsecureSkipVerify: f.Insecure}
 	if f.CAFile != "" {
 		pem, err := os.ReadFile(f.CAFile)
 		if err != nil {
@@ -164,7 +165,8 @@ func (f *targetFlags) sources(t *bench.Target, clients int) error {
 		t.Sources = append(t.Sources, a)
 	}
 	host, err := netip.ParseAddrPort(t.Address)
-	if err != nil || len(t.Sources) > 0 || !host.Addr().Is4() || !host.Addr().IsLoopback() || clients <= perSource {
+	enough := len(t.Sources) > 0 || clients <= perSource
+	if err != nil || enough || !host.Addr().Is4() || !host.Addr().IsLoopback() {
 		return nil //nolint:nilerr // a name: the system chooses
 	}
 	for i := 0; i*perSource < clients; i++ {
@@ -193,9 +195,10 @@ type runner func(ctx context.Context, target bench.Target, opts bench.Options) (
 
 // do runs a plan and tells what came of it.
 func (f *flags) do(ctx context.Context, o *output, plan bench.Plan, clients int) error {
-	return f.perform(ctx, o, clients, func(ctx context.Context, t bench.Target, opts bench.Options) (*bench.Report, error) {
-		return bench.Run(ctx, t, f.shape(plan), opts)
-	})
+	return f.perform(ctx, o, clients,
+		func(ctx context.Context, t bench.Target, opts bench.Options) (*bench.Report, error) {
+			return bench.Run(ctx, t, f.shape(plan), opts)
+		})
 }
 
 // perform runs something, tells what came of it, and judges it.

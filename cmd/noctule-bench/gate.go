@@ -54,13 +54,15 @@ func rateOf(r *bench.Report) float64 {
 func parseGate(text string) (gate, error) {
 	m := gateForm.FindStringSubmatch(text)
 	if m == nil {
-		return gate{}, fmt.Errorf("%w --fail: %q is not METRIC, one of > >= < <= == !=, and a value", errUsage, text)
+		const form = "%w --fail: %q is not METRIC, one of > >= < <= == !=, and a value"
+		return gate{}, fmt.Errorf(form, errUsage, text)
 	}
 	g := gate{text: strings.TrimSpace(text), metric: m[1], op: m[2]}
 	if _, ok := latencyOf[g.metric]; ok {
 		d, err := time.ParseDuration(m[3])
 		if err != nil {
-			return g, fmt.Errorf("%w --fail: %q: %s is a time and wants a unit, like 5ms", errUsage, text, g.metric)
+			const form = "%w --fail: %q: %s is a time and wants a unit, like 5ms"
+			return g, fmt.Errorf(form, errUsage, text, g.metric)
 		}
 		g.limit = float64(d)
 		return g, nil
@@ -68,7 +70,8 @@ func parseGate(text string) (gate, error) {
 	if _, ok := numberOf[g.metric]; !ok {
 		names := slices.Sorted(maps.Keys(latencyOf))
 		names = append(names, slices.Sorted(maps.Keys(numberOf))...)
-		return g, fmt.Errorf("%w --fail: no metric %q; there are %s", errUsage, g.metric, strings.Join(names, ", "))
+		all := strings.Join(names, ", ")
+		return g, fmt.Errorf("%w --fail: no metric %q; there are %s", errUsage, g.metric, all)
 	}
 	n, err := strconv.ParseFloat(m[3], 64)
 	if err != nil || n != n {
@@ -98,7 +101,7 @@ func (f *runFlags) gates() ([]gate, error) {
 // looked at must not let anything pass.
 func (g gate) check(r *bench.Report) error {
 	var value float64
-	shown := ""
+	var shown string
 	if f, ok := latencyOf[g.metric]; ok {
 		p := r.Headline()
 		if p.Count == 0 {

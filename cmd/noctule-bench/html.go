@@ -49,7 +49,8 @@ func writeHTML(path string, args []string, r *bench.Report) error {
 		return err
 	}
 	err = t.Execute(f, disclosure{
-		Command: "noctule-bench " + strings.Join(redact(args), " "), Report: r, Table: text.String(), Plots: plots,
+		Command: "noctule-bench " + strings.Join(redact(args), " "),
+		Report:  r, Table: text.String(), Plots: plots,
 	})
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -145,12 +146,12 @@ func draw(seconds []bench.Second, curves []curve) (template.HTML, error) {
 		}
 	}
 	series := charts.NewSeriesListLine(values)
-	axes := []charts.YAxisOption{{Min: charts.Ptr(0.0)}}
+	axes := []charts.YAxisOption{{Min: new(0.0)}}
 	for j, c := range curves {
 		names[j] = c.name
 		if c.right {
 			series[j].YAxisIndex = 1
-			axes = []charts.YAxisOption{{Min: charts.Ptr(0.0)}, {Min: charts.Ptr(0.0)}}
+			axes = []charts.YAxisOption{{Min: new(0.0)}, {Min: new(0.0)}}
 		}
 	}
 	opt := charts.NewLineChartOptionWithSeries(series)
@@ -160,7 +161,9 @@ func draw(seconds []bench.Second, curves []curve) (template.HTML, error) {
 	opt.Legend.SeriesNames = names
 	opt.Symbol = charts.Symbol{Shape: charts.SymbolDot}
 	opt.LineStrokeWidth = 1.5
-	p := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: 900, Height: 280})
+	p := charts.NewPainter(charts.PainterOptions{
+		OutputFormat: charts.ChartOutputSVG, Width: 900, Height: 280,
+	})
 	if err := p.LineChart(opt); err != nil {
 		return "", err
 	}

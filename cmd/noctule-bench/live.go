@@ -38,7 +38,8 @@ func newLive(address string, stderr io.Writer) (*live, error) {
 		return c
 	}
 	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "noctule_bench", Name: name, Help: help}, labels)
+		opts := prometheus.GaugeOpts{Namespace: "noctule_bench", Name: name, Help: help}
+		g := prometheus.NewGaugeVec(opts, labels)
 		reg.MustRegister(g)
 		return g
 	}
@@ -75,7 +76,8 @@ func (l *live) second(s bench.Second) {
 		return
 	}
 	for q, ns := range map[string]int64{
-		"0.5": s.Latency.P50, "0.9": s.Latency.P90, "0.99": s.Latency.P99, "0.999": s.Latency.P999, "1": s.Latency.Max,
+		"0.5": s.Latency.P50, "0.9": s.Latency.P90, "0.99": s.Latency.P99, "0.999": s.Latency.P999,
+		"1": s.Latency.Max,
 	} {
 		l.latency.WithLabelValues(q).Set(float64(ns) / 1e9)
 	}

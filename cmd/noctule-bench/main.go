@@ -38,7 +38,7 @@ type commands struct {
 
 	Retained retainedCmd `cmd:"" help:"Store retained messages, then let clients collect them by a wildcard."`
 	Storm    stormCmd    `cmd:"" help:"Cut all clients and let them come back."`
-	Soak     soakCmd     `cmd:"" help:"Pairs for hours, beside clients that come and go; the slope of memory."`
+	Soak     soakCmd     `cmd:"" help:"Pairs for hours, beside clients that come and go."`
 	Slow     slowCmd     `cmd:"" help:"Fan-out to subscribers of which some do not keep up."`
 	Preset   presetCmd   `cmd:"" help:"A use case of the open MQTT benchmark suite."`
 
@@ -52,6 +52,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c, kong.Name("noctule-bench"), kong.UsageOnError(),
 		kong.Description("Load test for MQTT brokers: open loop, every message accounted for."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.Vars{
+			"url":    "Broker: mqtt://, mqtts://, ws://, wss://HOST:PORT/PATH or unix:///PATH.",
+			"window": "Messages outstanding per publisher; with --rate, most unacknowledged ones.",
+			"fail":   "Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable.",
+		},
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		fmt.Fprintln(stderr, err)

@@ -65,6 +65,7 @@ func (p preset) String() string {
 		return fmt.Sprintf("%d publishers, %g/s each, to %d subscribers", p.publishers, p.rate, p.subscribers)
 	case presetP2P:
 		return fmt.Sprintf("%d pairs, %g/s each", p.publishers, p.rate)
+	case presetShared:
 	}
 	return fmt.Sprintf("%d publishers, %g/s each, to a group of %d", p.publishers, p.rate, p.subscribers)
 }
@@ -108,7 +109,7 @@ type presetCmd struct {
 	Scale    float64       `default:"1" help:"Share of the clients, e.g. 0.1."`
 	Topic    string        `default:"bench" help:"Root of the topics."`
 	Warmup   time.Duration `default:"2s" help:"Publishing before the measurement."`
-	Duration time.Duration `short:"d" default:"30m" help:"Length of the measurement; 30 minutes in the suite."`
+	Duration time.Duration `short:"d" default:"30m" help:"Length of the measurement, as in the suite."`
 }
 
 // Run runs a preset, or lists them.

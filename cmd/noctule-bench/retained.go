@@ -16,7 +16,8 @@ type retainedCmd struct {
 // Run stores retained messages and lets the clients collect them. The messages are deleted afterwards.
 func (c *retainedCmd) Run(ctx context.Context, o *output) error {
 	if c.Clients < 1 || c.Messages < 1 || c.Size < bench.HeaderSize {
-		return fmt.Errorf("%w: retained wants clients, messages, and a size of %d", errUsage, bench.HeaderSize)
+		const form = "%w: retained wants clients, messages, and a size of %d"
+		return fmt.Errorf(form, errUsage, bench.HeaderSize)
 	}
 	run := bench.Retained{
 		Messages: c.Messages, Subscribers: c.Clients, QoS: c.QoS, Size: c.Size, Topic: c.Topic,
