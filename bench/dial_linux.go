@@ -26,6 +26,19 @@ func (t *Target) resolve() (unix.Sockaddr, error) {
 	return sockaddr(netip.AddrPortFrom(ip, uint16(a.Port))), nil
 }
 
+// copyOf is a loop's own address: package unix writes into what it is given.
+func copyOf(a unix.Sockaddr) unix.Sockaddr {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return &unix.SockaddrInet4{Addr: a.Addr, Port: a.Port}
+	case *unix.SockaddrInet6:
+		return &unix.SockaddrInet6{Addr: a.Addr, Port: a.Port, ZoneId: a.ZoneId}
+	case *unix.SockaddrUnix:
+		return &unix.SockaddrUnix{Name: a.Name}
+	}
+	return a
+}
+
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
@@ -74,7 +87,7 @@ func (l *loop) squeeze() {
 		if c.stage != dialing {
 			continue // it was cut
 		}
-		switch err := unix.Connect(c.fd, l.engine.addr); {
+		switch err := unix.Connect(c.fd, l.addr); {
 		case errors.Is(err, unix.EAGAIN):
 			l.crowded = append(l.crowded, list[i:]...)
 			return
@@ -92,7 +105,7 @@ func (l *loop) begin(c *client, due int64) {
 	c.stage, c.began = dialing, due
 	err := l.socket(c)
 	if err == nil {
-		err = unix.Connect(c.fd, l.engine.addr)
+		err = unix.Connect(c.fd, l.addr)
 		switch {
 		case errors.Is(err, unix.EINPROGRESS):
 			return
@@ -112,7 +125,7 @@ func (l *loop) begin(c *client, due int64) {
 func (l *loop) socket(c *client) error {
 	t := &l.engine.target
 	family := unix.AF_INET
-	switch l.engine.addr.(type) {
+	switch l.addr.(type) {
 	case *unix.SockaddrInet6:
 		family = unix.AF_INET6
 	case *unix.SockaddrUnix:

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"noctule/codec"
 )
 
@@ -19,7 +17,6 @@ type engine struct {
 	// Set by newEngine, then read-only:
 	plan       Plan
 	target     Target
-	addr       unix.Sockaddr
 	base       time.Time // of the clock
 	groups     []*group
 	publishers []*publisher
@@ -53,11 +50,14 @@ func newEngine(target Target, plan Plan) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{plan: plan, target: target.withDefaults(), base: time.Now(), changed: make(chan struct{}, 1)}
-	if e.addr, err = e.target.resolve(); err != nil {
+	addr, err := e.target.resolve()
+	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	for i := range plan.Threads {
-		e.loops = append(e.loops, newLoop(e, i))
+		l := newLoop(e, i)
+		l.addr = copyOf(addr)
+		e.loops = append(e.loops, l)
 	}
 	size := 0
 	for _, g := range plan.Groups {

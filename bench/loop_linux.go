@@ -31,7 +31,8 @@ type loop struct {
 	// Set by newLoop, then read-only:
 	engine  *engine
 	index   int
-	clients []*client // to be connected, in order
+	clients []*client // of all groups, in order
+	addr    unix.Sockaddr
 
 	// Owned by the loop:
 	epfd, wakefd int
