@@ -74,11 +74,15 @@ var (
 // hello appends CONNECT.
 func (c *client) hello() {
 	t := &c.loop.engine.target
+	u := User{t.Username, t.Password}
+	if len(t.Users) > 0 {
+		u = t.Users[c.number%len(t.Users)]
+	}
 	p := codec.Connect{
 		Version: t.Version, CleanStart: !t.Persistent, KeepAlive: t.KeepAlive,
 		ClientID:    fmt.Appendf(nil, "%s-%d", t.Prefix, c.number),
-		HasUsername: t.Username != "", Username: []byte(t.Username),
-		HasPassword: t.Password != "", Password: []byte(t.Password),
+		HasUsername: u.Name != "", Username: []byte(u.Name),
+		HasPassword: u.Password != "", Password: []byte(u.Password),
 	}
 	if t.Version == codec.V5 {
 		if t.Persistent {

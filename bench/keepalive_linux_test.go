@@ -141,6 +141,29 @@ func TestFarewell(t *testing.T) {
 	}
 }
 
+// Clients take the users in turn.
+func TestUsers(t *testing.T) {
+	e, err := newEngine(Target{Address: "127.0.0.1:1", Users: []User{{"ann", "x"}, {"bob", ""}}}, Load{}.Clients(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []User{{"ann", "x"}, {"bob", ""}, {"ann", "x"}} {
+		c := e.loops[0].clients[i]
+		c.hello()
+		h, err := codec.ParseHeader(c.out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p codec.Connect
+		if err := p.Parse(h.Flags, c.out[h.Size:], codec.V311); err != nil {
+			t.Fatal(err)
+		}
+		if got := (User{string(p.Username), string(p.Password)}); got != want {
+			t.Errorf("client %d is %+v", i, got)
+		}
+	}
+}
+
 func TestWill(t *testing.T) {
 	address, b := serve(t, wsnet.ListenerConfig{})
 	before := b.Metrics(context.Background()).Retained

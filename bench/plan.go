@@ -28,8 +28,12 @@ type Target struct {
 	PerSource     int // connections per source address; 0: 25000
 	SendBuffer    int // SO_SNDBUF and SO_RCVBUF in bytes; 0: the system's
 	ReceiveBuffer int
-	Will          *Will // nil: none
+	Will          *Will  // nil: none
+	Users         []User // client i is the one with i modulo their number; empty: Username and Password
 }
+
+// User is a user name with its password.
+type User struct{ Name, Password string }
 
 // Will is what the broker publishes for a client that goes without DISCONNECT. Its payload is the client id.
 type Will struct {

@@ -23,6 +23,7 @@ type targetFlags struct {
 	Version    int      `short:"V" enum:"3,4,5" default:"4" help:"MQTT: 3 (3.1), 4 (3.1.1) or 5."`
 	Username   string   `short:"U" help:"User name."`
 	Password   string   `short:"P" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
+	UserFile   string   `type:"existingfile" help:"File of user:password lines, dealt to the clients in turn."`
 	KeepAlive  uint16   `short:"k" default:"300" help:"Keep Alive in seconds."`
 	Persistent bool     `help:"Keep sessions: Clean Start off."`
 	Prefix     string   `default:"bench" help:"Start of client ids."`
@@ -85,11 +86,8 @@ func (f *targetFlags) target(clients int) (bench.Target, error) {
 		Version: codec.Version(f.Version), Username: f.Username, Password: f.Password,
 		KeepAlive: f.KeepAlive, Persistent: f.Persistent, Prefix: f.Prefix,
 	}
-	if f.WillQoS > 2 {
-		return t, fmt.Errorf("%w --will-qos: it is at most 2", errUsage)
-	}
-	if f.Will != "" {
-		t.Will = &bench.Will{Topic: f.Will, QoS: f.WillQoS, Retain: f.WillRetain}
+	if err := f.clients(&t); err != nil {
+		return t, err
 	}
 	u, err := url.Parse(f.URL)
 	if err != nil {
@@ -127,6 +125,27 @@ func (f *targetFlags) target(clients int) (bench.Target, error) {
 		}
 	}
 	return t, f.sources(&t, clients)
+}
+
+// clients sets what the clients say of themselves.
+func (f *targetFlags) clients(t *bench.Target) error {
+	if f.WillQoS > 2 {
+		return fmt.Errorf("%w --will-qos: it is at most 2", errUsage)
+	}
+	if f.Will != "" {
+		t.Will = &bench.Will{Topic: f.Will, QoS: f.WillQoS, Retain: f.WillRetain}
+	}
+	if f.UserFile == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(f.UserFile)
+	if err != nil {
+		return err
+	}
+	if t.Users, err = parseUsers(string(raw)); err != nil {
+		return fmt.Errorf("%w --user-file: %w", errUsage, err)
+	}
+	return nil
 }
 
 func (f *targetFlags) tls(host string) (*tls.Config, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -58,6 +59,9 @@ func writeHTML(path string, args []string, r *bench.Report) error {
 	return err
 }
 
+// userInfo is that of a URL.
+var userInfo = regexp.MustCompile(`//[^/@]*@`)
+
 // redact takes the password out of a command line.
 func redact(args []string) []string {
 	list := make([]string, len(args))
@@ -72,7 +76,7 @@ func redact(args []string) []string {
 			a = "-P***"
 		}
 		hide = !hide && (args[i] == "-P" || args[i] == "--password")
-		list[i] = a
+		list[i] = userInfo.ReplaceAllString(a, "//***@")
 	}
 	return list
 }

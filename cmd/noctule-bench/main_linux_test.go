@@ -127,8 +127,8 @@ func TestGateOperators(t *testing.T) {
 }
 
 func TestRedact(t *testing.T) {
-	got := strings.Join(redact([]string{"p2p", "-P", "secret", "-Psecret", "--password=secret", "--password", "secret", "-c1"}), " ")
-	if want := "p2p -P *** -P*** --password=*** --password *** -c1"; got != want {
+	got := strings.Join(redact([]string{"p2p", "-P", "secret", "-Psecret", "--password=secret", "--password", "secret", "-c1", "--url=mqtt://me:secret@x:1"}), " ")
+	if want := "p2p -P *** -P*** --password=*** --password *** -c1 --url=mqtt://***@x:1"; got != want {
 		t.Errorf("got %s", got)
 	}
 }
