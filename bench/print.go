@@ -51,7 +51,7 @@ func (r *Report) Print(w io.Writer) error {
 			a.BytesPerSecond, a.Lost)
 		row("", "latency %s", a.Latency)
 	}
-	if r.Broker.Slope != 0 {
+	if r.Broker.Resident > 0 && r.Measured >= 3*time.Second { // fewer seconds have no slope
 		line := fmt.Sprintf("%+.1f kB/s", r.Broker.Slope/1e3)
 		if r.Measured >= time.Minute { // seconds tell nothing of an hour
 			line += fmt.Sprintf(", %+.1f MB an hour", r.Broker.Slope*3600/1e6)

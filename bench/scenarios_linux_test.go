@@ -143,8 +143,9 @@ func TestSoak(t *testing.T) {
 	if m := b.Metrics(context.Background()); m.ConnectionsTotal < 20+x.Returned {
 		t.Errorf("the broker saw %d connections, %+v", m.ConnectionsTotal, x)
 	}
-	if r.Broker.Slope == 0 {
-		t.Error("no slope")
+	var table strings.Builder
+	if err := r.Print(&table); err != nil || !strings.Contains(table.String(), "memory slope") {
+		t.Errorf("%v\n%s", err, &table)
 	}
 }
 
