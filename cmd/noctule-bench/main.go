@@ -43,6 +43,7 @@ type commands struct {
 	Preset   presetCmd   `cmd:"" help:"A use case of the open MQTT benchmark suite."`
 
 	Compare compareCmd `cmd:"" help:"Run brokers side by side and print the ratios."`
+	Traffic trafficCmd `cmd:"" help:"Count packets and bytes against BOSH: the paper's tables 5 and 6."`
 }
 
 // run is the program; it returns the exit code.
