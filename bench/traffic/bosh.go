@@ -129,4 +129,10 @@ func (b *bosh) idle(ctx context.Context) error {
 	return b.await(ctx, "")
 }
 
+// rest gives the server a request to hold whenever it has answered the last: ejabberd ends a session that
+// has none for 30 s.
+func (b *bosh) rest(ctx context.Context, d time.Duration) error {
+	return b.http.rest(ctx, d, func() error { return b.await(ctx, "") })
+}
+
 func (b *bosh) close() { b.http.close() }

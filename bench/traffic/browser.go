@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // userAgent is Chromium's, on Debian 12.
@@ -165,6 +166,29 @@ func (b *browser) next(ctx context.Context) (string, error) {
 	body := b.ready[0]
 	b.ready = b.ready[1:]
 	return body, nil
+}
+
+// rest lets react take the answers that come within d.
+func (b *browser) rest(ctx context.Context, d time.Duration, react func() error) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case a := <-b.answers:
+			if err := b.settle(a); err != nil {
+				return err
+			}
+			for len(b.ready) > 0 {
+				if err := react(); err != nil {
+					return err
+				}
+			}
+		case <-t.C:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("traffic: %w", ctx.Err())
+		}
+	}
 }
 
 // close closes all connections.

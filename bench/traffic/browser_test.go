@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,6 +40,11 @@ func TestBrowser(t *testing.T) {
 		}
 		fmt.Fprintf(w, "%s %s %s %d", body, r.Header.Get("Content-Type"), r.Header.Get("User-Agent"), len(r.Header))
 	}))
+	connections := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(clients)
+	}
 	ctx := limited(t)
 	b := newBrowser(NewMeter(0), address, "text/plain")
 	defer b.close()
@@ -54,16 +60,16 @@ func TestBrowser(t *testing.T) {
 	}
 	say("/", "a")
 	say("/", "b")
-	if len(clients) != 1 {
-		t.Errorf("two requests in a row took %d connections", len(clients))
+	if n := connections(); n != 1 {
+		t.Errorf("two requests in a row took %d connections", n)
 	}
 	if err := b.post(ctx, "/hold", "held"); err != nil {
 		t.Fatal(err)
 	}
 	say("/", "c")
 	say("/", "d")
-	if len(clients) != 2 || b.waiting != 1 {
-		t.Errorf("beside a held request: %d connections, %d waiting", len(clients), b.waiting)
+	if n := connections(); n != 2 || b.waiting != 1 {
+		t.Errorf("beside a held request: %d connections, %d waiting", n, b.waiting)
 	}
 	close(release)
 	if got, err := b.next(ctx); err != nil || !strings.HasPrefix(got, "held ") {
@@ -189,6 +195,19 @@ func TestBOSH(t *testing.T) {
 		if err := b.idle(ctx); err != nil {
 			t.Fatal(err)
 		}
+	}
+	resting, cancel := context.WithCancel(ctx)
+	go func() {
+		for range 3 { // each is taken by a request that is held, the last by one that rest has sent
+			s.timeout <- struct{}{}
+		}
+		cancel()
+	}()
+	if err := b.rest(resting, patience); !errors.Is(err, context.Canceled) {
+		t.Errorf("rest: %v", err)
+	}
+	if err := b.rest(ctx, time.Nanosecond); err != nil {
+		t.Errorf("a short rest: %v", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

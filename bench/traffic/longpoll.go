@@ -65,7 +65,8 @@ func (p *pollServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve starts the server; stop ends it.
 func (p *pollServer) serve() (address string, stop func(), err error) {
 	p.news, p.ended = make(chan struct{}, 4*messages), make(chan struct{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	silent := net.ListenConfig{KeepAlive: -1} // by default Go's servers probe every 15 s
+	l, err := silent.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("traffic: %w", err)
 	}
@@ -133,6 +134,10 @@ func (p *poller) answer(ctx context.Context) error {
 func (p *poller) ping(context.Context) error { return nil }
 
 func (p *poller) idle(ctx context.Context) error { return p.answer(ctx) }
+
+func (p *poller) rest(ctx context.Context, d time.Duration) error {
+	return p.http.rest(ctx, d, func() error { return p.answer(ctx) })
+}
 
 func (p *poller) close() { p.http.close() }
 

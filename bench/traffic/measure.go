@@ -165,7 +165,9 @@ func (r *run) do(ctx context.Context) error {
 	errs := make([]error, len(r.rows))
 	for i, row := range r.rows {
 		defer row.close()
-		errs[i] = r.connect(ctx, row)
+		if errs[i] = r.connect(ctx, row); errs[i] != nil {
+			r.Log(fmt.Sprintf("%s: %v", line(r.result.Rows[i].Stack, row.name), errs[i]))
+		}
 	}
 	r.Log("measuring")
 	var all sync.WaitGroup
@@ -288,7 +290,7 @@ func (w *window) act(ctx context.Context, t pace) error {
 		step = func() error { return w.session.send(ctx, true) }
 	}
 	for range steps {
-		if err := pause(ctx, gap); err != nil {
+		if err := w.session.rest(ctx, gap); err != nil {
 			return err
 		}
 		if err := step(); err != nil {
@@ -298,7 +300,7 @@ func (w *window) act(ctx context.Context, t pace) error {
 	if w.scenario != BarePing && w.scenario != FullPing {
 		return nil
 	}
-	if err := pause(ctx, gap); err != nil {
+	if err := w.session.rest(ctx, gap); err != nil {
 		return err
 	}
 	return w.session.ping(ctx)

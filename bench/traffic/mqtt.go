@@ -117,6 +117,8 @@ func (m *mqtt) idle(ctx context.Context) error {
 	return m.ping(ctx)
 }
 
+func (*mqtt) rest(ctx context.Context, d time.Duration) error { return pause(ctx, d) }
+
 func (m *mqtt) close() { _ = m.conn.Close() }
 
 // subscribe makes the client the receiver of what send sends.

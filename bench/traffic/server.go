@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,7 +70,7 @@ func (s *stack) launch(ctx context.Context, dir string) (*server, error) {
 		defer close(v.ended)
 		_ = v.cmd.Wait() // stop kills it
 	}()
-	if err := v.listening(ctx); err != nil {
+	if err := v.listening(ctx, s.ready); err != nil {
 		v.stop()
 		return nil, fmt.Errorf("%s: %w\n%s", s.name, err, v.log)
 	}
@@ -108,15 +109,15 @@ func (s *stack) versionOf(ctx context.Context, program string) string {
 }
 
 // listening waits until the server takes connections on its WebSocket or HTTP port, which is the last that
-// each of them opens.
-func (v *server) listening(ctx context.Context) error {
+// each of them opens, and knows the path, if there is one: prosody listens before its modules are loaded.
+func (v *server) listening(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	tick := time.NewTicker(startLook)
 	defer tick.Stop()
 	for {
-		if c, err := net.Dial("tcp4", v.at.web); err == nil {
-			return c.Close()
+		if v.answers(ctx, path) {
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -126,6 +127,31 @@ func (v *server) listening(ctx context.Context) error {
 			return fmt.Errorf("it does not listen on %s: %w", v.at.web, ctx.Err())
 		}
 	}
+}
+
+// answers tells whether the server listens and knows the path.
+func (v *server) answers(ctx context.Context, path string) bool {
+	if path == "" {
+		c, err := net.Dial("tcp4", v.at.web)
+		if err != nil {
+			return false
+		}
+		_ = c.Close() // nothing was sent
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.at.web+path, http.NoBody)
+	if err != nil {
+		return false
+	}
+	once := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := once.Do(ask)
+	if err != nil {
+		return false
+	}
+	_ = r.Body.Close() // only the status counts
+	return r.StatusCode != http.StatusNotFound
 }
 
 // stop ends the server.

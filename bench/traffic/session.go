@@ -14,6 +14,8 @@ type session interface {
 	ping(ctx context.Context) error
 	// idle spends one period of doing nothing: what keeps the session alive happens once.
 	idle(ctx context.Context) error
+	// rest does for d what the protocol asks of a client that has nothing to say.
+	rest(ctx context.Context, d time.Duration) error
 	close()
 }
 

@@ -15,6 +15,7 @@ type stack struct {
 	start   []string
 	env     []string
 	files   map[string]string
+	ready   string // a path that is not found until the server is ready; "": it is when it listens
 	ways    []way
 }
 
@@ -51,7 +52,8 @@ func stacks(noctule string) []stack {
 				"localhost/accounts/u1.dat": prosodyAccount,
 				"localhost/accounts/u2.dat": prosodyAccount,
 			},
-			ways: xmppWays("/http-bind", "/xmpp-websocket"),
+			ready: "/xmpp-websocket",
+			ways:  xmppWays("/http-bind", "/xmpp-websocket"),
 		},
 		{
 			name: "ejabberd", program: "erl",
@@ -61,6 +63,7 @@ func stacks(noctule string) []stack {
 				"EJABBERD_LOG_PATH={dir}/ejabberd.log", "HOME={dir}",
 			},
 			files: map[string]string{"ejabberd.yml": ejabberdConf},
+			ready: "/ws",
 			ways:  xmppWays("/http-bind", "/ws"),
 		},
 		{
@@ -94,6 +97,7 @@ modules_disabled = { "s2s" }
 authentication = "internal_plain"
 allow_unencrypted_plain_auth = true
 c2s_require_encryption = false
+run_as_root = true
 consider_bosh_secure = true
 consider_websocket_secure = true
 c2s_ports = {}

@@ -118,6 +118,8 @@ func (x *xmppWeb) idle(ctx context.Context) error {
 	return x.ping(ctx)
 }
 
+func (*xmppWeb) rest(ctx context.Context, d time.Duration) error { return pause(ctx, d) }
+
 func (x *xmppWeb) close() { _ = x.conn.Close() }
 
 // appear makes the user available, so that messages come.
