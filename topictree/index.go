@@ -52,14 +52,9 @@ func (o *Options) check(name []byte, count int64) error {
 
 // Entry is one filter, or one shared subscription, in an Index. It is opaque: compare and keep FilterIDs.
 type Entry struct {
-<<<<<<< HEAD
 	name   string                   // set before it is published, then read-only
 	hash   uint64                   // of the filter; set before it is published, then read-only
 	loops  atomic.Uint64            // bit set of those with subscribers; a share's home, 0 once it has gone
-=======
-	named
-	loops  atomic.Uint64            // bit set of loops with subscribers; a share's home, 0 once it has gone
->>>>>>> ac52ad5 (broker, codec, topictree: keep tests within 110 columns)
 	shares atomic.Pointer[shareSet] // shared subscriptions of this filter
 	share  *shareInfo               // of a shared subscription
 }

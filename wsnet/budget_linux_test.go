@@ -94,8 +94,10 @@ func TestEchoDoesNotAllocate(t *testing.T) {
 		{"tcp", dialTCP, "ping", "ping"},
 		{"websocket", dialWebSocket, frame(ws.OpBinary, "ping"), "\x82\x04ping"},
 		{"large tcp", dialTCP, strings.Repeat("p", 5000), strings.Repeat("p", 5000)},
-		{"large websocket", dialWebSocket,
-			frame(ws.OpBinary, strings.Repeat("p", 5000)), "\x82\x7E\x13\x88" + strings.Repeat("p", 5000)},
+		{
+			"large websocket", dialWebSocket,
+			frame(ws.OpBinary, strings.Repeat("p", 5000)), "\x82\x7E\x13\x88" + strings.Repeat("p", 5000),
+		},
 	}
 	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
 		for _, tt := range tests {

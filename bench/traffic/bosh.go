@@ -34,8 +34,11 @@ func dialBOSH(ctx context.Context, s settings, address, path, user string) (*bos
 		`xmpp:version="1.0"/>`, b.rid, domain, int(s.period/time.Second))
 	err := b.http.post(ctx, path, hello)
 	for _, step := range [][2]string{
-		{"", "PLAIN"}, {plain(user), "<success"}, {restart, "urn:ietf:params:xml:ns:xmpp-bind"},
-		{bindStanza, "<jid>"}, {sessionStanza, "sess"},
+		{"", "PLAIN"},
+		{plain(user), "<success"},
+		{restart, "urn:ietf:params:xml:ns:xmpp-bind"},
+		{bindStanza, "<jid>"},
+		{sessionStanza, "sess"},
 	} {
 		if err == nil && step[0] != "" {
 			err = b.post(ctx, step[0])

@@ -73,8 +73,11 @@ func dialXMPPWeb(ctx context.Context, s settings, url, user string) (*xmppWeb, e
 	x := &xmppWeb{conn: c, period: s.period}
 	const open = `<open xmlns="urn:ietf:params:xml:ns:xmpp-framing" to="` + domain + `" version="1.0"/>`
 	for _, step := range [][2]string{
-		{open, "PLAIN"}, {plain(user), "<success"}, {open, "urn:ietf:params:xml:ns:xmpp-bind"},
-		{bindStanza, "<jid>"}, {sessionStanza, "sess"},
+		{open, "PLAIN"},
+		{plain(user), "<success"},
+		{open, "urn:ietf:params:xml:ns:xmpp-bind"},
+		{bindStanza, "<jid>"},
+		{sessionStanza, "sess"},
 	} {
 		if err := x.exchange(ctx, step[0], step[1]); err != nil {
 			x.close()

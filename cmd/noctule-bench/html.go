@@ -115,8 +115,10 @@ func plotsOf(seconds []bench.Second) ([]plot, error) {
 			{"received", false, func(s *bench.Second) float64 { return perSecond(s.Received, s.Length) }},
 		}},
 		{"Latency in ms, from the time due", true, []curve{
-			{"p50", false, ms(latencyOf["p50"])}, {"p90", false, ms(latencyOf["p90"])},
-			{"p99", false, ms(latencyOf["p99"])}, {"max", false, ms(latencyOf["max"])},
+			{"p50", false, ms(latencyOf["p50"])},
+			{"p90", false, ms(latencyOf["p90"])},
+			{"p99", false, ms(latencyOf["p99"])},
+			{"max", false, ms(latencyOf["max"])},
 		}},
 		{"Clients", true, []curve{
 			{"connected", false, func(s *bench.Second) float64 { return float64(s.Connected) }},

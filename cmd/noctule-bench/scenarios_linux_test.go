@@ -52,8 +52,14 @@ func TestSlowCommand(t *testing.T) {
 
 func TestBadScenarios(t *testing.T) {
 	for _, args := range [][]string{
-		{"slow", "--share=1"}, {"slow", "--speed=0"}, {"soak", "--churn=-1"}, {"retained", "-n0"}, {"retained", "--size=3"},
-		{"preset"}, {"preset", "nonsense"}, {"preset", "conn-tcp-10k-100", "--scale=0"},
+		{"slow", "--share=1"},
+		{"slow", "--speed=0"},
+		{"soak", "--churn=-1"},
+		{"retained", "-n0"},
+		{"retained", "--size=3"},
+		{"preset"},
+		{"preset", "nonsense"},
+		{"preset", "conn-tcp-10k-100", "--scale=0"},
 	} {
 		if code, _, log := command(t, args...); code != exitUsage {
 			t.Errorf("%v: exit code %d, %s", args, code, log)
