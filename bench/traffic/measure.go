@@ -261,6 +261,9 @@ func (w *window) measure(ctx context.Context, t pace, now func() time.Time) erro
 			return err
 		}
 	}
+	if err := w.session.rest(ctx, look); err != nil { // what came since it signed in
+		return err
+	}
 	before, err := w.meter.Settled(ctx)
 	if err != nil {
 		return err
