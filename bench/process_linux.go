@@ -53,7 +53,7 @@ func usageOf(pid int) (Usage, error) {
 		return n
 	}
 	return Usage{
-		CPU:      time.Duration(number(14)+number(15)) * clockTick,
+		CPU:      time.Duration(number(14)+number(15)+number(16)+number(17)) * clockTick, // reaped children too
 		Threads:  int(number(20)),
 		Resident: number(24) * int64(os.Getpagesize()),
 	}, nil

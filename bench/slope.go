@@ -1,3 +1,5 @@
+//go:build linux
+
 package bench
 
 // slope is the growth of the broker's memory in the measured part, bytes per second, by least squares over

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command noctule-bench puts load on an MQTT broker and tells honestly what came of it.
 package main
 
