@@ -76,24 +76,27 @@ func writeMuch(c *Conn, n int, seed uint64) []byte {
 	return all
 }
 
-// TestDrainedWritesMore feeds a stream from Drained alone, with moves to other loops.
+// TestDrainedWritesMore feeds a stream from Drained, after a move to another loop.
 func TestDrainedWritesMore(t *testing.T) {
 	const chunk, rounds = 16 << 20, 3 // more than sockets hold
 	left := map[*Conn]int{}
+	feed := func(c *Conn) {
+		for ; left[c] > 0 && !c.blocked; left[c]-- {
+			c.Write(make([]byte, chunk))
+			c.Flush()
+		}
+		if !c.blocked {
+			c.Close(errTest)
+		}
+	}
 	sc := script{
 		data: func(c *Conn, b []byte) (int, int) {
-			left[c] = rounds
+			left[c] = rounds - 1
 			c.Write(make([]byte, chunk))
-			c.Move(onward(c), TaskFunc(nothing))
+			c.Move(onward(c), TaskFunc(func(*Loop) { feed(c) }))
 			return len(b), 0
 		},
-		drained: func(c *Conn) {
-			if left[c]--; left[c] > 0 {
-				c.Write(make([]byte, chunk))
-			} else {
-				c.Close(errTest)
-			}
-		},
+		drained: feed,
 	}
 	over(t, Config{}, sc, func(t *testing.T, r *rig) {
 		nc := dialTCP(t, r)
