@@ -8,6 +8,8 @@ import "time"
 type Options struct {
 	PID  int          // the broker's process on this machine; 0: not watched
 	Each func(Second) // called about once a second, in the caller's goroutine
+	// Syscalls counts the broker's system calls with perf(1) in the measured part, which slows it down.
+	Syscalls bool
 }
 
 // Second is the state of a run.

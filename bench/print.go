@@ -63,6 +63,11 @@ func (r *Report) Print(w io.Writer) error {
 	if r.Broker.Resident > 0 {
 		row("broker", "%.2f processors, %.3f us a message, %.1f MB resident", r.Broker.CPU,
 			r.Broker.CPUPerMessage, float64(r.Broker.Resident)/1e6)
+		line := fmt.Sprintf("%.0f %% of its time in the kernel", 100*r.Broker.KernelShare)
+		if r.Broker.Syscalls > 0 {
+			line += fmt.Sprintf(", %.2f system calls a message", r.Broker.Syscalls)
+		}
+		row("", "%s", line)
 	}
 	if r.Broker.ResidentPerClient != 0 {
 		row("broker memory", "%.0f B a client, %.1f us to connect one", r.Broker.ResidentPerClient,

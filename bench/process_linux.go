@@ -15,6 +15,7 @@ import (
 // Usage is what a process, its children included, has used and holds.
 type Usage struct {
 	CPU      time.Duration // user and system, since it began
+	Kernel   time.Duration // of CPU, what the kernel used for it
 	Resident int64         // bytes
 	Threads  int
 }
@@ -31,6 +32,7 @@ func UsageOf(pid int) (Usage, error) {
 	for _, child := range children(pid) {
 		if c, err := UsageOf(child); err == nil { // it may have ended meanwhile
 			u.CPU += c.CPU
+			u.Kernel += c.Kernel
 			u.Resident += c.Resident
 			u.Threads += c.Threads
 		}
@@ -54,6 +56,7 @@ func usageOf(pid int) (Usage, error) {
 	}
 	return Usage{
 		CPU:      time.Duration(number(14)+number(15)+number(16)+number(17)) * clockTick, // reaped children too
+		Kernel:   time.Duration(number(15)+number(17)) * clockTick,
 		Threads:  int(number(20)),
 		Resident: number(24) * int64(os.Getpagesize()),
 	}, nil

@@ -97,7 +97,9 @@ type Generator struct {
 // BrokerUse is what the broker's process used; all is 0 when no process was given.
 type BrokerUse struct {
 	CPU               float64       `json:"cpu_cores"`
-	CPUPerMessage     float64       `json:"cpu_us_per_message"` // delivered; published if none is delivered
+	CPUPerMessage     float64       `json:"cpu_us_per_message"`   // delivered; published if none is delivered
+	KernelShare       float64       `json:"kernel_share"`         // of CPU, 0 to 1
+	Syscalls          float64       `json:"syscalls_per_message"` // 0: not counted
 	Resident          int64         `json:"resident_bytes"`
 	ResidentPerClient float64       `json:"resident_bytes_per_client"` // growth while the clients connected
 	ConnectCPU        time.Duration `json:"connect_cpu_ns"`

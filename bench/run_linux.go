@@ -73,8 +73,10 @@ func (r *runner) phases(ctx context.Context, before sample) error {
 		return err
 	}
 	first := r.look()
+	trace := r.trace(ctx)
 	err := r.publishing(ctx, to)
 	r.measured(first, r.look())
+	r.traced(trace)
 	if err != nil {
 		return err
 	}
@@ -193,6 +195,7 @@ func (r *runner) measured(a, b sample) {
 	}
 	cpu := b.usage.CPU - a.usage.CPU
 	rep.Broker.CPU = float64(cpu) / float64(d)
+	rep.Broker.KernelShare = float64(b.usage.Kernel-a.usage.Kernel) / float64(max(cpu, 1))
 	rep.Broker.Resident = b.usage.Resident
 	if n := max(rep.Received, 0); n > 0 {
 		rep.Broker.CPUPerMessage = float64(cpu.Nanoseconds()) / 1000 / float64(n)

@@ -61,6 +61,7 @@ type runFlags struct {
 	Threads    int           `default:"1" help:"Event loops of the generator."`
 	OwnFiles   bool          `help:"A table of open files per thread, to pass the limit of open files."`
 	PID        int           `name:"pid" help:"The broker's process here, to account its use."`
+	Syscalls   bool          `help:"Count the broker's system calls with perf, which slows it down."`
 	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; -: to stdout."`
 	CSV        string        `name:"csv" placeholder:"FILE" help:"Write a row per second."`
 	HTML       string        `name:"html" placeholder:"FILE" help:"Write the report with plots, as one file."`
@@ -236,7 +237,7 @@ func (f *flags) perform(ctx context.Context, o *output, clients int, run runner)
 	if err != nil {
 		return err
 	}
-	report, err := run(ctx, target, bench.Options{PID: f.PID, Each: w.second})
+	report, err := run(ctx, target, bench.Options{PID: f.PID, Each: w.second, Syscalls: f.Syscalls})
 	err = errors.Join(err, w.close())
 	if report == nil {
 		return err
