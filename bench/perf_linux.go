@@ -26,7 +26,8 @@ func (r *runner) trace(ctx context.Context) *trace {
 		return nil
 	}
 	t := &trace{}
-	t.cmd = exec.CommandContext(ctx, "perf", "stat", "-x,", "-e", syscallEvent, "-p", strconv.Itoa(r.opts.PID))
+	pid := strconv.Itoa(r.opts.PID)
+	t.cmd = exec.CommandContext(ctx, "perf", "stat", "-x,", "-e", syscallEvent, "-p", pid)
 	t.cmd.Stderr = &t.output
 	if err := t.cmd.Start(); err != nil {
 		r.watched = errors.Join(r.watched, fmt.Errorf("bench: system calls are not counted: %w", err))

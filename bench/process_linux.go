@@ -54,9 +54,10 @@ func usageOf(pid int) (Usage, error) {
 		n, _ := strconv.ParseInt(f[i-3], 10, 64) // the kernel wrote it
 		return n
 	}
+	user, kernel := number(14)+number(16), number(15)+number(17) // its own, and of children it has reaped
 	return Usage{
-		CPU:      time.Duration(number(14)+number(15)+number(16)+number(17)) * clockTick, // reaped children too
-		Kernel:   time.Duration(number(15)+number(17)) * clockTick,
+		CPU:      time.Duration(user+kernel) * clockTick,
+		Kernel:   time.Duration(kernel) * clockTick,
 		Threads:  int(number(20)),
 		Resident: number(24) * int64(os.Getpagesize()),
 	}, nil
