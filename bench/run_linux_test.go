@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -212,10 +213,41 @@ func TestClientIsSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes := testing.AllocsPerRun(1, func() { e.populate() }) / 1000
-	if bytes > 3 {
-		t.Errorf("%.1f allocations a client", bytes)
+	if n := testing.AllocsPerRun(1, func() { e.populate() }) / 1000; n > 3 {
+		t.Errorf("%.1f allocations a client", n)
 	}
+}
+
+// Connected, an idle client of the generator takes less than 1 KB of heap, even with the broker's half of it,
+// which is in the same process.
+func TestHeapPerIdleClient(t *testing.T) {
+	address, _ := serve(t, wsnet.ListenerConfig{})
+	few, many := idleHeap(t, address, 1000), idleHeap(t, address, 3000)
+	if n := (many - few) / 2000; n > 1024 {
+		t.Errorf("%d bytes a client, broker included", n)
+	} else {
+		t.Logf("%d bytes a client, broker included", n)
+	}
+}
+
+// idleHeap is the heap in bytes with n idle clients connected.
+func idleHeap(t *testing.T, address string, n int) (highest int64) {
+	t.Helper()
+	plan := Load{}.Idle(n)
+	plan.Hold = 1600 * time.Millisecond
+	_, err := Run(context.Background(), Target{Address: address}, plan, Options{Each: func(s Second) {
+		if s.Phase != "hold" {
+			return
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		highest = int64(m.HeapAlloc)
+	}})
+	if err != nil || highest == 0 {
+		t.Fatalf("%v, heap %d", err, highest)
+	}
+	return highest
 }
 
 func serverConfig(cert tls.Certificate) *tls.Config {

@@ -66,11 +66,12 @@ func startProgram(t *testing.T, args ...string) *bufio.Scanner {
 }
 
 // startSystem starts the real broker on a Unix socket, and returns that.
-func startSystem(t *testing.T, broker string) string {
+func startSystem(t *testing.T, broker string, options ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	socket, conf := filepath.Join(dir, "s"), filepath.Join(dir, "conf")
-	text := fmt.Sprintf("user root\nallow_anonymous true\nmax_queued_messages 0\nlistener 0 %s\n", socket)
+	text := fmt.Sprintf("user root\nallow_anonymous true\nmax_queued_messages 0\n%s\nlistener 0 %s\n",
+		strings.Join(options, "\n"), socket)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +116,37 @@ func TestCountsAgreeWithMosquittoSub(t *testing.T) {
 			r := readReport(t, file)
 			if n := countLines(lines); n != r.TotalSent || r.TotalReceived != r.TotalSent || n < 2000 {
 				t.Errorf("mosquitto_sub counts %d, sent %d, received %d", n, r.TotalSent, r.TotalReceived)
+			}
+		})
+	}
+}
+
+// The load's counts are those of the broker's own $SYS topics, ours and Mosquitto's.
+func TestCountsAgreeWithSysTopics(t *testing.T) {
+	sub := program(t, "mosquitto_sub")
+	load, ours := binaries(t)
+	mosquitto := "/usr/sbin/mosquitto"
+	if _, err := os.Stat(mosquitto); err != nil {
+		mosquitto = program(t, "mosquitto")
+	}
+	for name, broker := range map[string]string{"noctule": ours, "mosquitto": mosquitto} {
+		t.Run(name, func(t *testing.T) {
+			socket := startSystem(t, broker, "sys_interval 1")
+			file := filepath.Join(t.TempDir(), "report.json")
+			out, err := exec.CommandContext(t.Context(), load, "p2p", "--url=unix://"+socket, "-c4", "-q", "1", "--rate=500",
+				"--warmup=0s", "--duration=500ms", "--quiet", "--json="+file, "--fail=lost>0").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			want := fmt.Sprint(readReport(t, file).TotalSent)
+			got := ""
+			for end := time.Now().Add(patience / 2); got != want && time.Now().Before(end); {
+				raw, _ := exec.CommandContext(t.Context(), sub, "--unix", socket, "-C", "1", "-W", "5",
+					"-t", "$SYS/broker/publish/messages/received").Output() // asked again if it failed
+				got = strings.TrimSpace(string(raw))
+			}
+			if got != want {
+				t.Errorf("$SYS says %s, sent %s", got, want)
 			}
 		})
 	}
