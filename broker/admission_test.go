@@ -37,7 +37,9 @@ func (g *gate) Admit(ctx context.Context, a *broker.Admission) codec.Reason {
 	}
 }
 
-func (g *gate) option(o *broker.Options, _ *broker.ListenerOptions) { o.Admitters = []broker.Admitter{g} }
+func (g *gate) option(o *broker.Options, _ *broker.ListenerOptions) {
+	o.Admitters = []broker.Admitter{g}
+}
 
 // TestAdmissionHoldsOnlyItsClient asks for one client while others go on; what it sent behind CONNECT waits
 // with it.
