@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,8 +89,8 @@ func addBridge(p *parser, a arg) error {
 	p.bridge = &Bridge{
 		Name: name, Version: "mqttv311", TryPrivate: true, AttemptUnsubscribe: true, OutgoingRetain: true,
 		MaxTopicAlias: 10, StartType: "automatic", ReloadType: "lazy", KeepAlive: time.Minute,
-		IdleTimeout: time.Minute, Threshold: 10, Restart: Backoff{Base: 5 * time.Second, Cap: 30 * time.Second},
-		Notifications: true, at: p.where(),
+		IdleTimeout: time.Minute, Threshold: 10, Notifications: true, at: p.where(),
+		Restart: Backoff{Base: 5 * time.Second, Cap: 30 * time.Second},
 	}
 	p.cfg.Bridges = append(p.cfg.Bridges, p.bridge)
 	return nil
@@ -113,11 +114,17 @@ func bridgeText(name string, to func(*Bridge) *string) func(*parser, arg) error 
 	}
 }
 
+// mixed says that one bridge cannot have certificates and keys.
+func (a arg) mixed(kind string) error {
+	const format = "'%s': Cannot use both certificate and %s encryption in a single bridge."
+	return fmt.Errorf(format, a.key, kind)
+}
+
 // bridgeFile is bridgeText for what turns certificates on.
 func bridgeFile(to func(*Bridge) *string) func(*parser, arg) error {
 	return func(p *parser, a arg) error {
 		if p.bridge.PSK != "" || p.bridge.PSKIdentity != "" {
-			return fmt.Errorf("'%s': Cannot use both certificate and psk encryption in a single bridge.", a.key)
+			return a.mixed("psk")
 		}
 		return bridgeText("", to)(p, a)
 	}
@@ -128,7 +135,7 @@ func bridgeKey(to func(*Bridge) *string) func(*parser, arg) error {
 	return func(p *parser, a arg) error {
 		b := p.bridge
 		if b.CAFile != "" || b.CAPath != "" || b.CertFile != "" || b.KeyFile != "" {
-			return fmt.Errorf("'%s': Cannot use both certificate and identity encryption in a single bridge.", a.key)
+			return a.mixed("identity")
 		}
 		return bridgeText("", to)(p, a)
 	}
@@ -161,13 +168,10 @@ func bridgeWord(to func(*Bridge) *string, words ...string) func(*parser, arg) er
 		if err != nil {
 			return err
 		}
-		for _, w := range words {
-			if v == w {
-				*to(p.bridge) = v
-				return nil
-			}
-		}
 		switch {
+		case slices.Contains(words, v):
+			*to(p.bridge) = v
+			return nil
 		case a.key == "start_type" && v == "manual":
 			return errors.New("Manual start_type not supported.")
 		case a.key == "bridge_protocol_version":
@@ -337,7 +341,8 @@ func addTopic(p *parser, a arg) error {
 		}
 	}
 	if len(w) > 0 {
-		if t.Direction = strings.ToLower(w[0]); t.Direction != "in" && t.Direction != "out" && t.Direction != "both" {
+		t.Direction = strings.ToLower(w[0])
+		if t.Direction != "in" && t.Direction != "out" && t.Direction != "both" {
 			return fmt.Errorf("Invalid bridge topic direction '%s'.", w[0])
 		}
 	}
@@ -358,11 +363,9 @@ func addTopic(p *parser, a arg) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	for _, o := range p.bridge.Topics {
-		if o == t {
-			p.say(broker.LevelInfo, "Duplicate bridge topic '%s', skipping", t.Pattern)
-			return nil
-		}
+	if slices.Contains(p.bridge.Topics, t) {
+		p.say(broker.LevelInfo, "Duplicate bridge topic '%s', skipping", t.Pattern)
+		return nil
 	}
 	p.bridge.Topics = append(p.bridge.Topics, t)
 	return nil
@@ -460,8 +463,9 @@ func (b *Bridge) finish(ids map[string]bool) error {
 		b.LocalClientID = "local." + b.RemoteClientID
 	}
 	if ids[b.LocalClientID] {
-		return &Error{Text: fmt.Sprintf("Bridge local_clientid '%s' is not unique. Try changing or setting the "+
-			"local_clientid value for one of the bridges.", b.LocalClientID), Places: b.at}
+		text := fmt.Sprintf("Bridge local_clientid '%s' is not unique. Try changing or setting the "+
+			"local_clientid value for one of the bridges.", b.LocalClientID)
+		return &Error{Text: text, Places: b.at}
 	}
 	ids[b.LocalClientID] = true
 	return nil

@@ -149,8 +149,12 @@ restart_timeout 9999 9999
 	want := &Bridge{
 		Name: "full", Addresses: []Address{{"a", 1883}, {"b", 8883}, {"::1", 1884}},
 		Topics: []BridgeTopic{
-			{"a/b", "out", 0, "", ""}, {"a b/#", "in", 1, "", ""}, {"#", "both", 2, "l/", "r/"},
-			{"", "out", 0, "l", "r"}, {"x", "both", 1, "", "r/"}, {"y", "in", 0, "", ""},
+			{"a/b", "out", 0, "", ""},
+			{"a b/#", "in", 1, "", ""},
+			{"#", "both", 2, "l/", "r/"},
+			{"", "out", 0, "l", "r"},
+			{"x", "both", 1, "", "r/"},
+			{"y", "in", 0, "", ""},
 		},
 		RemoteClientID: "rc", RemoteUsername: "ru", RemotePassword: "rp", LocalClientID: "lc", LocalUsername: "lu",
 		LocalPassword: "lp", CleanSession: true, LocalCleanSession: &no, Version: "mqttv50",

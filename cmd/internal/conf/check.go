@@ -19,9 +19,7 @@ import (
 func Check(files []string, ports []int) []Note {
 	p := newParser()
 	p.all = true
-	if err := p.files(files, ports); err != nil && len(p.refused) == 0 {
-		p.errors = append(p.errors, p.placed(err))
-	}
+	_ = p.files(files, ports) // all errors are in p.errors and p.refused
 	c := &checker{notes: p.cfg.Notes, seen: map[string]bool{}}
 	for _, e := range append(p.errors, p.refused...) {
 		c.notes = append(c.notes, Note{e.Text, broker.LevelError, e.Places})
@@ -60,8 +58,9 @@ func (c *checker) listener(l *Listener) {
 	if outside && l.AllowAnonymous && !certified {
 		c.warn(l.at, "listener %s lets everybody in, without a password.", name)
 	}
-	if !l.AllowAnonymous && len(l.Passwords) == 0 && !(certified && named) {
-		c.warn(l.at, "listener %s lets nobody in: it has no password_file, and allow_anonymous is not true.", name)
+	if !l.AllowAnonymous && len(l.Passwords) == 0 && (!certified || !named) {
+		c.warn(l.at, "listener %s lets nobody in: it has no password_file, and allow_anonymous is not true.",
+			name)
 	}
 	if outside && !tls && l.ProxyProtocol == 0 && len(l.Passwords) > 0 {
 		c.warn(l.at, "listener %s has no TLS: passwords and messages can be read on the way.", name)

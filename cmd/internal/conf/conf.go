@@ -187,7 +187,7 @@ func (p *parser) lookup(key string) (directive, bool) {
 
 // refuse remembers that a good line cannot be used because of its directive's state.
 func (p *parser) refuse(key string, d directive, at []Place) {
-	text := ""
+	var text string
 	switch d.state {
 	case later:
 		text = "not supported yet: " + key
@@ -226,7 +226,8 @@ func (p *parser) missing(s scope) string {
 }
 
 func (p *parser) say(level slog.Level, format string, a ...any) {
-	p.cfg.Notes = append(p.cfg.Notes, Note{strings.TrimRight(fmt.Sprintf(format, a...), " "), level, p.where()})
+	text := strings.TrimRight(fmt.Sprintf(format, a...), " ")
+	p.cfg.Notes = append(p.cfg.Notes, Note{text, level, p.where()})
 }
 
 func (p *parser) warn(format string, a ...any) { p.say(broker.LevelWarning, format, a...) }

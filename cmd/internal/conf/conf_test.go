@@ -259,10 +259,10 @@ func TestStates(t *testing.T) {
 		}
 		want := ""
 		name := strings.TrimPrefix(key, "plugin ")
-		switch {
-		case d.state == later:
+		switch d.state {
+		case later:
 			want = "Error: not supported yet: " + name + "\n"
-		case d.state == refused:
+		case refused:
 			want = "Error: " + d.note + "\n"
 		}
 		prefix := "listener 1\n"

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -46,9 +47,22 @@ const (
 )
 
 // directives is every key that Mosquitto 2.1.2 accepts, and our own. A key with a space in it is a value of
-// a directive that has a state of its own.
+// a directive that has a state of its own. To turn a directive on, change its state.
 func directives() map[string]directive {
-	t := map[string]directive{
+	t := map[string]directive{}
+	for _, rows := range []map[string]directive{
+		listenerDirectives(), securityDirectives(), pluginDirectives(), brokerDirectives(), inertDirectives(),
+		ownDirectives(),
+	} {
+		maps.Copy(t, rows)
+	}
+	bridgeDirectives(t)
+	return t
+}
+
+// listenerDirectives are about listeners: where, with what protocol, with which certificates.
+func listenerDirectives() map[string]directive {
+	return map[string]directive{
 		"listener":                        {global, works, (*parser).addListener, "", ""},
 		"port":                            {global, works, setPort, "of the default listener", ""},
 		"bind_address":                    {global, works, setBindAddress, "of the default listener", ""},
@@ -85,7 +99,12 @@ func directives() map[string]directive {
 		"tls_engine_kpass_sha1":           {anyL, refused, texts(func(p *parser, _ string) { p.listener() }), noEngine, ""},
 		"tls_keyform":                     {anyL, works, setKeyForm, "`pem` and what Mosquitto takes for it", ""},
 		"tls_keyform engine":              {anyL, refused, nil, noEngine, ""},
+	}
+}
 
+// securityDirectives are about who may come in and how many.
+func securityDirectives() map[string]directive {
+	return map[string]directive{
 		"allow_anonymous":            {security, works, setAnonymous, "", ""},
 		"listener_allow_anonymous":   {listener, works, bools(func(p *parser, v bool) { p.listener().own.anonymous = &v }), "", ""},
 		"allow_zero_length_clientid": {security, works, bools(func(p *parser, v bool) { p.security().zeroLength = &v }), "", ""},
@@ -99,10 +118,15 @@ func directives() map[string]directive {
 		"check_retain_source":        {global, later, bools(func(p *parser, v bool) { p.cfg.CheckRetainSource = v }), "default false, as in Mosquitto's code", ""},
 		"global_max_clients":         {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxClients = v }), "", ""},
 		"global_max_connections":     {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxConnections = v }), "", ""},
-		"memory_limit":               {global, later, ints(0, math.MaxInt64, func(p *parser, v int) { p.cfg.MemoryLimit = int64(v) }), "", ""},
+		"memory_limit":               {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MemoryLimit = int64(v) }), "", ""},
 		"enable_control_api":         {global, works, setControlAPI, "only `false`", ""},
 		"enable_control_api true":    {global, later, nil, "", ""},
+	}
+}
 
+// pluginDirectives are about plugins.
+func pluginDirectives() map[string]directive {
+	return map[string]directive{
 		"plugin":                               {security, works, loadPlugin((*parser).security), "the plugins named below run as built-ins; others exit with 13", ""},
 		"auth_plugin":                          {security, works, loadPlugin((*parser).security), "same as plugin", ""},
 		"global_plugin":                        {global, works, loadPlugin(func(p *parser) *local { return &p.global }), "", ""},
@@ -116,14 +140,19 @@ func directives() map[string]directive {
 		"plugin mosquitto_dynamic_security.so": {option, later, nil, "", ""},
 		"plugin mosquitto_persist_sqlite.so":   {option, later, nil, "", ""},
 		"plugin mosquitto_sparkplug_aware.so":  {option, later, nil, "", ""},
+	}
+}
 
+// brokerDirectives are about messages, sessions, files and the log.
+func brokerDirectives() map[string]directive {
+	return map[string]directive{
 		"max_inflight_messages":        {global, works, setMaxInflight, "", ""},
 		"max_inflight_bytes":           {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxInflightBytes = int64(v) }), "", ""},
 		"max_queued_messages":          {global, works, atLeast(0, maxInt, func(p *parser, v int) { p.cfg.Options.MaxQueuedMessages = v }), "", ""},
 		"max_queued_bytes":             {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxQueuedBytes = int64(v) }), "", ""},
 		"max_packet_size":              {global, works, setMaxPacketSize, "", ""},
 		"message_size_limit":           {global, works, setSizeLimit, "", ""},
-		"max_keepalive":                {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.MaxKeepAlive = uint16(v) }), "", ""},
+		"max_keepalive":                {global, works, ints(65535, func(p *parser, v int) { p.cfg.Options.MaxKeepAlive = uint16(v) }), "", ""},
 		"retain_available":             {global, works, bools(func(p *parser, v bool) { p.cfg.Options.RetainAvailable = v }), "", ""},
 		"retain_expiry_interval":       {global, later, setRetainExpiry, "", ""},
 		"persistent_client_expiration": {global, works, setExpiration, "", ""},
@@ -131,7 +160,7 @@ func directives() map[string]directive {
 		"upgrade_outgoing_qos":         {global, works, bools(func(p *parser, v bool) { p.cfg.Options.UpgradeOutgoingQoS = v }), "", ""},
 		"allow_duplicate_messages":     {global, works, bools(func(p *parser, v bool) { p.cfg.Options.AllowDuplicates = v }), "", ""},
 		"set_tcp_nodelay":              {global, works, bools(func(p *parser, v bool) { p.noDelay = v }), "default true", ""},
-		"sys_interval":                 {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.SysInterval = time.Duration(v) * time.Second }), "", ""},
+		"sys_interval":                 {global, works, ints(65535, func(p *parser, v int) { p.cfg.Options.SysInterval = time.Duration(v) * time.Second }), "", ""},
 		"connection_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.ConnectionMessages = v }), "", ""},
 		"persistence":                  {global, works, setPersistence, "only `false`", ""},
 		"persistence true":             {global, later, nil, "", ""},
@@ -146,27 +175,35 @@ func directives() map[string]directive {
 		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`", ""},
 		"log_dest topic":               {global, later, nil, "", ""},
 		"log_dest dlt":                 {global, inert, nil, "Warning: log_dest dlt is not supported, nothing is sent to DLT.", ""},
-		"log_facility":                 {global, works, ints(0, 7, func(p *parser, v int) { p.cfg.Log.Facility = v }), "", ""},
+		"log_facility":                 {global, works, ints(7, func(p *parser, v int) { p.cfg.Log.Facility = v }), "", ""},
 		"log_type":                     {global, works, setLogType, "", ""},
 		"log_timestamp":                {global, works, bools(func(p *parser, v bool) { p.cfg.Log.Timestamp = v }), "", ""},
 		"log_timestamp_format":         {global, works, once(func(p *parser, v string) { p.cfg.Log.TimestampFormat = v }), "", ""},
 		"websockets_headers_size":      {global, works, headersSize(func(p *parser, v int) { p.maxHeader = v }), "", ""},
+	}
+}
 
+// inertDirectives are about what has no effect.
+func inertDirectives() map[string]directive {
+	return map[string]directive{
 		"dhparamfile":          {global, inert, nil, "Warning: dhparamfile is no longer required.", ""},
 		"retry_interval":       {global, inert, nil, "Warning: The 'retry_interval' option is no longer available.", ""},
 		"websockets_log_level": {global, inert, nil, "Warning: websockets_log_level has no effect.", ""},
 		"packet_buffer_size":   {global, inert, headersSize(nil), "Warning: packet_buffer_size has no effect: buffers grow and shrink by themselves.", ""},
+	}
+}
 
+// ownDirectives are about what Mosquitto does not have.
+func ownDirectives() map[string]directive {
+	return map[string]directive{
 		"admin_listener":    {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz", ""},
 		"admin_token_file":  {global, later, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", ""},
 		"presub_file":       {global, later, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
 		"persistence_sync":  {global, later, setSync, "our own: `always`, `group` or `interval`, default group", ""},
-		"max_queued_memory": {global, later, ints(0, math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
+		"max_queued_memory": {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
 		"log_format":        {global, works, setLogFormat, "our own: `text`", ""},
 		"log_format json":   {global, later, nil, "", ""},
 	}
-	bridgeDirectives(t)
-	return t
 }
 
 // bridgeDirectives adds the rows of connections to other brokers.

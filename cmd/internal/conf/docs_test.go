@@ -30,12 +30,10 @@ func reloads(key string, d directive) string {
 			return "restart"
 		}
 	}
-	switch {
-	case key == "listener", key == "port", key == "bind_address":
+	switch key {
+	case "listener", "port", "bind_address":
 		return "must stay"
-	case key == "maximum_qos", key == "auth_plugin":
-		key = ""
-	case key == "retained_persistence", key == "tls_keyform":
+	case "retained_persistence", "tls_keyform":
 		return "restart"
 	}
 	if d.state == inert || d.state == refused || d.scope == bridge || key == "connection" {

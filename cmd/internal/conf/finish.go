@@ -83,7 +83,7 @@ func (s *local) decide(l *Listener) {
 
 // check says what of a listener does not go together.
 func (l *Listener) check() error {
-	text := ""
+	var text string
 	switch {
 	case (l.CertFile == "") != (l.KeyFile == ""):
 		text = "Both certfile and keyfile must be provided to enable a TLS listener."

@@ -99,7 +99,7 @@ func setPluginOption(p *parser, a arg) error {
 // denySpecial handles auth_plugin_deny_special_chars.
 func denySpecial(p *parser, a arg) error {
 	if p.plugin == nil {
-		return errors.New("An auth_plugin_deny_special_chars option exists in the config file without a plugin.")
+		return fmt.Errorf("An %s option exists in the config file without a plugin.", a.key)
 	}
 	_, err := a.truth()
 	return err

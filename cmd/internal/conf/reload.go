@@ -98,13 +98,15 @@ func (c *Config) Reload(files []string, ports []int) (*Config, []Note, error) {
 		l.Net.WebSocket = old.Net.WebSocket
 	}
 	o, from := &next.Options, &c.Options // what no directive sets
-	o.Log, o.Version, o.Clock, o.Loops, o.Portable = from.Log, from.Version, from.Clock, from.Loops, from.Portable
+	o.Log, o.Version, o.Clock = from.Log, from.Version, from.Clock
+	o.Loops, o.Portable = from.Loops, from.Portable
 	return next, notes, nil
 }
 
 // keepTLS leaves a listener with TLS, or without, as it was: clients on the other side expect it.
 func (l *Listener) keepTLS(old *Listener) {
-	l.CertFile, l.KeyFile, l.CAFile, l.CAPath, l.CRLFile = old.CertFile, old.KeyFile, old.CAFile, old.CAPath, old.CRLFile
+	l.CertFile, l.KeyFile, l.CAFile = old.CertFile, old.KeyFile, old.CAFile
+	l.CAPath, l.CRLFile = old.CAPath, old.CRLFile
 	l.Ciphers, l.CiphersTLS13, l.TLSVersion = old.Ciphers, old.CiphersTLS13, old.TLSVersion
 	l.RequireCertificate, l.DisableCertDateChecks = old.RequireCertificate, old.DisableCertDateChecks
 	l.UseIdentityAsUsername, l.UseSubjectAsUsername = old.UseIdentityAsUsername, old.UseSubjectAsUsername

@@ -26,9 +26,10 @@ func bools(f func(*parser, bool)) func(*parser, arg) error {
 	}
 }
 
-func ints(low, high int64, f func(*parser, int)) func(*parser, arg) error {
+// ints is for numbers from 0 to high.
+func ints(high int64, f func(*parser, int)) func(*parser, arg) error {
 	return func(p *parser, a arg) error {
-		v, err := a.number(low, high)
+		v, err := a.number(0, high)
 		if err == nil {
 			f(p, v)
 		}
@@ -484,7 +485,10 @@ func setLogDest(p *parser, a arg) error {
 
 // LogTypes are the values of log_type.
 func LogTypes() []string {
-	return []string{"debug", "error", "warning", "notice", "information", "subscribe", "unsubscribe", "websockets", "internal"}
+	return []string{
+		"debug", "error", "warning", "notice", "information",
+		"subscribe", "unsubscribe", "websockets", "internal",
+	}
 }
 
 func setLogType(p *parser, a arg) error {
