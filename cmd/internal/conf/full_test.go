@@ -148,10 +148,10 @@ func TestDefaults(t *testing.T) {
 // TestLocalOnlyAPI has the HTTP API that belongs to local only mode.
 func TestLocalOnlyAPI(t *testing.T) {
 	c := complete(t, write(t, t.TempDir(), "x.conf", "max_qos 1"))
-	if got, want := shapes(c), "1883 127.0.0.1 anonymous qos1; 1883 ::1 anonymous qos1; 9883 127.0.0.1 anonymous"; got != want {
+	if got, want := shapes(c), "1883 127.0.0.1 anonymous qos1; 1883 ::1 anonymous qos1"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if c.Listeners[2].Protocol != "http_api" || c.Listeners[1].Protocol != "mqtt" {
+	if got := shape(c.Listeners[2]); c.Listeners[2].Protocol != "http_api" || got != "9883 127.0.0.1 anonymous" || len(c.Listeners) != 3 {
 		t.Errorf("%+v", c.Listeners)
 	}
 	if got := shapes(complete(t, write(t, t.TempDir(), "y.conf", "port 5"))); got != "5" {
