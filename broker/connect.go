@@ -39,6 +39,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
+	s.count.connects++
 	made, r := s.checkConnect(c, p)
 	if r != codec.Success {
 		s.refuse(c, p, r)

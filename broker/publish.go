@@ -95,6 +95,9 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
 	}
+	if s.tooMuch(m) {
+		return codec.QuotaExceeded
+	}
 	return codec.Success
 }
 
