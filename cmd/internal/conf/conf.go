@@ -24,9 +24,11 @@ type Config struct {
 	Listeners []Listener
 	Log       Log
 	Admin     string // address of the HTTP server for metrics; "" none
-	PIDFile   string
-	User      string // to become when started as root
-	Notes     []Note // warnings about what was read
+	// MemoryLimit is memory_limit in bytes; 0 none.
+	MemoryLimit int64
+	PIDFile     string
+	User        string // to become when started as root
+	Notes       []Note // warnings about what was read
 }
 
 // Listener is one listener line, before its files and interfaces are looked up.
@@ -36,7 +38,8 @@ type Listener struct {
 	Host                      string // address, or path of a unix socket when Port is 0
 	Domain                    string // "", "tcp4" or "tcp6"
 	Interface                 string
-	HTTP                      bool
+	Protocol                  string // "", "websockets" or "http_api"
+	HTTPDir                   string // files of an http_api listener; "" none
 	CertFile, KeyFile, CAFile string
 	CAPath                    string
 	RequireCertificate        bool
@@ -55,7 +58,8 @@ type local struct {
 
 // Log is where log lines go and which.
 type Log struct {
-	Dest            []string // stderr, stdout, syslog
+	Dest            []string // stderr, stdout, syslog, topic
+	Format          string   // "json", else Mosquitto's lines
 	File            string
 	None            bool
 	Types           map[string]bool // nil: the default

@@ -116,7 +116,7 @@ func directives() map[string]directive {
 		"listener":                   {global, works, (*parser).addListener, ""},
 		"port":                       {global, works, ints(1, 65535, func(p *parser, v int) { p.named().Port = v }), "of the default listener"},
 		"bind_address":               {global, works, once(func(p *parser, v string) { p.named().Host = v }), "of the default listener"},
-		"protocol":                   {anyL, works, setProtocol, "`mqtt` and `websockets`; `http_api` is not supported yet"},
+		"protocol":                   {anyL, works, setProtocol, ""},
 		"socket_domain":              {anyL, works, setDomain, ""},
 		"bind_interface":             {anyL, works, onceL(func(l *Listener, v string) { l.Interface = v }), "all addresses of the interface"},
 		"max_connections":            {anyL, works, atLeast(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), ""},
@@ -124,6 +124,7 @@ func directives() map[string]directive {
 		"maximum_qos":                {anyL, works, setMaxQoS, "same as max_qos"},
 		"max_topic_alias":            {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAlias = v }), ""},
 		"max_topic_alias_broker":     {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAliasBroker = v }), ""},
+		"http_dir":                   {listener, works, texts(func(p *parser, v string) { p.listener().HTTPDir = v }), "of a listener with `protocol http_api`"},
 		"websockets_origin":          {listener, works, texts(func(p *parser, v string) { l := p.listener(); l.Net.Origins = append(l.Net.Origins, v) }), ""},
 		"certfile":                   {anyL, works, texts(func(p *parser, v string) { p.listener().CertFile = v }), ""},
 		"keyfile":                    {anyL, works, texts(func(p *parser, v string) { p.listener().KeyFile = v }), ""},
@@ -158,12 +159,14 @@ func directives() map[string]directive {
 		"include_dir":                  {global, works, (*parser).include, ""},
 		"pid_file":                     {global, works, once(func(p *parser, v string) { p.cfg.PIDFile = v }), ""},
 		"user":                         {global, works, texts(func(p *parser, v string) { p.cfg.User = v }), ""},
-		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`; `topic` and `dlt` are not supported yet"},
+		"log_dest":                     {global, works, setLogDest, "without `dlt`, which is ignored with a warning"},
 		"log_facility":                 {global, works, ints(0, 7, func(p *parser, v int) { p.cfg.Log.Facility = v }), ""},
+		"log_format":                   {global, works, setLogFormat, "our own: `text`, or `json` with one object a line"},
 		"log_type":                     {global, works, setLogType, ""},
 		"log_timestamp":                {global, works, bools(func(p *parser, v bool) { p.cfg.Log.Timestamp = v }), ""},
 		"log_timestamp_format":         {global, works, once(func(p *parser, v string) { p.cfg.Log.TimestampFormat = v }), ""},
 		"websockets_headers_size":      {global, works, headersSize(func(p *parser, v int) { p.maxHeader = v }), ""},
+		"memory_limit":                 {global, works, setMemoryLimit, "a soft limit of the whole process's memory"},
 		"admin_listener":               {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz"},
 
 		"dhparamfile":          {global, inert, nil, "Warning: dhparamfile is no longer required."},
@@ -182,11 +185,11 @@ func directives() map[string]directive {
 // notYet is what is recognised and refused, by scope.
 var notYet = map[scope]string{
 	global: `autosave_interval autosave_on_changes check_retain_source clientid_prefixes connection enable_control_api
-		global_max_clients global_max_connections global_plugin memory_limit plugin_load
+		global_max_clients global_max_connections global_plugin plugin_load
 		persistence_file persistence_location retain_expiry_interval`,
 	anyL: `ciphers ciphers_tls1.3 crlfile psk_hint tls_engine tls_engine_kpass_sha1 tls_keyform
 		use_identity_as_username use_subject_as_username use_username_as_clientid`,
-	listener: `accept_protocol_versions http_dir mount_point disable_client_cert_date_checks enable_proxy_protocol
+	listener: `accept_protocol_versions mount_point disable_client_cert_date_checks enable_proxy_protocol
 		proxy_protocol_v2_require_tls plugin_use`,
 	security: `acl_file auth_plugin auth_plugin_deny_special_chars password_file plugin psk_file`,
 	bridge: `address addresses bridge_alpn bridge_attempt_unsubscribe bridge_bind_address bridge_cafile bridge_capath
@@ -204,11 +207,10 @@ func setProtocol(p *parser, a arg) error {
 	switch {
 	case err != nil:
 		return err
-	case v == "mqtt", v == "websockets":
+	case v == "mqtt", v == "websockets", v == "http_api":
 		p.listener().Net.WebSocket = v == "websockets"
+		p.listener().Protocol = strings.TrimPrefix(v, "mqtt")
 		return nil
-	case v == "http_api":
-		return errors.New("not supported yet: protocol http_api")
 	}
 	return a.invalid()
 }
@@ -361,7 +363,7 @@ func setLogDest(p *parser, a arg) error {
 	switch word {
 	case "none":
 		l.Dest, l.File, l.None = nil, "", true
-	case "stderr", "stdout", "syslog":
+	case "stderr", "stdout", "syslog", "topic":
 		if !slices.Contains(l.Dest, word) {
 			l.Dest = append(l.Dest, word)
 		}
@@ -374,8 +376,9 @@ func setLogDest(p *parser, a arg) error {
 			return errors.New("Empty \"log_dest file\" value in configuration.")
 		}
 		l.File = rest
-	case "topic", "dlt":
-		return fmt.Errorf("not supported yet: log_dest %s", word)
+	case "dlt":
+		p.note("Warning: log_dest dlt is not supported: nothing is logged there.")
+		l.None = true
 	default:
 		return a.invalid()
 	}
@@ -385,6 +388,27 @@ func setLogDest(p *parser, a arg) error {
 // LogTypes are the values of log_type.
 func LogTypes() []string {
 	return []string{"debug", "error", "warning", "notice", "information", "subscribe", "unsubscribe", "websockets", "internal"}
+}
+
+func setLogFormat(p *parser, a arg) error {
+	v, err := a.word()
+	if err == nil && v != "text" && v != "json" {
+		return a.invalid()
+	}
+	p.cfg.Log.Format = v
+	return err
+}
+
+func setMemoryLimit(p *parser, a arg) error {
+	v, err := a.number(math.MinInt64, math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	if v < 0 {
+		return a.invalid()
+	}
+	p.cfg.MemoryLimit = int64(v)
+	return nil
 }
 
 func setLogType(p *parser, a arg) error {
