@@ -58,9 +58,6 @@ func (g *memoryGuard) measure() (used, objects int64) {
 	return used, v(memObjects)
 }
 
-// SetMemoryLimit changes memory_limit, in bytes; 0 means none. Any goroutine.
-func (b *Broker) SetMemoryLimit(n int64) { b.memoryLimit.Store(n) }
-
 // sampleMemory looks once a second whether memory is short. On shard 0's loop.
 func (s *shard) sampleMemory() {
 	b := s.b
@@ -91,7 +88,7 @@ func (s *shard) refuseMemory(c *wsnet.Conn) bool {
 		return false
 	}
 	s.count.refusedMemory++
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client connection from %s denied: memory_limit exceeded.", peerHost(c))
 	}
 	c.Close(errMemory)

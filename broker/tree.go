@@ -153,7 +153,7 @@ func (b *Broker) subscribers(
 	ctx context.Context, s *shard, ids []topictree.FilterID, from, limit int,
 ) ([][]subscriber, error) {
 	out := make([][]subscriber, len(ids))
-	err := s.ask(ctx, func() {
+	err := s.query(ctx, func() {
 		for i, id := range ids {
 			out[i] = s.list(id, from, limit)
 		}
@@ -175,7 +175,7 @@ func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
 		}
 	}
 	for s, list := range of {
-		err := s.ask(ctx, func() {
+		err := s.query(ctx, func() {
 			for _, sub := range list {
 				sub.qos = sub.shared.opts.qos()
 			}
@@ -187,8 +187,8 @@ func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
 	return nil
 }
 
-// ask runs f on the shard's loop and waits.
-func (s *shard) ask(ctx context.Context, f func()) error {
+// query runs f on the shard's loop and waits.
+func (s *shard) query(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
 		f()

@@ -38,7 +38,7 @@ type Listener struct {
 	Host                      string // address, or path of a unix socket when Port is 0
 	Domain                    string // "", "tcp4" or "tcp6"
 	Interface                 string
-	Protocol                  string // "", "websockets" or "http_api"
+	Protocol                  string // mqtt, websockets or http_api
 	HTTPDir                   string // files of an http_api listener; "" none
 	CertFile, KeyFile, CAFile string
 	CAPath                    string
@@ -59,13 +59,13 @@ type local struct {
 // Log is where log lines go and which.
 type Log struct {
 	Dest            []string // stderr, stdout, syslog, topic
-	Format          string   // "json", else Mosquitto's lines
 	File            string
 	None            bool
 	Types           map[string]bool // nil: the default
 	Timestamp       bool
 	TimestampFormat string // strftime; "" means epoch seconds
 	Facility        int    // of syslog: 0 to 7 for local0 to local7, -1 for daemon
+	JSON            bool   // log_format json
 }
 
 // Note is a warning with its place.
@@ -249,7 +249,7 @@ func (p *parser) security() *local {
 }
 
 func newListener() *Listener {
-	return &Listener{ListenerOptions: broker.DefaultListenerOptions(), Port: 1883}
+	return &Listener{ListenerOptions: broker.DefaultListenerOptions(), Port: 1883, Protocol: "mqtt"}
 }
 
 // include reads all *.conf files of a directory, in Mosquitto's order: without regard to case, upper case
@@ -334,8 +334,13 @@ func (p *parser) loopback(ports []int) (out []*Listener) {
 			out = append(out, &l)
 		}
 	}
-	return out
+	api := newListener()
+	api.Port, api.Host, api.Protocol = apiPort, "127.0.0.1", "http_api"
+	return append(out, api)
 }
+
+// apiPort is where local only mode offers the HTTP API.
+const apiPort = 9883
 
 // addListener handles a listener line: port and, if it is not a comment, an address or path.
 func (p *parser) addListener(a arg) error {

@@ -209,7 +209,7 @@ func setProtocol(p *parser, a arg) error {
 		return err
 	case v == "mqtt", v == "websockets", v == "http_api":
 		p.listener().Net.WebSocket = v == "websockets"
-		p.listener().Protocol = strings.TrimPrefix(v, "mqtt")
+		p.listener().Protocol = v
 		return nil
 	}
 	return a.invalid()
@@ -395,7 +395,7 @@ func setLogFormat(p *parser, a arg) error {
 	if err == nil && v != "text" && v != "json" {
 		return a.invalid()
 	}
-	p.cfg.Log.Format = v
+	p.cfg.Log.JSON = v == "json"
 	return err
 }
 

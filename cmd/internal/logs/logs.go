@@ -22,26 +22,33 @@ import (
 // Handler is a slog.Handler. It is safe for concurrent use.
 type Handler struct {
 	// Set by New, then read-only:
+	queue *queue // nil: lines are written by who logs them
+
+	// Atomic:
+	now     atomic.Pointer[settings]
+	publish atomic.Pointer[Publish] // nil until there is a broker
+
+	mu struct {
+		sync.Mutex // also held while writing, so that lines stay whole
+		settings   *settings
+		file       *os.File
+	}
+}
+
+// settings are what a configuration says. Immutable.
+type settings struct {
 	levels map[slog.Level]bool
 	cfg    conf.Log
 	out    []io.Writer
 	system system // nil without log_dest syslog
 	topic  bool   // log_dest topic
-	queue  *queue // nil: lines are written by who logs them
-
-	// Atomic:
-	publish atomic.Pointer[Publish] // nil until there is a broker
-
-	mu struct {
-		sync.Mutex // also held while writing, so that lines stay whole
-		file       *os.File
-	}
 }
 
 // system is the system's log.
 type system interface {
 	// log writes one line with the priority of its level.
 	log(level slog.Level, line string) error
+	close() error
 }
 
 // Publish sends a line to subscribers of a topic. It must not block and must not log.
@@ -59,7 +66,22 @@ type Options struct {
 // New returns a handler for a configuration. What cannot be opened is an error that need not end the
 // program: the handler works without it.
 func New(cfg conf.Log, o Options) (*Handler, error) {
-	h := &Handler{cfg: cfg, levels: levels(cfg.Types, o.Verbose, o.Quiet)}
+	h := &Handler{}
+	err := h.configure(cfg, o)
+	if o.Queue > 0 {
+		h.queue = newQueue(o.Queue, h.write, h.gap)
+	}
+	return h, err
+}
+
+// Configure replaces the settings, and opens the log file again, after what was logged before has been
+// written. Of o the queue stays as it is. Errors are as with New.
+func (h *Handler) Configure(cfg conf.Log, o Options) error {
+	return h.between(func() error { return h.configure(cfg, o) })
+}
+
+func (h *Handler) configure(cfg conf.Log, o Options) error {
+	s := &settings{cfg: cfg, levels: levels(cfg.Types, o.Verbose, o.Quiet)}
 	dest := cfg.Dest
 	if len(dest) == 0 && cfg.File == "" && !cfg.None {
 		dest = []string{"stderr"}
@@ -68,20 +90,27 @@ func New(cfg conf.Log, o Options) (*Handler, error) {
 	for _, d := range dest {
 		switch d {
 		case "stdout":
-			h.out = append(h.out, o.Stdout)
+			s.out = append(s.out, o.Stdout)
 		case "stderr":
-			h.out = append(h.out, o.Stderr)
+			s.out = append(s.out, o.Stderr)
 		case "syslog":
-			h.system, failed = openSyslog(cfg.Facility)
+			s.system, failed = openSyslog(cfg.Facility)
 		case "topic":
-			h.topic = true
+			s.topic = true
 		}
 	}
-	failed = errors.Join(failed, h.reopen())
-	if o.Queue > 0 {
-		h.queue = newQueue(o.Queue, h.write, h.gap)
+	f, err := openFile(cfg.File)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := h.mu.settings; old != nil && old.system != nil {
+		_ = old.system.close()
 	}
-	return h, failed
+	if h.mu.file != nil {
+		_ = h.mu.file.Close()
+	}
+	h.mu.settings, h.mu.file = s, f
+	h.now.Store(s)
+	return errors.Join(failed, err)
 }
 
 // types are the log types by name.
@@ -133,11 +162,7 @@ func topicOf(l slog.Level) string {
 }
 
 // PublishTo sets what log_dest topic publishes with; lines before are not published.
-func (h *Handler) PublishTo(p Publish) {
-	if h.topic {
-		h.publish.Store(&p)
-	}
-}
+func (h *Handler) PublishTo(p Publish) { h.publish.Store(&p) }
 
 // Dropped is the number of lines that a slow destination has lost.
 func (h *Handler) Dropped() int64 {
@@ -149,28 +174,25 @@ func (h *Handler) Dropped() int64 {
 
 // Reopen closes and opens the log file, after it was rotated: lines logged before go to the old file. With a
 // destination that does not take its lines it gives up after a while.
-func (h *Handler) Reopen() error {
-	if h.cfg.File == "" {
-		return nil
-	}
+func (h *Handler) Reopen() error { return h.between(h.reopen) }
+
+// between runs f after the lines logged so far and before those that follow.
+func (h *Handler) between(f func() error) error {
 	if h.queue == nil {
-		return h.reopen()
+		return f()
 	}
 	result := make(chan error, 1)
-	err := h.queue.do(func() { result <- h.reopen() })
-	if err != nil {
+	if err := h.queue.do(func() { result <- f() }); err != nil {
 		return err
 	}
 	return <-result
 }
 
+// reopen keeps the file that it has when it cannot open it again.
 func (h *Handler) reopen() error {
-	if h.cfg.File == "" {
-		return nil
-	}
-	f, err := os.OpenFile(h.cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("Unable to open log file %s for writing: %w", h.cfg.File, err)
+	f, err := openFile(h.now.Load().cfg.File)
+	if err != nil || f == nil {
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -179,6 +201,18 @@ func (h *Handler) reopen() error {
 	}
 	h.mu.file = f
 	return nil
+}
+
+// openFile opens a log file; nil for no name.
+func openFile(name string) (*os.File, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("Unable to open log file %s for writing: %w", name, err)
+	}
+	return f, nil
 }
 
 // Close writes what waits, as far as the destinations take it in time, and closes the file. Later lines are
@@ -196,14 +230,14 @@ func (h *Handler) Close() {
 }
 
 // Enabled implements slog.Handler.
-func (h *Handler) Enabled(_ context.Context, l slog.Level) bool { return h.levels[l] }
+func (h *Handler) Enabled(_ context.Context, l slog.Level) bool { return h.now.Load().levels[l] }
 
 // lineMax is where Mosquitto cuts lines, in bytes.
 const lineMax = 1000
 
 // Handle implements slog.Handler. A line is cut at 1000 bytes.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
-	l := line{level: r.Level, text: h.format(r)}
+	l := line{level: r.Level, text: format(&h.now.Load().cfg, r)}
 	if h.queue != nil {
 		h.queue.add(l)
 		return nil
@@ -213,17 +247,17 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 }
 
 // format makes the line of a record.
-func (h *Handler) format(r slog.Record) string {
-	if h.cfg.Format == "json" {
-		return h.formatJSON(r)
+func format(cfg *conf.Log, r slog.Record) string {
+	if cfg.JSON {
+		return formatJSON(cfg, r)
 	}
 	text := r.Message
 	r.Attrs(func(a slog.Attr) bool {
 		text += " " + a.String()
 		return true
 	})
-	if h.cfg.Timestamp {
-		text = h.timestamp(r.Time) + ": " + text
+	if cfg.Timestamp {
+		text = timestamp(cfg.TimestampFormat, r.Time) + ": " + text
 	}
 	if len(text) > lineMax {
 		text = text[:lineMax]
@@ -232,12 +266,12 @@ func (h *Handler) format(r slog.Record) string {
 }
 
 // formatJSON is a record as JSON with Mosquitto's sentence as msg.
-func (h *Handler) formatJSON(r slog.Record) string {
+func formatJSON(cfg *conf.Log, r slog.Record) string {
 	out := slog.NewRecord(r.Time, r.Level, r.Message, 0)
 	if len(out.Message) > lineMax {
 		out.Message = strings.ToValidUTF8(out.Message[:lineMax], "")
 	}
-	if !h.cfg.Timestamp {
+	if !cfg.Timestamp {
 		out.Time = time.Time{}
 	}
 	r.Attrs(func(a slog.Attr) bool {
@@ -254,7 +288,7 @@ func (h *Handler) formatJSON(r slog.Record) string {
 func (h *Handler) gap(n int64) line {
 	text := fmt.Sprintf("Warning: %d log lines were dropped: a log destination is too slow.", n)
 	r := slog.NewRecord(time.Now(), broker.LevelWarning, text, 0)
-	return line{level: r.Level, text: h.format(r)}
+	return line{level: r.Level, text: format(&h.now.Load().cfg, r)}
 }
 
 // levelName writes levels as log_type names them.
@@ -271,15 +305,16 @@ func levelName(groups []string, a slog.Attr) slog.Attr {
 
 // write puts lines into all destinations: one write each for those that take bytes.
 func (h *Handler) write(lines []line) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.mu.settings
 	var raw []byte
-	if len(h.out) > 0 || h.cfg.File != "" {
+	if len(s.out) > 0 || h.mu.file != nil {
 		for _, l := range lines {
 			raw = append(append(raw, l.text...), '\n')
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, w := range h.out {
+	for _, w := range s.out {
 		_, _ = w.Write(raw)
 	}
 	if h.mu.file != nil {
@@ -287,10 +322,10 @@ func (h *Handler) write(lines []line) {
 	}
 	publish := h.publish.Load()
 	for _, l := range lines {
-		if h.system != nil {
-			_ = h.system.log(l.level, l.text)
+		if s.system != nil {
+			_ = s.system.log(l.level, l.text)
 		}
-		if topic := topicOf(l.level); publish != nil && topic != "" {
+		if topic := topicOf(l.level); s.topic && publish != nil && topic != "" {
 			(*publish)(topic, []byte(l.text))
 		}
 	}
@@ -302,9 +337,9 @@ func (h *Handler) WithAttrs([]slog.Attr) slog.Handler { return h }
 // WithGroup implements slog.Handler.
 func (h *Handler) WithGroup(string) slog.Handler { return h }
 
-func (h *Handler) timestamp(t time.Time) string {
-	if h.cfg.TimestampFormat == "" {
+func timestamp(format string, t time.Time) string {
+	if format == "" {
 		return strconv.FormatInt(t.Unix(), 10)
 	}
-	return strftime(h.cfg.TimestampFormat, t)
+	return strftime(format, t)
 }
