@@ -40,6 +40,7 @@ type Listener struct {
 	Interface                 string
 	Protocol                  string // mqtt, websockets or http_api
 	HTTPDir                   string // files of an http_api listener; "" none
+	Implied                   bool   // no line of the file asks for it
 	CertFile, KeyFile, CAFile string
 	CAPath                    string
 	RequireCertificate        bool
@@ -335,7 +336,7 @@ func (p *parser) loopback(ports []int) (out []*Listener) {
 		}
 	}
 	api := newListener()
-	api.Port, api.Host, api.Protocol = apiPort, "127.0.0.1", "http_api"
+	api.Port, api.Host, api.Protocol, api.Implied = apiPort, "127.0.0.1", "http_api", true
 	return append(out, api)
 }
 

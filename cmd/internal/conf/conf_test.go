@@ -75,7 +75,7 @@ func TestErrorTexts(t *testing.T) {
 		{"bind_address 127.0.0.1\nbind_address 127.0.0.1", "Duplicate 'bind_address' value in configuration."},
 		{"protocol", "Empty 'protocol' value in configuration."},
 		{"protocol coap", "Invalid 'protocol' value (coap)."},
-		{"protocol http_api", "not supported yet: protocol http_api"},
+		{"protocol http", "Invalid 'protocol' value (http)."},
 		{"socket_domain", "Empty 'socket_domain' value in configuration."},
 		{"socket_domain ipx", "Invalid 'socket_domain' value \"ipx\" in configuration."},
 		{"bind_interface lo\nbind_interface lo", "Duplicate 'bind_interface' value in configuration."},
@@ -121,8 +121,8 @@ func TestErrorTexts(t *testing.T) {
 		{"log_dest file", "Empty \"log_dest file\" value in configuration."},
 		{"log_dest file  ", "Empty \"log_dest file\" value in configuration."},
 		{"log_dest file a\nlog_dest file b", "Duplicate \"log_dest file\" value."},
-		{"log_dest topic", "not supported yet: log_dest topic"},
-		{"log_dest dlt", "not supported yet: log_dest dlt"},
+		{"log_format xml", "Invalid 'log_format' value (xml)."},
+		{"memory_limit -1", "Invalid 'memory_limit' value (-1)."},
 		{"log_facility 8", "Invalid 'log_facility' value (8)."},
 		{"log_facility -1", "Invalid 'log_facility' value (-1)."},
 		{"log_type", "Empty 'log_type' value in configuration."},
@@ -212,7 +212,7 @@ func TestLines(t *testing.T) {
 	} {
 		c := parse(t, text)
 		for _, l := range c.Listeners {
-			if l.Net.MaxConnections != 5 {
+			if l.Net.MaxConnections != 5 && !l.Implied {
 				t.Errorf("%s: max_connections %d", name, l.Net.MaxConnections)
 			}
 		}
@@ -273,6 +273,12 @@ func shape(l Listener) string {
 func shapes(c *Config) string {
 	var out []string
 	for _, l := range c.Listeners {
+		if l.Implied {
+			if l.Protocol != "http_api" || l.Port != 9883 || l.Host != "127.0.0.1" {
+				out = append(out, fmt.Sprintf("not the http api: %+v", l))
+			}
+			continue
+		}
 		out = append(out, shape(l))
 	}
 	return strings.Join(out, "; ")
@@ -447,7 +453,7 @@ func TestFullFile(t *testing.T) {
 	if !reflect.DeepEqual(c.Options, o) {
 		t.Errorf("options\n%+v, want\n%+v", c.Options, o)
 	}
-	if c.PIDFile != "/run/test.pid" || c.User != "tester" || c.Admin != "127.0.0.1:9090" {
+	if c.PIDFile != "/run/test.pid" || c.User != "tester" || c.Admin != "127.0.0.1:9090" || c.MemoryLimit != 43 || !c.Log.JSON {
 		t.Errorf("%q %q %q", c.PIDFile, c.User, c.Admin)
 	}
 	want := []Listener{*newListener(), *newListener(), *newListener(), *newListener()}
@@ -464,6 +470,7 @@ func TestFullFile(t *testing.T) {
 	l.CertFile, l.KeyFile, l.RequireCertificate, l.TLSVersion = "/cert.pem", "/key.pem", true, "tlsv1.3"
 	l.AllowAnonymous, l.AutoIDPrefix = true, "tls-"
 	want[2].Port, want[2].Host = 0, "/run/test.sock"
+	want[0].Protocol, want[2].Protocol, want[2].HTTPDir = "websockets", "http_api", "/run/www"
 	l = &want[3]
 	l.Port, l.Host, l.MaxQoS = 1885, "127.0.0.1", 0
 	for i := range c.Listeners {

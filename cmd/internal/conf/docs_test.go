@@ -77,7 +77,7 @@ func TestTable(t *testing.T) {
 		}
 		delete(ours, k)
 	}
-	if got := slices.Sorted(maps.Keys(ours)); !slices.Equal(got, []string{"admin_listener"}) {
+	if got := slices.Sorted(maps.Keys(ours)); !slices.Equal(got, []string{"admin_listener", "log_format"}) {
 		t.Errorf("directives that Mosquitto does not have: %v", got)
 	}
 	for k, d := range directives() {
