@@ -39,6 +39,14 @@ type Broker struct {
 	stopping    atomic.Bool
 	admissions  atomic.Int64 // answers awaited
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
+	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
+	sysDropped  atomic.Int64 // calls of PublishSys beyond that
+	retainBytes atomic.Int64 // payloads of retained messages
+	memoryLimit atomic.Int64 // bytes; 0 none
+	memoryUsed  atomic.Int64 // bytes, as shard 0 has seen last
+	memoryShort atomic.Bool
+	heap        atomic.Int64 // bytes of the heap's objects, garbage included
+	heapMax     atomic.Int64 // the highest seen
 
 	asked sync.WaitGroup // goroutines of admissions
 
@@ -97,9 +105,13 @@ func New(o Options) (*Broker, error) {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	b.net = server
-	if o.SysInterval > 0 {
-		b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { b.shards[0].startSys() }))
-	}
+	b.memoryLimit.Store(o.MemoryLimit)
+	b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+		b.shards[0].sampleMemory()
+		if o.SysInterval > 0 {
+			b.shards[0].startSys()
+		}
+	}))
 	return b, nil
 }
 

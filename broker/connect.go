@@ -39,6 +39,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
+	s.count.connects++
 	made, r := s.checkConnect(c, p)
 	if r != codec.Success {
 		s.refuse(c, p, r)
@@ -86,10 +87,19 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
 	s.answer(c, p.Version, &ack)
+	if s.debug {
+		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
+	}
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
 	}
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
+}
+
+// connackCode is the number of a refusal on the wire.
+func connackCode(v codec.Version, r codec.Reason) byte {
+	ack := codec.Connack{Reason: r}
+	return ack.Append(nil, v)[3]
 }
 
 func refusalText(r codec.Reason) string {
@@ -291,6 +301,19 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	return ack
 }
 
+// logWill tells of the will, or of none.
+func (s *shard) logWill(cl *client, p *codec.Connect) {
+	switch {
+	case !s.debug:
+	case p.HasWill:
+		s.debugf("Will message specified (%d bytes) (r%d, q%d).", len(p.Will.Payload), flag(p.Will.Retain),
+			p.Will.QoS)
+		s.debugf("\t%s", p.Will.Topic)
+	default:
+		s.debugf("No will message specified.")
+	}
+}
+
 func (s *shard) logConnected(cl *client, p *codec.Connect) {
 	if !s.opts.ConnectionMessages {
 		return
@@ -303,12 +326,7 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
 	if t := cl.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
-		s.logf(
-			LevelNotice,
-			"Client %s negotiated %s cipher %s",
-			cl.id,
-			version,
-			tls.CipherSuiteName(t.CipherSuite),
-		)
+		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, cipherText(t.CipherSuite))
 	}
+	s.logWill(cl, p)
 }

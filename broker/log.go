@@ -2,10 +2,12 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // logf writes one line in Mosquitto's words; nothing is formatted when the level is off.
@@ -34,4 +36,22 @@ func flag(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// cipherText is OpenSSL's name of a cipher suite, which Mosquitto logs: TLS 1.3's are the same everywhere, the
+// others begin without TLS, have no WITH, and call what is the default nothing.
+func cipherText(id uint16) string {
+	name := tls.CipherSuiteName(id)
+	key, cipher, old := strings.Cut(strings.TrimPrefix(name, "TLS_"), "_WITH_")
+	if !old {
+		return name
+	}
+	key = strings.ReplaceAll(key, "_", "-") + "-"
+	if key == "RSA-" {
+		key = ""
+	}
+	return key + strings.NewReplacer(
+		"AES_", "AES", "_CBC_SHA", "-SHA", "3DES_EDE_CBC_SHA", "DES-CBC3-SHA",
+		"CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305", "_", "-",
+	).Replace(cipher)
 }

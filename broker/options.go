@@ -47,6 +47,11 @@ type Options struct {
 	AllowDuplicates bool
 	// MaxSubscriptions bounds the subscriptions of one session; 0 means no limit.
 	MaxSubscriptions int
+	// MemoryLimit is how many bytes the process may use before new connections and messages that would be
+	// kept are refused; 0 means no limit. The collector's own limit is the program's to set.
+	MemoryLimit int64
+	// MemoryUsed measures it; nil asks the Go runtime.
+	MemoryUsed func() int64
 
 	// SysInterval is the time between updates of the $SYS tree, in whole seconds; 0 turns the tree off.
 	SysInterval time.Duration
@@ -66,9 +71,11 @@ type Options struct {
 
 // Log levels, one per log_type of Mosquitto, in slog's order.
 const (
+	LevelInternal    = slog.LevelDebug - 1 // log_type internal: what Mosquitto has no line for
 	LevelDebug       = slog.LevelDebug     // log_type debug
 	LevelUnsubscribe = slog.LevelDebug + 1 // log_type unsubscribe
 	LevelSubscribe   = slog.LevelDebug + 2 // log_type subscribe
+	LevelWebSockets  = slog.LevelDebug + 3 // log_type websockets
 	LevelInfo        = slog.LevelInfo      // log_type information
 	LevelNotice      = slog.LevelInfo + 2  // log_type notice
 	LevelWarning     = slog.LevelWarn      // log_type warning

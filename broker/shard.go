@@ -40,6 +40,7 @@ type shard struct {
 	halted   int      // reasons to leave sockets unread
 	count    counters
 	sys      *sysTree                            // shard 0 only
+	memory   memoryGuard                         // shard 0 only
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
@@ -98,6 +99,9 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
+	if s.refuseMemory(c) {
+		return
+	}
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
 	}
@@ -294,15 +298,19 @@ func (s *shard) Tick(now int64) {
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
-	if s.sys != nil {
-		s.sys.tick(now)
-	}
 	if s.index == 0 {
+		s.sampleMemory()
+		if s.sys != nil {
+			s.sys.tick(now)
+		}
 		s.sweeper = s.sweepRetained(s.sweeper)
 	}
 }
 
-var errTimeout = errors.New("broker: exceeded timeout")
+var (
+	errTimeout = errors.New("broker: exceeded timeout")
+	errMemory  = errors.New("broker: memory_limit exceeded")
+)
 
 func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
 
@@ -329,6 +337,14 @@ func portOf(l *wsnet.Listener) int {
 // peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
 func peer(c *wsnet.Conn) string {
 	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
+}
+
+// peerHost is the remote address without its port.
+func peerHost(c *wsnet.Conn) string {
+	if a := c.RemoteAddr(); a.IsValid() {
+		return a.Addr().Unmap().WithZone("").String()
+	}
+	return c.Listener().Config().Address
 }
 
 func addrText(a netip.AddrPort, path string) string {

@@ -30,6 +30,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	s.codes = s.codes[:0]
 	for i := range p.Filters {
 		f := &p.Filters[i]
+		if s.debug {
+			s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
+		}
 		code, fresh := s.subscribe(cl, f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {
@@ -51,9 +54,6 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 }
 
 func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
-	if s.debug {
-		s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
-	}
 	if s.logSubs {
 		s.logf(LevelSubscribe, "%s %d %s", cl.id, f.QoS, f.Name)
 	}

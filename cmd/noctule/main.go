@@ -36,6 +36,9 @@ const (
 	exitPIDFile  = 14 // the pid file is not writable
 )
 
+// logExpiry is how long a line of log_dest topic may wait for a subscriber.
+const logExpiry = 20 * time.Second
+
 // adminPatience is how long HTTP requests may take at the end.
 const adminPatience = 2 * time.Second
 
@@ -50,24 +53,29 @@ type command struct {
 	log            *slog.Logger  // to stderr until the configuration's takes over
 	handler        *logs.Handler // of log
 	background     bool          // the rest happens in another process
+	printing       printing
+	apis           []*admin.Server // of listeners with protocol http_api
 }
 
 // run is the program; it returns the exit code.
 func (c *command) run(args []string) int {
-	c.openLog(conf.Log{Timestamp: true}, flags{})
+	c.openLog(conf.Log{Timestamp: true}, flags{}, 0)
 	code := c.dispatch(args)
 	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)
 	}
+	c.handler.Close()
 	return code
 }
 
+// logQueue is how many lines may wait for a slow log destination.
+const logQueue = 8192
+
 // openLog makes the log that a configuration asks for.
-func (c *command) openLog(cfg conf.Log, f flags) {
-	h, err := logs.New(
-		cfg,
-		logs.Options{Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr},
-	)
+func (c *command) openLog(cfg conf.Log, f flags, queue int) {
+	h, err := logs.New(cfg, logs.Options{
+		Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr, Queue: queue,
+	})
 	if err != nil {
 		c.fail(err) // to the log that was
 	}
@@ -107,7 +115,8 @@ func (c *command) dispatch(args []string) int {
 	case f.version:
 		fmt.Fprintf(
 			c.stdout,
-			"noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
+			"mosquitto %s\nnoctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
+			compatible,
 			version,
 			compatible,
 		)
@@ -117,7 +126,7 @@ func (c *command) dispatch(args []string) int {
 		return exitConfig
 	}
 	if f.quiet {
-		c.openLog(conf.Log{Timestamp: true, Types: map[string]bool{"error": true}}, flags{})
+		c.openLog(conf.Log{Timestamp: true, Types: map[string]bool{"error": true}}, flags{}, 0)
 	}
 	cfg, err := conf.Parse(f.files, f.ports)
 	if err != nil {
@@ -172,7 +181,11 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	signals := make(chan os.Signal, 16)
 	ignoreBrokenPipes()
 	signal.Notify(signals, append(tasks(), os.Interrupt, syscall.SIGTERM)...)
-	c.openLog(cfg.Log, f)
+	notLinux := notifyReopen(signals)
+	c.openLog(cfg.Log, f, logQueue)
+	if notLinux != nil {
+		c.fail(notLinux)
+	}
 	c.info("mosquitto version %s starting", compatible)
 	if len(f.files) == 0 {
 		c.info("Using default config.")
@@ -191,13 +204,14 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		defer keys.Close() //nolint:errcheck // the program ends
 	}
 
-	tune()
+	tune(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)
 		return exitListener
 	}
+	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
 	code := c.operate(b, cfg, keys, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -222,12 +236,17 @@ func (c *command) openKeyLog(name string) (*os.File, error) {
 
 // operate opens the listeners and waits for signals.
 func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal) int {
+	defer c.closeAPIs()
 	if err := c.listen(b, cfg, keys); err != nil {
 		c.fail(err)
 		return exitListener
 	}
 	if cfg.Admin != "" {
-		s, err := admin.Start(cfg.Admin, b)
+		s, err := admin.Start(cfg.Admin, b, admin.Counter{
+			Name:  "log_lines_dropped_total",
+			Help:  "Log lines lost because a destination was too slow.",
+			Value: c.handler.Dropped,
+		})
 		if err != nil {
 			c.fail(err)
 			return exitListener
@@ -247,31 +266,25 @@ func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, sig
 	defer cancel()
 	go watchdog(ctx, b) // ends with ctx
 	for s := range signals {
-		if s == os.Interrupt || s == syscall.SIGTERM {
+		if isEnd(s) {
 			break
 		}
-		c.handle(s)
+		c.handle(ctx, s, b)
 	}
 	_ = notify("STOPPING=1") // nothing depends on it
 	return exitOK
-}
-
-// handle does what a signal asks for that does not end the program.
-func (c *command) handle(s os.Signal) {
-	if s == syscall.SIGHUP {
-		if err := c.handler.Reopen(); err != nil {
-			c.fail(err)
-		}
-		c.log.Warn("SIGHUP: the log was reopened. Reloading the configuration is not supported yet.")
-		return
-	}
-	c.log.Warn(s.String() + ": " + taskOf(s) + " is not supported yet.")
 }
 
 // listen opens all listeners, with a log line for each socket.
 func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) error {
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
+		if l.Protocol == "http_api" {
+			if err := c.listenAPI(b, cfg, l); err != nil {
+				return err
+			}
+			continue
+		}
 		sockets, err := l.Sockets()
 		if err != nil {
 			return err

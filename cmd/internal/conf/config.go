@@ -29,7 +29,6 @@ type Config struct {
 	ControlAPI           bool          // $CONTROL/broker/v1
 	GlobalMaxClients     int           // sessions, -1 for no limit
 	GlobalMaxConnections int           // connections, -1 for no limit
-	MemoryLimit          int64         // bytes of heap, 0 for no limit
 	MaxQueuedMemory      int64         // bytes of queued payloads kept in memory, 0 for no limit
 	RetainExpiry         time.Duration // time between sweeps of expired retained messages, 0 for none
 	Persistence          Persistence
@@ -44,6 +43,7 @@ type Listener struct {
 	Host      string // address, or path of a unix socket when Port is 0
 	Domain    string // "", "tcp4" or "tcp6"
 	Interface string
+	Implied   bool   // no line of the file asks for it
 	Protocol  string // mqtt, websockets or http_api
 	HTTPDir   string // files of an http_api listener, absolute; "" none
 

@@ -67,8 +67,8 @@ func listenerDirectives() map[string]directive {
 		"port":                            {global, works, setPort, "of the default listener", ""},
 		"bind_address":                    {global, works, setBindAddress, "of the default listener", ""},
 		"protocol":                        {anyL, works, setProtocol, "", ""},
-		"protocol http_api":               {anyL, later, nil, "also on 127.0.0.1:9883 when there is no listener", ""},
-		"http_dir":                        {listener, later, setHTTPDir, "must exist", ""},
+		"protocol http_api":               {anyL, works, nil, "also on 127.0.0.1:9883 when there is no listener", ""},
+		"http_dir":                        {listener, works, setHTTPDir, "must exist", ""},
 		"socket_domain":                   {anyL, works, setDomain, "", ""},
 		"bind_interface":                  {anyL, works, onceL(func(l *Listener) *string { return &l.Interface }), "all addresses of the interface", ""},
 		"max_connections":                 {anyL, works, atLeast(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), "", ""},
@@ -118,7 +118,7 @@ func securityDirectives() map[string]directive {
 		"check_retain_source":        {global, later, bools(func(p *parser, v bool) { p.cfg.CheckRetainSource = v }), "default false, as in Mosquitto's code", ""},
 		"global_max_clients":         {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxClients = v }), "", ""},
 		"global_max_connections":     {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxConnections = v }), "", ""},
-		"memory_limit":               {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MemoryLimit = int64(v) }), "", ""},
+		"memory_limit":               {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MemoryLimit = int64(v) }), "a soft limit of the whole process's memory", ""},
 		"enable_control_api":         {global, works, setControlAPI, "only `false`", ""},
 		"enable_control_api true":    {global, later, nil, "", ""},
 	}
@@ -172,8 +172,7 @@ func brokerDirectives() map[string]directive {
 		"include_dir":                  {global, works, (*parser).include, "", ""},
 		"pid_file":                     {global, works, once(func(p *parser, v string) { p.cfg.PIDFile = v }), "", ""},
 		"user":                         {global, works, texts(func(p *parser, v string) { p.cfg.User = v }), "", ""},
-		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`", ""},
-		"log_dest topic":               {global, later, nil, "", ""},
+		"log_dest":                     {global, works, setLogDest, "without `dlt`", ""},
 		"log_dest dlt":                 {global, inert, nil, "Warning: log_dest dlt is not supported, nothing is sent to DLT.", ""},
 		"log_facility":                 {global, works, ints(7, func(p *parser, v int) { p.cfg.Log.Facility = v }), "", ""},
 		"log_type":                     {global, works, setLogType, "", ""},
@@ -201,8 +200,7 @@ func ownDirectives() map[string]directive {
 		"presub_file":       {global, later, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
 		"persistence_sync":  {global, later, setSync, "our own: `always`, `group` or `interval`, default group", ""},
 		"max_queued_memory": {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
-		"log_format":        {global, works, setLogFormat, "our own: `text`", ""},
-		"log_format json":   {global, later, nil, "", ""},
+		"log_format":        {global, works, setLogFormat, "our own: `text`, or `json` with one object a line", ""},
 	}
 }
 
