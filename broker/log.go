@@ -38,9 +38,9 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 	if !r.Addr.IsValid() && r.Path == "" {
 		at = addrText(r.Addr, r.Listener.Config().Address)
 	}
+	host := strings.TrimSuffix(at, portText(r.Addr.Port()))
 	switch r.Cause {
 	case wsnet.CauseTooMany:
-		host := strings.TrimSuffix(at, portText(r.Addr.Port()))
 		logf(log, LevelNotice, "Client connection from %s denied: max_connections exceeded.", host)
 	case wsnet.CauseProxyHeader:
 		logf(log, LevelNotice, "Connection rejected, corrupt PROXY header.")
@@ -49,7 +49,7 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 	case wsnet.CauseProxyNoCertificate:
 		logf(log, LevelNotice, "Connection from %s rejected, client did not provide a certificate.", at)
 	case wsnet.CauseTLS:
-		logf(log, LevelNotice, "Client %s disconnected: TLS handshake failed: %v.", at, r.Err)
+		logf(log, LevelNotice, "Client connection from %s failed: %v.", host, r.Err)
 	case wsnet.CauseOrigin:
 		logf(log, LevelNotice, "Client %s disconnected: non-matching http origin.", at)
 	}
