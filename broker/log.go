@@ -27,7 +27,8 @@ func (s *shard) announce(c *wsnet.Conn) {
 		return
 	}
 	if h := c.Proxied(); h != nil && h.TLS != nil {
-		s.logf(LevelNotice, "Connection from %s negotiated %s cipher %s", peer(c), h.TLS.Version, h.TLS.Cipher)
+		t := h.TLS
+		s.logf(LevelNotice, "Connection from %s negotiated %s cipher %s", peer(c), t.Version, t.Cipher)
 	}
 }
 

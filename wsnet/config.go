@@ -23,8 +23,8 @@ type Config struct {
 	MailboxLimit int
 	// MaxPending is how many bytes of unconsumed input one connection may hold, 256 MiB + 5 by default.
 	MaxPending int
-	// HandshakeTimeout bounds what comes before the first byte for the handler: TLS handshake, and PROXY header
-	// with WebSocket upgrade; 10 s by default. The latter are looked at once a second.
+	// HandshakeTimeout bounds what comes before the first byte for the handler: TLS handshake, and PROXY
+	// header with WebSocket upgrade; 10 s by default. The latter are looked at once a second.
 	HandshakeTimeout time.Duration
 	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
 	// backlog.
@@ -32,7 +32,8 @@ type Config struct {
 	// TLSWorkers is how many of those may compute at once, one per loop by default: the others wait for their
 	// client or for their turn, so that a storm of handshakes leaves processors to the loops.
 	TLSWorkers int
-	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no limit.
+	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
+	// limit.
 	MaxConnections int
 	// Portable selects goroutines per connection where epoll exists too.
 	Portable bool
@@ -93,8 +94,8 @@ type ListenerConfig struct {
 	ProxyProtocol int
 	// ProxyRequireTLS refuses connections whose PROXY header does not tell of TLS.
 	ProxyRequireTLS bool
-	// ProxyRequireCertificate refuses connections whose PROXY header does not tell of a client certificate that
-	// the proxy has verified.
+	// ProxyRequireCertificate refuses connections whose PROXY header does not tell of a client certificate
+	// that the proxy has verified.
 	ProxyRequireCertificate bool
 	// NoDelay sets TCP_NODELAY.
 	NoDelay bool

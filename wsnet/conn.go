@@ -81,7 +81,7 @@ type extra struct {
 	queue    *backlog   // a write has blocked, or a piece is shared
 	pending  []byte     // input the handler did not consume
 	need     int        // bytes the handler waits for
-	raw      []byte     // the PROXY header or WebSocket request so far, or an incomplete frame header or control frame
+	raw      []byte     // PROXY header or upgrade request so far, or an incomplete frame or control frame
 	greeting *handshake // of a connection before PROXY header and upgrade
 	moving   *Loop      // Move was called
 	task     Task

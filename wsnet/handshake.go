@@ -17,8 +17,8 @@ import (
 	"noctule/internal/tlsalert"
 )
 
-// handshakes are the TLS handshakes of one listener that are under way. Each has a goroutine; how many of those
-// compute at once is bounded by the server's workers.
+// handshakes are the TLS handshakes of one listener that are under way. Each has a goroutine; how many of
+// those compute at once is bounded by the server's workers.
 type handshakes struct {
 	ln     *Listener
 	slots  chan struct{}
@@ -33,8 +33,8 @@ func newHandshakes(ln *Listener) *handshakes {
 	return h
 }
 
-// serve accepts connections from nl, shakes hands and gives them to the listener. It returns when nl is closed
-// and every handshake has ended.
+// serve accepts connections from nl, shakes hands and gives them to the listener. It returns when nl is
+// closed and every handshake has ended.
 func (h *handshakes) serve(nl net.Listener) {
 	defer h.wg.Wait()
 	for {

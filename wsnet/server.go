@@ -64,9 +64,9 @@ type liveConfig struct {
 	proxyRequireCertificate bool
 }
 
-// Update replaces those settings that can change while the listener is open: MaxConnections, Origins, NoDelay,
-// MaxHeader, TLS (a TLS listener stays one, a plain one plain), ProxyRequireTLS and ProxyRequireCertificate, each
-// for connections that come later. The others stay.
+// Update replaces those settings that can change while the listener is open: MaxConnections, Origins,
+// NoDelay, MaxHeader, TLS (a TLS listener stays one, a plain one plain), ProxyRequireTLS and
+// ProxyRequireCertificate, each for connections that come later. The others stay.
 func (ln *Listener) Update(cfg ListenerConfig) {
 	if cfg.MaxHeader <= 0 {
 		cfg.MaxHeader = defaultMaxHeader

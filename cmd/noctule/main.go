@@ -193,6 +193,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 
 	tune()
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	cfg.Options.MaxConnections = cfg.GlobalMaxConnections
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)

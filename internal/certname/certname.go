@@ -51,8 +51,8 @@ func CommonName(cert *x509.Certificate) (string, error) {
 	return "", errors.New("certname: no common name")
 }
 
-// Subject is a certificate's whole subject in the form of RFC 2253: the last part first, short names of OpenSSL's
-// and, of other attributes, numbers with the value in hexadecimal.
+// Subject is a certificate's whole subject in the form of RFC 2253: the last part first, short names of
+// OpenSSL's and, of other attributes, numbers with the value in hexadecimal.
 func Subject(cert *x509.Certificate) (string, error) {
 	rdns, err := parse(cert)
 	if err != nil {
@@ -114,7 +114,8 @@ func (a *attribute) text() (s string, ok bool) {
 	return "", false
 }
 
-// writeEscaped writes a value as RFC 2253, 2.4, wants it, and bytes that are not printable ASCII in hexadecimal.
+// writeEscaped writes a value as RFC 2253, 2.4, wants it, and bytes that are not printable ASCII in
+// hexadecimal.
 func writeEscaped(b *strings.Builder, s string) {
 	for i := range len(s) {
 		switch c := s[i]; {

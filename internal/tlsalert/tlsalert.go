@@ -1,6 +1,6 @@
 // Package tlsalert changes the alert in a TLS record that is about to be sent. crypto/tls answers every
-// certificate that a program's own check refuses with bad_certificate; the protocol has alerts that say what is
-// wrong with it (RFC 8446, 6.2).
+// certificate that a program's own check refuses with bad_certificate; the protocol has alerts that say what
+// is wrong with it (RFC 8446, 6.2).
 package tlsalert
 
 import (
@@ -34,7 +34,8 @@ const (
 // Plain returns a copy of a whole record that is a fatal, unencrypted bad_certificate, with another alert in
 // its place; ok is false for any other bytes.
 func Plain(record []byte, alert uint8) (changed []byte, ok bool) {
-	if len(record) != headSize+2 || record[0] != typeInfo || record[5] != fatal || record[6] != BadCertificate {
+	if len(record) != headSize+2 || record[0] != typeInfo ||
+		record[5] != fatal || record[6] != BadCertificate {
 		return nil, false
 	}
 	changed = append(changed, record...)
@@ -42,8 +43,8 @@ func Plain(record []byte, alert uint8) (changed []byte, ok bool) {
 	return changed, true
 }
 
-// Encrypted is Plain for TLS 1.3: secret is the server's application traffic secret, of which the record is the
-// first. That one takes the other's place on the wire, so no nonce is used for two messages.
+// Encrypted is Plain for TLS 1.3: secret is the server's application traffic secret, of which the record is
+// the first. That one takes the other's place on the wire, so no nonce is used for two messages.
 func Encrypted(record []byte, suite uint16, secret []byte, alert uint8) (changed []byte, ok bool) {
 	if len(record) < headSize || record[0] != typeData {
 		return nil, false

@@ -14,8 +14,8 @@ type suite struct {
 	traits string // words of a list that name it among others
 }
 
-// suites are those of Go's that OpenSSL still has too: no RC4, no 3DES. Their order has no meaning: crypto/tls
-// has its own.
+// suites are those of Go's that OpenSSL still has too: no RC4, no 3DES. Their order has no meaning:
+// crypto/tls has its own.
 func suites() []suite {
 	const (
 		ecdsa  = " ECDHE kECDHE EECDH kEECDH ECDSA aECDSA "
@@ -112,15 +112,16 @@ func (m *Material) setCiphers(cfg *tls.Config) error {
 	return tls13(m.CiphersTLS13)
 }
 
-// tls13 checks a list for TLS 1.3. crypto/tls always offers its three suites, so a list that leaves one of them
-// out is refused: an operator who excludes a cipher must not get it all the same.
+// tls13 checks a list for TLS 1.3. crypto/tls always offers its three suites, so a list that leaves one of
+// them out is refused: an operator who excludes a cipher must not get it all the same.
 func tls13(list string) error {
 	if list == "" {
 		return nil
 	}
 	names := strings.Split(list, ":")
 	bad := func(text string) error {
-		return fmt.Errorf("Unable to set TLS 1.3 ciphersuites. Check cipher_tls13 list \"%s\".\n%s", list, text)
+		return fmt.Errorf("Unable to set TLS 1.3 ciphersuites. Check cipher_tls13 list \"%s\".\n%s",
+			list, text)
 	}
 	known := []string{"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
 	for _, n := range names {

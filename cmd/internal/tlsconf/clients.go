@@ -115,7 +115,8 @@ func (m *Material) loadCRL(cas []*x509.Certificate) (revocations, error) {
 		return nil, nil
 	}
 	bad := func(err error) error {
-		return fmt.Errorf("Unable to load certificate revocation file \"%s\". Check crlfile.\n%w", m.CRLFile, err)
+		return fmt.Errorf("Unable to load certificate revocation file \"%s\". Check crlfile.\n%w",
+			m.CRLFile, err)
 	}
 	raw, err := os.ReadFile(m.CRLFile)
 	if err != nil {
@@ -177,7 +178,8 @@ func (rs revocations) check(chain []*x509.Certificate, now time.Time) error {
 			}
 		}
 		if _, ok := r.serials[string(leaf.SerialNumber.Bytes())]; ok {
-			return &refusal{fmt.Sprintf("client certificate %x is revoked", leaf.SerialNumber), certificateRevoked}
+			text := fmt.Sprintf("client certificate %x is revoked", leaf.SerialNumber)
+			return &refusal{text, certificateRevoked}
 		}
 		if now.Before(r.list.ThisUpdate) || !r.list.NextUpdate.IsZero() && now.After(r.list.NextUpdate) {
 			stale = true
@@ -186,7 +188,8 @@ func (rs revocations) check(chain []*x509.Certificate, now time.Time) error {
 		return nil
 	}
 	if stale {
-		return &refusal{fmt.Sprintf("the revocation list of %q is out of date", issuer.Subject), certificateExpired}
+		text := fmt.Sprintf("the revocation list of %q is out of date", issuer.Subject)
+		return &refusal{text, certificateExpired}
 	}
 	return &refusal{fmt.Sprintf("there is no revocation list of %q", issuer.Subject), unknownCA}
 }

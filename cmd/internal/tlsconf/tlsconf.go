@@ -1,5 +1,5 @@
-// Package tlsconf makes the TLS settings of a listener from files and from words that OpenSSL understands. Its
-// errors begin with the line that Mosquitto logs; what is wrong in detail follows on lines of their own.
+// Package tlsconf makes the TLS settings of a listener from files and from words that OpenSSL understands.
+// Its errors begin with the line that Mosquitto logs; what is wrong in detail follows on lines of their own.
 package tlsconf
 
 import (
@@ -125,8 +125,8 @@ func (m *Material) loadPair() (pair tls.Certificate, err error) {
 		return pair, badKey(err)
 	}
 	if encrypted(key) {
-		return pair, badKey(fmt.Errorf("%s is encrypted, which is not supported: write it without a password,"+
-			" as with `openssl pkey`, and protect the file", m.KeyFile))
+		return pair, badKey(fmt.Errorf("%s is encrypted, which is not supported: write it without a"+
+			" password, as with `openssl pkey`, and protect the file", m.KeyFile))
 	}
 	if pair, err = tls.X509KeyPair(certs, key); err != nil {
 		return pair, badKey(fmt.Errorf("%s: %w", m.KeyFile, err))
@@ -149,7 +149,8 @@ func encrypted(raw []byte) bool {
 		if block == nil {
 			return false
 		}
-		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+		old := strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")
+		if old || block.Type == "ENCRYPTED PRIVATE KEY" {
 			return true
 		}
 		raw = rest
@@ -219,7 +220,8 @@ func (m *Material) loadCAs() ([]*x509.Certificate, error) {
 		out = append(out, cas...)
 	}
 	if len(out) == before && m.CAFile == "" {
-		return nil, bad(errors.New("no certificate under the hash of its name: run `openssl rehash` on the directory"))
+		return nil, bad(errors.New("no certificate under the hash of its name:" +
+			" run `openssl rehash` on the directory"))
 	}
 	return out, nil
 }
