@@ -91,10 +91,11 @@ func New(o Options) (*Broker, error) {
 		started:  now(),
 	}
 	server, err := wsnet.New(wsnet.Config{
-		Loops:    o.Loops,
-		Portable: o.Portable,
-		Clock:    o.Clock,
-		Log:      o.Log,
+		Loops:          o.Loops,
+		Portable:       o.Portable,
+		MaxConnections: o.MaxConnections,
+		Clock:          o.Clock,
+		Log:            o.Log,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
 			s := newShard(b, l)
 			b.shards = append(b.shards, s)

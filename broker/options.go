@@ -58,6 +58,10 @@ type Options struct {
 	// Version is what $SYS/broker/version says after "mosquitto version ".
 	Version string
 
+	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
+	// limit.
+	MaxConnections int
+
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.

@@ -103,7 +103,7 @@ func (s *shard) Opened(c *wsnet.Conn) {
 		return
 	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
+		s.announce(c)
 	}
 	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
 	c.Attachment = g
@@ -336,6 +336,9 @@ func portOf(l *wsnet.Listener) int {
 
 // peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
 func peer(c *wsnet.Conn) string {
+	if h := c.Proxied(); h != nil && h.Unix {
+		return addrText(netip.AddrPort{}, h.Path)
+	}
 	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
 }
 

@@ -123,11 +123,8 @@ func (a *acceptor) accept(l *Loop) {
 
 func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	addr := addrOf(sa)
-	if !a.ln.admit() {
+	if !a.ln.admit(addr) {
 		_ = unix.Close(fd)
-		if a.ln.cfg.OnRefuse != nil {
-			a.ln.cfg.OnRefuse(addr)
-		}
 		return
 	}
 	if a.ln.live.Load().noDelay && addr.IsValid() {
@@ -136,10 +133,10 @@ func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	c := a.ln.newFileConn(fd)
 	c.setAddr(addr)
 	if a.deal {
-		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, nil) }))
 		return
 	}
-	l.greet(c)
+	l.greet(c, nil)
 }
 
 // newFileConn makes the connection of a non-blocking socket.

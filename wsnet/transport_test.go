@@ -251,10 +251,10 @@ func TestRefusalPastMaxConnections(t *testing.T) {
 	server, _ := certificate(t)
 	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
 		for _, tlsConfig := range []*tls.Config{nil, server} {
-			refused := make(chan netip.AddrPort, 1)
+			refused := make(chan Refusal, 1)
 			cfg := loopback()
 			cfg.MaxConnections, cfg.TLS = 1, tlsConfig
-			cfg.OnRefuse = func(a netip.AddrPort) { refused <- a }
+			cfg.OnRefuse = func(f Refusal) { refused <- f }
 			ln, err := r.Listen(cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -266,7 +266,7 @@ func TestRefusalPastMaxConnections(t *testing.T) {
 			if n, err := second.Read(make([]byte, 1)); err == nil {
 				t.Errorf("the second connection is served %d bytes", n)
 			}
-			if got := get(t, refused); got.Port() != second.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
+			if got := get(t, refused); got.Cause != CauseTooMany || got.Addr.Port() != second.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
 				t.Errorf("refused %v, not %v", got, second.LocalAddr())
 			}
 			if err := first.Close(); err != nil {
