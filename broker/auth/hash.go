@@ -24,10 +24,11 @@ const (
 	Argon2id             // $argon2id$, as the reference implementation writes it
 )
 
-// Mosquitto 2.1's parameters for new hashes.
+// Parameters of new hashes: Mosquitto 2.1's, but with salts as long as 2.0's, since 2.0 reads no others and
+// 2.1 reads both.
 const (
 	DefaultIterations = 1000
-	saltBytes         = 64
+	saltBytes         = 12
 	argonSaltBytes    = 16
 	argonMemoryKiB    = 47104
 	argonTime         = 1
@@ -156,7 +157,7 @@ func HashPassword(k Kind, password []byte, iterations int) (string, error) {
 	h := &hash{kind: k, iterations: uint32(iterations), salt: make([]byte, saltBytes)}
 	if k == Argon2id {
 		h.memory, h.time, h.threads = argonMemoryKiB, argonTime, 1
-		h.salt, h.sum = h.salt[:argonSaltBytes], make([]byte, argonKeyBytes)
+		h.salt, h.sum = make([]byte, argonSaltBytes), make([]byte, argonKeyBytes)
 	}
 	_, _ = rand.Read(h.salt) // never fails
 	h.sum = h.sumOf(password)

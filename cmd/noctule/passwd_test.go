@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,5 +141,46 @@ func TestPasswdLikeMosquitto21(t *testing.T) {
 	}
 	if r := ours(t, dir, ""); r.code != 1 || !strings.Contains(r.stdout, "Usage: noctule passwd") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestPasswordFilesGoBothWays gives a file of ours to Mosquitto's broker, and one of its program's to ours.
+func TestPasswordFilesGoBothWays(t *testing.T) {
+	mosquitto, tool, pub := program(t, "mosquitto"), program(t, "mosquitto_passwd"), program(t, "mosquitto_pub")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ours")
+	for _, args := range [][]string{
+		{"-c", "-b", file, "a", "pa"}, {"-H", "sha512", "-b", file, "b", "pb"}, {"-I", "3000", "-b", file, "c", "pc"},
+	} {
+		if r := ours(t, dir, "", args...); r.code != 0 {
+			t.Fatalf("%q: %+v", args, r)
+		}
+	}
+	port := fmt.Sprint(freePort(t))
+	p := &process{news: make(chan struct{}, 1)}
+	p.cmd = exec.Command(mosquitto, "-c", confFile(t, "listener "+port+" 127.0.0.1\nuser root\npassword_file "+file+"\n"))
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.start(t)
+	for _, user := range []string{"a", "b", "c"} {
+		runClient(t, pub, "-p", port, "-u", user, "-P", "p"+user, "-t", "x", "-m", "1")
+		if out, err := exec.Command(pub, "-p", port, "-u", user, "-P", "wrong", "-t", "x", "-m", "1").CombinedOutput(); err == nil {
+			t.Errorf("%s with a wrong password: %s", user, out)
+		}
+	}
+	theirs := filepath.Join(dir, "theirs")
+	for _, args := range [][]string{{"-c", "-b", theirs, "a", "pa"}, {"-H", "sha512", "-b", theirs, "b", "pb"}} {
+		runClient(t, tool, args...)
+	}
+	passwords, err := auth.LoadPasswords(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"a", "b"} {
+		for password, want := range map[string]auth.Verdict{"p" + user: auth.Allow, "wrong": auth.Deny} {
+			l := auth.Login{Username: user, HasUsername: true, Password: []byte(password), HasPassword: true}
+			if v := passwords.Authenticate(&l); v != want {
+				t.Errorf("%s with %q: %s", user, password, v)
+			}
+		}
 	}
 }
