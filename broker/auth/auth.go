@@ -182,3 +182,29 @@ func (p *Permissions) Covers(filter []byte) bool {
 	// agree topic by topic, which is not worth the trouble.
 	return p == nil || p.first.Covers(filter)
 }
+
+// Mark is a number that stays while what the authenticators have for a username stays; 0 where nobody has
+// anything. An Authenticator takes part with
+//
+//	Mark(username string) uint64
+func (p *Policy) Mark(username string) uint64 {
+	var sum uint64
+	for _, a := range p.Authenticators {
+		if m, ok := a.(interface{ Mark(username string) uint64 }); ok {
+			sum = sum*31 + m.Mark(username)
+		}
+	}
+	return sum
+}
+
+// StillValid reports whether a client that was let in, with a Mark then, would be let in now, as far as that
+// can be told without its password: a username must have what it had.
+func (p *Policy) StillValid(username string, hasUsername bool, mark uint64) bool {
+	switch {
+	case !hasUsername:
+		return p.Authenticate(&Login{})
+	case len(p.Authenticators) == 0:
+		return p.AllowAnonymous
+	}
+	return mark != 0 && p.Mark(username) == mark
+}

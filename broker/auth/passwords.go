@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"io"
 	"strings"
@@ -76,6 +77,17 @@ func (p *Passwords) Len() int { return len(p.users) }
 // Slow reports whether Authenticate would hash.
 func (p *Passwords) Slow(l *Login) bool {
 	return l.HasUsername && l.HasPassword && !l.Identified && len(p.users) > 0
+}
+
+// Mark is a number that changes with the user's line; 0 for users that are not there.
+func (p *Passwords) Mark(username string) uint64 {
+	h := p.users[username]
+	if h == nil {
+		return 0
+	}
+	var b [8]byte
+	copy(b[:], h.sum)
+	return binary.LittleEndian.Uint64(b[:]) | 1
 }
 
 // Authenticate compares the password. It has no opinion on clients without a username and denies those that
