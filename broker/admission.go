@@ -39,6 +39,7 @@ type Admission struct {
 	packet []byte // CONNECT without its fixed header
 	made   []byte // a client id made by the broker, if the client sent none
 	as     *persona
+	under  *auth.Policy // in force when it was asked
 	policy *auth.Policy // that must check the password first; nil if it has
 	login  auth.Login
 	cancel context.CancelFunc
@@ -143,5 +144,5 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 	}
 	a.conn.Attachment = nil
 	home := s.b.home([]byte(a.ClientID))
-	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, as: a.as})
+	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, as: a.as, under: a.under})
 }

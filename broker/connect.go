@@ -22,6 +22,7 @@ type greet struct {
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
 	as     *persona
+	under  *auth.Policy // that let it in; nil: none
 }
 
 // Run implements wsnet.Task.
@@ -32,7 +33,7 @@ func (g *greet) Run(l *wsnet.Loop) {
 		return
 	}
 	g.as.dress(&s.connect)
-	s.welcome(g.conn, g.id, g.as)
+	s.welcome(g)
 }
 
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
@@ -66,20 +67,22 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{Listener: listenerOf(c), made: made, as: as}
+		a := &Admission{Listener: listenerOf(c), made: made, as: as, under: l.Policy}
 		if slow {
 			a.policy = l.Policy
 		}
 		s.ask(c, p, body, a, login)
 		return true
 	}
+	g := &greet{conn: c, id: made, as: as, under: l.Policy}
 	home := s.b.home(id)
 	if home != s {
+		g.packet = bytes.Clone(body)
 		c.Attachment = nil
-		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as})
+		c.Move(home.loop, g)
 		return true
 	}
-	s.welcome(c, made, as)
+	s.welcome(g)
 	return c.Attachment == nil
 }
 
@@ -220,11 +223,16 @@ func generateID(prefix string) []byte {
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
 // resume, CONNACK, then what the session holds for the client.
-func (s *shard) welcome(c *wsnet.Conn, made []byte, as *persona) {
-	p := &s.connect
+func (s *shard) welcome(g *greet) {
+	c, made, p := g.conn, g.id, &s.connect
 	id := p.ClientID
 	if made != nil {
 		id = made
+	}
+	if outdated(c, p, g.as, g.under) {
+		c.Attachment = nil
+		s.refuse(c, p, codec.NotAuthorized)
+		return
 	}
 	if s.full(id) {
 		c.Attachment = nil
@@ -239,7 +247,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte, as *persona) {
 	} else if cl.rare != nil {
 		cl.rare.username = ""
 	}
-	s.entitle(cl, c, p.Username, p.HasUsername, as)
+	s.entitle(cl, c, p, g.as)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false

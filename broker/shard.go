@@ -37,6 +37,7 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	remote   []outbox // one per shard; the own one stays empty
 	backlog  int      // jobs of sliced fan-outs
+	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
 	sys      *sysTree                            // shard 0 only

@@ -50,8 +50,9 @@ func (s *shard) sendWill(cl *client) {
 }
 
 // sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
-// does.
+// does. A recheck under way is given up.
 func (s *shard) sendPendingWills() {
+	s.endRecheck()
 	for _, cl := range s.sessions {
 		if cl.will() != nil {
 			s.sendWill(cl)
