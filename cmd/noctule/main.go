@@ -210,7 +210,6 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 
 	tune(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
-	cfg.Options.MaxConnections = cfg.GlobalMaxConnections
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)

@@ -175,7 +175,7 @@ func setVersions(p *parser, a arg) error {
 	if len(words) == 0 {
 		return a.empty()
 	}
-	var v Versions
+	var v broker.Versions
 	for _, w := range words {
 		if w == "3" || w == "4" || w == "5" {
 			v |= 1 << (w[0] - '0')
