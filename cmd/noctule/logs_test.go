@@ -283,5 +283,5 @@ func TestLogFormatJSON(t *testing.T) {
 
 func TestLogDestDLTIsToldAndIgnored(t *testing.T) {
 	p, _ := withConf(t, "log_dest dlt\nlog_dest stderr")
-	p.await(t, `^\d+: Warning: log_dest dlt is not supported: nothing is logged there\.$`)
+	p.await(t, `^\d+: Warning: log_dest dlt is not supported, nothing is sent to DLT\.$`)
 }
