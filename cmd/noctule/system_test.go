@@ -145,6 +145,12 @@ func newBroker(t *testing.T, conf string, args ...string) *process {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
+	p.launch(t, " running$")
+}
+
+// launch starts the broker and waits for a line.
+func (p *process) launch(t *testing.T, line string) {
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +158,7 @@ func (p *process) start(t *testing.T) {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 	})
-	p.await(t, " running$")
+	p.await(t, line)
 }
 
 // eventually waits for what another process does without telling.

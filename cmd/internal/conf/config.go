@@ -41,6 +41,7 @@ type Listener struct {
 	Interface string
 	Implied   bool   // no line of the file asks for it
 	Protocol  string // mqtt, websockets or http_api
+	Implied   bool   // no line asks for it: the HTTP API of local only mode
 	HTTPDir   string // files of an http_api listener, absolute; "" none
 
 	CertFile, KeyFile, CAFile string
