@@ -2,69 +2,89 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"syscall"
+	"sync/atomic"
 
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/cmd/internal/conf"
 )
 
-// anonymousGate is the gate of an API listener without passwords: as with MQTT clients, everybody may come in if
-// anonymous clients may, whatever name they give.
-type anonymousGate bool
+// api is one listener with protocol http_api. Its settings can be replaced while it runs.
+type api struct {
+	index   int // of the listener in the configuration
+	servers []*admin.Server
+
+	// Atomic:
+	gate atomic.Pointer[gate]
+	tls  atomic.Pointer[tls.Config]
+}
 
 // Allows implements admin.Gate.
-func (g anonymousGate) Allows(admin.Login) bool { return bool(g) }
+func (a *api) Allows(l admin.Login) bool { return a.gate.Load().Allows(l) }
 
-// listenAPI opens the sockets of one listener with protocol http_api. The one that local only mode brings
-// along must not keep a second broker of the machine from starting.
-func (c *command) listenAPI(b *broker.Broker, cfg *conf.Config, l *conf.Listener) error {
+// set gives it new settings.
+func (a *api) set(o *broker.ListenerOptions) {
+	a.gate.Store(&gate{policy: o.Policy, anonymous: o.AllowAnonymous})
+	if o.Net.TLS == nil {
+		return
+	}
+	t := o.Net.TLS.Clone() // Mosquitto's asks for no certificate
+	t.ClientAuth, t.ClientCAs, t.VerifyConnection, t.GetConfigForClient = tls.NoClientCert, nil, nil, nil
+	a.tls.Store(t)
+}
+
+// openAPI opens the sockets of one listener with protocol http_api. The one that local only mode brings along
+// must not keep a second broker of the machine from starting.
+func (s *service) openAPI(index int) error {
+	l := &s.cfg.Listeners[index]
 	sockets, err := l.Sockets()
 	if err != nil {
 		return err
 	}
-	opened := 0
+	a := &api{index: index}
+	s.apis = append(s.apis, a)
+	a.set(&sockets[0])
+	s.info("Opening http api listen socket on port %d.", l.Port)
 	var last error
 	for _, o := range sockets {
-		api := admin.APIConfig{
-			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, TLS: o.Net.TLS, Dir: l.HTTPDir,
-			Version: compatible, Listeners: apiListeners(cfg.Listeners), Gate: anonymousGate(o.AllowAnonymous),
+		cfg := admin.APIConfig{
+			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, Dir: l.HTTPDir,
+			Version: compatible, Listeners: apiListeners(s.cfg.Listeners), Gate: a,
 		}
-		if api.TLS != nil {
-			api.TLS = api.TLS.Clone()
-			api.TLS.ClientAuth = 0 // Mosquitto's asks for no certificate
+		if o.Net.TLS != nil {
+			cfg.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return a.tls.Load(), nil
+			}}
 		}
-		if opened == 0 {
-			c.info("Opening http api listen socket on port %d.", l.Port)
-		}
-		s, err := admin.StartAPI(api, b)
+		server, err := admin.StartAPI(cfg, s.b)
 		switch {
 		case err == nil:
-			opened++
-			c.apis = append(c.apis, s)
-		case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL):
-			last = err // a machine without one of the families
+			a.servers = append(a.servers, server)
+		case missingFamily(err):
+			last = err
 		case l.Implied:
-			c.log.Warn(fmt.Sprintf("Warning: there is no http api: %v", err))
+			s.log.Warn(fmt.Sprintf("Warning: there is no http api: %v", err))
 			return nil
 		default:
 			return err
 		}
 	}
-	if opened == 0 {
+	if len(a.servers) == 0 {
 		return last
 	}
 	return nil
 }
 
-// closeAPIs ends what listenAPI has opened.
-func (c *command) closeAPIs() {
+// closeAPIs ends what openAPI has opened.
+func (s *service) closeAPIs() {
 	ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
 	defer cancel()
-	for _, s := range c.apis {
-		_ = s.Close(ctx) // the program ends
+	for _, a := range s.apis {
+		for _, server := range a.servers {
+			_ = server.Close(ctx) // the program ends
+		}
 	}
 }
 

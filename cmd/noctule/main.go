@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"noctule/admin"
 	"noctule/broker"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
@@ -31,9 +28,10 @@ const (
 // Exit codes, as Mosquitto's.
 const (
 	exitOK       = 0
-	exitListener = 1  // a listener cannot start
-	exitConfig   = 3  // bad option or configuration, unknown user
-	exitPIDFile  = 14 // the pid file is not writable
+	exitListener = 1                // a listener cannot start
+	exitConfig   = 3                // bad option or configuration, unknown user
+	exitMissing  = conf.CodeMissing // a password or ACL file cannot be read, a plugin cannot be loaded
+	exitPIDFile  = 14               // the pid file is not writable
 )
 
 // logExpiry is how long a line of log_dest topic may wait for a subscriber.
@@ -53,8 +51,6 @@ type command struct {
 	log            *slog.Logger  // to stderr until the configuration's takes over
 	handler        *logs.Handler // of log
 	background     bool          // the rest happens in another process
-	printing       printing
-	apis           []*admin.Server // of listeners with protocol http_api
 }
 
 // run is the program; it returns the exit code.
@@ -77,13 +73,18 @@ const logQueue = 8192
 
 // openLog makes the log that a configuration asks for.
 func (c *command) openLog(cfg conf.Log, f flags, queue int) {
-	h, err := logs.New(cfg, logs.Options{
-		Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr, Queue: queue,
-	})
+	h, err := logs.New(cfg, c.logOptions(f, queue))
 	if err != nil {
 		c.fail(err) // to the log that was
 	}
 	c.handler, c.log = h, slog.New(h)
+}
+
+// logOptions are what the command line says about the log.
+func (c *command) logOptions(f flags, queue int) logs.Options {
+	return logs.Options{
+		Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr, Queue: queue,
+	}
 }
 
 func (c *command) info(format string, a ...any) { c.log.Info(fmt.Sprintf(format, a...)) }
@@ -208,7 +209,16 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		defer keys.Close() //nolint:errcheck // the program ends
 	}
 
-	tune(cfg.Options.MemoryLimit)
+	policies, warnings, err := loadPolicies(cfg.Listeners)
+	if err != nil {
+		c.fail(err)
+		return exitCode(err)
+	}
+	for _, w := range warnings {
+		c.log.Warn(w)
+	}
+	tune()
+	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
 	b, err := broker.New(cfg.Options)
 	if err != nil {
@@ -216,7 +226,8 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitListener
 	}
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
-	code := c.operate(b, cfg, keys, signals)
+	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys}
+	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.Shutdown(ctx); err != nil {
@@ -236,106 +247,6 @@ func (c *command) openKeyLog(name string) (*os.File, error) {
 	}
 	c.log.Warn("TLS keys are written to " + name + ": who reads it can decrypt all TLS connections.")
 	return f, nil
-}
-
-// operate opens the listeners and waits for signals.
-func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal) int {
-	defer c.closeAPIs()
-	if err := c.listen(b, cfg, keys); err != nil {
-		c.fail(err)
-		return exitListener
-	}
-	if cfg.Admin != "" {
-		s, err := admin.Start(cfg.Admin, b, admin.Counter{
-			Name:  "log_lines_dropped_total",
-			Help:  "Log lines lost because a destination was too slow.",
-			Value: c.handler.Dropped,
-		})
-		if err != nil {
-			c.fail(err)
-			return exitListener
-		}
-		c.info("Opening admin listen socket on %s.", s.Addr())
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
-			defer cancel()
-			_ = s.Close(ctx) // the program ends
-		}()
-	}
-	c.info("mosquitto version %s running", compatible)
-	if err := notify("READY=1"); err != nil {
-		c.fail(fmt.Errorf("Unable to tell systemd: %w", err))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go watchdog(ctx, b) // ends with ctx
-	for s := range signals {
-		if isEnd(s) {
-			break
-		}
-		c.handle(ctx, s, b)
-	}
-	_ = notify("STOPPING=1") // nothing depends on it
-	return exitOK
-}
-
-// listen opens all listeners, with a log line for each socket.
-func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) error {
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		if l.Protocol == "http_api" {
-			if err := c.listenAPI(b, cfg, l); err != nil {
-				return err
-			}
-			continue
-		}
-		sockets, err := l.Sockets()
-		if err != nil {
-			return err
-		}
-		opened := 0
-		var last error
-		for _, o := range sockets {
-			if o.Net.TLS != nil && keys != nil {
-				o.Net.TLS.KeyLogWriter = keys
-			}
-			if o.Net.Network == "unix" {
-				c.info("Opening unix listen socket on path %s.", o.Net.Address)
-			} else {
-				family := strings.Replace(o.Net.Network, "tcp", "v", 1)
-				c.info("Opening ip%s listen socket on port %d.", family, l.Port)
-			}
-			err := vacant(o.Net.Network, o.Net.Address)
-			if err == nil {
-				_, err = b.Listen(o)
-			}
-			switch {
-			case err == nil:
-				opened++
-			case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL):
-				last = err // a machine without one of the families
-			default:
-				return err
-			}
-		}
-		if opened == 0 {
-			return last
-		}
-	}
-	return nil
-}
-
-// vacant reports an address that is in use. The broker's sockets share their port with others of the same
-// user, so that each loop has one, and would share it with a second broker too.
-func vacant(network, address string) error {
-	if network == "unix" {
-		return nil
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 func writePID(name string) error {

@@ -22,15 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(raw)
-}
-
 // asRoot skips a test that needs to be root.
 func asRoot(t *testing.T) {
 	t.Helper()

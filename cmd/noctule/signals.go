@@ -5,26 +5,21 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
-
-	"noctule/broker"
 )
 
 // handle does what a signal asks for that does not end the program.
-func (c *command) handle(ctx context.Context, s os.Signal, b *broker.Broker) {
-	switch taskOf(s) {
+func (s *service) handle(ctx context.Context, sig os.Signal) {
+	switch taskOf(sig) {
 	case taskReload:
-		if err := c.handler.Reopen(); err != nil {
-			c.fail(err)
-		}
-		c.log.Warn("SIGHUP: the log was reopened. Reloading the configuration is not supported yet.")
+		s.reload(ctx)
 	case taskReopen:
-		if err := c.handler.Reopen(); err != nil {
-			c.fail(err)
+		if err := s.handler.Reopen(); err != nil {
+			s.fail(err)
 		}
 	case taskSave:
-		c.log.Warn(s.String() + ": saving the in-memory database is not supported yet.")
+		s.log.Warn(sig.String() + ": saving the in-memory database is not supported yet.")
 	case taskTree:
-		c.printTree(ctx, b)
+		s.printTree(ctx)
 	}
 }
 
@@ -45,15 +40,15 @@ type printing struct{ on atomic.Bool }
 
 // printTree prints the subscriptions to stdout while everything else goes on; one print at a time. Nobody
 // waits for it: if stdout takes nothing, it ends with the process.
-func (c *command) printTree(ctx context.Context, b *broker.Broker) {
-	if c.printing.on.Swap(true) {
-		c.log.Warn("Warning: the subscription tree is still being printed.")
+func (s *service) printTree(ctx context.Context) {
+	if s.tree.on.Swap(true) {
+		s.log.Warn("Warning: the subscription tree is still being printed.")
 		return
 	}
 	go func() {
-		defer c.printing.on.Store(false)
-		if err := b.WriteTree(ctx, c.stdout); err != nil && ctx.Err() == nil {
-			c.fail(err)
+		defer s.tree.on.Store(false)
+		if err := s.b.WriteTree(ctx, s.stdout); err != nil && ctx.Err() == nil {
+			s.fail(err)
 		}
 	}()
 }

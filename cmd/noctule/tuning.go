@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"runtime/debug"
 )
@@ -8,13 +9,20 @@ import (
 // gcPercent trades a little work of the collector, which idles on the hot paths, for memory per connection.
 const gcPercent = 25
 
-// tune sets what the environment does not: memory_limit is the collector's limit too, so that it works harder
-// near it; see broker/memory.go for what is refused before.
-func tune(memoryLimit int64) {
+// tune sets what the environment does not.
+func tune() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" && memoryLimit > 0 {
-		debug.SetMemoryLimit(memoryLimit)
+}
+
+// limitMemory makes memory_limit the collector's limit too, so that it works harder near it; see
+// broker/memory.go for what is refused before. 0 means no limit.
+func limitMemory(limit int64) {
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
 	}
 }

@@ -16,18 +16,27 @@ import (
 // lookupTimeout bounds the look-up of a listener's host name.
 const lookupTimeout = 10 * time.Second
 
-// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
-// certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
-func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
+// Load reads the TLS files of a listener and returns its options, without where it listens.
+func (l *Listener) Load() (broker.ListenerOptions, error) {
 	o := l.ListenerOptions
 	o.Net.ProxyProtocol, o.Net.ProxyRequireTLS = l.ProxyProtocol, l.ProxyRequireTLS
 	o.Net.ProxyRequireCertificate = l.ProxyProtocol == 2 && l.RequireCertificate
 	if l.CertFile != "" {
 		cfg, err := l.tlsConfig()
 		if err != nil {
-			return nil, err
+			return o, err
 		}
 		o.Net.TLS = cfg
+	}
+	return o, nil
+}
+
+// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
+// certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
+func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
+	o, err := l.Load()
+	if err != nil {
+		return nil, err
 	}
 	if l.Port == 0 {
 		o.Net.Network, o.Net.Address, o.Net.UnixMode = "unix", l.Host, 0o660

@@ -39,7 +39,6 @@ type Listener struct {
 	Host      string // address, or path of a unix socket when Port is 0
 	Domain    string // "", "tcp4" or "tcp6"
 	Interface string
-	Implied   bool   // no line of the file asks for it
 	Protocol  string // mqtt, websockets or http_api
 	Implied   bool   // no line asks for it: the HTTP API of local only mode
 	HTTPDir   string // files of an http_api listener, absolute; "" none
