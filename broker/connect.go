@@ -22,7 +22,7 @@ type greet struct {
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
 	as     *persona
-	under  *auth.Policy // that let it in; nil: none
+	opts   *ListenerOptions // by which it was let in
 }
 
 // Run implements wsnet.Task.
@@ -33,6 +33,12 @@ func (g *greet) Run(l *wsnet.Loop) {
 		return
 	}
 	g.as.dress(&s.connect)
+	now := listenerOf(g.conn).opts.Load()
+	if !s.stands(g, now) {
+		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
+		return
+	}
+	g.opts = now
 	s.welcome(g)
 }
 
@@ -67,14 +73,11 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{Listener: listenerOf(c), made: made, as: as, under: l.Policy}
-		if slow {
-			a.policy = l.Policy
-		}
+		a := &Admission{Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow}
 		s.ask(c, p, body, a, login)
 		return true
 	}
-	g := &greet{conn: c, id: made, as: as, under: l.Policy}
+	g := &greet{conn: c, id: made, as: as, opts: l}
 	home := s.b.home(id)
 	if home != s {
 		g.packet = bytes.Clone(body)
@@ -92,6 +95,23 @@ func (l *ListenerOptions) admits(login *auth.Login) bool {
 		return l.AllowAnonymous || login.Identified
 	}
 	return l.Policy.Authenticate(login)
+}
+
+// stands reports whether a client that was let in on another loop would be let in still, when the listener's
+// settings have been replaced meanwhile by now: the reload has not seen it.
+func (s *shard) stands(g *greet, now *ListenerOptions) bool {
+	if now == g.opts || g.as != nil && g.as.identified {
+		return true
+	}
+	if now.Policy == nil {
+		return now.AllowAnonymous
+	}
+	var mark uint64
+	username := string(s.connect.Username)
+	if g.opts.Policy != nil {
+		mark = g.opts.Policy.Mark(username)
+	}
+	return now.Policy.StillValid(username, s.connect.HasUsername, mark)
 }
 
 // errVersion is the error of accept_protocol_versions.
@@ -229,11 +249,6 @@ func (s *shard) welcome(g *greet) {
 	if made != nil {
 		id = made
 	}
-	if outdated(c, p, g.as, g.under) {
-		c.Attachment = nil
-		s.refuse(c, p, codec.NotAuthorized)
-		return
-	}
 	if s.full(id) {
 		c.Attachment = nil
 		s.turnAway(c, p)
@@ -247,7 +262,7 @@ func (s *shard) welcome(g *greet) {
 	} else if cl.rare != nil {
 		cl.rare.username = ""
 	}
-	s.entitle(cl, c, p, g.as)
+	s.entitle(cl, g)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
@@ -286,7 +301,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		return
 	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), closeText(codec.ServerBusy))
+		s.logf(LevelNotice, "Client %s [%s] disconnected: server busy.", p.ClientID, peer(c))
 	}
 	c.Close(errFull)
 }

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"maps"
 
-	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -71,22 +70,4 @@ func (r *recheck) Run(l *wsnet.Loop) {
 		r.cl, r.left = cl, len(cl.subs)
 	}
 	l.Again(r)
-}
-
-// outdated reports that a client whose login was checked under an earlier policy must not come in any more.
-func outdated(c *wsnet.Conn, p *codec.Connect, as *persona, under *auth.Policy) bool {
-	o := listenerOf(c).opts.Load()
-	switch {
-	case as != nil && as.identified:
-		return false
-	case o.Policy == nil:
-		return !o.AllowAnonymous
-	case o.Policy == under:
-		return false
-	}
-	var mark uint64
-	if under != nil {
-		mark = under.Mark(string(p.Username))
-	}
-	return !o.Policy.StillValid(string(p.Username), p.HasUsername, mark)
 }

@@ -3,14 +3,12 @@ package broker
 import (
 	"noctule/broker/auth"
 	"noctule/broker/message"
-	"noctule/codec"
-	"noctule/wsnet"
 )
 
 // What a client may do is worked out once, when it connects, and again when the settings are replaced. A
 // subscription whose filter lies within what may be read carries the bit covered: its messages are delivered
-// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights may
-// have changed since it went in.
+// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights
+// may have changed since it went in.
 
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
@@ -36,11 +34,14 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 	return r == nil || r.perms.Allows(a, topic)
 }
 
-// entitle gives a client that connects its rights; as is what takes the place of what CONNECT says.
-func (s *shard) entitle(cl *client, c *wsnet.Conn, p *codec.Connect, as *persona) {
-	l := listenerOf(c)
-	o := l.opts.Load()
-	r := rights{via: l, named: p.HasUsername, identified: as != nil && as.identified, mount: o.MountPoint}
+// entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a recheck
+// follows.
+func (s *shard) entitle(cl *client, g *greet) {
+	p, o := &s.connect, g.opts
+	r := rights{
+		via: listenerOf(g.conn), named: p.HasUsername, identified: g.as != nil && g.as.identified,
+		mount: o.MountPoint,
+	}
 	if o.Policy != nil {
 		r.perms = o.Policy.Permissions(cl.id, string(p.Username), r.named)
 		if !r.identified && r.named {
