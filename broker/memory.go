@@ -40,9 +40,12 @@ const (
 
 func memorySamples() []metrics.Sample {
 	return []metrics.Sample{
-		memTotal: {Name: "/memory/classes/total:bytes"}, memReleased: {Name: "/memory/classes/heap/released:bytes"},
-		memFree: {Name: "/memory/classes/heap/free:bytes"}, memUnused: {Name: "/memory/classes/heap/unused:bytes"},
-		memObjects: {Name: "/memory/classes/heap/objects:bytes"}, memLive: {Name: "/gc/heap/live:bytes"},
+		memTotal:    {Name: "/memory/classes/total:bytes"},
+		memReleased: {Name: "/memory/classes/heap/released:bytes"},
+		memFree:     {Name: "/memory/classes/heap/free:bytes"},
+		memUnused:   {Name: "/memory/classes/heap/unused:bytes"},
+		memObjects:  {Name: "/memory/classes/heap/objects:bytes"},
+		memLive:     {Name: "/gc/heap/live:bytes"},
 	}
 }
 
@@ -77,8 +80,8 @@ func (s *shard) sampleMemory() {
 			"and messages are not queued.", used, limit)
 	case short && used < limit/100*memoryLow, short && limit == 0:
 		b.memoryShort.Store(false)
-		s.logf(LevelNotice, "memory_limit: %d of %d bytes are used. Connections and messages are taken again.",
-			used, limit)
+		s.logf(LevelNotice, "memory_limit: %d of %d bytes are used. Connections and messages are taken "+
+			"again.", used, limit)
 	}
 }
 

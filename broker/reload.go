@@ -7,11 +7,11 @@ import (
 	"noctule/codec"
 )
 
-// Reload replaces the settings of a running broker that can change: of o AllowDuplicates, ConnectionMessages,
-// MemoryLimit, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole of the
-// options of the listeners named, except where and with which transport they listen. Clients that could not
-// connect any more are disconnected. It returns when every loop has taken the change over, or ctx is done; any
-// goroutine but a loop's may call it.
+// Reload replaces the settings of a running broker that can change: of o AllowDuplicates,
+// ConnectionMessages, MemoryLimit, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval,
+// and the whole of the options of the listeners named, except where and with which transport they listen.
+// Clients that could not connect any more are disconnected. It returns when every loop has taken the change
+// over, or ctx is done; any goroutine but a loop's may call it.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
 	for l, lo := range listeners {
 		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused

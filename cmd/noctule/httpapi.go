@@ -11,8 +11,8 @@ import (
 	"noctule/cmd/internal/conf"
 )
 
-// anonymousGate is the gate of an API listener without passwords: as with MQTT clients, everybody may come in if
-// anonymous clients may, whatever name they give.
+// anonymousGate is the gate of an API listener without passwords: as with MQTT clients, everybody may come in
+// if anonymous clients may, whatever name they give.
 type anonymousGate bool
 
 // Allows implements admin.Gate.
@@ -29,8 +29,9 @@ func (c *command) listenAPI(b *broker.Broker, cfg *conf.Config, l *conf.Listener
 	var last error
 	for _, o := range sockets {
 		api := admin.APIConfig{
-			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, TLS: o.Net.TLS, Dir: l.HTTPDir,
-			Version: compatible, Listeners: apiListeners(cfg.Listeners), Gate: anonymousGate(o.AllowAnonymous),
+			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, TLS: o.Net.TLS,
+			Dir: l.HTTPDir, Version: compatible, Listeners: apiListeners(cfg.Listeners),
+			Gate: anonymousGate(o.AllowAnonymous),
 		}
 		if api.TLS != nil {
 			api.TLS = api.TLS.Clone()
