@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"noctule/broker"
+	"noctule/broker/auth"
 	"noctule/wsnet"
 )
 
@@ -42,6 +43,9 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
 		PublishBytesSent: 17, SessionsExpired: 18, RetainedBytes: 30, MemoryUsed: 31, MemoryLimit: 32, MemoryShort: true,
 		MemoryRefused: 33, Connects: 34, SysDropped: 35,
+		Hashing: auth.PoolStats{
+			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
+		},
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25,
 			LoopLag: 2600 * time.Millisecond,
@@ -117,6 +121,8 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
 		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
 		"log_lines_dropped_total": "36",
+		"logins_checked_total": "30", "logins_failed_total": "31", "logins_throttled_total": "32",
+		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 	}
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -38,17 +39,21 @@ type Broker struct {
 	lastNumber  atomic.Uint64 // session numbers given out
 	stopping    atomic.Bool
 	admissions  atomic.Int64 // answers awaited
+	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
 	sysDropped  atomic.Int64 // calls of PublishSys beyond that
 	retainBytes atomic.Int64 // payloads of retained messages
 	memoryLimit atomic.Int64 // bytes; 0 none
 	memoryUsed  atomic.Int64 // bytes, as shard 0 has seen last
+	memoryAt    atomic.Int64 // Unix ms of that
 	memoryShort atomic.Bool
+	collectedAt atomic.Int64 // Unix ms of the last collection that memory_limit asked for
 	heap        atomic.Int64 // bytes of the heap's objects, garbage included
 	heapMax     atomic.Int64 // the highest seen
 
-	asked sync.WaitGroup // goroutines of admissions
+	asked   sync.WaitGroup // goroutines of admissions
+	hashing *auth.Pool     // checks passwords
 
 	mu struct {
 		sync.Mutex
@@ -90,6 +95,9 @@ func New(o Options) (*Broker, error) {
 		seed:     maphash.MakeSeed(),
 		started:  now(),
 	}
+	hashing := o.Hashing
+	hashing.Now = func() int64 { return now().UnixMilli() }
+	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{
 		Loops:    o.Loops,
 		Portable: o.Portable,
@@ -143,6 +151,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		return err
 	}
 	if err := b.net.Shutdown(ctx); err != nil {
+		return err
+	}
+	if err := b.hashing.Close(ctx); err != nil {
 		return err
 	}
 	answered := make(chan struct{})

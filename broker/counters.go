@@ -75,6 +75,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()
 	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
+	m.Hashing = b.hashing.Stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

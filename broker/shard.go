@@ -39,8 +39,8 @@ type shard struct {
 	backlog  int      // jobs of sliced fan-outs
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	sys      *sysTree                            // shard 0 only
-	memory   memoryGuard                         // shard 0 only
+	sys      *sysTree // shard 0 only
+	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
@@ -56,6 +56,11 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
+
+	// Owned by the loop, scratch for clients of mount points:
+	topic    []byte          // of the PUBLISH being handled
+	bare     message.Message // the message being delivered, without the mount point
+	stripped message.Heads   // of bare
 }
 
 // greeting is the Attachment of a connection until its CONNECT.
@@ -99,7 +104,7 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
-	if s.refuseMemory(c) {
+	if s.refuseSocket(c) {
 		return
 	}
 	if s.opts.ConnectionMessages {
@@ -281,7 +286,10 @@ func (s *shard) Drained(c *wsnet.Conn) {
 
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
-func (s *shard) EndTurn() { s.postRemote() }
+func (s *shard) EndTurn() {
+	s.postRemote()
+	s.watchMemory()
+}
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {

@@ -4,19 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	"noctule/admin"
 	"noctule/broker"
+	"noctule/broker/auth"
 	"noctule/cmd/internal/conf"
 )
 
-// anonymousGate is the gate of an API listener without passwords: as with MQTT clients, everybody may come in
-// if anonymous clients may, whatever name they give.
-type anonymousGate bool
+// apiServer is an API listener that runs. A reload stores new options.
+type apiServer struct {
+	*admin.Server
+	gate *apiGate
+}
+
+// apiGate lets HTTP clients in by the rules of MQTT clients of the same listener. To an ACL, the URL's path
+// is a topic to read, and the client id is http-api.
+type apiGate struct {
+	options atomic.Pointer[broker.ListenerOptions]
+}
 
 // Allows implements admin.Gate.
-func (g anonymousGate) Allows(admin.Login) bool { return bool(g) }
+func (g *apiGate) Allows(l admin.Login) bool {
+	const clientID = "http-api"
+	o := g.options.Load()
+	if o.Policy == nil {
+		return o.AllowAnonymous // whatever name they give
+	}
+	login := auth.Login{
+		ClientID: clientID, Username: l.Username, HasUsername: l.Named, HasPassword: l.Named,
+		Password: []byte(l.Password), Address: l.Address,
+	}
+	return o.Policy.Authenticate(&login) &&
+		o.Policy.Permissions(clientID, l.Username, l.Named).Allows(auth.Read, []byte(l.Path))
+}
 
 // listenAPI opens the sockets of one listener with protocol http_api. The one that local only mode brings
 // along must not keep a second broker of the machine from starting.
@@ -28,10 +50,12 @@ func (c *command) listenAPI(b *broker.Broker, cfg *conf.Config, l *conf.Listener
 	opened := 0
 	var last error
 	for _, o := range sockets {
+		gate := &apiGate{}
+		gate.options.Store(&o)
 		api := admin.APIConfig{
 			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, TLS: o.Net.TLS,
 			Dir: l.HTTPDir, Version: compatible, Listeners: apiListeners(cfg.Listeners),
-			Gate: anonymousGate(o.AllowAnonymous),
+			Gate: gate,
 		}
 		if api.TLS != nil {
 			api.TLS = api.TLS.Clone()
@@ -44,7 +68,7 @@ func (c *command) listenAPI(b *broker.Broker, cfg *conf.Config, l *conf.Listener
 		switch {
 		case err == nil:
 			opened++
-			c.apis = append(c.apis, s)
+			c.apis = append(c.apis, apiServer{s, gate})
 		case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL):
 			last = err // a machine without one of the families
 		case l.Implied:

@@ -54,12 +54,16 @@ type command struct {
 	handler        *logs.Handler // of log
 	background     bool          // the rest happens in another process
 	printing       printing
-	apis           []*admin.Server // of listeners with protocol http_api
+	apis           []apiServer // of listeners with protocol http_api
 }
 
 // run is the program; it returns the exit code.
 func (c *command) run(args []string) int {
 	c.openLog(conf.Log{Timestamp: true}, flags{}, 0)
+	if len(args) > 0 && args[0] == "passwd" {
+		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
+		return p.run(args[1:])
+	}
 	code := c.dispatch(args)
 	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)
