@@ -46,7 +46,9 @@ type Broker struct {
 	retainBytes atomic.Int64 // payloads of retained messages
 	memoryLimit atomic.Int64 // bytes; 0 none
 	memoryUsed  atomic.Int64 // bytes, as shard 0 has seen last
+	memoryAt    atomic.Int64 // Unix ms of that
 	memoryShort atomic.Bool
+	collectedAt atomic.Int64 // Unix ms of the last collection that memory_limit asked for
 	heap        atomic.Int64 // bytes of the heap's objects, garbage included
 	heapMax     atomic.Int64 // the highest seen
 

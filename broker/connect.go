@@ -254,6 +254,11 @@ func (s *shard) welcome(g *greet) {
 		s.turnAway(c, p)
 		return
 	}
+	if s.b.memoryShort.Load() && s.sessions[string(id)] == nil {
+		c.Attachment = nil
+		s.refuseMemory(c, p)
+		return
+	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version

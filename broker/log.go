@@ -65,8 +65,8 @@ func flag(b bool) int {
 	return 0
 }
 
-// cipherText is OpenSSL's name of a cipher suite, which Mosquitto logs: TLS 1.3's are the same everywhere, the
-// others begin without TLS, have no WITH, and call what is the default nothing.
+// cipherText is OpenSSL's name of a cipher suite, which Mosquitto logs: TLS 1.3's are the same everywhere,
+// the others begin without TLS, have no WITH, and call what is the default nothing.
 func cipherText(id uint16) string {
 	name := tls.CipherSuiteName(id)
 	key, cipher, old := strings.Cut(strings.TrimPrefix(name, "TLS_"), "_WITH_")

@@ -40,8 +40,8 @@ type shard struct {
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	sys      *sysTree                            // shard 0 only
-	memory   memoryGuard                         // shard 0 only
+	sys      *sysTree // shard 0 only
+	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
@@ -105,7 +105,7 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
-	if s.refuseMemory(c) {
+	if s.refuseSocket(c) {
 		return
 	}
 	if s.opts.ConnectionMessages {
@@ -287,7 +287,10 @@ func (s *shard) Drained(c *wsnet.Conn) {
 
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
-func (s *shard) EndTurn() { s.postRemote() }
+func (s *shard) EndTurn() {
+	s.postRemote()
+	s.watchMemory()
+}
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {

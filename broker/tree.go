@@ -12,10 +12,10 @@ import (
 	"noctule/wsnet"
 )
 
-// The subscription tree for operators, as Mosquitto prints it on SIGUSR2: a level a line, and behind the last
-// one of a filter its subscribers with their QoS. The names of the filters are read without the loops, which
-// are then asked for the subscribers of a few filters at a time; at most treePiece of them are answered in one
-// turn. What is held is a pointer for each filter, and one piece.
+// The subscription tree for operators, as Mosquitto prints it on SIGUSR2: a level a line, and behind the
+// last one of a filter its subscribers with their QoS. The names of the filters are read without the loops,
+// which are then asked for the subscribers of a few filters at a time; at most treePiece of one filter are
+// answered in one turn. What is held is a pointer for each filter, and one piece.
 
 const (
 	treeBatch = 256  // filters asked for at once

@@ -8,6 +8,7 @@ import (
 
 	"noctule/admin"
 	"noctule/broker"
+	"noctule/broker/auth"
 	"noctule/cmd/internal/conf"
 )
 
@@ -15,18 +16,37 @@ import (
 type api struct {
 	index   int // of the listener in the configuration
 	servers []*admin.Server
+	gate    apiGate
 
 	// Atomic:
-	gate atomic.Pointer[gate]
-	tls  atomic.Pointer[tls.Config]
+	tls atomic.Pointer[tls.Config]
+}
+
+// apiGate lets HTTP clients in by the rules of MQTT clients of the same listener. To an ACL, the URL's path
+// is a topic to read, and the client id is http-api.
+type apiGate struct {
+	// Atomic:
+	options atomic.Pointer[broker.ListenerOptions]
 }
 
 // Allows implements admin.Gate.
-func (a *api) Allows(l admin.Login) bool { return a.gate.Load().Allows(l) }
+func (g *apiGate) Allows(l admin.Login) bool {
+	const clientID = "http-api"
+	o := g.options.Load()
+	if o.Policy == nil {
+		return o.AllowAnonymous // whatever name they give
+	}
+	login := auth.Login{
+		ClientID: clientID, Username: l.Username, HasUsername: l.Named, HasPassword: l.Named,
+		Password: []byte(l.Password), Address: l.Address,
+	}
+	return o.Policy.Authenticate(&login) &&
+		o.Policy.Permissions(clientID, l.Username, l.Named).Allows(auth.Read, []byte(l.Path))
+}
 
 // set gives it new settings.
-func (a *api) set(o *broker.ListenerOptions) {
-	a.gate.Store(&gate{policy: o.Policy, anonymous: o.AllowAnonymous})
+func (a *api) set(o broker.ListenerOptions) {
+	a.gate.options.Store(&o)
 	if o.Net.TLS == nil {
 		return
 	}
@@ -45,13 +65,13 @@ func (s *service) openAPI(index int) error {
 	}
 	a := &api{index: index}
 	s.apis = append(s.apis, a)
-	a.set(&sockets[0])
+	a.set(sockets[0])
 	s.info("Opening http api listen socket on port %d.", l.Port)
 	var last error
 	for _, o := range sockets {
 		cfg := admin.APIConfig{
 			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, Dir: l.HTTPDir,
-			Version: compatible, Listeners: apiListeners(s.cfg.Listeners), Gate: a,
+			Version: compatible, Listeners: apiListeners(s.cfg.Listeners), Gate: &a.gate,
 		}
 		if o.Net.TLS != nil {
 			cfg.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {

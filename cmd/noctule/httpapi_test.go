@@ -111,8 +111,10 @@ func TestHTTPAPIPortInUse(t *testing.T) {
 func TestMemoryLimitRefuses(t *testing.T) {
 	port := freePort(t)
 	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmemory_limit 1000000", port))
-	p.await(t, `^\d+: Warning: memory_limit: \d+ of 1000000 bytes are used\. New connections are refused `)
-	brokertest.Dial(t, fmt.Sprintf("127.0.0.1:%d", port), codec.V5).WantClosed()
+	p.await(t, `^\d+: Warning: memory_limit: \d+ of 1000000 bytes are used\. New clients are refused `)
+	if _, ack := greeted(t, fmt.Sprintf("127.0.0.1:%d", port), "c", codec.V5, nil); ack.Reason != codec.QuotaExceeded {
+		t.Errorf("CONNACK %s", ack.Reason)
+	}
 	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 denied: memory_limit exceeded\.$`)
 	p = startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmemory_limit 1000000000", freePort(t)))
 	if strings.Contains(p.lines(), "memory_limit") {

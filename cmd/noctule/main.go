@@ -120,10 +120,10 @@ func (c *command) dispatch(args []string) int {
 	case f.version:
 		fmt.Fprintf(
 			c.stdout,
-			"mosquitto %s\nnoctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
+			"mosquitto %[1]s\nnoctule %[2]s, compatible with mosquitto %[1]s\n"+
+				"Licensed under the Apache License 2.0.\n",
 			compatible,
 			version,
-			compatible,
 		)
 		return exitOK
 	case f.test && len(f.files) == 0:

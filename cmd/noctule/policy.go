@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 
-	"noctule/admin"
 	"noctule/broker/auth"
 	"noctule/cmd/internal/conf"
 )
@@ -71,26 +70,4 @@ func once[F warner](ld *loader, loaded map[string]F, path string, load func(stri
 		}
 	}
 	return f, nil
-}
-
-// apiClientID is what ACLs see as the client id of those who use the HTTP API.
-const apiClientID = "http-api"
-
-// gate lets those use the HTTP API whom a listener's settings admit, on paths that the ACL lets them read.
-type gate struct {
-	policy    *auth.Policy // nil without files
-	anonymous bool
-}
-
-// Allows implements admin.Gate.
-func (g *gate) Allows(l admin.Login) bool {
-	if g.policy == nil { // as with MQTT clients: whatever name they give
-		return g.anonymous
-	}
-	login := auth.Login{
-		ClientID: apiClientID, Username: l.Username, Password: []byte(l.Password),
-		HasUsername: l.Named, HasPassword: l.Named, Address: l.Address,
-	}
-	return g.policy.Authenticate(&login) &&
-		g.policy.Permissions(apiClientID, l.Username, l.Named).Allows(auth.Read, []byte(l.Path))
 }

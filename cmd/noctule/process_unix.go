@@ -63,6 +63,7 @@ func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 // daemonMark is in the environment of the process in the background.
 const daemonMark = "NOCTULE_DAEMON"
 
+// isDaemon reports whether this is the process in the background.
 func isDaemon() bool { return os.Getenv(daemonMark) != "" }
 
 // daemonise starts the program again in a session of its own, with nothing on its standard streams. It

@@ -79,7 +79,7 @@ func (s *service) apply(ctx context.Context, next *settings) error {
 	s.cfg = next.cfg
 	limitMemory(s.cfg.Options.MemoryLimit)
 	for _, a := range s.apis {
-		a.set(&next.listeners[a.index])
+		a.set(next.listeners[a.index])
 	}
 	options := map[*broker.Listener]broker.ListenerOptions{}
 	for i, sockets := range s.sockets {

@@ -118,7 +118,7 @@ func securityDirectives() map[string]directive {
 		"check_retain_source":        {global, works, bools(func(p *parser, v bool) { p.cfg.Options.CheckRetainSource = v }), "default false, as in Mosquitto's code", ""},
 		"global_max_clients":         {global, works, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.Options.GlobalMaxClients = v }), "", ""},
 		"global_max_connections":     {global, works, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.Options.MaxConnections = v }), "", ""},
-		"memory_limit":               {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MemoryLimit = int64(v) }), "of the whole process; from 90 % on connections and messages are refused", ""},
+		"memory_limit":               {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MemoryLimit = int64(v) }), "of the whole process; from 90 % on clients and messages are refused", ""},
 		"enable_control_api":         {global, works, setControlAPI, "only `false`", ""},
 		"enable_control_api true":    {global, later, nil, "", ""},
 	}
