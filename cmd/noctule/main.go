@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -247,6 +246,7 @@ func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, sig
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go watchdog(ctx, b) // ends with ctx
+	go pace(ctx)        // ends with ctx
 	for s := range signals {
 		if s == os.Interrupt || s == syscall.SIGTERM {
 			break
@@ -289,10 +289,7 @@ func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) erro
 				family := strings.Replace(o.Net.Network, "tcp", "v", 1)
 				c.info("Opening ip%s listen socket on port %d.", family, l.Port)
 			}
-			err := vacant(o.Net.Network, o.Net.Address)
-			if err == nil {
-				_, err = b.Listen(o)
-			}
+			_, err := b.Listen(o)
 			switch {
 			case err == nil:
 				opened++
@@ -307,19 +304,6 @@ func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) erro
 		}
 	}
 	return nil
-}
-
-// vacant reports an address that is in use. The broker's sockets share their port with others of the same
-// user, so that each loop has one, and would share it with a second broker too.
-func vacant(network, address string) error {
-	if network == "unix" {
-		return nil
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 func writePID(name string) error {
