@@ -171,8 +171,8 @@ func resolve(network, address string) (addr netip.AddrPort, dual bool, err error
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), false, nil
 }
 
-// listenTCP opens a listening socket. The first of a port begins without SO_REUSEPORT, so that it does not share
-// the port with another program of the same user, and gets the option when it has the port.
+// listenTCP opens a listening socket. The first of a port begins without SO_REUSEPORT, so that it does not
+// share the port with another program of the same user, and gets the option when it has the port.
 func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
@@ -188,7 +188,8 @@ func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 		}
 	}()
 	share := func() error {
-		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		return os.NewSyscallError("setsockopt", err)
 	}
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return 0, os.NewSyscallError("setsockopt", err)
