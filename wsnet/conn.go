@@ -165,8 +165,10 @@ func (c *Conn) ID() uint64 { return c.id }
 // RemoteAddr is the peer's address, or what a PROXY header said; zero for unix sockets.
 func (c *Conn) RemoteAddr() netip.AddrPort {
 	if c.port == 0 {
-		if h := c.Proxied(); h != nil { // of port 0
-			return h.Source
+		if c.listener.cfg.ProxyProtocol != 0 {
+			if h := c.Proxied(); h != nil { // of port 0
+				return h.Source
+			}
 		}
 		return netip.AddrPort{}
 	}

@@ -92,10 +92,10 @@ func TestProxyHeader(t *testing.T) {
 					if !want.IsValid() && !tt.unix {
 						want = nc.LocalAddr().(*net.TCPAddr).AddrPort()
 					}
-					if got := c.RemoteAddr(); got != want {
+					got, h := r.proxied(t, c)
+					if got != want {
 						t.Errorf("%s: remote address %v, want %v", tt.name, got, want)
 					}
-					h := c.Proxied()
 					if (h != nil) != (tt.unix || tt.tls != nil || tt.addr.IsValid() && tt.addr.Port() == 0) {
 						t.Errorf("%s: keeps %+v", tt.name, h)
 					}
@@ -106,6 +106,13 @@ func TestProxyHeader(t *testing.T) {
 			}
 		}
 	})
+}
+
+// proxied is what a connection knows of its peer, asked on its loop.
+func (r *rig) proxied(t *testing.T, c *Conn) (addr netip.AddrPort, h *proxyproto.Header) {
+	t.Helper()
+	r.on(t, c.Loop(), func(*Loop) { addr, h = c.RemoteAddr(), c.Proxied() })
+	return addr, h
 }
 
 // readUntil reads up to the end of an answer.
@@ -242,9 +249,9 @@ func TestProxyBeforeTLS(t *testing.T) {
 			mustWrite(t, nc, "x")
 			mustRead(t, nc, "x")
 			c := get(t, r.opened)
-			if c.RemoteAddr() != netip.MustParseAddrPort("192.0.2.5:6275") || c.Proxied() == nil ||
-				c.Proxied().TLS.CommonName != "me" || c.TLS() == nil {
-				t.Errorf("from %v, %+v", c.RemoteAddr(), c.Proxied())
+			addr, h := r.proxied(t, c)
+			if addr != netip.MustParseAddrPort("192.0.2.5:6275") || h == nil || h.TLS.CommonName != "me" || c.TLS() == nil {
+				t.Errorf("from %v, %+v", addr, h)
 			}
 		}
 	})

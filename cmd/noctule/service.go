@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -63,11 +62,7 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 			family := strings.Replace(o.Net.Network, "tcp", "v", 1)
 			s.info("Opening ip%s listen socket on port %d.", family, l.Port)
 		}
-		var one *broker.Listener
-		err := vacant(o.Net.Network, o.Net.Address)
-		if err == nil {
-			one, err = s.b.Listen(o)
-		}
+		one, err := s.b.Listen(o)
 		switch {
 		case err == nil:
 			opened = append(opened, one)
@@ -86,19 +81,6 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 // missingFamily reports an error of a machine without one of the address families.
 func missingFamily(err error) bool {
 	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
-}
-
-// vacant reports an address that is in use. The broker's sockets share their port with others of the same
-// user, so that each loop has one, and would share it with a second broker too.
-func vacant(network, address string) error {
-	if network == "unix" {
-		return nil
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 // openAdmin starts the HTTP server for operators; end stops it.
@@ -142,6 +124,7 @@ func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go watchdog(ctx, s.b) // ends with ctx
+	go pace(ctx)          // ends with ctx
 	for sig := range signals {
 		if isEnd(sig) {
 			break
