@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,9 +33,11 @@ func (s *service) reload(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
-	if err := s.apply(ctx, next); err != nil && !errors.Is(err, context.Canceled) {
-		s.fail(fmt.Errorf("Reloading takes too long: %w", err))
+	if err := s.apply(ctx, next); err != nil {
+		s.fail(fmt.Errorf("The configuration is in force, but not all clients could be looked at: %w", err))
+		return
 	}
+	s.info("Configuration reloaded.")
 }
 
 // settings are a configuration with all that its files say.
