@@ -215,6 +215,8 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 			return codec.RetainNotSupported
 		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
 			return codec.NotAuthorized
+		case len(l.MountPoint)+len(p.Will.Topic) > topicMax:
+			return codec.TopicNameInvalid
 		}
 	}
 	return codec.Success

@@ -3,6 +3,7 @@ package broker
 import (
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/codec"
 )
 
 // What a client may do is worked out once, when it connects, and again when the settings are replaced. A
@@ -121,9 +122,16 @@ func (s *shard) cover(cl *client, from, to int) {
 	}
 }
 
-// coverage is the bit covered if the client may read whatever matches filter, without the share name.
+// coverage is the bit covered if the client may read whatever matches filter, which may be shared.
 func (c *client) coverage(filter []byte) options {
-	if r := c.rights(); r != nil && !r.perms.Covers(filter) {
+	r := c.rights()
+	if r == nil {
+		return covered
+	}
+	if _, name, shared := codec.SplitShare(filter); shared {
+		filter = name
+	}
+	if !r.perms.Covers(filter) {
 		return 0
 	}
 	return covered

@@ -76,11 +76,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		return refused(cl, codec.NotAuthorized), false
 	}
 	group, name, shared := codec.SplitShare(f.Name)
-	if shared {
-		o |= cl.coverage(name)
-	} else {
-		o |= cl.coverage(f.Name)
-	}
+	o |= cl.coverage(f.Name)
 	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
