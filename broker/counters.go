@@ -67,6 +67,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
 	m.Net = b.net.Stats()
+	m.Hashing = b.hashing.Stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {
