@@ -12,6 +12,7 @@ import (
 // handle does what a signal asks for that does not end the program.
 func (c *command) handle(ctx context.Context, s os.Signal, b *broker.Broker) {
 	switch taskOf(s) {
+	case taskNone:
 	case taskReload:
 		if err := c.handler.Reopen(); err != nil {
 			c.fail(err)
