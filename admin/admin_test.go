@@ -121,7 +121,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
 		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
 		"log_lines_dropped_total": "36",
-		"logins_checked_total": "30", "logins_failed_total": "31", "logins_throttled_total": "32",
+		"logins_checked_total":    "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 	}
 	for i := range broker.DropReasons {

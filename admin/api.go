@@ -79,7 +79,7 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 	if cfg.Dir != "" {
 		var err error
 		if h.files, err = os.OpenRoot(cfg.Dir); err != nil {
-			return nil, fmt.Errorf("Unable to open http_dir: %w", err)
+			return nil, fmt.Errorf("http_dir cannot be opened: %w", err)
 		}
 	}
 	ln, err := net.Listen(cfg.Network, cfg.Address)

@@ -156,7 +156,9 @@ func TestAPIAsksTheGate(t *testing.T) {
 		t.Errorf("%d %q", resp.StatusCode, body)
 	}
 	want := []Login{
-		{Path: "/api/v1/version"}, {Path: "/api/v1/nonsense"}, {Path: "/file"},
+		{Path: "/api/v1/version"},
+		{Path: "/api/v1/nonsense"},
+		{Path: "/file"},
 		{Username: "alice", Password: "p:w", Named: true, Path: "/api/v1/version"},
 	}
 	for i := range want {

@@ -416,7 +416,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 }
 
 // logWill tells of the will, or of none.
-func (s *shard) logWill(cl *client, p *codec.Connect) {
+func (s *shard) logWill(p *codec.Connect) {
 	switch {
 	case !s.debug:
 	case p.HasWill:
@@ -442,5 +442,5 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
 		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, cipherText(t.CipherSuite))
 	}
-	s.logWill(cl, p)
+	s.logWill(p)
 }

@@ -43,8 +43,11 @@ func TestAPIGate(t *testing.T) {
 			login admin.Login
 			want  bool
 		}{
-			{alice, true}, {wrong, false}, {file, false},
-			{admin.Login{Path: "/api/v1/version"}, anonymous}, {admin.Login{Path: "/api/v1/systree"}, false},
+			{alice, true},
+			{wrong, false},
+			{file, false},
+			{admin.Login{Path: "/api/v1/version"}, anonymous},
+			{admin.Login{Path: "/api/v1/systree"}, false},
 		} {
 			if got := g.Allows(tt.login); got != tt.want {
 				t.Errorf("anonymous %t: %+v: %t", anonymous, tt.login, got)

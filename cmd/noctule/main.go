@@ -170,6 +170,9 @@ func (c *command) start(f flags, cfg *conf.Config) int {
 	if who.name != "" {
 		c.info("Info: running mosquitto as user: %s.", who.name)
 	}
+	if os.Geteuid() == 0 {
+		c.log.Warn("Warning: Mosquitto should not be run as root/administrator.")
+	}
 	setUmask()
 	if err := writePID(cfg.PIDFile); err != nil {
 		c.fail(fmt.Errorf("Unable to write pid file: %w", err))

@@ -230,6 +230,10 @@ func TestPrivilegesAreDropped(t *testing.T) {
 					t.Errorf("%s: %v %+v", f, err, st.Sys())
 				}
 			}
+			if asked := "Warning: Mosquitto should not be run as root/administrator."; (tt.uid == "0") !=
+				strings.Contains(p.lines(), asked) {
+				t.Errorf("user %s:\n%s", tt.uid, p.lines())
+			}
 			if tt.line == "" {
 				if strings.Contains(p.lines(), "running mosquitto as user") {
 					t.Error(p.lines())

@@ -63,8 +63,13 @@ func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 // daemonMark is in the environment of the process in the background.
 const daemonMark = "NOCTULE_DAEMON"
 
-// isDaemon reports whether this is the process in the background.
-func isDaemon() bool { return os.Getenv(daemonMark) != "" }
+// isDaemon reports whether this is the process in the background. The mark goes: it is not for programs that
+// this one starts.
+func isDaemon() bool {
+	on := os.Getenv(daemonMark) != ""
+	_ = os.Unsetenv(daemonMark) // it fails for names that are none
+	return on
+}
 
 // daemonise starts the program again in a session of its own, with nothing on its standard streams. It
 // keeps its name, which tools look for.

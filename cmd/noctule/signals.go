@@ -10,6 +10,7 @@ import (
 // handle does what a signal asks for that does not end the program.
 func (s *service) handle(ctx context.Context, sig os.Signal) {
 	switch taskOf(sig) {
+	case taskNone:
 	case taskReload:
 		s.reload(ctx)
 	case taskReopen:

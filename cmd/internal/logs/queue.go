@@ -126,7 +126,7 @@ func (q *queue) run() {
 		q.mu.lines, q.mu.gap = spare, 0
 		q.mu.Unlock()
 		q.pass(batch)
-		if gap > 0 && !closed {
+		if gap > 0 {
 			q.write([]line{q.tell(gap)})
 		}
 		clear(batch)

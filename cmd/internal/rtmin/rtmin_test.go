@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
+	var used atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -27,7 +29,7 @@ func TestNotify(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					deep(100)
+					used.Add(int64(deep(100)))
 				}
 			}
 		})
