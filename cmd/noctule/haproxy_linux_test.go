@@ -26,15 +26,16 @@ type front struct {
 func startHAProxy(t *testing.T, fronts []front) []string {
 	t.Helper()
 	path := program(t, "haproxy")
-	conf := "defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"
+	var conf strings.Builder
+	conf.WriteString("defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n")
 	var addrs []string
 	for i, f := range fronts {
 		addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		addrs = append(addrs, addr)
-		conf += fmt.Sprintf("listen l%d\n bind %s %s\n server s 127.0.0.1:%d %s\n", i, addr, f.bind, f.port, f.server)
+		fmt.Fprintf(&conf, "listen l%d\n bind %s %s\n server s 127.0.0.1:%d %s\n", i, addr, f.bind, f.port, f.server)
 	}
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(conf.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var said strings.Builder
