@@ -29,7 +29,7 @@ type Config struct {
 	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
 	// backlog.
 	TLSHandshakes int
-	// TLSWorkers is how many of those may compute at once, one per loop by default: the others wait for their
+	// TLSWorkers is how many of those may compute at once, one for two loops by default: the others wait for their
 	// client or for their turn, so that a storm of handshakes leaves processors to the loops.
 	TLSWorkers int
 	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
@@ -63,7 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.MailboxLimit, 65536)
 	set(&c.MaxPending, 256<<20+5)
 	set(&c.TLSHandshakes, 1024)
-	set(&c.TLSWorkers, c.Loops)
+	set(&c.TLSWorkers, max(c.Loops/2, 1))
 	if c.HandshakeTimeout <= 0 {
 		c.HandshakeTimeout = 10 * time.Second
 	}

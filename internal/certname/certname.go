@@ -194,12 +194,10 @@ func rareName(oid string) (name string, known bool) {
 		return "UID", true
 	case "0.9.2342.19200300.100.1.25":
 		return "DC", true
-	case "1.3.6.1.4.1.311.60.2.1.1":
-		return "jurisdictionL", true
-	case "1.3.6.1.4.1.311.60.2.1.2":
-		return "jurisdictionST", true
-	case "1.3.6.1.4.1.311.60.2.1.3":
-		return "jurisdictionC", true
+	}
+	place, found := strings.CutPrefix(oid, "1.3.6.1.4.1.311.60.2.1.") // where a company is registered
+	if found && len(place) == 1 && place[0] >= '1' && place[0] <= '3' {
+		return "jurisdiction" + []string{"L", "ST", "C"}[place[0]-'1'], true
 	}
 	return oid, false
 }

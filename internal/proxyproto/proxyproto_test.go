@@ -50,8 +50,10 @@ var good = []struct {
 }{
 	{"TCP4", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 6275 1883\r\n", Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
 	{"TCP6", 1, "PROXY TCP6 2001:db8::5 2001:db8::6 6275 1883\r\n", Header{Source: netip.MustParseAddrPort("[2001:db8::5]:6275")}},
-	{"long TCP6", 1, "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
-		Header{Source: netip.MustParseAddrPort("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")}},
+	{
+		"long TCP6", 1, "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+		Header{Source: netip.MustParseAddrPort("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")},
+	},
 	{"port 0", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 0 0\r\n", Header{Source: netip.MustParseAddrPort("192.0.2.5:0")}},
 	{"unknown", 1, "PROXY UNKNOWN\r\n", Header{}},
 	{"unknown with more", 1, "PROXY UNKNOWN " + strings.Repeat("x", 107-16) + "\r\n", Header{}},
@@ -63,24 +65,36 @@ var good = []struct {
 	{"v2 local", 2, header2(commandLocal, familyUnspecified, ""), Header{Local: true}},
 	{"v2 local with anything", 2, header2(commandLocal, 0xFF, "anything"), Header{Local: true}},
 	{"v2 checksum", 2, summed(familyTCP4, tcp4+field(5, "id")), Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
-	{"v2 largest", 2, header2(commandProxy, familyTCP4, tcp4+field(4, strings.Repeat("x", 500-16-12-3))),
-		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
-	{"v2 TLS", 2, header2(commandProxy, familyTCP4, tcp4+field(1, "mqtt")+field(fieldSSL, "\x01"+refused+session)),
+	{
+		"v2 largest", 2, header2(commandProxy, familyTCP4, tcp4+field(4, strings.Repeat("x", 500-16-12-3))),
+		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")},
+	},
+	{
+		"v2 TLS", 2, header2(commandProxy, familyTCP4, tcp4+field(1, "mqtt")+field(fieldSSL, "\x01"+refused+session)),
 		Header{
 			Source: netip.MustParseAddrPort("192.0.2.5:6275"),
 			TLS:    &TLS{Version: "TLSv1.3", Cipher: "TLS_AES_256_GCM_SHA384"},
-		}},
-	{"v2 certificate", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x07"+verified+session+field(fieldSSLName, "Zoë"))),
+		},
+	},
+	{
+		"v2 certificate", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x07"+verified+session+field(fieldSSLName, "Zoë"))),
 		Header{
 			Source: netip.MustParseAddrPort("192.0.2.5:6275"),
 			TLS:    &TLS{Version: "TLSv1.3", Cipher: "TLS_AES_256_GCM_SHA384", Certificate: true, CommonName: "Zoë"},
-		}},
-	{"v2 certificate of a session", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x05"+verified+field(fieldSSLName, "x"))),
-		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275"), TLS: &TLS{Certificate: true, CommonName: "x"}}},
-	{"v2 certificate that was not verified", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x03"+refused+field(fieldSSLName, "x"))),
-		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275"), TLS: &TLS{}}},
-	{"v2 SSL field without SSL", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x00"+refused)),
-		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
+		},
+	},
+	{
+		"v2 certificate of a session", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x05"+verified+field(fieldSSLName, "x"))),
+		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275"), TLS: &TLS{Certificate: true, CommonName: "x"}},
+	},
+	{
+		"v2 certificate that was not verified", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x03"+refused+field(fieldSSLName, "x"))),
+		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275"), TLS: &TLS{}},
+	},
+	{
+		"v2 SSL field without SSL", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldSSL, "\x00"+refused)),
+		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")},
+	},
 }
 
 // Each header is read whole, with or without bytes behind it, and each proper prefix of it wants more.

@@ -65,7 +65,7 @@ func Encrypted(record []byte, suite uint16, secret []byte, alert uint8) (changed
 // protection makes key and IV from a traffic secret (RFC 8446, 7.3); a nil AEAD is for an unknown suite.
 func protection(suite uint16, secret []byte) (cipher.AEAD, []byte, error) {
 	var hf func() hash.Hash
-	size := 0
+	var size int
 	switch suite {
 	case tls.TLS_AES_128_GCM_SHA256:
 		hf, size = sha256.New, 16

@@ -176,12 +176,16 @@ func TestLoad(t *testing.T) {
 		{func(m *Material) { m.CAFile, m.CRLFile = s.path("ca.pem"), s.path("crl.pem") }, tls.VersionTLS12, tls.NoClientCert, false},
 		{func(m *Material) { m.CAFile, m.RequireCertificate = s.path("ca.pem"), true }, tls.VersionTLS12, tls.RequireAndVerifyClientCert, false},
 		{func(m *Material) { m.CAPath, m.RequireCertificate = s.path("cas"), true }, tls.VersionTLS12, tls.RequireAndVerifyClientCert, false},
-		{func(m *Material) {
-			m.CAFile, m.CRLFile, m.RequireCertificate = s.path("ca.pem"), s.path("crl.pem"), true
+		{
+			func(m *Material) {
+				m.CAFile, m.CRLFile, m.RequireCertificate = s.path("ca.pem"), s.path("crl.pem"), true
+			},
+			tls.VersionTLS12, tls.RequireAndVerifyClientCert, true,
 		},
-			tls.VersionTLS12, tls.RequireAndVerifyClientCert, true},
-		{func(m *Material) { m.CAFile, m.NoDateChecks, m.RequireCertificate = s.path("ca.pem"), true, true },
-			tls.VersionTLS12, tls.RequireAnyClientCert, true},
+		{
+			func(m *Material) { m.CAFile, m.NoDateChecks, m.RequireCertificate = s.path("ca.pem"), true, true },
+			tls.VersionTLS12, tls.RequireAnyClientCert, true,
+		},
 		{func(m *Material) {
 			m.CiphersTLS13 = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_128_CCM_SHA256"
 		}, tls.VersionTLS12, tls.NoClientCert, false},
