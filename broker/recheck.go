@@ -65,7 +65,7 @@ func (r *recheck) Run(l *wsnet.Loop) {
 			return
 		}
 		if !s.renew(cl) {
-			s.kick(cl, codec.NotAuthorized, true)
+			s.kick(cl, codec.NotAuthorized)
 		}
 		r.cl, r.left = cl, len(cl.subs)
 	}
