@@ -159,6 +159,11 @@ func generateID(prefix string) []byte {
 // resume, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	p := &s.connect
+	s.begin()
+	if s.storeFails() && s.wantsKept(p) {
+		s.refuse(c, p, codec.ServerUnavailable)
+		return
+	}
 	id := p.ClientID
 	if made != nil {
 		id = made
@@ -177,6 +182,12 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	window := s.adopt(cl, p)
 	if p.HasWill {
 		cl.extra().will = newWill(cl, &p.Will)
+	}
+	if s.journal != nil {
+		if !present && cl.expiry > 0 {
+			cl.SetDurable()
+		}
+		s.saveSession(cl)
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
@@ -215,6 +226,15 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	s.sessions[id] = cl
 	s.count.sessions++
 	return cl, false
+}
+
+// wantsKept reports whether the session of a CONNECT outlives its connection.
+func (s *shard) wantsKept(p *codec.Connect) bool {
+	if p.Version != codec.V5 {
+		return !p.CleanStart
+	}
+	n, _ := p.Properties.Uint(codec.SessionExpiry)
+	return n > 0
 }
 
 // adopt reads what the client asks for in CONNECT; it returns the Receive Maximum (0: none).

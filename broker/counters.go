@@ -67,6 +67,9 @@ func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
 	m.Net = b.net.Stats()
+	if b.committer != nil {
+		m.Store = b.committer.Stats()
+	}
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

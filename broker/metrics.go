@@ -1,6 +1,9 @@
 package broker
 
-import "noctule/wsnet"
+import (
+	"noctule/broker/store"
+	"noctule/wsnet"
+)
 
 // Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0
 // with the process.
@@ -27,6 +30,8 @@ type Metrics struct {
 	SessionsExpired                        int64
 	Dropped                                [DropReasons]int64
 
+	// Store is what the committer of persistent state counted; zero without one.
+	Store store.Stats
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 }

@@ -36,6 +36,11 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
 	}
 	r := s.admit(cl, m)
+	if s.storeFails() && r == codec.Success && (p.QoS > 0 || m.Retain) {
+		if r = codec.QuotaExceeded; cl.version != codec.V5 && p.QoS > 0 {
+			return errStore(h.Type)
+		}
+	}
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
@@ -188,6 +193,22 @@ func forwarded(buf, p codec.Properties) (out codec.Properties, expiry uint32) {
 	return out, expiry
 }
 
+// release passes on the message that has waited for a PUBREL.
+func (s *shard) release(cl *client, id uint16) codec.Reason {
+	m, r := cl.Release(id, cl)
+	switch {
+	case m == nil:
+	case m.Expired(s.loop.Now()): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
+		s.drop(DropExpired)
+	default:
+		s.publishMessage(m)
+	}
+	if m != nil && cl.Durable() {
+		s.unref(m)
+	}
+	return r
+}
+
 // handleAck takes PUBACK, PUBREC, PUBREL and PUBCOMP.
 func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 	a := codec.Ack{Type: h.Type}
@@ -207,14 +228,7 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 	case codec.PUBCOMP:
 		err = cl.Pubcomp(a.PacketID, now, cl)
 	default:
-		m, r := cl.Release(a.PacketID)
-		switch {
-		case m == nil:
-		case m.Expired(now): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
-			s.drop(DropExpired)
-		default:
-			s.publishMessage(m)
-		}
+		r := s.release(cl, a.PacketID)
 		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))
 		return s.checkOutput(cl)
 	}

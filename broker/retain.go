@@ -18,6 +18,10 @@ const replayStep = 500
 // retain stores m as the topic's retained message, or removes it when the payload is empty [MQTT-3.3.1-5]
 // [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 func (s *shard) retain(m *message.Message) {
+	if s.keptOnDisk(m.Topic) {
+		s.retainDurably(m)
+		return
+	}
 	if len(m.Payload) == 0 {
 		s.b.retained.Delete(m.Topic)
 		return
@@ -129,7 +133,7 @@ func (s *shard) replayRetained(cl *client) {
 	left := replayStep
 	for cl.conn != nil && cl.replays() != nil && left > 0 {
 		r := cl.replays().first
-		if cl.conn.Buffered() > s.opts.MaxBufferedBytes/2 {
+		if cl.buffered() > s.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
 		step := left
@@ -177,6 +181,9 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 			Retain:         true,
 			SubscriptionID: r.subID,
 		} // [MQTT-3.3.1-8]
+		if g.QoS > 0 && cl.Durable() {
+			m = m.Clone() // other loops have this one too, and each may store it
+		}
 		s.send(cl, m, g)
 	})
 }
@@ -195,7 +202,7 @@ func (s *shard) sweepRetained(c *topictree.Cursor[*message.Message]) *topictree.
 		if !m.Expired(now) {
 			return
 		}
-		s.b.retained.DeleteIf([]byte(topic), func(now *message.Message) bool { return now == m })
+		s.forgetRetained([]byte(topic), m)
 	})
 	if done {
 		return nil

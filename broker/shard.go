@@ -39,6 +39,7 @@ type shard struct {
 	backlog  int      // jobs of sliced fan-outs
 	halted   int      // reasons to leave sockets unread
 	count    counters
+	journal  *journal                            // nil without a store
 	sys      *sysTree                            // shard 0 only
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
@@ -136,6 +137,7 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 			continue
 		}
 		cl.lastSeen = uint32(s.seconds())
+		s.begin()
 		if err := s.handle(cl, h, body); err != nil {
 			s.fail(cl, err)
 		}
@@ -219,7 +221,7 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 		s.debugf("Received PINGREQ from %s", cl)
 		s.debugf("Sending PINGRESP to %s", cl)
 		cl.sent(2)
-		codec.AppendPingresp(cl.conn.Reserve(2)[:0])
+		codec.AppendPingresp(cl.reserve(2)[:0])
 		return s.checkOutput(cl)
 	case codec.SUBSCRIBE:
 		return s.handleSubscribe(cl, h, body)
@@ -242,7 +244,7 @@ func (s *shard) checkOutput(cl *client) error {
 	if int(cl.answers) <= s.opts.MaxBufferedBytes {
 		return nil
 	}
-	cl.answers = int32(min(int(cl.answers), cl.conn.Buffered()))
+	cl.answers = int32(min(int(cl.answers), cl.buffered()))
 	if int(cl.answers) > 4*s.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
@@ -260,7 +262,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	case *client:
 		if a.conn == c {
 			s.lost(a, reason)
-			s.postRemote() // EndTurn was before this: a will must not wait for the next turn
+			s.EndTurn() // it was called before this: a will must not wait for the next turn
 		}
 	}
 	c.Attachment = nil
@@ -277,7 +279,10 @@ func (s *shard) Drained(c *wsnet.Conn) {
 
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
-func (s *shard) EndTurn() { s.postRemote() }
+func (s *shard) EndTurn() {
+	s.postJournal() // what others will refer to
+	s.postRemote()
+}
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {

@@ -34,6 +34,7 @@ func newWill(cl *client, w *codec.Will) *will {
 func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
+	s.saveSession(cl) // in one with the message
 	if reservedTopic(w.m.Topic) {
 		return
 	}

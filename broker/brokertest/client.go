@@ -8,10 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"testing"
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -33,6 +35,9 @@ func Start(
 	l.Net = wsnet.ListenerConfig{Network: "tcp4", Address: "127.0.0.1:0", NoDelay: true}
 	if change != nil {
 		change(&o, &l)
+	}
+	if os.Getenv("NOCTULE_TEST_STORE") != "" && o.Store == nil { // every test with durable sessions
+		o.Store = store.NewMemory()
 	}
 	b, err := broker.New(o)
 	if err != nil {

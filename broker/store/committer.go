@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -31,6 +32,11 @@ type Committer struct {
 		shared Batch
 		bytes  int
 		closed bool
+
+		made, durable uint64     // posts and calls of Shared so far, and how many of them are durable
+		hurry         bool       // somebody waits in Sync
+		ended         bool       // nothing becomes durable any more
+		cond          *sync.Cond // durable or ended has changed
 	}
 
 	// Atomic:
@@ -76,6 +82,7 @@ func NewCommitter(s Store, o CommitterOptions) *Committer {
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), stopped: make(chan struct{}),
 		sources: make([]uint64, o.Sources),
 	}
+	c.mu.cond = sync.NewCond(&c.mu.Mutex)
 	go c.run() // Close waits for it
 	return c
 }
@@ -90,6 +97,7 @@ func (c *Committer) Post(source int, number uint64, ops []byte) (spare []byte) {
 	}
 	c.mu.posts = append(c.mu.posts, post{source, number, ops})
 	c.mu.bytes += len(ops)
+	c.mu.made++
 	full := c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
 	first := len(c.mu.posts) == 1
 	c.mu.Unlock()
@@ -116,6 +124,7 @@ func (c *Committer) Shared(f func(b *Batch)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f(&c.mu.shared)
+	c.mu.made++
 	if c.mu.shared.Len() > 0 {
 		c.signal()
 	}
@@ -136,7 +145,7 @@ func (c *Committer) Close() error {
 	}
 	<-c.stopped
 	if c.failing.Load() {
-		return errors.New("store: what was posted last is not durable")
+		return errNotDurable
 	}
 	return nil
 }
@@ -144,6 +153,7 @@ func (c *Committer) Close() error {
 // run is the committer's goroutine.
 func (c *Committer) run() {
 	defer close(c.stopped)
+	defer c.reached(0, true)
 	for {
 		var closing bool
 		select {
@@ -153,14 +163,12 @@ func (c *Committer) run() {
 			closing = true
 		}
 		for {
-			group, more := c.take()
-			if len(group) == 0 {
-				break
-			}
-			if !c.commit(group) {
+			group, made, more := c.take()
+			if len(group) > 0 && !c.commit(group) {
 				return
 			}
 			if !more {
+				c.reached(made, false)
 				break
 			}
 		}
@@ -178,25 +186,61 @@ func (c *Committer) linger() (closing bool) {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for {
+	for !c.urgent() {
 		select {
 		case <-timer.C:
 			return false
 		case <-c.closing:
 			return true
 		case <-c.wake:
-			c.mu.Lock()
-			full := c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
-			c.mu.Unlock()
-			if full {
-				return false
-			}
 		}
 	}
+	return false
 }
 
-// take cuts the next group off the queue; more reports that others are left.
-func (c *Committer) take() (group []post, more bool) {
+// urgent reports whether a commit should not wait any longer.
+func (c *Committer) urgent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.hurry || c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
+}
+
+// reached tells those who wait in Sync how far it is.
+func (c *Committer) reached(made uint64, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.durable, c.mu.ended = max(c.mu.durable, made), ended
+	c.mu.hurry = c.mu.hurry && c.mu.durable < c.mu.made
+	c.mu.cond.Broadcast()
+}
+
+// Sync returns when everything that was posted before the call is durable.
+func (c *Committer) Sync(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.cond.Broadcast()
+	})()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for made := c.mu.made; c.mu.durable < made; c.mu.cond.Wait() {
+		if c.mu.ended {
+			return errNotDurable
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.mu.hurry = true
+		c.signal()
+	}
+	return nil
+}
+
+var errNotDurable = errors.New("store: what was posted last is not durable")
+
+// take cuts the next group off the queue; more reports that others are left. made is the number of posts when
+// none were left.
+func (c *Committer) take() (group []post, made uint64, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, size := 0, 0
@@ -213,7 +257,7 @@ func (c *Committer) take() (group []post, more bool) {
 	if c.mu.shared.Len() > 0 { // first: no post refers to what comes after it
 		group = append([]post{{source: -1, ops: c.mu.shared.Take(nil)}}, group...)
 	}
-	return group, len(c.mu.posts) > 0
+	return group, c.mu.made, len(c.mu.posts) > 0
 }
 
 // commit makes a group durable, however often it takes; false when the committer was closed meanwhile.

@@ -77,11 +77,12 @@ type Handshake struct {
 	Message  uint64 // id; 0: the packet id is known and nothing is to be passed on
 }
 
-// Transit is a message that one loop has promised to another and that the other has not taken yet.
+// Transit is a message that one loop has promised to another, for the sessions there that subscribe to a
+// filter, or for one member of a shared subscription, and that the other has not taken yet.
 type Transit struct {
 	Message uint64
-	Loop    uint64 // of all sessions there with a subscription that matches, if Filter is empty
-	Filter  string // shared subscription of which one member is to get it
+	Loop    uint8
+	Filter  string // with $share/NAME/ if it is shared
 }
 
 // longKey is the length from which a text in a key is replaced: stores have keys of 32 KiB at most, topics
@@ -316,19 +317,14 @@ func ReadHandshake(key, value []byte) (h Handshake, err error) {
 	return h, r.end(Inbound)
 }
 
-// transitKey appends the key of t: the shared subscription's name, or the loop.
 func transitKey(k []byte, t *Transit) []byte {
-	k = num(k, t.Message)
-	if t.Filter == "" {
-		return append(k, byte(t.Loop))
-	}
-	return appendKey(k, t.Filter)
+	return appendKey(append(num(k, t.Message), t.Loop), t.Filter)
 }
 
 // PutTransit notes that t's loop is still to take a message.
 func (b *Batch) PutTransit(t *Transit) {
 	var k, v scratch
-	b.Put(Transits, transitKey(k[:0], t), appendLong(append(v[:0], version, flag(t.Filter != "")), t.Filter))
+	b.Put(Transits, transitKey(k[:0], t), appendLong(append(v[:0], version), t.Filter))
 }
 
 // DeleteTransit notes that it has.
@@ -341,14 +337,11 @@ func (b *Batch) DeleteTransit(t *Transit) {
 func ReadTransit(key, value []byte) (t Transit, err error) {
 	r := newReader(value)
 	t.Message = keyNum(key, 0, r)
-	kind := r.byte()
-	switch {
-	case len(key) <= 8, kind > 1:
+	if len(key) <= ownerSize+1 {
 		r.bad = true
-	case kind == 1:
-		t.Filter = keyText(key[8:], r)
-	default:
-		t.Loop = uint64(key[8])
+	}
+	if !r.bad {
+		t.Loop, t.Filter = key[ownerSize], keyText(key[ownerSize+1:], r)
 	}
 	return t, r.end(Transits)
 }

@@ -61,7 +61,7 @@ func TestEveryCommitIsAWholeFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := open(t, copied, bolt.Options{})
+		c := open(t, copied, bolt.Options{NoSync: true})
 		storetest.Compare(t, c, m, seed)
 		if p := c.Check(); len(p) > 0 {
 			t.Fatalf("seed %d: %v", seed, p)
