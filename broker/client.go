@@ -62,7 +62,8 @@ func (c *client) extra() *rareState {
 // settle gives the rare part up once nothing is in it.
 func (c *client) settle() {
 	r := c.rare
-	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil && r.gate == nil {
+	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
+		r.gate == nil {
 		c.rare = nil
 	}
 }

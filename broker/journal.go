@@ -112,7 +112,8 @@ func (b *Broker) commitFailed(err error) {
 		logf(b.opts.Log, LevelNotice, "Persistent state can be written again.")
 		return
 	}
-	logf(b.opts.Log, LevelError, "Error: Persistent state cannot be written, what needs it is refused: %v", err)
+	logf(b.opts.Log, LevelError,
+		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
 }
 
 // changes counts what this turn has changed so far.

@@ -193,6 +193,14 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 
 	tune()
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	db, err := c.openStore(cfg)
+	if err != nil {
+		c.fail(err)
+		return exitConfig
+	}
+	if db != nil {
+		defer db.Close() //nolint:errcheck // all is on disk
+	}
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)
@@ -249,6 +257,10 @@ func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, sig
 	for s := range signals {
 		if s == os.Interrupt || s == syscall.SIGTERM {
 			break
+		}
+		if s == saveSignal && cfg.Persistence.On {
+			c.save(b, cfg.Persistence.Path())
+			continue
 		}
 		c.handle(s)
 	}

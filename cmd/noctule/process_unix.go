@@ -12,6 +12,9 @@ import (
 	"syscall"
 )
 
+// saveSignal asks for a save of persistent state.
+const saveSignal = syscall.SIGUSR1
+
 // tasks are the signals that ask for something else than the end.
 func tasks() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} }
 
