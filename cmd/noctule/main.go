@@ -56,7 +56,7 @@ type command struct {
 func (c *command) run(args []string) int {
 	c.openLog(conf.Log{Timestamp: true}, flags{})
 	code := c.dispatch(args)
-	if !c.background {
+	if !c.background && (len(args) == 0 || args[0] != "db") {
 		c.info("mosquitto version %s terminating", compatible)
 	}
 	return code
@@ -88,6 +88,9 @@ func (c *command) fail(err error) {
 
 // dispatch does what the command line asks for.
 func (c *command) dispatch(args []string) int {
+	if len(args) > 0 && args[0] == "db" {
+		return c.database(args[1:])
+	}
 	if len(args) > 0 && args[0] == "check" {
 		if len(args) != 2 {
 			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
@@ -200,6 +203,8 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	}
 	if db != nil {
 		defer db.Close() //nolint:errcheck // all is on disk
+		stop := c.serveBackups(db, cfg.Persistence.Path())
+		defer stop()
 	}
 	b, err := broker.New(cfg.Options)
 	if err != nil {
