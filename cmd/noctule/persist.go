@@ -73,8 +73,9 @@ func (c *command) importFirst(path string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	c.info("Imported %d sessions with %d subscriptions and %d messages, and %d retained messages. The original is %s.",
-		r.Sessions, r.Subscriptions, r.Queued, r.Retained, kept)
+	c.info("Imported %d sessions with %d subscriptions and %d messages, and %d retained messages.",
+		r.Sessions, r.Subscriptions, r.Queued, r.Retained)
+	c.info("The original is kept as %s.", kept)
 	for _, n := range r.Notes {
 		c.log.Warn("Warning: not imported: " + n)
 	}

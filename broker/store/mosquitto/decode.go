@@ -113,8 +113,10 @@ func (c *chunk) take(n int) []byte {
 func (c *chunk) uint8() uint8   { return c.take(1)[0] }
 func (c *chunk) uint16() uint16 { return binary.BigEndian.Uint16(c.take(2)) }
 func (c *chunk) uint32() uint32 { return binary.BigEndian.Uint32(c.take(4)) }
-func (c *chunk) host64() uint64 { return binary.LittleEndian.Uint64(c.take(8)) } // of the machine that wrote it
 func (c *chunk) skip(n int)     { c.take(n) }
+
+// host64 is in the byte order of the machine that wrote the file: a little endian one.
+func (c *chunk) host64() uint64 { return binary.LittleEndian.Uint64(c.take(8)) }
 
 func (c *chunk) text(n uint16) string {
 	b := c.take(int(n))

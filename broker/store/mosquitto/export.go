@@ -47,8 +47,8 @@ func (x *exporter) session(key, value []byte) error {
 	if w := r.Will; w != nil {
 		m := x.convert(0, &w.Message)
 		c.Will = &Will{
-			Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Delay: w.Delay, Expiry: w.Expiry,
-			Properties: m.Properties,
+			Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
+			Delay: w.Delay, Expiry: w.Expiry, Properties: m.Properties,
 		}
 	}
 	x.ids[r.Number] = r.ClientID
