@@ -23,7 +23,8 @@ var rooms = map[string][]string{
 	"admin":             {"noctule/broker"},
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/store", "noctule/broker/store/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/auth", "noctule/broker/store", "noctule/broker/store/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
 	"cmd/internal":      {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/store"
 	"noctule/topictree"
@@ -47,9 +48,11 @@ type Broker struct {
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
 	stopping    atomic.Bool
 	admissions  atomic.Int64 // answers awaited
+	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 
-	asked sync.WaitGroup // goroutines of admissions
+	asked   sync.WaitGroup // goroutines of admissions
+	hashing *auth.Pool     // checks passwords
 
 	mu struct {
 		sync.Mutex
@@ -91,6 +94,9 @@ func New(o Options) (*Broker, error) {
 		seed:     maphash.MakeSeed(),
 		started:  now(),
 	}
+	hashing := o.Hashing
+	hashing.Now = func() int64 { return now().UnixMilli() }
+	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{
 		Loops:    o.Loops,
 		Portable: o.Portable,
@@ -147,6 +153,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		return err
 	}
 	if err := b.net.Shutdown(ctx); err != nil {
+		return err
+	}
+	if err := b.hashing.Close(ctx); err != nil {
 		return err
 	}
 	answered := make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -49,6 +50,7 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *replays                   // retained messages still to be sent, oldest first
 	gate     *gate                      // output that waits until something is durable
+	rights   *rights                    // nil: nothing is restricted
 }
 
 // extra returns the rare part, to put something into.
@@ -63,7 +65,7 @@ func (c *client) extra() *rareState {
 func (c *client) settle() {
 	r := c.rare
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.gate == nil {
+		r.gate == nil && r.rights == nil {
 		c.rare = nil
 	}
 }
@@ -140,6 +142,9 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	s := c.shard
 	h := &s.live
 	if !h.Holds(m) {
+		if !c.may(auth.Read, m.Topic) {
+			return false // what has waited is asked about again
+		}
 		h = &s.stored
 		if !h.Holds(m) {
 			h.Reset(m, s.loop.Now())
@@ -157,6 +162,12 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 
 // write sends the message of h; false when it is larger than the client accepts.
 func (c *client) write(h *message.Heads, d *message.Delivery) bool {
+	if mount := c.mount(); mount != "" {
+		var ok bool
+		if h, ok = c.shard.unmount(h, mount); !ok {
+			return false
+		}
+	}
 	m := h.Message()
 	if c.five != nil && c.five.aliasMax > 0 {
 		c.five.alias(m.Topic, d)

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -19,6 +21,8 @@ type greet struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
+	as     *persona
+	opts   *ListenerOptions // by which it was let in
 }
 
 // Run implements wsnet.Task.
@@ -28,7 +32,12 @@ func (g *greet) Run(l *wsnet.Loop) {
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
-	s.welcome(g.conn, g.id)
+	g.as.dress(&s.connect)
+	if !s.stands(g) {
+		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
+		return
+	}
+	s.welcome(g.conn, g.id, g.as)
 }
 
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
@@ -39,28 +48,71 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
-	made, r := s.checkConnect(c, p)
-	if r != codec.Success {
-		s.refuse(c, p, r)
+	l := listenerOf(c).opts.Load()
+	if !l.AcceptVersions.Has(p.Version) {
+		s.refuseConnect(c, p, errVersion)
 		return true
 	}
-	c.Attachment.(*greeting).done = true
-	if len(s.opts.Admitters) > 0 {
-		s.ask(c, p, body, made)
+	made, as, r := s.checkConnect(c, p)
+	if r != codec.Success {
+		s.refuse(c, p, r)
 		return true
 	}
 	id := p.ClientID
 	if made != nil {
 		id = made
 	}
+	login := loginOf(c, p, id, as)
+	slow := l.Policy != nil && l.Policy.Slow(&login)
+	if !slow && !l.admits(&login) {
+		s.refuse(c, p, codec.NotAuthorized)
+		return true
+	}
+	c.Attachment.(*greeting).done = true
+	if slow || len(s.opts.Admitters) > 0 {
+		a := &Admission{Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow}
+		s.ask(c, p, body, a, login)
+		return true
+	}
 	home := s.b.home(id)
 	if home != s {
 		c.Attachment = nil
-		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made})
+		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as, opts: l})
 		return true
 	}
-	s.welcome(c, made)
+	s.welcome(c, made, as)
 	return c.Attachment == nil
+}
+
+// admits decides about a login for which nothing has to be hashed.
+func (l *ListenerOptions) admits(login *auth.Login) bool {
+	if l.Policy == nil {
+		return l.AllowAnonymous || login.Identified
+	}
+	return l.Policy.Authenticate(login)
+}
+
+// stands reports whether a client that was let in on another loop would be let in still, when the listener's
+// settings have been replaced meanwhile: the reload has not seen it.
+func (s *shard) stands(g *greet) bool {
+	now := listenerOf(g.conn).opts.Load()
+	if now == g.opts || g.as != nil && g.as.identified {
+		return true
+	}
+	if now.Policy == nil {
+		return now.AllowAnonymous
+	}
+	var mark uint64
+	username := string(s.connect.Username)
+	if g.opts.Policy != nil {
+		mark = g.opts.Policy.Mark(username)
+	}
+	return now.Policy.StillValid(username, s.connect.HasUsername, mark)
+}
+
+// errVersion is the error of accept_protocol_versions.
+var errVersion = &codec.Error{
+	Reason: codec.UnsupportedProtocolVersion, Packet: codec.CONNECT, Detail: "not accepted by this listener",
 }
 
 // refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only
@@ -106,36 +158,57 @@ func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 	s.count.bytesOut += int64(n)
 }
 
-// checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent
-// none.
-func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, r codec.Reason) {
+// checkConnect decides whether a valid CONNECT is welcome, passwords apart, makes a client id where the
+// client sent none, and puts into p what takes the place of what it says.
+func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, as *persona, r codec.Reason) {
 	l := listenerOf(c).opts.Load()
+	if r := s.checkFeatures(l, p); r != codec.Success {
+		return nil, nil, r
+	}
+	id := p.ClientID
+	if len(id) == 0 {
+		if made, r = makeID(l, p); r != codec.Success {
+			return nil, nil, r
+		}
+		id = made
+	}
+	if !bytes.HasPrefix(id, []byte(s.opts.ClientIDPrefixes)) {
+		return nil, nil, codec.NotAuthorized
+	}
+	as, r = identify(c, l, p)
+	if as != nil && as.clientID != nil {
+		made = nil
+	}
+	return made, as, r
+}
+
+// checkFeatures holds a CONNECT against what the broker and the listener offer.
+func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason {
 	o := s.opts
 	if s.b.stopping.Load() {
-		return nil, codec.ServerShuttingDown
+		return codec.ServerShuttingDown
 	}
 	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
-		return nil, codec.BadAuthenticationMethod
+		return codec.BadAuthenticationMethod
 	}
 	if p.Version != codec.V5 && o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
-		return nil, codec.ClientIdentifierNotValid
-	}
-	if !l.AllowAnonymous {
-		return nil, codec.NotAuthorized
+		return codec.ClientIdentifierNotValid
 	}
 	if p.HasWill {
 		switch {
 		case p.Will.QoS > l.MaxQoS:
-			return nil, codec.QoSNotSupported
+			return codec.QoSNotSupported
 		case p.Will.Retain && !o.RetainAvailable:
-			return nil, codec.RetainNotSupported
+			return codec.RetainNotSupported
 		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
-			return nil, codec.NotAuthorized
+			return codec.NotAuthorized
 		}
 	}
-	if len(p.ClientID) > 0 {
-		return nil, codec.Success
-	}
+	return codec.Success
+}
+
+// makeID makes a client id, if the client may be without one.
+func makeID(l *ListenerOptions, p *codec.Connect) (made []byte, r codec.Reason) {
 	switch {
 	case p.Version == codec.V31, p.Version == codec.V311 && !p.CleanStart: // [MQTT-3.1.3-8]
 		return nil, codec.ClientIdentifierNotValid
@@ -157,7 +230,7 @@ func generateID(prefix string) []byte {
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
 // resume, CONNACK, then what the session holds for the client.
-func (s *shard) welcome(c *wsnet.Conn, made []byte) {
+func (s *shard) welcome(c *wsnet.Conn, made []byte, as *persona) {
 	p := &s.connect
 	s.begin()
 	if s.storeFails() && s.wantsKept(p) {
@@ -168,6 +241,11 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	if made != nil {
 		id = made
 	}
+	if s.full(id) {
+		c.Attachment = nil
+		s.turnAway(c, p)
+		return
+	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
@@ -176,6 +254,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	} else if cl.rare != nil {
 		cl.rare.username = ""
 	}
+	s.entitle(cl, c, p.Username, p.HasUsername, as)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
@@ -203,6 +282,30 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	s.arm(cl)
 }
 
+// full reports that a session for a client id would be one more than there may be.
+func (s *shard) full(id []byte) bool {
+	limit := int64(s.opts.GlobalMaxClients)
+	if limit <= 0 || s.b.sessions.Load() < limit {
+		return false
+	}
+	_, ok := s.sessions[string(id)]
+	return !ok
+}
+
+// turnAway closes a connection for which there is no place: an MQTT 5 client is told.
+func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
+	if p.Version == codec.V5 {
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
+	if s.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s [%s] disconnected: server busy.", p.ClientID, peer(c))
+	}
+	c.Close(errFull)
+}
+
+var errFull = errors.New("broker: as many clients as there may be")
+
 // session finds or makes the session of a client id and takes it from the connection that has it now
 // [MQTT-3.1.4-3].
 func (s *shard) session(id string, clean bool) (cl *client, present bool) {
@@ -225,6 +328,7 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	cl = &client{Session: session.New(&s.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
 	s.sessions[id] = cl
 	s.count.sessions++
+	s.b.sessions.Add(1)
 	return cl, false
 }
 

@@ -70,6 +70,7 @@ func (b *Broker) fill(m *Metrics) {
 	if b.committer != nil {
 		m.Store = b.committer.Stats()
 	}
+	m.Hashing = b.hashing.Stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

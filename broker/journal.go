@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -223,7 +224,8 @@ func (s *shard) saveSession(cl *client) {
 	if cl.rare != nil {
 		r.Username = cl.rare.username
 	}
-	if w := cl.will(); w != nil {
+	// What its client may do is not stored, so a will that may not be published now never is after a restart.
+	if w := cl.will(); w != nil && cl.may(auth.Write, w.m.Topic) {
 		r.Will = &store.Will{Message: *w.m, Delay: w.delay, Expiry: w.expiry}
 	}
 	s.journal.batch.PutSession(&r)
@@ -237,10 +239,13 @@ func (s *shard) saveEnd(cl *client) {
 	}
 }
 
+// storedOptions are the options that a client asks for; covered is worked out anew when it connects.
+const storedOptions = qosMask | noLocal | retainAsPublished
+
 // saveSubscription notes a subscription that was granted.
 func (s *shard) saveSubscription(cl *client, f *codec.Filter, o options, subID uint32) {
 	if cl.Durable() {
-		r := store.Subscription{Session: cl.number, Filter: string(f.Name), Options: uint8(o), ID: subID}
+		r := store.Subscription{Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID}
 		s.journal.batch.PutSubscription(&r)
 	}
 }

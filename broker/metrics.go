@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/broker/store"
 	"noctule/wsnet"
 )
@@ -32,6 +33,8 @@ type Metrics struct {
 
 	// Store is what the committer of persistent state counted; zero without one.
 	Store store.Stats
+	// Hashing is what checking passwords took.
+	Hashing auth.PoolStats
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 }

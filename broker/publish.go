@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
 )
@@ -34,6 +35,14 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	}
 	if len(m.Topic) == 0 {
 		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
+	}
+	if mount := cl.mount(); mount != "" {
+		if err := s.mountTopic(mount, m); err != nil {
+			return err
+		}
+	}
+	if m.Retain && s.opts.CheckRetainSource {
+		m.Source = cl.sourceOf()
 	}
 	r := s.admit(cl, m)
 	if s.storeFails() && r == codec.Success && (p.QoS > 0 || m.Retain) {
@@ -96,7 +105,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if (m.Topic[0] == '$') && reservedTopic(m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
 		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
 	}

@@ -295,6 +295,7 @@ func (s *shard) adoptAll(list []*restored) {
 		}
 		s.sessions[cl.id] = cl
 		s.count.sessions++
+		s.b.sessions.Add(1)
 		for i := range r.subs {
 			s.adoptSubscription(cl, &r.subs[i])
 		}
@@ -308,7 +309,7 @@ func (s *shard) adoptAll(list []*restored) {
 }
 
 func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
-	name, o := []byte(r.Filter), options(r.Options)
+	name, o := []byte(r.Filter), options(r.Options)&storedOptions|covered
 	var err error
 	if group, filter, shared := codec.SplitShare(name); shared {
 		_, err = s.subscribeShared(cl, group, filter, o, r.ID)

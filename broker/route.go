@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -48,6 +49,7 @@ const (
 	qosMask           options = 3
 	noLocal           options = 4
 	retainAsPublished options = 8
+	covered           options = 16 // ours: what matches may be read, nobody needs to be asked
 )
 
 func (o options) qos() uint8 { return uint8(o & qosMask) }
@@ -173,6 +175,9 @@ func (s *shard) deliver(mb member, m *message.Message) {
 	if mb.opts&noLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
 		return
 	}
+	if mb.opts&covered == 0 && !c.may(auth.Read, m.Topic) {
+		return
+	}
 	s.send(c, m, s.grant(m, mb.opts, mb.subID))
 }
 
@@ -262,7 +267,9 @@ func (s *shard) pick(id topictree.FilterID) {
 			continue
 		}
 		if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
-			p.opts = mb.opts
+			p.opts = mb.opts | p.opts&covered // they match the same topic
+		} else {
+			p.opts |= mb.opts & covered
 		}
 	}
 }

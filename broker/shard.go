@@ -56,6 +56,11 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
+
+	// Owned by the loop, scratch for clients of mount points:
+	topic    []byte          // of the PUBLISH being handled
+	bare     message.Message // the message being delivered, without the mount point
+	stripped message.Heads   // of bare
 }
 
 // greeting is the Attachment of a connection until its CONNECT.

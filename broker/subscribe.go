@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -30,6 +31,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	s.codes = s.codes[:0]
 	for i := range p.Filters {
 		f := &p.Filters[i]
+		f.Name = cl.mounted(f.Name)
 		code, fresh := s.subscribe(cl, f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {
@@ -70,7 +72,15 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	if f.RetainAsPublished {
 		o |= retainAsPublished
 	}
+	if !cl.may(auth.Subscribe, f.Name) {
+		return refused(cl, codec.NotAuthorized), false
+	}
 	group, name, shared := codec.SplitShare(f.Name)
+	if shared {
+		o |= cl.coverage(name)
+	} else {
+		o |= cl.coverage(f.Name)
+	}
 	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
@@ -176,8 +186,11 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	}
 	s.codes = s.codes[:0]
 	for _, name := range p.Filters {
+		name = cl.mounted(name)
 		code := codec.NoSubscriptionExisted
-		if i, ok := s.lookup(cl, name); ok {
+		if !cl.may(auth.Unsubscribe, name) {
+			code = codec.NotAuthorized
+		} else if i, ok := s.lookup(cl, name); ok {
 			s.unsubscribe(cl, i)
 			if cl.Durable() {
 				s.journal.batch.DeleteSubscription(cl.number, string(name))
