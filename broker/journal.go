@@ -245,7 +245,9 @@ const storedOptions = qosMask | noLocal | retainAsPublished
 // saveSubscription notes a subscription that was granted.
 func (s *shard) saveSubscription(cl *client, f *codec.Filter, o options, subID uint32) {
 	if cl.Durable() {
-		r := store.Subscription{Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID}
+		r := store.Subscription{
+			Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID,
+		}
 		s.journal.batch.PutSubscription(&r)
 	}
 }
