@@ -321,9 +321,9 @@ func (c *Committer) tell(group []post) {
 // spareMost is the largest buffer that is kept.
 const spareMost = 256 << 10
 
-// Buckets are the upper bounds, in seconds, of the commit latencies that Stats counts.
-func Buckets() []float64 {
-	return []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1}
+// bounds are the upper bounds, in seconds, of the commit latencies that Stats counts.
+func bounds() [buckets]float64 {
+	return [buckets]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1}
 }
 
 const buckets = 11
@@ -333,10 +333,20 @@ type Stats struct {
 	Commits, Posts, Bytes, Errors int64
 	Pending                       int64 // bytes that wait
 	Failing                       bool
-	// Seconds is the sum of the commit latencies; Latency counts commits by Buckets, not cumulative, the last
-	// above all of them.
-	Seconds float64
-	Latency [buckets + 1]int64
+	Seconds                       float64 // sum of the commit latencies
+
+	latency [buckets + 1]int64 // commits by bounds, not cumulative; the last is above all
+}
+
+// Latency is the commits by upper bound of their latency in seconds, each with those below.
+func (s *Stats) Latency() map[float64]uint64 {
+	m := make(map[float64]uint64, buckets)
+	var n uint64
+	for i, limit := range bounds() {
+		n += uint64(s.latency[i])
+		m[limit] = n
+	}
+	return m
 }
 
 type counts struct {
@@ -350,7 +360,7 @@ func (n *counts) add(d time.Duration, posts, bytes int) {
 	n.bytes.Add(int64(bytes))
 	n.nanos.Add(int64(d))
 	i := 0
-	for _, limit := range Buckets() {
+	for _, limit := range bounds() {
 		if d.Seconds() <= limit {
 			break
 		}
@@ -366,8 +376,8 @@ func (c *Committer) Stats() Stats {
 		Commits: n.commits.Load(), Posts: n.posts.Load(), Bytes: n.bytes.Load(), Errors: n.errors.Load(),
 		Failing: c.failing.Load(), Seconds: time.Duration(n.nanos.Load()).Seconds(),
 	}
-	for i := range s.Latency {
-		s.Latency[i] = n.latency[i].Load()
+	for i := range s.latency {
+		s.latency[i] = n.latency[i].Load()
 	}
 	c.mu.Lock()
 	s.Pending = int64(c.mu.bytes)

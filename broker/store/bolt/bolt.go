@@ -270,7 +270,7 @@ func (s *Store) takePrepared() {
 
 // foldTime is how long this commit may fold: more, the further folding is behind.
 func (s *Store) foldTime() time.Duration {
-	return s.opts.FoldTime * time.Duration(max(1, s.logBytes/(4*s.opts.FoldBytes)))
+	return s.opts.FoldTime * time.Duration(max(1, s.logBytes/(2*s.opts.FoldBytes)))
 }
 
 // append writes batches to the log in pieces, each with a checksum in front.
