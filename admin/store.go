@@ -8,7 +8,8 @@ import (
 
 // commitSeconds is the histogram of commits of persistent state.
 func commitSeconds() *prometheus.Desc {
-	return prometheus.NewDesc("noctule_store_commit_seconds", "Time of a commit of persistent state.", nil, nil)
+	const help = "Time of a commit of persistent state."
+	return prometheus.NewDesc("noctule_store_commit_seconds", help, nil, nil)
 }
 
 // addStore adds what the committer of persistent state counts.
@@ -24,6 +25,7 @@ func addStore(gauge, count func(name, help string, f func(*broker.Metrics) int64
 	})
 	count("store_posts_total", "Turns of loops that changed persistent state.",
 		func(m *m) int64 { return m.Store.Posts })
-	count("store_written_bytes_total", "Changes of persistent state.", func(m *m) int64 { return m.Store.Bytes })
+	count("store_written_bytes_total", "Changes of persistent state.",
+		func(m *m) int64 { return m.Store.Bytes })
 	count("store_errors_total", "Commits that failed.", func(m *m) int64 { return m.Store.Errors })
 }

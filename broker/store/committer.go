@@ -335,7 +335,8 @@ type Stats struct {
 	Failing                       bool
 	Seconds                       float64 // sum of the commit latencies
 
-	latency [buckets + 1]int64 // commits by bounds, not cumulative; the last is above all
+	// Counts is the commits by bound of their latency, not cumulative; the last is above all bounds.
+	Counts [buckets + 1]int64
 }
 
 // Latency is the commits by upper bound of their latency in seconds, each with those below.
@@ -343,7 +344,7 @@ func (s *Stats) Latency() map[float64]uint64 {
 	m := make(map[float64]uint64, buckets)
 	var n uint64
 	for i, limit := range bounds() {
-		n += uint64(s.latency[i])
+		n += uint64(s.Counts[i])
 		m[limit] = n
 	}
 	return m
@@ -376,8 +377,8 @@ func (c *Committer) Stats() Stats {
 		Commits: n.commits.Load(), Posts: n.posts.Load(), Bytes: n.bytes.Load(), Errors: n.errors.Load(),
 		Failing: c.failing.Load(), Seconds: time.Duration(n.nanos.Load()).Seconds(),
 	}
-	for i := range s.latency {
-		s.latency[i] = n.latency[i].Load()
+	for i := range s.Counts {
+		s.Counts[i] = n.latency[i].Load()
 	}
 	c.mu.Lock()
 	s.Pending = int64(c.mu.bytes)
