@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,5 +95,21 @@ func TestDiskFull(t *testing.T) {
 	sub.WantNothing()
 	if _, err := os.Stat(dir + "/mosquitto.db"); err != nil {
 		t.Error(err)
+	}
+}
+
+// starve lets a broker's file grow no more, or be written only up to somewhere, for some time: writes fail as
+// on a full disk, some of them in the middle of a page.
+func starve(t *testing.T, p *process, rnd *rand.Rand) {
+	t.Helper()
+	for _, bytes := range []uint64{uint64(4096 + rnd.IntN(4<<20)), unix.RLIM_INFINITY} {
+		l := unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}
+		if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &l, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(10+rnd.IntN(80)) * time.Millisecond) // how long it lasts
+		if rnd.IntN(2) == 0 {
+			return // till the kill
+		}
 	}
 }

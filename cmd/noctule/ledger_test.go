@@ -17,9 +17,9 @@ import (
 	"noctule/codec"
 )
 
-// The ledger: publishers and subscribers of every kind keep book while the broker is killed at random moments and
-// started again. What was acknowledged arrives, what is of QoS 2 arrives once, and in order. The number of kills
-// is that of NOCTULE_LEDGER_ROUNDS, 20 by default.
+// The ledger: publishers and subscribers of every kind keep book while the broker is killed at random
+// moments and started again, and its disk is full at times. What was acknowledged arrives, what is of QoS 2
+// arrives once, and in order. The number of kills is that of NOCTULE_LEDGER_ROUNDS, 20 by default.
 
 // wire is a connection of the ledger: every error is only the end of it.
 type wire struct {
@@ -100,6 +100,7 @@ func (l *ledger) dial(id string, v codec.Version, clean bool, c chan struct{}) (
 			return w, ack.SessionPresent
 		}
 		_ = conn.Close()
+		time.Sleep(2 * time.Millisecond) // the broker is down, or cannot keep a session
 	}
 	return nil, false
 }
@@ -123,6 +124,8 @@ type publisher struct {
 	sent  int
 	open  []pending
 	acked map[int]bool
+
+	refused int
 }
 
 func (p *publisher) packet(m pending, dup bool) *codec.Publish {
@@ -198,6 +201,11 @@ func (l *ledger) acknowledged(p *publisher, w *wire, h codec.Header, body []byte
 		return err
 	}
 	i := slices.IndexFunc(p.open, func(m pending) bool { return m.id == a.PacketID })
+	if i >= 0 && a.Reason == codec.QuotaExceeded { // the disk is full; it was not taken
+		p.open = slices.Delete(p.open, i, i+1)
+		p.refused++
+		return nil
+	}
 	if i < 0 || a.Reason >= 0x80 && a.Reason != codec.PacketIdentifierNotFound {
 		return fmt.Errorf("%s of %d with reason %s", h.Type, a.PacketID, a.Reason)
 	}
@@ -359,6 +367,9 @@ func TestLedger(t *testing.T) {
 		go l.publish(p)
 	}
 	for range rounds {
+		if rnd.IntN(3) == 0 {
+			starve(t, broker, rnd)
+		}
 		time.Sleep(time.Duration(20+rnd.IntN(150)) * time.Millisecond) // the moment of the kill
 		if err := broker.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -413,9 +424,10 @@ func (l *ledger) missing(pubs []*publisher, subs []*subscriberBook) string {
 
 // audit compares the books.
 func (l *ledger) audit(seed uint64, pubs []*publisher, subs []*subscriberBook) {
-	total := 0
+	total, refused := 0, 0
 	for _, p := range pubs {
 		total += len(p.acked)
+		refused += p.refused
 	}
 	if m := l.missing(pubs, subs); m != "" {
 		l.t.Errorf("seed %d: %s was acknowledged and is lost", seed, m)
@@ -448,7 +460,7 @@ func (l *ledger) audit(seed uint64, pubs []*publisher, subs []*subscriberBook) {
 			last[name] = seq
 		}
 	}
-	l.t.Logf("%d messages acknowledged", total)
+	l.t.Logf("%d messages acknowledged, %d refused while the disk was full", total, refused)
 }
 
 // retained checks that the topic of p holds the last acknowledged message, or one that was sent after it.
