@@ -145,8 +145,10 @@ func TestQueuedMessagesSurviveAKill(t *testing.T) {
 		pub := d.connect("p", codec.V5, nil)
 		puback(pub, "a/1", "one")
 		pubcomp(pub, "a/2", "two")
-		pub.Send(&codec.Publish{QoS: 1, PacketID: 3, Retain: true, Topic: []byte("a/3"), Payload: []byte("three"),
-			Properties: codec.AppendUserProperty(codec.AppendUintProperty(nil, codec.MessageExpiry, 60), []byte("k"), []byte("v"))})
+		pub.Send(&codec.Publish{
+			QoS: 1, PacketID: 3, Retain: true, Topic: []byte("a/3"), Payload: []byte("three"),
+			Properties: codec.AppendUserProperty(codec.AppendUintProperty(nil, codec.MessageExpiry, 60), []byte("k"), []byte("v")),
+		})
 		pub.Want(codec.PUBACK, nil)
 		d.crash(t, 5-loops)
 		d.advance(10)

@@ -45,10 +45,8 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		m.Source = cl.sourceOf()
 	}
 	r := s.admit(cl, m)
-	if s.storeFails() && r == codec.Success && (p.QoS > 0 || m.Retain) {
-		if r = codec.QuotaExceeded; cl.version != codec.V5 && p.QoS > 0 {
-			return errStore(h.Type)
-		}
+	if r == codec.QuotaExceeded && cl.version != codec.V5 && p.QoS > 0 {
+		return errStore(h.Type)
 	}
 	switch p.QoS {
 	case 0:
@@ -108,6 +106,9 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
 		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
+	}
+	if s.storeFails() && (m.QoS > 0 || m.Retain) {
+		return codec.QuotaExceeded
 	}
 	return codec.Success
 }

@@ -146,8 +146,12 @@ func (r *restoring) read() error {
 		t store.Table
 		f func(key, value []byte) error
 	}{
-		{store.Messages, r.message}, {store.Sessions, r.session}, {store.Subscriptions, r.subscription},
-		{store.Entries, r.entry}, {store.Inbound, r.handshake}, {store.Transits, r.transit},
+		{store.Messages, r.message},
+		{store.Sessions, r.session},
+		{store.Subscriptions, r.subscription},
+		{store.Entries, r.entry},
+		{store.Inbound, r.handshake},
+		{store.Transits, r.transit},
 		{store.Retained, r.retain},
 	} {
 		if err := walk(step.t, step.f); err != nil {

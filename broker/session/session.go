@@ -403,6 +403,7 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	id := idAt(o.base, i)
 	o.resent++
 	switch e.state {
+	case Waiting, WaitAck, WaitRec:
 	case done:
 		return
 	case WaitComp:

@@ -256,7 +256,8 @@ func (l *ledger) subscribe(s *subscriberBook, ready *sync.WaitGroup) {
 			first = false
 			done()
 		}
-		for l.take(s, w) == nil {
+		for err := error(nil); err == nil; {
+			err = l.take(s, w)
 		}
 		_ = w.conn.Close()
 	}

@@ -25,8 +25,12 @@ func Export(from store.Store) (*State, error) {
 		t store.Table
 		f func(key, value []byte) error
 	}{
-		{store.Sessions, x.session}, {store.Messages, x.message}, {store.Entries, x.entry},
-		{store.Inbound, x.handshake}, {store.Retained, x.retained}, {store.Subscriptions, x.subscription},
+		{store.Sessions, x.session},
+		{store.Messages, x.message},
+		{store.Entries, x.entry},
+		{store.Inbound, x.handshake},
+		{store.Retained, x.retained},
+		{store.Subscriptions, x.subscription},
 	} {
 		if err := from.Walk(step.t, step.f); err != nil {
 			return nil, err

@@ -267,8 +267,10 @@ func TestJSON(t *testing.T) {
 	if _, r := imported(t, &s); r.Sessions != 1 || r.Queued != 1 || r.Retained != 1 || r.Subscriptions != 1 || len(r.Notes) > 0 {
 		t.Errorf("%+v", r)
 	}
-	for _, bad := range []string{`{"base-messages":[{"payload":"*"}]}`, `{"base-messages":[{"properties":[{"identifier":"x","value":1}]}]}`,
-		`{"base-messages":[{"properties":[{"identifier":"content-type","value":1}]}]}`} {
+	for _, bad := range []string{
+		`{"base-messages":[{"payload":"*"}]}`, `{"base-messages":[{"properties":[{"identifier":"x","value":1}]}]}`,
+		`{"base-messages":[{"properties":[{"identifier":"content-type","value":1}]}]}`,
+	} {
 		if err := json.Unmarshal([]byte(bad), &mosquitto.State{}); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
@@ -280,7 +282,11 @@ func TestNonsenseIsLeftOut(t *testing.T) {
 	s := &mosquitto.State{
 		Clients: []mosquitto.Client{{ID: "c", Expiry: 60}, {ID: "c", Expiry: 60}, {ID: "", Expiry: 1}, {ID: "ended"}, {ID: "expired", Expiry: 5, Expires: 7}},
 		Messages: []mosquitto.Message{
-			{ID: 1, Topic: "a/#"}, {ID: 2, Topic: ""}, {ID: 3, Topic: "t", QoS: 3}, {ID: 4, Topic: "$SYS/x"}, {ID: 5, Topic: strings.Repeat("x", 70000)},
+			{ID: 1, Topic: "a/#"},
+			{ID: 2, Topic: ""},
+			{ID: 3, Topic: "t", QoS: 3},
+			{ID: 4, Topic: "$SYS/x"},
+			{ID: 5, Topic: strings.Repeat("x", 70000)},
 			{ID: 6, Topic: "ok", Payload: []byte("x")},
 		},
 		ClientMessages: []mosquitto.ClientMessage{{Client: "nobody", Message: 6, QoS: 1, Direction: 1}, {Client: "c", Message: 99, QoS: 1, Direction: 1, State: 11}},
