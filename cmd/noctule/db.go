@@ -22,7 +22,8 @@ FILE is the file of persistent state, which no broker has open (except for backu
  dump FILE           every record, as text
  compact FILE        write the file anew, without gaps
  export FILE [TO]    as JSON, like mosquitto_db_dump --json; to standard output without TO
- import FILE FROM    make FILE, which must not exist, of a mosquitto.db of version 5 or 6, or of JSON
+ import FILE FROM    make FILE, which must not exist, of a mosquitto.db of version 5 or 6, of JSON, or of the
+                     SQLite file of Mosquitto 2.1
  backup FILE TO      copy, also while a broker runs
 `
 

@@ -15,6 +15,7 @@ import (
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/mosquitto"
 	"noctule/cmd/internal/conf"
+	"noctule/cmd/internal/sqlitedb"
 )
 
 // savePatience is how long a save on SIGUSR1 may take: the disk may be gone.
@@ -118,18 +119,22 @@ func importFile(from, to string) (r mosquitto.Report, err error) {
 	return r, errors.Join(err, db.Sync(), db.Close())
 }
 
-// readState reads a mosquitto.db or JSON, whichever the file is.
+// readState reads a mosquitto.db, an SQLite file or JSON, whichever the file is.
 func readState(path string) (s *mosquitto.State, unknown int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	head := make([]byte, 1)
-	if _, err := f.ReadAt(head, 0); err != nil {
+	head := make([]byte, headSize)
+	n, err := f.ReadAt(head, 0)
+	switch {
+	case n == 0:
 		return nil, 0, err
-	}
-	if head[0] != '{' {
+	case isSQLite(head[:n]):
+		s, err = sqlitedb.Read(path)
+		return s, 0, err
+	case head[0] != '{':
 		return mosquitto.Decode(f)
 	}
 	s = &mosquitto.State{}

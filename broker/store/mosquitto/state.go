@@ -177,6 +177,8 @@ func (p *Properties) UnmarshalJSON(b []byte) error {
 				return fmt.Errorf("property %s: %w", x.Identifier, err)
 			}
 			out = codec.AppendBytesProperty(out, codec.CorrelationData, raw)
+		case "message-expiry-interval", "will-delay-interval", "topic-alias", "subscription-identifier":
+			continue // kept elsewhere, or of a connection
 		default:
 			return fmt.Errorf("property %q is not one of a message", x.Identifier)
 		}
