@@ -1,17 +1,20 @@
-// Package admin serves HTTP for operators: /metrics for Prometheus and /healthz.
+// Package admin serves HTTP for operators: /metrics for Prometheus and /healthz, and Mosquitto's HTTP API.
 package admin
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
-	"time"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"noctule/broker"
 )
@@ -26,33 +29,49 @@ type Source interface {
 
 // Server is a running HTTP server.
 type Server struct {
-	ln   net.Listener
-	http *http.Server
-	done chan struct{}
+	ln    net.Listener
+	http  *http.Server
+	files *os.Root // of an API with http_dir
+	done  chan struct{}
+}
+
+// Counter is one more counter for /metrics.
+type Counter struct {
+	Name, Help string // Name without "noctule_"
+	Value      func() int64
 }
 
 // Start listens on address (host:port) and serves until Close.
-func Start(address string, src Source) (*Server, error) {
+func Start(address string, src Source, more ...Counter) (*Server, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
+	return serve(netutil.LimitListener(ln, apiConnections), handler(src, more)), nil
+}
+
+// serve answers requests until Close.
+func serve(ln net.Listener, h http.Handler) *Server {
 	s := &Server{ln: ln, done: make(chan struct{})}
 	s.http = &http.Server{
-		Handler: handler(src), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: log.New(io.Discard, "", 0),
 	}
 	go func() { // Close waits
 		defer close(s.done)
 		_ = s.http.Serve(ln)
 	}()
-	return s, nil
+	return s
 }
 
-func handler(src Source) http.Handler {
+func handler(src Source, more []Counter) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(newCollector(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, c := range more {
+		o := prometheus.CounterOpts{Name: "noctule_" + c.Name, Help: c.Help}
+		reg.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(c.Value()) }))
+	}
 	mux := http.NewServeMux()
 	mux.Handle(
 		"GET /metrics",
@@ -74,5 +93,8 @@ func (s *Server) Close(ctx context.Context) error {
 		err = errors.Join(err, s.http.Close())
 	}
 	<-s.done
+	if s.files != nil {
+		err = errors.Join(err, s.files.Close())
+	}
 	return err
 }

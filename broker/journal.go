@@ -334,26 +334,30 @@ func (s *shard) paid(m *message.Message, id topictree.FilterID) {
 // retainDurably is retain with a store: the index and the store see the changes of a topic in one order.
 func (s *shard) retainDurably(m *message.Message) {
 	j := s.journal
+	j.touched++
+	var old *message.Message
+	var existed bool
 	if len(m.Payload) == 0 {
 		j.c.Shared(func(b *store.Batch) {
-			if _, ok := s.b.retained.Delete(m.Topic); ok {
+			if old, existed = s.b.retained.Delete(m.Topic); existed {
 				b.DeleteRetained(m.Topic)
 			}
 		})
-		j.touched++
+		s.countRetained(m, old, existed)
 		return
 	}
 	k := m.Keep()
 	var err error
 	j.c.Shared(func(b *store.Batch) {
-		if _, _, err = s.b.retained.Set(k.Topic, k); err == nil {
+		if old, existed, err = s.b.retained.Set(k.Topic, k); err == nil {
 			b.PutRetained(k)
 		}
 	})
 	if err != nil {
 		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+		return
 	}
-	j.touched++
+	s.countRetained(m, old, existed)
 }
 
 // keptOnDisk reports whether retained messages of a topic are durable: those of the broker itself are made
@@ -365,15 +369,19 @@ func (s *shard) keptOnDisk(topic []byte) bool {
 // forgetRetained removes a retained message that has expired, if it is still that one.
 func (s *shard) forgetRetained(topic []byte, m *message.Message) {
 	same := func(now *message.Message) bool { return now == m }
-	if !s.keptOnDisk(topic) {
-		s.b.retained.DeleteIf(topic, same)
-		return
+	gone := false
+	if s.keptOnDisk(topic) {
+		s.journal.c.Shared(func(b *store.Batch) {
+			if gone = s.b.retained.DeleteIf(topic, same); gone {
+				b.DeleteRetained(topic)
+			}
+		})
+	} else {
+		gone = s.b.retained.DeleteIf(topic, same)
 	}
-	s.journal.c.Shared(func(b *store.Batch) {
-		if s.b.retained.DeleteIf(topic, same) {
-			b.DeleteRetained(topic)
-		}
-	})
+	if gone {
+		s.b.retainBytes.Add(-m.Size())
+	}
 }
 
 // promise makes what goes to c from now on wait if the current packet has changed anything.

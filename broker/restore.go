@@ -268,6 +268,7 @@ func (r *restoring) retain(_, value []byte) error {
 		return nil
 	}
 	r.retained++
+	r.b.retainBytes.Add(m.Size())
 	if _, _, err := r.b.retained.Set(m.Topic, m.Keep()); err != nil {
 		return fmt.Errorf("%q: %w", m.Topic, err)
 	}

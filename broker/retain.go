@@ -23,13 +23,27 @@ func (s *shard) retain(m *message.Message) {
 		s.retainDurably(m)
 		return
 	}
+	var old *message.Message
+	var existed bool
 	if len(m.Payload) == 0 {
-		s.b.retained.Delete(m.Topic)
-		return
+		old, existed = s.b.retained.Delete(m.Topic)
+	} else {
+		var err error
+		if old, existed, err = s.b.retained.Set(m.Topic, m.Keep()); err != nil {
+			s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+			return
+		}
 	}
-	if _, _, err := s.b.retained.Set(m.Topic, m.Keep()); err != nil {
-		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+	s.countRetained(m, old, existed)
+}
+
+// countRetained notes that m has taken the place of old, if there was one.
+func (s *shard) countRetained(m, old *message.Message, existed bool) {
+	delta := m.Size()
+	if existed {
+		delta -= old.Size()
 	}
+	s.b.retainBytes.Add(delta)
 }
 
 // replays are what one client is still to be sent, oldest first. There is one a filter at most: whoever

@@ -37,10 +37,12 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	remote   []outbox // one per shard; the own one stays empty
 	backlog  int      // jobs of sliced fan-outs
+	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	journal  *journal                            // nil without a store
-	sys      *sysTree                            // shard 0 only
+	journal  *journal // nil without a store
+	sys      *sysTree // shard 0 only
+	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
@@ -104,8 +106,11 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
+	if s.refuseSocket(c) {
+		return
+	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
+		s.announce(c)
 	}
 	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
 	c.Attachment = g
@@ -287,6 +292,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 func (s *shard) EndTurn() {
 	s.postJournal() // what others will refer to
 	s.postRemote()
+	s.watchMemory()
 }
 
 // Tick implements wsnet.TurnHandler.
@@ -304,15 +310,19 @@ func (s *shard) Tick(now int64) {
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
-	if s.sys != nil {
-		s.sys.tick(now)
-	}
 	if s.index == 0 {
+		s.sampleMemory()
+		if s.sys != nil {
+			s.sys.tick(now)
+		}
 		s.sweeper = s.sweepRetained(s.sweeper)
 	}
 }
 
-var errTimeout = errors.New("broker: exceeded timeout")
+var (
+	errTimeout = errors.New("broker: exceeded timeout")
+	errMemory  = errors.New("broker: memory_limit exceeded")
+)
 
 func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
 
@@ -338,7 +348,18 @@ func portOf(l *wsnet.Listener) int {
 
 // peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
 func peer(c *wsnet.Conn) string {
+	if h := c.Proxied(); h != nil && h.Unix {
+		return addrText(netip.AddrPort{}, h.Path)
+	}
 	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
+}
+
+// peerHost is the remote address without its port.
+func peerHost(c *wsnet.Conn) string {
+	if a := c.RemoteAddr(); a.IsValid() {
+		return a.Addr().Unmap().WithZone("").String()
+	}
+	return c.Listener().Config().Address
 }
 
 func addrText(a netip.AddrPort, path string) string {

@@ -41,7 +41,7 @@ func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
 	s.saveSession(cl) // in one with the message
-	if reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) {
+	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) {
 		return
 	}
 	if w.expiry > 0 {
@@ -51,8 +51,9 @@ func (s *shard) sendWill(cl *client) {
 }
 
 // sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
-// does.
+// does. A recheck under way is given up.
 func (s *shard) sendPendingWills() {
+	s.endRecheck()
 	for _, cl := range s.sessions {
 		if cl.will() != nil {
 			s.sendWill(cl)

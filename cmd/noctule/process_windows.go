@@ -3,15 +3,13 @@ package main
 import (
 	"errors"
 	"os"
-	"syscall"
 )
-
-// saveSignal does not come here.
-const saveSignal = syscall.Signal(-1)
 
 func tasks() []os.Signal { return nil }
 
-func taskOf(os.Signal) string { return "this signal" }
+func taskOf(os.Signal) task { return taskNone }
+
+func notifyReopen(chan<- os.Signal) error { return nil }
 
 func ignoreBrokenPipes() {}
 
