@@ -20,6 +20,7 @@ type cut struct {
 	*store.Memory
 	mu    sync.Mutex
 	off   bool
+	left  int // commits until it goes off; 0: it stays on
 	fails error
 	gate  chan struct{} // commits wait for it if it is set
 }
@@ -35,6 +36,11 @@ func (c *cut) Commit(batches ...[]byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.left > 0 {
+		if c.left--; c.left == 0 {
+			c.off = true
+		}
+	}
 	if c.off {
 		return errOff
 	}

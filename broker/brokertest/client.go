@@ -154,6 +154,11 @@ func (c *Client) Next() (codec.Header, []byte, error) {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
 		return codec.Header{}, nil, err
 	}
+	return c.read()
+}
+
+// read reads one packet until the connection's deadline.
+func (c *Client) read() (codec.Header, []byte, error) {
 	for {
 		h, err := codec.ParseHeader(c.buf)
 		if err == nil && len(c.buf) >= h.Size+h.Len {
@@ -171,6 +176,15 @@ func (c *Client) Next() (codec.Header, []byte, error) {
 			return h, nil, err
 		}
 	}
+}
+
+// NextWithin reads one packet; ok is false when none comes in time, or the connection ends.
+func (c *Client) NextWithin(d time.Duration) (h codec.Header, body []byte, ok bool) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return h, nil, false
+	}
+	h, body, err := c.read()
+	return h, body, err == nil
 }
 
 // Parser is what Want fills.
