@@ -33,7 +33,7 @@ import (
 type Options struct {
 	// FoldBytes is the growth of the log after which it is folded; 0 means 16 MiB.
 	FoldBytes int64
-	// FoldTime is how long one commit may work on a fold; 0 means 2 ms. It is more when the log has become
+	// FoldTime is how long one commit may work on a fold; 0 means 1 ms. It is more when the log has become
 	// much longer than FoldBytes.
 	FoldTime time.Duration
 	// LockTimeout is how long to wait for another process that has the file open; 0 means 1 s.
@@ -93,7 +93,7 @@ func Open(path string, o Options) (s *Store, err error) {
 		o.FoldBytes = 16 << 20
 	}
 	if o.FoldTime == 0 {
-		o.FoldTime = 2 * time.Millisecond
+		o.FoldTime = time.Millisecond
 	}
 	if o.LockTimeout == 0 {
 		o.LockTimeout = time.Second
@@ -270,7 +270,7 @@ func (s *Store) takePrepared() {
 
 // foldTime is how long this commit may fold: more, the further folding is behind.
 func (s *Store) foldTime() time.Duration {
-	return s.opts.FoldTime * time.Duration(max(1, s.logBytes/(2*s.opts.FoldBytes)))
+	return s.opts.FoldTime * time.Duration(max(1, s.logBytes/(4*s.opts.FoldBytes)))
 }
 
 // append writes batches to the log in pieces, each with a checksum in front.
