@@ -24,8 +24,8 @@ var rooms = map[string][]string{
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
 	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/auth", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
-	"cmd/internal":      {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/auth", "noctule/broker/store", "noctule/broker/store/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"cmd/internal":      {"noctule/broker", "noctule/broker/store/mosquitto", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 
 const (

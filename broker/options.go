@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"noctule/broker/auth"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -78,6 +79,12 @@ type Options struct {
 	ConnectionMessages bool
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter
+
+	// Store keeps persistent sessions and retained messages across restarts; nil keeps them in memory. It is
+	// the broker's alone until Shutdown has returned, and is not closed by it.
+	Store store.Store
+	// PersistenceSync says when what is acknowledged is durable.
+	PersistenceSync PersistenceSync
 
 	// Clock is the system's by default.
 	Clock *wsnet.Clock

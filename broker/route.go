@@ -39,6 +39,7 @@ type crowd struct {
 type job struct {
 	m         *message.Message
 	next, end int
+	owed      bool // the store has a transit of it
 }
 
 // options are the subscription options of MQTT 5 in one byte.
@@ -117,7 +118,7 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 
 // startJob queues m for a crowd that is served in slices.
 func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message) {
-	cr.jobs.Push(job{m: m.Keep(), end: len(cr.list)})
+	cr.jobs.Push(job{m: m.Keep(), end: len(cr.list), owed: s.owe(m, id, s.index)})
 	s.backlog++
 	if s.backlog == backlogMax {
 		s.halt(true)
@@ -148,7 +149,9 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 	s.live.Release()
 	j.next = end
 	if j.next == j.end {
-		cr.jobs.Pop()
+		if done := cr.jobs.Pop(); done.owed {
+			s.paid(done.m, t.id)
+		}
 		s.jobDone(1)
 	}
 	if cr.jobs.Len() > 0 {

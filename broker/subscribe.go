@@ -80,6 +80,9 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
+	if cl.Durable() && s.storeFails() {
+		return refused(cl, codec.QuotaExceeded), false
+	}
 	var err error
 	if shared {
 		fresh, err = s.subscribeShared(cl, group, name, o, subID)
@@ -90,6 +93,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, f.Name, err)
 		return refused(cl, codec.QuotaExceeded), false
 	}
+	s.saveSubscription(cl, f, o, subID)
 	return codec.Reason(qos), fresh
 }
 
@@ -115,6 +119,7 @@ func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32)
 	at := s.join(id, member{c: cl, opts: o, subID: subID})
 	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
 	s.count.subscriptions++
+	s.joinDurable(cl, id)
 	return true, nil
 }
 
@@ -141,6 +146,7 @@ func (s *shard) subscribeShared(
 	cl.shared++
 	cl.updateFull()
 	s.count.sharedSubscriptions++
+	s.joinDurable(cl, id)
 	return true, nil
 }
 
@@ -182,6 +188,9 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 			code = codec.NotAuthorized
 		} else if i, ok := s.lookup(cl, name); ok {
 			s.unsubscribe(cl, i)
+			if cl.Durable() {
+				s.journal.batch.DeleteSubscription(cl.number, string(name))
+			}
 			code = codec.Success
 		}
 		if s.debug {
@@ -204,6 +213,7 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	sub := cl.subs[i]
 	cl.removeSub(i)
 	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]
+	s.leaveDurable(cl, sub.id)
 	if sub.share != nil {
 		cl.shared--
 		s.count.sharedSubscriptions--

@@ -61,7 +61,7 @@ func (c *command) run(args []string) int {
 		return p.run(args[1:])
 	}
 	code := c.dispatch(args)
-	if !c.background {
+	if !c.background && (len(args) == 0 || args[0] != "db") {
 		c.info("mosquitto version %s terminating", compatible)
 	}
 	c.handler.Close()
@@ -101,6 +101,9 @@ func (c *command) fail(err error) {
 
 // dispatch does what the command line asks for.
 func (c *command) dispatch(args []string) int {
+	if len(args) > 0 && args[0] == "db" {
+		return c.database(args[1:])
+	}
 	if len(args) > 0 && args[0] == "check" {
 		if len(args) != 2 {
 			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
@@ -223,6 +226,16 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	tune()
 	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	db, err := c.openStore(cfg)
+	if err != nil {
+		c.fail(err)
+		return exitConfig
+	}
+	if db != nil {
+		defer db.Close() //nolint:errcheck // all is on disk
+		stop := c.serveBackups(db, cfg.Persistence.Path())
+		defer stop()
+	}
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)
