@@ -10,6 +10,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/cmd/internal/conf"
+	"noctule/codec"
 )
 
 // api is one listener with protocol http_api. Its settings can be replaced while it runs.
@@ -25,23 +26,32 @@ type api struct {
 // apiGate lets HTTP clients in by the rules of MQTT clients of the same listener. To an ACL, the URL's path
 // is a topic to read, and the client id is http-api.
 type apiGate struct {
+	b *broker.Broker // checks passwords among those of MQTT clients
+
 	// Atomic:
 	options atomic.Pointer[broker.ListenerOptions]
 }
 
 // Allows implements admin.Gate.
-func (g *apiGate) Allows(l admin.Login) bool {
+func (g *apiGate) Allows(ctx context.Context, l admin.Login) (bool, error) {
 	const clientID = "http-api"
 	o := g.options.Load()
 	if o.Policy == nil {
-		return o.AllowAnonymous // whatever name they give
+		return o.AllowAnonymous, nil // whatever name they give
 	}
 	login := auth.Login{
 		ClientID: clientID, Username: l.Username, HasUsername: l.Named, HasPassword: l.Named,
 		Password: []byte(l.Password), Address: l.Address,
 	}
-	return o.Policy.Authenticate(&login) &&
-		o.Policy.Permissions(clientID, l.Username, l.Named).Allows(auth.Read, []byte(l.Path))
+	switch r := g.b.CheckLogin(ctx, o.Policy, login); r {
+	case codec.Success:
+		perms := o.Policy.Permissions(clientID, l.Username, l.Named)
+		return perms.Allows(auth.Read, []byte(l.Path)), nil
+	case codec.NotAuthorized:
+		return false, nil
+	default:
+		return false, fmt.Errorf("the password was not checked: %s", r)
+	}
 }
 
 // set gives it new settings.
@@ -63,7 +73,7 @@ func (s *service) openAPI(index int) error {
 	if err != nil {
 		return err
 	}
-	a := &api{index: index}
+	a := &api{index: index, gate: apiGate{b: s.b}}
 	s.apis = append(s.apis, a)
 	a.set(sockets[0])
 	s.info("Opening http api listen socket on port %d.", l.Port)
