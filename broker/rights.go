@@ -84,6 +84,7 @@ func (s *shard) renew(cl *client) bool {
 	next.perms = nil
 	o := r.via.opts.Load()
 	welcome := r.identified
+	barred := cl.conn != nil && o.bars(cl.conn)
 	if p := o.Policy; p != nil {
 		next.perms = p.Permissions(cl.id, username, r.named)
 		welcome = welcome || p.StillValid(username, r.named, r.mark)
@@ -102,7 +103,7 @@ func (s *shard) renew(cl *client) bool {
 			r.opts &^= covered
 		}
 	}
-	return welcome
+	return welcome && !barred
 }
 
 // cover sets the bit covered of the subscriptions from one to another, as the rights are now.
