@@ -51,8 +51,8 @@ type APIConfig struct {
 	Dir string
 	// Version is what /api/v1/version answers.
 	Version string
-	// Listeners are what /api/v1/listeners answers.
-	Listeners []APIListener
+	// Listeners returns what /api/v1/listeners answers. Any goroutine calls it.
+	Listeners func() []APIListener
 	// Gate is asked for every request. Required.
 	Gate Gate
 }
@@ -137,7 +137,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/api/v1/listeners":
 		answer(w, struct {
 			Listeners []APIListener `json:"listeners"`
-		}{a.cfg.Listeners})
+		}{a.cfg.Listeners()})
 	case r.URL.Path == "/api/v1/systree":
 		answer(w, a.tree(r))
 	case strings.HasPrefix(r.URL.Path, "/api/"):

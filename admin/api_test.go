@@ -85,10 +85,11 @@ func TestAPIVersionAndErrors(t *testing.T) {
 
 func TestAPIListeners(t *testing.T) {
 	url := startAPI(t, func(c *APIConfig) {
-		c.Listeners = []APIListener{
+		list := []APIListener{
 			{Port: 1883, Protocol: "mqtt", AllowAnonymous: true},
 			{Path: "/x.sock", Protocol: "websockets", TLS: true, MutualTLS: true},
 		}
+		c.Listeners = func() []APIListener { return list }
 	})
 	_, body := ask(t, "GET", url+"/api/v1/listeners")
 	want := `{

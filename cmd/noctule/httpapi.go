@@ -81,7 +81,7 @@ func (s *service) openAPI(index int) error {
 	for _, o := range sockets {
 		cfg := admin.APIConfig{
 			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, Dir: l.HTTPDir,
-			Version: compatible, Listeners: apiListeners(s.cfg.Listeners), Gate: &a.gate,
+			Version: compatible, Listeners: s.listed, Gate: &a.gate,
 		}
 		if o.Net.TLS != nil {
 			cfg.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -118,7 +118,16 @@ func (s *service) closeAPIs() {
 	}
 }
 
-// apiListeners is what the API tells of the listeners.
+// listed is what the API tells of the listeners: the settings in force. Any goroutine.
+func (s *service) listed() []admin.APIListener { return *s.told.Load() }
+
+// tell has the API tell of the listeners of cfg.
+func (s *service) tell() {
+	list := apiListeners(s.cfg.Listeners)
+	s.told.Store(&list)
+}
+
+// apiListeners is what the API tells of some listeners.
 func apiListeners(list []conf.Listener) (out []admin.APIListener) {
 	for i := range list {
 		l := &list[i]

@@ -93,6 +93,7 @@ func (s *service) read() (*settings, error) {
 // apply puts settings in force.
 func (s *service) apply(ctx context.Context, next *settings) error {
 	s.cfg = next.cfg
+	s.tell()
 	limitMemory(s.cfg.Options.MemoryLimit)
 	for _, a := range s.apis {
 		a.set(next.listeners[a.index])

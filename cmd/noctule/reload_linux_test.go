@@ -335,4 +335,8 @@ func TestReloadOfHTTPAPI(t *testing.T) {
 	if a, b, c := status(""), status("alice"), status("bob"); a != 401 || b != 200 || c != 401 {
 		t.Errorf("%d %d %d", a, b, c)
 	}
+	_, body := fetch(t, fmt.Sprintf("http://alice:a@127.0.0.1:%d/api/v1/listeners", port))
+	if !strings.Contains(body, `"allow_anonymous": false`) {
+		t.Errorf("the old settings are shown: %s", body)
+	}
 }
