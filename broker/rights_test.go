@@ -317,6 +317,49 @@ func TestCheckRetainSource(t *testing.T) {
 	}
 }
 
+// TestCheckRetainSourceAfterARestart: the store knows who has published, and with which will.
+func TestCheckRetainSourceAfterARestart(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		rules := []string{"topic #", "user u", "topic #"}
+		check := true
+		d := newDurable(t, loops, func(o *broker.Options, l *broker.ListenerOptions) {
+			o.CheckRetainSource = check
+			l.Policy = &auth.Policy{AllowAnonymous: true, Authorizers: []auth.Authorizer{aclOf(t, rules...)}}
+		})
+		retain(d.connect("c1", codec.V311, as("u")), "r/u", "of u")
+		retain(d.connect("c2", codec.V311, nil), "r/anonymous", "of nobody")
+		d.connect("c3", codec.V5, both(as("u"), both(with(expiry(1000)), func(p *codec.Connect) {
+			p.HasWill, p.Will = true, codec.Will{Topic: []byte("r/will"), Payload: []byte("w"), QoS: 1, Retain: true}
+		})))
+		c4 := d.connect("c4", codec.V5, both(as("u"), with(expiry(1000)))) // QoS 2, not finished
+		c4.Send(&codec.Publish{QoS: 2, PacketID: 1, Retain: true, Topic: []byte("r/2"), Payload: []byte("2")})
+		c4.Want(codec.PUBREC, nil)
+		d.crash(t, loops)
+		c4, _ = d.present("c4", codec.V5, both(as("u"), with(expiry(1000))))
+		c4.Ack(codec.PUBREL, 1)
+		c4.Want(codec.PUBCOMP, nil)
+		all := map[string]string{"r/u": "of u", "r/anonymous": "of nobody", "r/will": "w", "r/2": "2"}
+		want := func(passes func(topic string) bool) {
+			t.Helper()
+			sub := d.connect("sub", codec.V311, nil)
+			for topic, payload := range all {
+				sub.Subscribe(topic, 0)
+				if passes(topic) {
+					sub.WantPublish(topic, payload)
+				}
+				sub.WantNothing()
+			}
+		}
+		want(func(string) bool { return true })
+		rules[2] = "topic read #"
+		d.crash(t, loops)
+		want(func(topic string) bool { return topic == "r/anonymous" })
+		check = false
+		d.crash(t, loops)
+		want(func(string) bool { return true })
+	})
+}
+
 func TestMountPoint(t *testing.T) {
 	onEach(t, func(_ *broker.Options, l *broker.ListenerOptions) { l.MountPoint = "site/" }, func(t *testing.T, x *fixture) {
 		l := broker.DefaultListenerOptions()

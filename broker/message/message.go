@@ -43,8 +43,8 @@ type Message struct {
 // Source is the publisher of a message.
 type Source struct {
 	ClientID, Username string
-	Named              bool // it has a username, maybe an empty one
-	Via                any  // the listener it came in by; nil if unknown
+	Named              bool   // it has a username, maybe an empty one
+	Listener           string // where it came in, by a name that outlives restarts; "" if unknown
 }
 
 // Keep returns a message that may outlive the loan. The copy is made once; a kept message returns itself.
