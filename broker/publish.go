@@ -104,6 +104,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 		return codec.PacketTooLarge
 	}
 	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
+		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
 	if s.tooMuch(m) || s.storeFails() && (m.QoS > 0 || m.Retain) {

@@ -64,6 +64,15 @@ func (x *fixture) reload(change func(*broker.ListenerOptions)) {
 	}
 }
 
+// wantDenied compares what ACLs have kept from somebody; the $SYS tree does not count it.
+func (x *fixture) wantDenied(want int64) {
+	x.t.Helper()
+	m := brokertest.Settle(x.t, x.b)
+	if got := m.Dropped[broker.DropDenied]; got != want || m.DroppedTotal() != 0 {
+		x.t.Errorf("%d denied, want %d; %d dropped", got, want, m.DroppedTotal())
+	}
+}
+
 // TestDeniedPublish: MQTT 5 clients hear 0x87, MQTT 3 clients an ordinary acknowledgement; nobody gets it.
 func TestDeniedPublish(t *testing.T) {
 	onEach(t, withACL(t, "topic read #", "topic write ok/#"), func(t *testing.T, x *fixture) {
@@ -97,6 +106,7 @@ func TestDeniedPublish(t *testing.T) {
 		late := x.connect("late", codec.V311, nil)
 		late.Subscribe("no", 0)
 		late.WantNothing()
+		x.in(t).wantDenied(8)
 	})
 }
 
@@ -134,6 +144,7 @@ func TestDeniedRead(t *testing.T) {
 		exchange(t, pub, "open/1", "yes", 1)
 		anonymous.WantPublish("open/1", "yes")
 		anonymous.WantNothing()
+		x.in(t).wantDenied(2*(1+4) + 1) // own/x, kept and not, open/1, own/1/2, mine/d; own/1 to the share
 	})
 }
 
@@ -151,6 +162,7 @@ func TestDeniedReadWithoutDuplicates(t *testing.T) {
 		exchange(t, pub, "a/y", "yes", 1)
 		c.WantPublish("a/y", "yes")
 		c.WantNothing()
+		x.in(t).wantDenied(1)
 	})
 }
 
@@ -209,6 +221,7 @@ func TestDeniedWill(t *testing.T) {
 		}
 		sub.WantPublish("w/yes", "w")
 		sub.WantNothing()
+		x.wantDenied(1)
 	})
 }
 
@@ -235,6 +248,7 @@ func TestQueuedMessagesAreCheckedAgain(t *testing.T) {
 			sub.Ack(codec.PUBACK, p.PacketID)
 		}
 		sub.WantNothing()
+		x.in(t).wantDenied(16)
 	})
 }
 
@@ -312,6 +326,7 @@ func TestCheckRetainSource(t *testing.T) {
 					}
 					sub.WantNothing()
 				}
+				x.in(t).wantDenied(map[bool]int64{true: 2}[check])
 			})
 		})
 	}

@@ -171,6 +171,7 @@ func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 		return
 	}
 	if mb.opts&covered == 0 && !mb.c.may(auth.Read, m.Topic) {
+		s.drop(DropDenied)
 		return
 	}
 	s.send(mb.c, m, s.grant(m, mb.opts, mb.subID))
