@@ -69,7 +69,7 @@ func (x *fixture) wantDenied(want int64) {
 	x.t.Helper()
 	m := brokertest.Settle(x.t, x.b)
 	if got := m.Dropped[broker.DropDenied]; got != want || m.DroppedTotal() != 0 {
-		x.t.Errorf("%d denied, want %d; %d dropped", got, want, m.DroppedTotal())
+		x.t.Errorf("%d denied, want %d; dropped by reason: %v", got, want, m.Dropped)
 	}
 }
 
