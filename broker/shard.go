@@ -27,15 +27,16 @@ type shard struct {
 	// Owned by the loop:
 	opts     *Options // in force; never written, only replaced
 	limits   session.Limits
-	debug    bool // log_type debug is on
-	logSubs  bool // log_type subscribe is on
+	totals   session.Totals // of sessions
+	debug    bool           // log_type debug is on
+	logSubs  bool           // log_type subscribe is on
 	sessions map[string]*client
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
 	shares   map[topictree.FilterID]*shareGroup
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
-	remote   []outbox // one per shard; the own one stays empty
+	remote   []outbox // one per shard; the own one has what must wait for the mail
 	backlog  int      // jobs of sliced fan-outs
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
@@ -93,6 +94,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
 	}
+	s.limits.Totals = &s.totals
 	s.watchLevels()
 	return s
 }

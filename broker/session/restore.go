@@ -47,8 +47,7 @@ func (s *Session) Restore(list []Change) {
 		}
 		if i > last || c.Grant.QoS == 0 && c.Message != nil {
 			e.state = Waiting
-			o.queue.Push(e)
-			o.queueBytes += e.m.Size()
+			s.push(o, e)
 			continue
 		}
 		if c.ID != 0 && c.State != Waiting {

@@ -11,6 +11,7 @@
 //	used <= window                      messages sent on this connection and unacknowledged
 //	flight[i] has packet id base+i      (wrapping from 65535 to 1): no search for an acknowledgement
 //	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held
+//	totals == sums over all sessions
 //	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
 package session
 
@@ -37,7 +38,13 @@ type Limits struct {
 	// included; 0 means no limit.
 	Unreleased      int
 	UnreleasedBytes int64
+
+	// Totals, if not nil, is kept up to date by all sessions that have these limits. They share a loop.
+	Totals *Totals
 }
+
+// Totals are the sums of Queued, QueuedBytes and Inflight over sessions that are not forgotten.
+type Totals struct{ Queued, QueuedBytes, Inflight int64 }
 
 // Sink receives the machine's effects in wire order.
 type Sink interface {
@@ -98,7 +105,8 @@ type Session struct {
 	online bool
 	held   bool // the client's output is full: what is not sent yet waits
 
-	durable bool // Changed is told everything
+	durable   bool // Changed is told everything
+	forgotten bool // it is not in the totals any more
 }
 
 type outbound struct {
@@ -172,6 +180,44 @@ func (s *Session) Inflight() int {
 	return s.out.used
 }
 
+// tally adds to the totals: to the messages that wait, to their payload bytes, and to those in flight.
+func (s *Session) tally(queued, bytes, inflight int64) {
+	if t := s.limits.Totals; t != nil && !s.forgotten {
+		t.Queued += queued
+		t.QueuedBytes += bytes
+		t.Inflight += inflight
+	}
+}
+
+// Forget takes the session out of the totals, for good.
+func (s *Session) Forget() {
+	s.tally(-int64(s.Queued()), -s.QueuedBytes(), -int64(s.Inflight()))
+	s.forgotten = true
+}
+
+// push lets a message wait.
+func (s *Session) push(o *outbound, e entry) {
+	n := e.m.Size()
+	o.queue.Push(e)
+	o.queueBytes += n
+	s.tally(1, n, 0)
+}
+
+// pop takes out what has waited longest.
+func (s *Session) pop(o *outbound) entry {
+	e := o.queue.Pop()
+	n := e.m.Size()
+	o.queueBytes -= n
+	s.tally(-1, -n, 0)
+	return e
+}
+
+// use counts messages that enter the flight, or leave it.
+func (s *Session) use(o *outbound, n int) {
+	o.used += n
+	s.tally(0, 0, int64(n))
+}
+
 // Busy reports whether a further QoS 1 or 2 message would have to wait.
 func (s *Session) Busy() bool {
 	if !s.online {
@@ -206,8 +252,7 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 		e.seq = o.seq
 		sink.Changed(e.change(Stored, 0))
 	}
-	o.queue.Push(e)
-	o.queueBytes += m.Size()
+	s.push(o, e)
 	return Queued
 }
 
@@ -254,7 +299,7 @@ func (s *Session) send(o *outbound, e entry, sink Sink) {
 	}
 	o.flight.Push(e)
 	o.resent = o.flight.Len()
-	o.used++
+	s.use(o, 1)
 	o.bytes += e.m.Size()
 }
 
@@ -360,7 +405,7 @@ func errWrongAck(t codec.Type) error {
 func (s *Session) finish(o *outbound, i int, sink Sink) {
 	e := o.flight.At(i)
 	if i < o.resent {
-		o.used--
+		s.use(o, -1)
 		if e.m != nil {
 			o.bytes -= e.m.Size()
 		}
@@ -384,8 +429,7 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 		s.resend(o, sink)
 	}
 	for o.queue.Len() > 0 && (s.hasRoom(o) || o.queue.At(0).qos == 0 && !s.held) {
-		e := o.queue.Pop()
-		o.queueBytes -= e.m.Size()
+		e := s.pop(o)
 		if e.m.Expired(now) {
 			sink.Changed(e.change(Expired, 0))
 			s.removed(&e, sink)
@@ -407,11 +451,11 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	case done:
 		return
 	case WaitComp:
-		o.used++
+		s.use(o, 1)
 		sink.SendAck(codec.PUBREL, id, codec.Success)
 		return
 	}
-	o.used++
+	s.use(o, 1)
 	o.bytes += e.m.Size()
 	d := message.Delivery{PacketID: id, QoS: e.qos, Dup: true, Retain: e.retain, SubscriptionID: e.subID}
 	if !sink.SendPublish(e.m, d) {
@@ -433,7 +477,8 @@ func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
 	if s.out == nil {
 		return
 	}
-	s.out.used, s.out.bytes, s.out.resent = 0, 0, 0
+	s.use(s.out, -s.out.used)
+	s.out.bytes, s.out.resent = 0, 0
 	s.drain(s.out, now, sink)
 }
 
