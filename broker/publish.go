@@ -157,7 +157,7 @@ func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message)
 	var expiry uint32
 	m.Properties, expiry = forwarded(s.props[:0], p.Properties)
 	if expiry > 0 {
-		m.Expiry = s.loop.Now() + 1000*int64(expiry)
+		m.Expire(s.loop.Now(), expiry)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (s *shard) sendWill(cl *client) {
 		return
 	}
 	if w.expiry > 0 {
-		w.m.Expiry = s.loop.Now() + 1000*int64(w.expiry)
+		w.m.Expire(s.loop.Now(), w.expiry)
 	}
 	s.publishMessage(w.m)
 }
