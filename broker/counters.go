@@ -19,7 +19,8 @@ type counters struct {
 	dropped                         [DropReasons]int64
 }
 
-// addTo adds the shard's counters and gauges; it takes the same time whatever number of sessions there is. On the shard's loop.
+// addTo adds the shard's counters and gauges, in a time that does not depend on the number of sessions. On
+// the shard's loop.
 func (s *shard) addTo(m *Metrics) {
 	c := &s.count
 	m.Connections += c.connections

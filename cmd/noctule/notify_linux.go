@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reloading is what systemd wants to hear when a reload begins: with Type=notify-reload it takes the next READY=1
-// for its end only if that comes after the time told here.
+// reloading is what systemd wants to hear when a reload begins: with Type=notify-reload it takes the next
+// READY=1 for its end only if that comes after the time told here.
 func reloading() string {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
