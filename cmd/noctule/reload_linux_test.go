@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -95,7 +96,7 @@ func TestReload(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	s.passwords(t, "passwords", "alice a", "bob b", "carol c")
 	s.write(t, "acl", "topic #\nuser alice\ntopic #\n")
-	base := fmt.Sprintf("listener %d 127.0.0.1\npassword_file DIR/passwords\nacl_file DIR/acl\nlog_type all\n", port)
+	base := fmt.Sprintf("listener %d 127.0.0.1\npassword_file DIR/passwords\nacl_file DIR/acl\nlog_dest stderr\n", port)
 	s.conf(t, base+"allow_anonymous true\nmax_qos 2")
 	s.start(t)
 	clients := map[string]*brokertest.Client{"anonymous": brokertest.Connect(t, addr, "anonymous", codec.V5, nil)}
@@ -110,7 +111,7 @@ func TestReload(t *testing.T) {
 	s.passwords(t, "passwords", "bob changed")
 	s.write(t, "passwords", readFile(t, s.path("passwords"))+same+"\n")
 	s.write(t, "acl", "user alice\ntopic new\n")
-	s.conf(t, base+"allow_anonymous false\nmax_qos 1\nmax_packet_size 1000\n")
+	s.conf(t, base+"allow_anonymous false\nmax_qos 1\nmax_packet_size 1000\nlog_type all\nlog_dest file DIR/new.log\n")
 	log, ok := s.hup(t)
 	if !ok {
 		t.Fatal(log)
@@ -123,6 +124,8 @@ func TestReload(t *testing.T) {
 		t.Errorf("the log is\n%s", log)
 	}
 	alice.Publish("old/x", "m", 0, 0)
+	s.p.await(t, `^\d+: Denied PUBLISH from alice `)
+	eventually(t, "the new log file", func() bool { return strings.Contains(readFile(t, s.path("new.log")), "Denied PUBLISH") })
 	alice.Publish("new", "m", 0, 0)
 	alice.WantPublish("new", "m")
 	if r := alice.Subscribe("more", 2); r != 1 {
@@ -244,5 +247,40 @@ func TestReloadOfCertificates(t *testing.T) {
 	b := make([]byte, 2)
 	if _, err := old.Read(b); err != nil || b[0] != 0xD0 {
 		t.Errorf("the old connection: %x %v", b, err)
+	}
+}
+
+// TestReloadOfHTTPAPI changes who may use the API.
+func TestReloadOfHTTPAPI(t *testing.T) {
+	s, port := newSite(t), freePort(t)
+	s.passwords(t, "passwords", "alice a")
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nprotocol http_api\n", port)
+	s.conf(t, conf+"allow_anonymous true")
+	s.start(t)
+	status := func(user string) int {
+		url := fmt.Sprintf("http://127.0.0.1:%d/api/v1/version", port)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			r.SetBasicAuth(user, user[:1])
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	if a, b := status(""), status("alice"); a != 200 || b != 200 {
+		t.Errorf("%d %d", a, b)
+	}
+	s.conf(t, conf+"password_file DIR/passwords")
+	if log, ok := s.hup(t); !ok {
+		t.Fatal(log)
+	}
+	if a, b, c := status(""), status("alice"), status("bob"); a != 401 || b != 200 || c != 401 {
+		t.Errorf("%d %d %d", a, b, c)
 	}
 }
