@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"noctule/broker/message"
-	"noctule/broker/session"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -27,8 +26,7 @@ import (
 // Broker is a running MQTT broker. Its methods may be called from any goroutine.
 type Broker struct {
 	// Set by New, then read-only:
-	opts     Options
-	limits   session.Limits
+	opts     Options // at the start; the shards have what is in force
 	net      *wsnet.Server
 	shards   []*shard
 	index    *topictree.Index
@@ -39,7 +37,10 @@ type Broker struct {
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
 	stopping    atomic.Bool
+	admissions  atomic.Int64 // answers awaited
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
+
+	asked sync.WaitGroup // goroutines of admissions
 
 	mu struct {
 		sync.Mutex
@@ -50,9 +51,14 @@ type Broker struct {
 // Listener is one listening socket of a Broker.
 type Listener struct {
 	// Set by Listen, then read-only:
-	opts ListenerOptions
-	net  *wsnet.Listener
+	net *wsnet.Listener
+
+	// Atomic:
+	opts atomic.Pointer[ListenerOptions]
 }
+
+// Options are its settings now, read-only. Any goroutine.
+func (l *Listener) Options() *ListenerOptions { return l.opts.Load() }
 
 // Addr is the address it listens on.
 func (l *Listener) Addr() net.Addr { return l.net.Addr() }
@@ -70,12 +76,7 @@ func New(o Options) (*Broker, error) {
 		return nil, errors.New("broker: no log")
 	}
 	b := &Broker{
-		opts: o,
-		limits: session.Limits{
-			Inflight: o.MaxInflight, InflightBytes: o.MaxInflightBytes,
-			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
-			UnreleasedBytes: unreleasedBytesMax,
-		},
+		opts:     o,
 		index:    topictree.New(topictree.Options{}),
 		retained: topictree.NewRetained[*message.Message](topictree.Options{}),
 		seed:     maphash.MakeSeed(),
@@ -104,7 +105,8 @@ func New(o Options) (*Broker, error) {
 
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	l := &Listener{opts: o}
+	l := &Listener{}
+	l.opts.Store(&o)
 	cfg := o.Net
 	cfg.Tag = l
 	cfg.OnRefuse = b.logRefused
@@ -120,13 +122,28 @@ func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
 }
 
 // Shutdown publishes the pending wills, closes every connection without DISCONNECT, as Mosquitto does, and
-// stops the loops. It returns when everything has stopped or ctx is done.
+// stops the loops. It returns when everything has stopped or ctx is done; a second call does nothing.
 func (b *Broker) Shutdown(ctx context.Context) error {
-	b.stopping.Store(true)
+	if b.stopping.Swap(true) {
+		return nil
+	}
 	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {
 		return err
 	}
-	return b.net.Shutdown(ctx)
+	if err := b.net.Shutdown(ctx); err != nil {
+		return err
+	}
+	answered := make(chan struct{})
+	go func() { // ends with the admissions, which the end of their connections has cancelled
+		b.asked.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // onEach runs f on every loop and waits for all.

@@ -104,8 +104,8 @@ func (c *client) features() *fiveState {
 	return c.five
 }
 
-// listener is where the client, which is online, came in.
-func (c *client) listener() *Listener { return listenerOf(c.conn) }
+// listener is the settings of where the client, which is online, came in.
+func (c *client) listener() *ListenerOptions { return listenerOf(c.conn).opts.Load() }
 
 // sent counts one packet of n bytes, other than PUBLISH.
 func (c *client) sent(n int) {
@@ -118,7 +118,7 @@ func (c *client) sent(n int) {
 // turn is not the client's fault: it is written before the verdict, after what other loops must know, as at
 // the end of a turn.
 func (c *client) slow() bool {
-	limit := c.shard.b.opts.MaxBufferedBytes
+	limit := c.shard.opts.MaxBufferedBytes
 	if c.conn.Buffered() <= limit {
 		return false
 	}

@@ -45,6 +45,10 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		return true
 	}
 	c.Attachment.(*greeting).done = true
+	if len(s.opts.Admitters) > 0 {
+		s.ask(c, p, body, made)
+		return true
+	}
 	id := p.ClientID
 	if made != nil {
 		id = made
@@ -69,7 +73,7 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
 		s.answer(c, codec.V5, &codec.Connack{Reason: r})
 	}
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(r))
 	}
 	c.Close(err)
@@ -78,11 +82,11 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 // refuse answers a CONNECT that is not acceptable and closes.
 func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	ack := codec.Connack{Reason: r}
-	if q := listenerOf(c).opts.MaxQoS; q < 2 && p.Version == codec.V5 {
+	if q := listenerOf(c).opts.Load().MaxQoS; q < 2 && p.Version == codec.V5 {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
 	s.answer(c, p.Version, &ack)
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
 	}
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
@@ -105,8 +109,8 @@ func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 // checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent
 // none.
 func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, r codec.Reason) {
-	l := &listenerOf(c).opts
-	o := &s.b.opts
+	l := listenerOf(c).opts.Load()
+	o := s.opts
 	if s.b.stopping.Load() {
 		return nil, codec.ServerShuttingDown
 	}
@@ -207,7 +211,7 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 		}
 		return cl, true
 	}
-	cl = &client{Session: session.New(&s.b.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
+	cl = &client{Session: session.New(&s.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
 	s.sessions[id] = cl
 	s.count.sessions++
 	return cl, false
@@ -232,7 +236,7 @@ func (s *shard) adopt(cl *client, p *codec.Connect) (window uint16) {
 		case codec.MaximumPacketSize:
 			cl.features().maxPacket = v.Num
 		case codec.TopicAliasMaximum:
-			if n := min(uint16(v.Num), cl.listener().opts.MaxTopicAliasBroker); n > 0 {
+			if n := min(uint16(v.Num), cl.listener().MaxTopicAliasBroker); n > 0 {
 				cl.features().aliasMax = n
 			}
 		case codec.RequestProblemInfo:
@@ -246,7 +250,7 @@ func (s *shard) adopt(cl *client, p *codec.Connect) (window uint16) {
 
 // capExpiry holds a session expiry interval against persistent_client_expiration.
 func (s *shard) capExpiry(e uint32) uint32 {
-	limit := s.b.opts.PersistentClientExpiration
+	limit := s.opts.PersistentClientExpiration
 	if limit <= 0 {
 		return e
 	}
@@ -259,7 +263,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if p.Version != codec.V5 {
 		return ack
 	}
-	o, l := &s.b.opts, &cl.listener().opts
+	o, l := s.opts, cl.listener()
 	var props codec.Properties
 	if o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
 		cl.keepAlive = o.MaxKeepAlive
@@ -288,7 +292,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 }
 
 func (s *shard) logConnected(cl *client, p *codec.Connect) {
-	if !s.b.opts.ConnectionMessages {
+	if !s.opts.ConnectionMessages {
 		return
 	}
 	user := ""

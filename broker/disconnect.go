@@ -56,7 +56,7 @@ func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
 		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(conn), closeText(r))
 	}
 	s.offline(cl, sendWill)
@@ -65,7 +65,7 @@ func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
 
 // lost handles a connection that ended without DISCONNECT.
 func (s *shard) lost(cl *client, reason error) {
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		text := "connection closed by client" // whatever way it broke
 		switch {
 		case errors.Is(reason, wsnet.ErrProtocol):
@@ -93,7 +93,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 	}
 	s.debugf("Received DISCONNECT from %s", cl)
 	conn := cl.conn
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, peer(conn))
 	}
 	s.offline(cl, p.Reason == codec.DisconnectWithWill) // [MQTT-3.14.4-3]

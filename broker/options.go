@@ -55,6 +55,9 @@ type Options struct {
 
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
+	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
+	Admitters []Admitter
+
 	// Clock is the system's by default.
 	Clock *wsnet.Clock
 	// Log receives whole lines in Mosquitto's words as messages; its handler filters by the levels below.

@@ -73,10 +73,10 @@ func ackReason(cl *client, r codec.Reason) codec.Reason {
 
 // checkPublish enforces what CONNACK announced; a breach ends the connection.
 func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
-	if p.QoS > cl.listener().opts.MaxQoS { // [MQTT-3.2.2-11]
+	if p.QoS > cl.listener().MaxQoS { // [MQTT-3.2.2-11]
 		return &codec.Error{Reason: codec.QoSNotSupported, Packet: codec.PUBLISH, Detail: "above Maximum QoS"}
 	}
-	if p.Retain && !s.b.opts.RetainAvailable { // [MQTT-3.2.2-14]
+	if p.Retain && !s.opts.RetainAvailable { // [MQTT-3.2.2-14]
 		return &codec.Error{
 			Reason: codec.RetainNotSupported,
 			Packet: codec.PUBLISH,
@@ -88,7 +88,7 @@ func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
 
 // admit decides whether a well-formed message may be passed on; the connection goes on in any case.
 func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
-	if limit := s.b.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
+	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
 	if (m.Topic[0] == '$') && reservedTopic(m.Topic) {
@@ -138,7 +138,7 @@ func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message)
 // resolveAlias notes or looks up an incoming Topic Alias [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
 // [MQTT-3.3.2-10].
 func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
-	if a > int(c.listener().opts.MaxTopicAlias) {
+	if a > int(c.listener().MaxTopicAlias) {
 		return nil, &codec.Error{
 			Reason: codec.TopicAliasInvalid, Packet: codec.PUBLISH,
 			Detail: "above Topic Alias Maximum",

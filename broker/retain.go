@@ -76,7 +76,7 @@ func (q *replays) remove(r *replay) {
 // newReplay decides whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
 // [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never.
 func (s *shard) newReplay(cl *client, f *codec.Filter, subID uint32, fresh bool) *replay {
-	if !s.b.opts.RetainAvailable || s.b.retained.Len() == 0 {
+	if !s.opts.RetainAvailable || s.b.retained.Len() == 0 {
 		return nil
 	}
 	if _, _, shared := codec.SplitShare(f.Name); shared {
@@ -129,7 +129,7 @@ func (s *shard) replayRetained(cl *client) {
 	left := replayStep
 	for cl.conn != nil && cl.replays() != nil && left > 0 {
 		r := cl.replays().first
-		if cl.conn.Buffered() > s.b.opts.MaxBufferedBytes/2 {
+		if cl.conn.Buffered() > s.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
 		step := left

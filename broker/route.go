@@ -69,7 +69,7 @@ func (s *shard) publishMessage(m *message.Message) bool {
 	}
 	s.live.Reset(m, s.loop.Now())
 	defer s.live.Release()
-	if !s.b.opts.AllowDuplicates && len(hits) > 1 {
+	if !s.opts.AllowDuplicates && len(hits) > 1 {
 		s.routeOnce(m, hits)
 		return true
 	}
@@ -177,7 +177,7 @@ func (s *shard) deliver(mb member, m *message.Message) {
 // [MQTT-3.3.1-12] [MQTT-3.3.1-13].
 func (s *shard) grant(m *message.Message, o options, subID uint32) session.Grant {
 	g := session.Grant{QoS: min(m.QoS, o.qos()), SubscriptionID: subID}
-	if s.b.opts.UpgradeOutgoingQoS {
+	if s.opts.UpgradeOutgoingQoS {
 		g.QoS = o.qos()
 	}
 	g.Retain = m.Retain && o&retainAsPublished != 0

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"noctule/broker/message"
+	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/internal/ring"
 	"noctule/internal/wheel"
@@ -19,13 +20,15 @@ import (
 // goroutine touches it, and others post to the loop.
 type shard struct {
 	// Set by newShard, then read-only:
-	b       *Broker
-	loop    *wsnet.Loop
-	index   int
-	debug   bool // log_type debug is on
-	logSubs bool // log_type subscribe is on
+	b     *Broker
+	loop  *wsnet.Loop
+	index int
 
 	// Owned by the loop:
+	opts     *Options // in force; never written, only replaced
+	limits   session.Limits
+	debug    bool // log_type debug is on
+	logSubs  bool // log_type subscribe is on
 	sessions map[string]*client
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
@@ -59,16 +62,22 @@ type greeting struct {
 	conn     *wsnet.Conn
 	deadline int64 // Unix ms
 	done     bool
+
+	admission *Admission // its CONNECT waits for an answer; nil mostly
 }
 
 // connectTimeout is how long a connection may stay silent before CONNECT, in milliseconds.
 const connectTimeout = 20000
 
 func newShard(b *Broker, l *wsnet.Loop) *shard {
-	return &shard{
-		b: b, loop: l, index: l.Index(),
-		debug:    b.opts.Log.Enabled(context.Background(), LevelDebug),
-		logSubs:  b.opts.Log.Enabled(context.Background(), LevelSubscribe),
+	o := &b.opts
+	s := &shard{
+		b: b, loop: l, index: l.Index(), opts: o,
+		limits: session.Limits{
+			Inflight: o.MaxInflight, InflightBytes: o.MaxInflightBytes,
+			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
+			UnreleasedBytes: unreleasedBytesMax,
+		},
 		sessions: make(map[string]*client),
 		only:     make(map[topictree.FilterID]*client),
 		crowds:   make(map[topictree.FilterID]*crowd),
@@ -76,12 +85,20 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
 	}
+	s.watchLevels()
+	return s
+}
+
+// watchLevels notes which of the levels that cost something are on.
+func (s *shard) watchLevels() {
+	s.debug = s.opts.Log.Enabled(context.Background(), LevelDebug)
+	s.logSubs = s.opts.Log.Enabled(context.Background(), LevelSubscribe)
 }
 
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
-	if s.b.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
 	}
 	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
@@ -137,7 +154,7 @@ const (
 
 // checkSize holds a packet against Maximum Packet Size [MQTT-3.2.2-15] before its body is read.
 func (s *shard) checkSize(h codec.Header) error {
-	limit := int(s.b.opts.MaxPacketSize)
+	limit := int(s.opts.MaxPacketSize)
 	switch h.Type {
 	case codec.PUBLISH:
 	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT:
@@ -176,7 +193,7 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 		)
 		c.Close(errNotConnect)
 	default:
-		if s.b.opts.ConnectionMessages {
+		if s.opts.ConnectionMessages {
 			s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(codec.MalformedPacket))
 		}
 		c.Close(errNotConnect)
@@ -222,11 +239,11 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 // checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not count:
 // their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
 func (s *shard) checkOutput(cl *client) error {
-	if int(cl.answers) <= s.b.opts.MaxBufferedBytes {
+	if int(cl.answers) <= s.opts.MaxBufferedBytes {
 		return nil
 	}
 	cl.answers = int32(min(int(cl.answers), cl.conn.Buffered()))
-	if int(cl.answers) > 4*s.b.opts.MaxBufferedBytes {
+	if int(cl.answers) > 4*s.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
 	return nil
@@ -237,6 +254,9 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	switch a := c.Attachment.(type) {
 	case *greeting:
 		a.done = true
+		if a.admission != nil {
+			a.admission.cancel()
+		}
 	case *client:
 		if a.conn == c {
 			s.lost(a, reason)
@@ -319,11 +339,11 @@ func addrText(a netip.AddrPort, path string) string {
 }
 
 func (s *shard) logf(level slog.Level, format string, args ...any) {
-	logf(s.b.opts.Log, level, format, args...)
+	logf(s.opts.Log, level, format, args...)
 }
 
 func (s *shard) debugf(format string, args ...any) {
 	if s.debug {
-		logf(s.b.opts.Log, LevelDebug, format, args...)
+		logf(s.opts.Log, LevelDebug, format, args...)
 	}
 }

@@ -62,7 +62,7 @@ func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
 // subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the
 // granted QoS.
 func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
-	qos := min(f.QoS, cl.listener().opts.MaxQoS)
+	qos := min(f.QoS, cl.listener().MaxQoS)
 	o := options(qos)
 	if f.NoLocal {
 		o |= noLocal
@@ -71,7 +71,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		o |= retainAsPublished
 	}
 	group, name, shared := codec.SplitShare(f.Name)
-	if full := s.b.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
+	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	var err error

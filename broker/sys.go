@@ -35,8 +35,20 @@ type load struct {
 	avg   [3]float64
 }
 
+// reloadSys follows sys_interval.
+func (s *shard) reloadSys() {
+	switch {
+	case s.opts.SysInterval <= 0:
+		s.sys = nil
+	case s.sys == nil:
+		s.startSys()
+	default:
+		s.sys.interval = int64(s.opts.SysInterval / time.Second)
+	}
+}
+
 func (s *shard) startSys() {
-	t := &sysTree{s: s, interval: int64(s.b.opts.SysInterval / time.Second), last: make(map[string]string)}
+	t := &sysTree{s: s, interval: int64(s.opts.SysInterval / time.Second), last: make(map[string]string)}
 	t.loads = []load{
 		{topic: "messages/received", value: func(m *Metrics) int64 { return m.PacketsReceived }},
 		{topic: "messages/sent", value: func(m *Metrics) int64 { return m.PacketsSent }},
@@ -49,7 +61,7 @@ func (s *shard) startSys() {
 		{topic: "connections", value: func(m *Metrics) int64 { return m.ConnectionsTotal }},
 	}
 	s.sys = t
-	t.publish("version", "mosquitto version "+s.b.opts.Version)
+	t.publish("version", "mosquitto version "+s.opts.Version)
 	t.ask()
 }
 

@@ -84,6 +84,7 @@ type extra struct {
 	greeting *handshake // of a WebSocket connection before the upgrade
 	moving   *Loop      // Move was called
 	task     Task
+	held     bool  // Hold was called
 	reason   error // of the end
 }
 
@@ -108,7 +109,7 @@ const maxExtras = 1024
 func (c *Conn) settle() {
 	x := c.extra
 	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.greeting != nil ||
-		x.moving != nil || x.reason != nil {
+		x.moving != nil || x.held || x.reason != nil {
 		return
 	}
 	c.extra = nil
@@ -135,13 +136,11 @@ func (c *Conn) addBacklog() *backlog {
 	return x.queue
 }
 
-// moving is the loop it is to move to; nil mostly.
-func (c *Conn) moving() *Loop {
-	if c.extra == nil {
-		return nil
-	}
-	return c.extra.moving
-}
+// moving reports whether it is to move to another loop.
+func (c *Conn) moving() bool { return c.extra != nil && c.extra.moving != nil }
+
+// stopped reports whether the handler takes no input now: the connection is to move, or is held.
+func (c *Conn) stopped() bool { return c.extra != nil && (c.extra.moving != nil || c.extra.held) }
 
 // reason is why it has ended.
 func (c *Conn) reason() error {
@@ -182,7 +181,7 @@ func (c *Conn) Subprotocol() string {
 	if c.ws == nil {
 		return ""
 	}
-	return c.listener.rules.Subprotocols[c.ws.subprotocol]
+	return c.listener.cfg.Subprotocols[c.ws.subprotocol]
 }
 
 // TLS describes the TLS connection; nil if it is plain.
@@ -199,6 +198,24 @@ func (c *Conn) TLS() *tls.ConnectionState {
 func (c *Conn) Move(to *Loop, t Task) {
 	x := c.more()
 	x.moving, x.task = to, t
+}
+
+// Hold stops the connection's input until Release, while something that must not block the loop is decided
+// elsewhere. It may be called inside Data, which must return at once. Output and Close go on as ever; the
+// peer's end is noticed after Release only.
+func (c *Conn) Hold() { c.more().held = true }
+
+// Release ends a Hold, outside Data: the connection moves to a loop, its own or another one, where t runs
+// first and then Data with what is not consumed. It returns false, and t does not run, when the connection
+// has ended meanwhile.
+func (c *Conn) Release(to *Loop, t Task) bool {
+	if c.ended || c.gone || c.extra == nil {
+		return false
+	}
+	c.extra.held = false
+	c.Move(to, t)
+	c.loop.sendOff(c)
+	return true
 }
 
 // Close ends the connection with this turn, after writing what the socket takes; reason goes to Closed.

@@ -130,7 +130,7 @@ func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 		}
 		return
 	}
-	if a.ln.cfg.NoDelay && addr.IsValid() {
+	if a.ln.live.Load().noDelay && addr.IsValid() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	c := a.ln.newFileConn(fd)

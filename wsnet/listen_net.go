@@ -125,7 +125,7 @@ func (ln *Listener) startNet(nc net.Conn, io *netSocket) {
 
 func (ln *Listener) setNoDelay(nc net.Conn) {
 	if tc, ok := nc.(*net.TCPConn); ok {
-		_ = tc.SetNoDelay(ln.cfg.NoDelay)
+		_ = tc.SetNoDelay(ln.live.Load().noDelay)
 	}
 }
 

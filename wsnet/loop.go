@@ -168,6 +168,9 @@ func (l *Loop) read(c *Conn) {
 		l.markReady(c)
 		return
 	}
+	if x := c.extra; x != nil && x.held {
+		return // Release registers it anew, and what is there is an event again
+	}
 	n, err := c.io.read(l.readBuf)
 	l.stats.reads.Add(1)
 	if n > 0 {
@@ -177,7 +180,7 @@ func (l *Loop) read(c *Conn) {
 			return
 		}
 		l.input(c, l.readBuf[:n])
-		if c.moving() != nil {
+		if c.moving() {
 			l.sendOff(c)
 			return
 		}
@@ -307,7 +310,7 @@ func (l *Loop) greet(c *Conn) {
 	}
 	if c.tls != nil {
 		l.inputTLS(c, nil) // what came with the handshake
-		if c.moving() != nil {
+		if c.moving() {
 			l.sendOff(c)
 		}
 	}
@@ -356,7 +359,7 @@ func (l *Loop) finish(c *Conn) {
 		l.handler.Closed(c, c.reason())
 	}
 	if c.extra != nil {
-		c.extra.pending, c.extra.reason, c.extra.raw = nil, nil, nil
+		c.extra.pending, c.extra.reason, c.extra.raw, c.extra.held = nil, nil, nil, false
 		c.settle()
 	}
 	if c.peerGone || c.peerDone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
@@ -440,7 +443,7 @@ func (l *Loop) receive(c *Conn, t Task) {
 			c.touch()
 		}
 		l.resume(c)
-		if c.moving() != nil {
+		if c.moving() {
 			l.sendOff(c)
 		}
 	}
@@ -449,10 +452,10 @@ func (l *Loop) receive(c *Conn, t Task) {
 // resume handles what each layer had not consumed when the connection left its last loop.
 func (l *Loop) resume(c *Conn) {
 	l.deliver(c, nil)
-	if c.ws != nil && c.moving() == nil {
+	if c.ws != nil && !c.stopped() {
 		l.inputWebSocket(c, nil)
 	}
-	if c.tls != nil && c.moving() == nil {
+	if c.tls != nil && !c.stopped() {
 		l.inputTLS(c, nil)
 	}
 }

@@ -38,6 +38,65 @@ func hop(c *Conn, b []byte) (used, need int) {
 	return i + 1, 0
 }
 
+// holdOn echoes up to a '>' and is held there, until another goroutine has posted its release.
+func holdOn(c *Conn, b []byte) (used, need int) {
+	i := bytes.IndexByte(b, '>')
+	if i < 0 {
+		c.Write(b)
+		return len(b), 0
+	}
+	if i > 0 {
+		c.Write(b[:i])
+	}
+	c.Hold()
+	at, to := c.Loop(), onward(c)
+	if len(b)%2 == 0 {
+		to = at
+	}
+	go at.MustPost(TaskFunc(func(*Loop) { c.Release(to, TaskFunc(nothing)) })) // the loop takes it
+	return i + 1, 0
+}
+
+// TestHoldInFlight holds connections every few kilobytes, with input and output in every place it can be.
+func TestHoldInFlight(t *testing.T) {
+	for _, size := range []int{700, 64 << 10} {
+		dials := streams(t)
+		over(t, Config{ReadBufferSize: size}, script{data: holdOn}, func(t *testing.T, r *rig) {
+			var all sync.WaitGroup
+			for name, dialer := range dials {
+				for range 3 {
+					nc := dialer(t, r)
+					all.Go(func() { hopStream(t, name, nc, 256<<10) })
+				}
+			}
+			all.Wait()
+		})
+	}
+}
+
+// TestHeldConnectionEnds ends a connection that is held: Closed comes once and Release says that it came too late.
+func TestHeldConnectionEnds(t *testing.T) {
+	hold := func(c *Conn, b []byte) (used, need int) {
+		c.Hold()
+		return 0, 0
+	}
+	over(t, Config{}, script{data: hold}, func(t *testing.T, r *rig) {
+		nc := dial(t, listen(t, r.Server, loopback()))
+		mustWrite(t, nc, "hello")
+		c := get(t, r.opened)
+		released := make(chan bool, 1)
+		r.until(t, "a read", func() bool { return r.Stats().BytesIn > 0 })
+		c.Loop().MustPost(TaskFunc(func(*Loop) { c.Close(io.ErrClosedPipe) }))
+		if e := get(t, r.closed); !errors.Is(e.reason, io.ErrClosedPipe) {
+			t.Errorf("closed with %v", e.reason)
+		}
+		c.Loop().MustPost(TaskFunc(func(l *Loop) { released <- c.Release(l, TaskFunc(nothing)) }))
+		if get(t, released) {
+			t.Error("a connection that has ended was released")
+		}
+	})
+}
+
 // TestMoveInFlight moves connections every few kilobytes, with input and output in every place it can be.
 func TestMoveInFlight(t *testing.T) {
 	for _, size := range []int{700, 64 << 10} {

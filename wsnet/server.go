@@ -40,15 +40,40 @@ type Listener struct {
 	// Set by Listen, then read-only:
 	server *Server
 	cfg    ListenerConfig
-	rules  wsproto.Rules
 	addr   net.Addr
 	closer func() // ends accepting and waits for it
 	once   sync.Once
 
 	// Atomic:
+	live   atomic.Pointer[liveConfig]
 	open   atomic.Int64
 	closed atomic.Bool
 }
+
+// liveConfig is what Update replaces.
+type liveConfig struct {
+	rules          wsproto.Rules
+	maxConnections int64
+	noDelay        bool
+}
+
+// Update replaces those settings that can change while the listener is open: MaxConnections, Origins, NoDelay
+// and MaxHeader, each for connections that come later. The others stay.
+func (ln *Listener) Update(cfg ListenerConfig) {
+	if cfg.MaxHeader <= 0 {
+		cfg.MaxHeader = defaultMaxHeader
+	}
+	ln.live.Store(&liveConfig{
+		rules: wsproto.Rules{
+			Subprotocols: ln.cfg.Subprotocols, Origins: cfg.Origins, MaxHeader: cfg.MaxHeader,
+		},
+		maxConnections: int64(cfg.MaxConnections),
+		noDelay:        cfg.NoDelay,
+	})
+}
+
+// defaultMaxHeader is the size of an upgrade request in bytes, as Mosquitto's packet_buffer_size.
+const defaultMaxHeader = 4096
 
 // New starts the loops.
 func New(cfg Config) (*Server, error) {
@@ -112,13 +137,8 @@ func (s *Server) Listen(cfg ListenerConfig) (*Listener, error) {
 	if len(cfg.Subprotocols) == 0 {
 		cfg.Subprotocols = []string{"mqtt", "mqttv3.1"}
 	}
-	if cfg.MaxHeader <= 0 {
-		cfg.MaxHeader = 4096
-	}
-	ln := &Listener{
-		server: s, cfg: cfg,
-		rules: wsproto.Rules{Subprotocols: cfg.Subprotocols, Origins: cfg.Origins, MaxHeader: cfg.MaxHeader},
-	}
+	ln := &Listener{server: s, cfg: cfg}
+	ln.Update(cfg)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {
@@ -171,7 +191,7 @@ func (ln *Listener) newConn(io socket) *Conn {
 // admit counts a new connection, or refuses it.
 func (ln *Listener) admit() bool {
 	n := ln.open.Add(1)
-	if ln.cfg.MaxConnections > 0 && n > int64(ln.cfg.MaxConnections) {
+	if limit := ln.live.Load().maxConnections; limit > 0 && n > limit {
 		ln.open.Add(-1)
 		ln.server.refused.Add(1)
 		return false

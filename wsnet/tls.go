@@ -86,7 +86,7 @@ func (l *Loop) inputTLS(c *Conn, raw []byte) {
 	if l.plainBuf == nil {
 		l.plainBuf = make([]byte, 16<<10+512)
 	}
-	for !c.ended && c.moving() == nil {
+	for !c.ended && !c.stopped() {
 		n, err := t.conn.Read(l.plainBuf)
 		if n > 0 {
 			l.inputClear(c, l.plainBuf[:n])

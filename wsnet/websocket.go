@@ -38,7 +38,7 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 	if !w.upgraded {
 		b = l.upgrade(c, b)
 	}
-	for len(b) > 0 && !c.ended && c.moving() == nil {
+	for len(b) > 0 && !c.ended && !c.stopped() {
 		used, piece, ctl, err := w.frames.Next(b)
 		if err != nil {
 			c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
@@ -56,14 +56,14 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 			l.control(c, ctl)
 		}
 	}
-	if len(b) > 0 && c.moving() != nil {
+	if len(b) > 0 && c.stopped() {
 		c.more().raw = append([]byte(nil), b...)
 	}
 }
 
 // upgrade answers the request and returns the bytes behind it.
 func (l *Loop) upgrade(c *Conn, b []byte) []byte {
-	resp, used, sub, err := c.listener.rules.Upgrade(b)
+	resp, used, sub, err := c.listener.live.Load().rules.Upgrade(b)
 	if resp == nil {
 		c.more().raw = append([]byte(nil), b...)
 		return nil
@@ -74,7 +74,7 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 		return nil
 	}
 	c.ws.upgraded = true
-	c.ws.subprotocol = uint8(max(slices.Index(c.listener.rules.Subprotocols, sub), 0))
+	c.ws.subprotocol = uint8(max(slices.Index(c.listener.cfg.Subprotocols, sub), 0))
 	c.extra.greeting.c, c.extra.greeting = nil, nil
 	c.settle()
 	l.opened(c)

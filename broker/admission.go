@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"time"
+
+	"noctule/codec"
+	"noctule/wsnet"
+)
+
+// A CONNECT that is acceptable by itself may still need an answer that takes time: a password to be hashed, a
+// list of topics to be fetched. Then its connection is held (wsnet.Conn.Hold), the question is asked off the
+// loops, and the connection goes on to its session's home loop with the answer. Their number is bounded; a
+// broker that asks nobody takes the short way and pays nothing.
+
+// Admitter answers for a CONNECT. Admit is called on a goroutine of its own and may block until ctx is done,
+// which is when the client has gone or AdmissionTimeout has passed. Several calls run at once.
+type Admitter interface {
+	// Admit returns Success, or the reason for which the client is refused; it may set a's results.
+	Admit(ctx context.Context, a *Admission) codec.Reason
+}
+
+// Admission is a CONNECT that waits for an answer.
+type Admission struct {
+	// Set by the broker, then read-only:
+	ClientID    string
+	Username    string
+	Password    []byte // nil without a password; not to be kept
+	HasUsername bool
+	CleanStart  bool
+	Version     codec.Version
+	Address     netip.AddrPort // of the client; zero for unix sockets
+	Listener    *Listener
+
+	conn   *wsnet.Conn
+	packet []byte // CONNECT without its fixed header
+	made   []byte // a client id made by the broker, if the client sent none
+	cancel context.CancelFunc
+}
+
+// AdmissionTimeout bounds the time in which an Admitter answers.
+const AdmissionTimeout = 20 * time.Second
+
+// admissionsMax is how many answers may be awaited at once; clients above it hear that the server is busy.
+const admissionsMax = 4096
+
+// ask holds the connection of a CONNECT, which p is, and asks the Admitters. made is a client id made by the
+// broker.
+func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body, made []byte) {
+	if s.b.admissions.Add(1) > admissionsMax {
+		s.b.admissions.Add(-1)
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
+	a := &Admission{
+		ClientID: string(p.ClientID), Username: string(p.Username), HasUsername: p.HasUsername,
+		CleanStart: p.CleanStart, Version: p.Version, Address: c.RemoteAddr(), Listener: listenerOf(c),
+		conn: c, packet: bytes.Clone(body), made: made,
+	}
+	if made != nil {
+		a.ClientID = string(made)
+	}
+	if p.HasPassword {
+		a.Password = bytes.Clone(p.Password)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), AdmissionTimeout)
+	a.cancel = cancel
+	c.Attachment.(*greeting).admission = a
+	c.Hold()
+	s.b.asked.Go(func() { // Shutdown waits
+		r := s.b.admit(ctx, a)
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(a, r) })) // bounded by admissionsMax
+	})
+}
+
+// admit asks each Admitter, until one refuses.
+func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
+	for _, ad := range b.opts.Admitters {
+		if r := ad.Admit(ctx, a); r != codec.Success {
+			return r
+		}
+	}
+	return codec.Success
+}
+
+// answered goes on with a CONNECT on the loop that read it: it is refused, or moves to its home loop.
+func (s *shard) answered(a *Admission, r codec.Reason) {
+	s.b.admissions.Add(-1)
+	a.cancel()
+	g, ok := a.conn.Attachment.(*greeting)
+	if !ok { // it has ended meanwhile
+		return
+	}
+	g.admission = nil
+	if r == codec.Success && s.b.stopping.Load() {
+		r = codec.ServerShuttingDown
+	}
+	if r != codec.Success {
+		p := &s.connect
+		if err := p.Parse(0, a.packet, codec.V311); err == nil { // it parsed before
+			s.refuse(a.conn, p, r)
+		}
+		return
+	}
+	a.conn.Attachment = nil
+	home := s.b.home([]byte(a.ClientID))
+	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made})
+}
