@@ -40,7 +40,11 @@ type Broker struct {
 	admissions  atomic.Int64 // answers awaited
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 
+	lastRevision              atomic.Uint64 // of subscriptions made by servers
+	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
+
 	asked sync.WaitGroup // goroutines of admissions
+	ended chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	mu struct {
 		sync.Mutex
@@ -81,6 +85,7 @@ func New(o Options) (*Broker, error) {
 		retained: topictree.NewRetained[*message.Message](topictree.Options{}),
 		seed:     maphash.MakeSeed(),
 		started:  now(),
+		ended:    make(chan struct{}),
 	}
 	server, err := wsnet.New(wsnet.Config{
 		Loops:    o.Loops,
@@ -127,6 +132,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	if b.stopping.Swap(true) {
 		return nil
 	}
+	defer close(b.ended)
 	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ type rareState struct {
 	will     *will
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *replays                   // retained messages still to be sent, oldest first
+	grants   *grant                     // subscriptions that others have made; one an origin
 }
 
 // extra returns the rare part, to put something into.
@@ -60,7 +61,8 @@ func (c *client) extra() *rareState {
 
 // settle gives the rare part up once nothing is in it.
 func (c *client) settle() {
-	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil {
+	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil &&
+		r.replays == nil && r.grants == nil {
 		c.rare = nil
 	}
 }

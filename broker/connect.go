@@ -19,16 +19,19 @@ type greet struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
+
+	grants []pinned // subscriptions that others have made for it
 }
 
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
 	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
+		s.unpinAll(g.grants)
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
-	s.welcome(g.conn, g.id)
+	s.welcome(g.conn, g.id, g.grants)
 }
 
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
@@ -59,7 +62,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made})
 		return true
 	}
-	s.welcome(c, made)
+	s.welcome(c, made, nil)
 	return c.Attachment == nil
 }
 
@@ -156,8 +159,8 @@ func generateID(prefix string) []byte {
 }
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
-// resume, CONNACK, then what the session holds for the client.
-func (s *shard) welcome(c *wsnet.Conn, made []byte) {
+// resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
+func (s *shard) welcome(c *wsnet.Conn, made []byte, grants []pinned) {
 	p := &s.connect
 	id := p.ClientID
 	if made != nil {
@@ -166,11 +169,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
-	if len(p.Username) > 0 {
-		cl.extra().username = string(p.Username)
-	} else if cl.rare != nil {
-		cl.rare.username = ""
-	}
+	s.rename(cl, string(p.Username))
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
@@ -180,6 +179,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
+	s.admitGrants(cl, grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
@@ -190,6 +190,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte) {
 	cl.Resume(window, s.loop.Now(), cl)
 	cl.updateFull()
 	s.arm(cl)
+	s.replayRetained(cl)
 }
 
 // session finds or makes the session of a client id and takes it from the connection that has it now
@@ -287,7 +288,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if l.MaxQoS < 2 {
 		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
 	}
-	ack.Properties = props
+	ack.Properties = cl.tellGrants(props)
 	return ack
 }
 

@@ -13,6 +13,9 @@ type Metrics struct {
 	SessionsMaximum     int64 // highest value of Sessions so far
 	Subscriptions       int64 // without shared ones
 	SharedSubscriptions int64
+	Granted             int64 // subscriptions made on behalf of sessions
+	Sets                int64 // different lists of them, each loop's for itself
+	PendingRequests     int64 // requests on behalf of clients that are not connected
 	Retained            int64 // messages, $SYS included
 	QueuedMessages      int64 // waiting behind the windows of all sessions
 	QueuedBytes         int64 // their payload bytes
@@ -25,6 +28,7 @@ type Metrics struct {
 	PublishBytesReceived, PublishBytesSent int64 // their payloads
 	ConnectionsTotal                       int64 // accepted sockets
 	SessionsExpired                        int64
+	PendingExpired                         int64 // requests whose client has not come
 	Dropped                                [DropReasons]int64
 
 	// Net is what the event loops counted.

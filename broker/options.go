@@ -58,6 +58,16 @@ type Options struct {
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter
 
+	// Controls take messages over that clients publish to topics which begin with "$", before anybody else
+	// sees them; by topic.
+	Controls map[string]ControlFunc
+	// RequestsByUsername keeps the index of sessions by username that requests on behalf of a user need.
+	RequestsByUsername bool
+	// MaxPending and MaxPendingBytes bound the requests that wait for their clients to connect: their number,
+	// and the bytes of their filters.
+	MaxPending      int
+	MaxPendingBytes int64
+
 	// Clock is the system's by default.
 	Clock *wsnet.Clock
 	// Log receives whole lines in Mosquitto's words as messages; its handler filters by the levels below.
@@ -87,6 +97,8 @@ func DefaultOptions() Options {
 		SysInterval:        10 * time.Second,
 		Version:            "2.1.2",
 		ConnectionMessages: true,
+		MaxPending:         10000,
+		MaxPendingBytes:    16 << 20,
 		Log:                slog.New(slog.DiscardHandler),
 	}
 }

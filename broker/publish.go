@@ -39,17 +39,30 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
-			s.publishMessage(m)
+			s.pass(cl, m)
 		}
 		return nil
 	case 1:
-		if r == codec.Success && !s.publishMessage(m) && cl.version == codec.V5 {
-			r = codec.NoMatchingSubscribers
+		if r == codec.Success {
+			r = s.pass(cl, m)
 		}
 		cl.SendAck(codec.PUBACK, p.PacketID, ackReason(cl, r)) // after the fan-out
 		return s.checkOutput(cl)
 	}
 	return s.receive(cl, p.PacketID, m, r)
+}
+
+// pass publishes an admitted message, or gives it to who has taken its topic over.
+func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
+	if m.Topic[0] == '$' {
+		if r, taken := s.control(cl, m); taken {
+			return r
+		}
+	}
+	if !s.publishMessage(m) {
+		return codec.NoMatchingSubscribers
+	}
+	return codec.Success
 }
 
 // receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no
@@ -99,9 +112,9 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 }
 
 // reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and
-// $share.
+// $share, and what a client hears about itself.
 func reservedTopic(topic []byte) bool {
-	if bytes.HasPrefix(topic, []byte("$share/")) {
+	if bytes.HasPrefix(topic, []byte("$share/")) || bytes.HasPrefix(topic, []byte("$me/")) {
 		return true
 	}
 	if !bytes.HasPrefix(topic, []byte("$SYS")) {
@@ -213,7 +226,7 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 		case m.Expired(now): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
 			s.drop(DropExpired)
 		default:
-			s.publishMessage(m)
+			s.pass(cl, m)
 		}
 		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))
 		return s.checkOutput(cl)

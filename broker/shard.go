@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"noctule/broker/behalf"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -30,6 +31,9 @@ type shard struct {
 	debug    bool // log_type debug is on
 	logSubs  bool // log_type subscribe is on
 	sessions map[string]*client
+	users    map[string][]*client // sessions by username, if anybody asks by it
+	sets     map[behalf.Key]*set
+	waiting  pendingList
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
 	shares   map[topictree.FilterID]*shareGroup
@@ -84,6 +88,9 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		shares:   make(map[topictree.FilterID]*shareGroup),
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
+	}
+	if o.RequestsByUsername {
+		s.users = make(map[string][]*client)
 	}
 	s.watchLevels()
 	return s
@@ -294,6 +301,7 @@ func (s *shard) Tick(now int64) {
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
+	s.expirePending(now)
 	if s.sys != nil {
 		s.sys.tick(now)
 	}

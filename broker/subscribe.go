@@ -71,7 +71,8 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		o |= retainAsPublished
 	}
 	group, name, shared := codec.SplitShare(f.Name)
-	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
+	full := s.opts.MaxSubscriptions
+	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	var err error
@@ -83,6 +84,9 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	if err != nil {
 		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, f.Name, err)
 		return refused(cl, codec.QuotaExceeded), false
+	}
+	if fresh && cl.grants() != nil {
+		fresh = !cl.hasGranted(string(f.Name), "")
 	}
 	return codec.Reason(qos), fresh
 }
@@ -129,6 +133,7 @@ func (s *shard) subscribeShared(
 		m.opts, m.subID = o, subID
 		return false, nil
 	}
+	s.ownShare(cl, id)
 	m := &shareMember{c: cl, id: id, home: home, opts: o, subID: subID}
 	s.joinShare(m)
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
@@ -170,11 +175,7 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	}
 	s.codes = s.codes[:0]
 	for _, name := range p.Filters {
-		code := codec.NoSubscriptionExisted
-		if i, ok := s.lookup(cl, name); ok {
-			s.unsubscribe(cl, i)
-			code = codec.Success
-		}
+		code := s.endSubscription(cl, name)
 		if s.debug {
 			s.debugf("\t%s", name)
 		}
@@ -188,6 +189,25 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 		return err
 	}
 	return s.checkOutput(cl)
+}
+
+// endSubscription ends what a client has of a filter, by itself or by others.
+func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
+	code := codec.NoSubscriptionExisted
+	if cl.grants() != nil {
+		done, denied := s.withdraw(cl, string(name))
+		if denied {
+			return codec.NotAuthorized
+		}
+		if done {
+			code = codec.Success
+		}
+	}
+	if i, ok := s.lookup(cl, name); ok {
+		s.unsubscribe(cl, i)
+		code = codec.Success
+	}
+	return code
 }
 
 // unsubscribe removes the i-th subscription of a session.
@@ -308,7 +328,7 @@ func (s *shard) leave(id topictree.FilterID, at int) {
 	cr.list[last] = member{}
 	cr.list = cr.list[:last]
 	if last == 0 {
-		s.forget(id)
+		s.settleCrowd(id, cr)
 	}
 }
 
@@ -327,6 +347,7 @@ func (s *shard) place(id topictree.FilterID, cr *crowd, from, to int) {
 // sweep closes the gaps that members left while slices were under way.
 func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 	if cr.left == 0 {
+		s.settleCrowd(id, cr)
 		return
 	}
 	to := 0
@@ -338,9 +359,7 @@ func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 	}
 	clear(cr.list[to:])
 	cr.list, cr.left = cr.list[:to], 0
-	if to == 0 {
-		s.forget(id)
-	}
+	s.settleCrowd(id, cr)
 }
 
 // forget gives up a filter that has no subscriber on this loop any more.
