@@ -19,11 +19,13 @@ var rooms = map[string][]string{
 	"topictree":         {},
 	"internal":          {},
 	"wsnet":             {"noctule/internal/"},
-	"broker":            {"noctule/broker", "noctule/codec", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
-	"admin":             {"noctule/broker"},
+	"broker":            {"noctule/broker", "noctule/codec", "noctule/codec/im", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
+	"broker/behalf":     {"noctule/codec", "noctule/codec/im"},
+	"broker/presub":     {"noctule/broker/", "noctule/codec", "noctule/codec/im", "noctule/topictree"},
+	"admin":             {"noctule/broker", "noctule/broker/behalf", "noctule/broker/presub"},
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
 	"cmd/internal":      {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 

@@ -186,9 +186,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
 		}
 		if ok {
-			if r.Wait > 0 && (r.Hold || !j.online) && r.Action != im.Unsubscribe || j.b.pendingCount.Load() > 0 {
-				j.keep(ctx)
-			}
+			j.maybeKeep(ctx)
 			return a
 		}
 	}
@@ -401,7 +399,7 @@ func listed(list []pinned, origin string) bool {
 	return false
 }
 
-// fit is the part of a set for which a client has room.
+// fit is the part of a set that a client has room for.
 func (s *shard) fit(cl *client, origin string, x *set, full int) *set {
 	room := full - len(cl.subs) - cl.grantedTopics()
 	if g := cl.grantOf(origin); g != nil {
@@ -410,7 +408,8 @@ func (s *shard) fit(cl *client, origin string, x *set, full int) *set {
 	if x.len() <= room {
 		return x
 	}
-	s.logf(LevelWarning, "Client %s gets %d of %d topics of %s: it has too many.", cl.id, max(0, room), x.len(), origin)
+	s.logf(LevelWarning, "Client %s gets %d of %d topics of %s: it has too many.",
+		cl.id, max(0, room), x.len(), origin)
 	less := x.contents().First(room)
 	if less.Len() == 0 {
 		return nil

@@ -362,11 +362,22 @@ func (j *applying) unwait(ctx context.Context) behalf.Answer {
 	return a
 }
 
-// keep also keeps a request that has taken effect, for the client's next CONNECT. If there is no room, it is
+// maybeKeep also keeps a request that has taken effect for the client's next CONNECT, if it may wait and the
+// client is offline, or Hold says so; else it only follows in what waits already. If there is no room, it is
 // not kept.
-func (j *applying) keep(ctx context.Context) {
+func (j *applying) maybeKeep(ctx context.Context) {
 	r := *j.r
 	r.Later = nil
+	switch {
+	case r.Action != im.Unsubscribe && r.Wait > 0 && (r.Hold || !j.online):
+	case j.b.pendingCount.Load() == 0:
+		return
+	default:
+		waits := false
+		if !j.b.onLoop(ctx, j.s, func() { waits = j.s.waiting.find(&r) != nil }) || !waits {
+			return
+		}
+	}
 	_, _ = j.b.wait(ctx, &keeping{s: j.s, r: &r})
 }
 

@@ -27,8 +27,8 @@ func (s *shard) retain(m *message.Message) {
 	}
 }
 
-// replays are what one client is still to be sent, oldest first. There is one a filter at most, and one a grant: whoever
-// subscribes again and again without taking the messages begins anew and holds no more memory.
+// replays are what one client is still to be sent, oldest first. There is one a filter at most, and one a
+// grant: whoever subscribes again and again without taking the messages begins anew and holds no more memory.
 type replays struct {
 	first, last *replay
 	of          map[topictree.FilterID]*replay

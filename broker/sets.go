@@ -9,8 +9,8 @@ import (
 
 // Subscriptions that are made on behalf of sessions are held as sets. All that one origin has given to one
 // session is one set, and sessions with the same list, of this loop, are members of one and the same: the
-// index, the crowds and the list of topics exist once a set, and a session costs one place in its members and
-// one grant (grants.go), however many topics there are.
+// index, the crowds and the list of topics exist once a set, and a session costs one place in its members
+// and one grant (grants.go), however many topics there are.
 //
 // A filter's crowd refers to the sets that contain it. A set is planted, which is to enter its topics in the
 // index, before it has its first member, and uprooted after its last has left; both in pieces, if it is large.

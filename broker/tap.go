@@ -74,8 +74,8 @@ type Control struct {
 	Correlation        []byte // MQTT 5 Correlation Data; nil none
 }
 
-// ControlFunc takes a Control over; it runs on an event loop and must not block. The reason is the publisher's
-// acknowledgement.
+// ControlFunc takes a Control over; it runs on an event loop and must not block. The reason is the
+// publisher's acknowledgement.
 type ControlFunc func(c *Control) codec.Reason
 
 // control gives a PUBLISH to who has taken its topic over; false when nobody has.
