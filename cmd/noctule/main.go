@@ -93,7 +93,7 @@ func (c *command) dispatch(args []string) int {
 			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
 			return exitConfig
 		}
-		args = []string{"--test-config", "-c", args[1]}
+		return c.check(args[1])
 	}
 	f, err := parseFlags(args)
 	switch {
@@ -122,10 +122,10 @@ func (c *command) dispatch(args []string) int {
 	cfg, err := conf.Parse(f.files, f.ports)
 	if err != nil {
 		c.fail(err)
-		return exitConfig
+		return exitCode(err)
 	}
 	for _, n := range cfg.Notes {
-		c.info("%s", n.Text)
+		c.log.Log(context.Background(), n.Level, n.Text)
 	}
 	if f.test {
 		fmt.Fprintln(c.stdout, "Configuration file is OK.")

@@ -1,125 +1,47 @@
 // Package conf reads Mosquitto's configuration files.
 //
 // One table (directives.go) says for each directive where it may stand, what its argument is and what it
-// sets. Everything Mosquitto 2.1 knows is in it: what is not built yet is refused by name, never ignored.
+// sets. Everything Mosquitto 2.1 knows is in it: what is not built yet is read and checked, then refused by
+// name, never ignored.
 package conf
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"noctule/broker"
 )
-
-// Config is what a configuration says.
-type Config struct {
-	Options   broker.Options
-	Listeners []Listener
-	Log       Log
-	Admin     string // address of the HTTP server for metrics; "" none
-	PIDFile   string
-	User      string // to become when started as root
-	Notes     []Note // warnings about what was read
-}
-
-// Listener is one listener line, before its files and interfaces are looked up.
-type Listener struct {
-	broker.ListenerOptions
-	Port                      int
-	Host                      string // address, or path of a unix socket when Port is 0
-	Domain                    string // "", "tcp4" or "tcp6"
-	Interface                 string
-	HTTP                      bool
-	CertFile, KeyFile, CAFile string
-	CAPath                    string
-	RequireCertificate        bool
-	TLSVersion                string
-
-	own      local // listener_allow_anonymous, listener_auto_id_prefix
-	security local // security options below the listener line, with per_listener_settings
-}
-
-// local are the settings that may be one listener's or everybody's; nil is unset.
-type local struct {
-	anonymous  *bool
-	zeroLength *bool
-	prefix     *string
-}
-
-// Log is where log lines go and which.
-type Log struct {
-	Dest            []string // stderr, stdout, syslog
-	File            string
-	None            bool
-	Types           map[string]bool // nil: the default
-	Timestamp       bool
-	TimestampFormat string // strftime; "" means epoch seconds
-	Facility        int    // of syslog: 0 to 7 for local0 to local7, -1 for daemon
-}
-
-// Note is a warning with its place.
-type Note struct{ Text string }
-
-// Error is a line that cannot be used.
-type Error struct {
-	Text   string
-	Places []Place // innermost first; none when it is no line's fault
-}
-
-// Place is a line of a file; Include says that the file is part of another.
-type Place struct {
-	File    string
-	Line    int
-	Include bool
-}
-
-// Error implements error: one line for the text and one for each place, in Mosquitto's words.
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("Error: " + e.Text)
-	for _, p := range e.Places {
-		format := "\nError found at %s:%d."
-		if p.Include {
-			format = "\nError found at '%s:%d'."
-		}
-		fmt.Fprintf(&b, format, p.File, p.Line)
-	}
-	return b.String()
-}
-
-// at adds a place to an error.
-func at(err error, p Place) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		e = &Error{Text: err.Error()}
-	}
-	e.Places = append(e.Places, p)
-	return e
-}
 
 // parser is the state between lines.
 type parser struct {
 	cfg       *Config
 	table     map[string]directive
 	listeners []*Listener
-	current   *Listener // the last listener line of this file
+	current   *Listener // the last listener line of this file, or the default listener
 	def       *Listener // of options that stand before any listener line
 	defUsed   bool      // there are such options
 	defNamed  bool      // by port or bind_address, which end local only mode
-	perL      bool      // per_listener_settings
-	secured   bool      // a security option has been seen
-	included  bool      // the file is part of another
+	bridge    *Bridge   // the last connection line of this file
+	plugin    *plugin   // the last plugin line of this file
+	plugins   []*plugin
+	secured   bool // a security option has been seen
+	portSeen  bool
 	seen      map[seen]bool
 	global    local
 	noDelay   bool
 	maxHeader int
+
+	key     string   // of the line being read
+	stack   []Place  // where the parser is: a line of each file, the included one last
+	refused []*Error // good lines that ask for what is not there
+	all     bool     // go on behind an error
+	errors  []*Error // with all
 }
 
 // seen is an option that may stand once, or once for each listener.
@@ -128,40 +50,92 @@ type seen struct {
 	of  *Listener
 }
 
-// Parse reads configuration files in turn; ports are those of -p, used when no file names a listener.
+// Parse reads configuration files in turn; ports are those of -p, used when no file names a listener. Its
+// error is an *Error.
 func Parse(files []string, ports []int) (*Config, error) {
-	cfg := &Config{Options: broker.DefaultOptions(), User: "mosquitto"}
+	p := newParser()
+	if err := p.files(files, ports); err != nil {
+		return nil, err
+	}
+	return p.cfg, nil
+}
+
+func newParser() *parser {
+	cfg := &Config{
+		Options: broker.DefaultOptions(), User: "mosquitto",
+		GlobalMaxClients: -1, GlobalMaxConnections: -1,
+		Persistence: Persistence{File: "mosquitto.db", AutosaveInterval: 1800, Sync: "group"},
+	}
 	cfg.Log.Timestamp, cfg.Log.Facility = true, -1
-	p := &parser{cfg: cfg, table: directives(), def: newListener(), seen: map[seen]bool{}, noDelay: true}
+	return &parser{cfg: cfg, table: directives(), def: newListener(), seen: map[seen]bool{}, noDelay: true}
+}
+
+// files reads all files and makes of them what they mean together.
+func (p *parser) files(files []string, ports []int) error {
 	for _, f := range files {
-		if err := p.file(f, false); err != nil {
-			return nil, err
+		if err := p.fail(p.file(f, false)); err != nil {
+			return err
 		}
 	}
 	if err := p.finish(ports); err != nil {
-		return nil, err
+		return p.placed(err)
 	}
-	return cfg, nil
+	if len(p.refused) > 0 {
+		return p.refused[0]
+	}
+	return nil
+}
+
+// where is the line being read, and the lines that included its file, innermost first.
+func (p *parser) where() []Place {
+	out := slices.Clone(p.stack)
+	slices.Reverse(out)
+	return out
+}
+
+// placed is an error with its place.
+func (p *parser) placed(err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Text: err.Error(), Places: p.where()}
+	}
+	return e
 }
 
 // file reads one file; include says that it is part of another. Each file starts without a current
-// listener.
+// listener, bridge and plugin.
 func (p *parser) file(name string, include bool) error {
-	raw, err := os.ReadFile(name)
+	raw, err := read(name)
 	if err != nil {
-		return &Error{Text: fmt.Sprintf("Unable to open config file '%s': %v", name, errors.Unwrap(err))}
+		return err
 	}
-	listener, included := p.current, p.included
-	p.current, p.included = nil, include
-	defer func() { p.current, p.included = listener, included }()
-	n := 0
+	listener, bridge, plugin := p.current, p.bridge, p.plugin
+	p.current, p.bridge, p.plugin = nil, nil, nil
+	p.stack = append(p.stack, Place{File: name, Include: include})
+	defer func() {
+		p.current, p.bridge, p.plugin = listener, bridge, plugin
+		p.stack = p.stack[:len(p.stack)-1]
+	}()
 	for text := range strings.SplitSeq(string(raw), "\n") {
-		n++
+		p.stack[len(p.stack)-1].Line++
 		if err := p.line(text); err != nil {
-			return at(err, Place{File: name, Line: n, Include: include})
+			if err := p.fail(p.placed(err)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func read(name string) ([]byte, error) {
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		return nil, &Error{Text: fmt.Sprintf("Config file '%s' is a directory.", name)}
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, &Error{Text: fmt.Sprintf("Unable to open config file '%s': %v", name, errors.Unwrap(err))}
+	}
+	return raw, nil
 }
 
 // line handles one line: key, space, value. Only the first byte makes a comment.
@@ -174,78 +148,122 @@ func (p *parser) line(text string) error {
 		return nil
 	}
 	key, value, _ := strings.Cut(text, " ")
-	d, ok := p.table[key]
-	if !ok && (strings.HasPrefix(key, "plugin_opt_") || strings.HasPrefix(key, "auth_opt_")) {
-		d, ok = directive{scope: plugin, state: later}, true
-	}
+	d, ok := p.lookup(key)
 	if !ok {
 		return fmt.Errorf("Unknown configuration variable '%s'.", key)
 	}
-	if needs := needs(d.scope); needs != "" && (d.scope != listener || p.current == nil) {
+	if needs := p.missing(d.scope); needs != "" {
 		return fmt.Errorf("The '%s' option requires %s to be defined first.", key, needs)
 	}
-	p.secured = p.secured || d.scope == security
-	if d.state == later {
-		return fmt.Errorf("not supported yet: %s", key)
+	p.key, p.secured = key, p.secured || d.scope == security
+	if text, ok := deprecations(key); ok {
+		p.say(broker.LevelNotice, "The '%s' option is now deprecated and will be removed in version 3.0. %s",
+			key, text)
 	}
 	if d.state == inert {
-		p.note(d.note)
+		p.warn("%s", d.note)
 	}
-	if d.set == nil {
-		return nil
+	if d.set != nil {
+		if err := d.set(p, arg{key, strings.Trim(value, blanks)}); err != nil {
+			return err
+		}
 	}
-	return d.set(p, arg{key, strings.Trim(value, blanks)})
+	if d.scope != bridge { // the connection line says it for all
+		p.refuse(key, d, p.where())
+	}
+	return nil
 }
 
-// blanks are trimmed from both ends of a value; only the space ends a key.
-const blanks = " \t\v\f"
+// lookup finds a directive; the two prefixes stand for all options of plugins.
+func (p *parser) lookup(key string) (directive, bool) {
+	for _, prefix := range []string{"plugin_opt_", "auth_opt_"} {
+		if strings.HasPrefix(key, prefix) {
+			key = prefix + "*"
+		}
+	}
+	d, ok := p.table[key]
+	return d, ok && !strings.Contains(key, " ")
+}
 
-// needs is what must stand before the options of a scope. Bridges and plugins cannot be defined yet.
-func needs(s scope) string {
-	switch s {
-	case listener:
+// refuse remembers that a good line cannot be used because of its directive's state.
+func (p *parser) refuse(key string, d directive, at []Place) {
+	var text string
+	switch d.state {
+	case later:
+		text = "not supported yet: " + key
+	case refused:
+		text = d.note
+	default:
+		return
+	}
+	p.refused = append(p.refused, &Error{Text: text, Places: at})
+}
+
+// value does what the row of one value of a directive says of its state, and reports whether it works.
+func (p *parser) value(key string) bool {
+	d := p.table[key]
+	if d.state == inert {
+		p.warn("%s", d.note)
+	}
+	p.refuse(key, d, p.where())
+	return d.state == works
+}
+
+// missing is what must stand before the options of a scope and does not.
+func (p *parser) missing(s scope) string {
+	switch {
+	case s == listener && p.current == nil,
+		s == own && (p.current == nil || p.current == p.def),
+		s == security && p.cfg.PerListener && p.current == nil:
 		return "a listener"
-	case bridge:
+	case s == bridge && p.bridge == nil:
 		return "a bridge"
-	case plugin:
+	case s == option && p.plugin == nil:
 		return "plugin/global_plugin/plugin_load"
 	default:
 		return ""
 	}
 }
 
-func (p *parser) note(text string) { p.cfg.Notes = append(p.cfg.Notes, Note{text}) }
+func (p *parser) say(level slog.Level, format string, a ...any) {
+	text := strings.TrimRight(fmt.Sprintf(format, a...), " ")
+	p.cfg.Notes = append(p.cfg.Notes, Note{text, level, p.where()})
+}
+
+func (p *parser) warn(format string, a ...any) { p.say(broker.LevelWarning, format, a...) }
 
 // listener is the one an option of scope L* belongs to: the last, or the default one.
 func (p *parser) listener() *Listener {
 	if p.current != nil {
 		return p.current
 	}
-	p.defUsed = true
+	if !p.defUsed {
+		p.say(broker.LevelInfo, "Creating default listener due to '%s' option.", p.key)
+	}
+	p.defUsed, p.current = true, p.def
 	return p.def
 }
 
 // named is the default listener, for the options that take the broker out of local only mode.
 func (p *parser) named() *Listener {
-	p.defUsed, p.defNamed = true, true
-	return p.def
+	p.current = nil
+	p.defNamed = true
+	return p.listener()
 }
 
-// security is what a security option belongs to: everybody, or with per_listener_settings the last
-// listener or the default one, which does not come to be by it.
+// security is what a security option belongs to: everybody, or with per_listener_settings the listener.
 func (p *parser) security() *local {
-	switch {
-	case !p.perL:
-		return &p.global
-	case p.current != nil:
+	if p.cfg.PerListener {
 		return &p.current.security
-	default:
-		return &p.def.security
 	}
+	return &p.global
 }
 
 func newListener() *Listener {
-	return &Listener{ListenerOptions: broker.DefaultListenerOptions(), Port: 1883}
+	return &Listener{
+		ListenerOptions: broker.DefaultListenerOptions(), Port: 1883, Protocol: "mqtt",
+		AcceptVersions: AllVersions,
+	}
 }
 
 // include reads all *.conf files of a directory, in Mosquitto's order: without regard to case, upper case
@@ -255,9 +273,8 @@ func (p *parser) include(a arg) error {
 	if err != nil {
 		return err
 	}
-	if p.included {
-		p.note("Warning: include_dir has no effect in an included file.")
-		return nil
+	if len(p.stack) > 1 {
+		return errors.New("The include_dir option is only valid in the main configuration file.")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -274,7 +291,7 @@ func (p *parser) include(a arg) error {
 	})
 	for _, n := range names {
 		f := filepath.Join(dir, n)
-		p.note(fmt.Sprintf("Loading config file '%s'", f))
+		p.say(broker.LevelInfo, "Loading config file '%s'", f)
 		if err := p.file(f, true); err != nil {
 			return err
 		}
@@ -282,154 +299,25 @@ func (p *parser) include(a arg) error {
 	return nil
 }
 
-// finish turns what was read into listeners.
-func (p *parser) finish(ports []int) error {
-	localOnly := len(p.listeners) == 0 && !p.defNamed
-	switch {
-	case localOnly:
-		p.listeners = p.loopback(ports)
-	case p.defUsed:
-		p.listeners = append(p.listeners, p.def)
-	}
-	for _, l := range p.listeners {
-		l.AllowAnonymous = first(l.own.anonymous, l.security.anonymous, p.global.anonymous, &localOnly)
-		l.AutoIDPrefix = first(l.own.prefix, l.security.prefix, p.global.prefix, &l.AutoIDPrefix)
-		l.AllowZeroLengthClientID = first(
-			l.security.zeroLength,
-			p.global.zeroLength,
-			&l.AllowZeroLengthClientID,
-		)
-		l.Net.NoDelay, l.Net.MaxHeader = p.noDelay, p.maxHeader
-		if (l.CertFile == "") != (l.KeyFile == "") {
-			return &Error{Text: "Both certfile and keyfile must be provided to enable a TLS listener."}
-		}
-		p.cfg.Listeners = append(p.cfg.Listeners, *l)
-	}
-	return nil
-}
-
-// first is the first value that is set.
-func first[T any](values ...*T) (v T) {
-	for _, p := range values {
-		if p != nil {
-			return *p
-		}
-	}
-	return v
-}
-
-// loopback is what runs without any listener line: the loopback addresses.
-func (p *parser) loopback(ports []int) (out []*Listener) {
-	if len(ports) == 0 {
-		ports = []int{1883}
-	}
-	for _, port := range ports {
-		for _, host := range []string{"127.0.0.1", "::1"} {
-			l := *p.def
-			l.Port, l.Host = port, host
-			out = append(out, &l)
-		}
-	}
-	return out
-}
-
 // addListener handles a listener line: port and, if it is not a comment, an address or path.
 func (p *parser) addListener(a arg) error {
-	v, err := a.word()
+	port, err := a.named("listener port").integer()
 	if err != nil {
 		return err
 	}
-	port, err := arg{"port", v}.number(0, 65535)
-	if err != nil {
-		return err
+	if port < 0 || port > 65535 {
+		return a.named("port").invalid()
 	}
-	_, host, _ := strings.Cut(a.value, " ")
-	if host = strings.Trim(host, blanks); strings.HasPrefix(host, "#") {
+	_, rest := a.cut()
+	host := rest.first().value
+	if strings.HasPrefix(host, "#") {
 		host = ""
 	}
 	if port == 0 && host == "" {
 		return errors.New("A listener with port 0 must provide a Unix socket path.")
 	}
 	p.current = newListener()
-	p.current.Port, p.current.Host = port, host
+	p.current.Port, p.current.Host, p.current.at = port, host, p.where()
 	p.listeners = append(p.listeners, p.current)
 	return nil
-}
-
-// arg is a directive's value.
-type arg struct{ key, value string }
-
-// first is the value up to the first space: for numbers and booleans the rest of the line is ignored.
-func (a arg) first() arg {
-	v, _, _ := strings.Cut(a.value, " ")
-	return arg{a.key, v}
-}
-
-// empty says that the value is missing.
-func (a arg) empty() error { return fmt.Errorf("Empty '%s' value in configuration.", a.key) }
-
-// invalid says that the value is not one of those possible.
-func (a arg) invalid() error { return fmt.Errorf("Invalid '%s' value (%s).", a.key, a.first().value) }
-
-// text is the whole value, comments included.
-func (a arg) text() (string, error) {
-	switch {
-	case a.value == "":
-		return "", a.empty()
-	case len(a.value) > 65535:
-		return "", fmt.Errorf("Invalid '%s' value: longer than 65535 bytes.", a.key)
-	case !utf8.ValidString(a.value):
-		return "", errors.New("Malformed UTF-8 in configuration.")
-	}
-	return a.value, nil
-}
-
-// word is the value up to the first space.
-func (a arg) word() (string, error) {
-	v := a.first().value
-	if v == "" {
-		return "", a.empty()
-	}
-	return v, nil
-}
-
-func (a arg) truth() (bool, error) {
-	v, err := a.word()
-	switch {
-	case err != nil:
-		return false, err
-	case v == "true" || v == "1":
-		return true, nil
-	case v == "false" || v == "0":
-		return false, nil
-	default:
-		return false, a.invalid()
-	}
-}
-
-// number reads an integer with C's prefixes for hexadecimal and octal.
-func (a arg) number(low, high int64) (int, error) {
-	v, err := a.word()
-	if err != nil {
-		return 0, err
-	}
-	n, err := parseInt(v)
-	switch {
-	case errors.Is(err, strconv.ErrRange):
-		return 0, a.invalid()
-	case err != nil:
-		return 0, fmt.Errorf("'%s' value not a number.", a.key)
-	case n < low || n > high:
-		return 0, a.invalid()
-	}
-	return int(n), nil
-}
-
-// parseInt is strtol with base 0, without Go's underscores and its prefixes 0b and 0o.
-func parseInt(s string) (int64, error) {
-	digits := strings.ToLower(strings.TrimLeft(s, "+-"))
-	if strings.Contains(s, "_") || strings.HasPrefix(digits, "0b") || strings.HasPrefix(digits, "0o") {
-		return 0, strconv.ErrSyntax
-	}
-	return strconv.ParseInt(s, 0, 64)
 }

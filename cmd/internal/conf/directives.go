@@ -1,11 +1,8 @@
 package conf
 
 import (
-	"errors"
-	"fmt"
+	"maps"
 	"math"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -15,400 +12,278 @@ type scope uint8
 
 const (
 	global   scope = iota
-	listener       // needs a listener line before it
+	listener       // needs a listener, port or bind_address line before it
+	own            // needs a listener line before it
 	anyL           // the last listener, or the default one
 	security       // as global, or per listener after per_listener_settings true
 	bridge
-	plugin
+	option // of a plugin
 )
 
 // state says what a directive does.
 type state uint8
 
 const (
-	works state = iota
-	inert       // accepted with a warning, as in Mosquitto
-	later       // refused by name
+	works   state = iota
+	inert         // accepted with a warning, as in Mosquitto
+	later         // read and checked, then refused by name
+	refused       // read and checked, then refused for good, with the note
 )
 
 // directive is one row of the table.
 type directive struct {
-	scope scope
-	state state
-	set   func(*parser, arg) error
-	note  string
-}
-
-// table is built from rows by kind, so that each directive is one line.
-func bools(f func(*parser, bool)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.truth()
-		if err == nil {
-			f(p, v)
-		}
-		return err
-	}
-}
-
-func ints(low, high int64, f func(*parser, int)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.number(low, high)
-		if err == nil {
-			f(p, v)
-		}
-		return err
-	}
-}
-
-func texts(f func(*parser, string)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.text()
-		if err == nil {
-			f(p, v)
-		}
-		return err
-	}
-}
-
-// atLeast is ints for options whose values below low mean low.
-func atLeast(low, high int64, f func(*parser, int)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.number(math.MinInt64, high)
-		if err == nil {
-			f(p, max(v, int(low)))
-		}
-		return err
-	}
-}
-
-// once is texts for options that may stand only once.
-func once(f func(*parser, string)) func(*parser, arg) error {
-	return func(p *parser, a arg) error { return setOnce(p, a, nil, f) }
-}
-
-// onceL is texts for options that may stand once for each listener.
-func onceL(f func(*Listener, string)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		l := p.listener()
-		return setOnce(p, a, l, func(_ *parser, v string) { f(l, v) })
-	}
-}
-
-func setOnce(p *parser, a arg, of *Listener, f func(*parser, string)) error {
-	v, err := a.text()
-	if err != nil {
-		return err
-	}
-	k := seen{a.key, of}
-	if p.seen[k] {
-		return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
-	}
-	p.seen[k] = true
-	f(p, v)
-	return nil
+	scope  scope
+	state  state
+	set    func(*parser, arg) error
+	note   string
+	option string // that a plugin needs
 }
 
 const maxInt = math.MaxInt32
 
-// directives is every key that Mosquitto 2.1.2 accepts, and our own.
+const (
+	noEngine = "OpenSSL engines are not supported: this program does not use OpenSSL. Use key files in PEM form."
+	noPSK    = "TLS with pre-shared keys is not supported: use certificates, or stunnel in front."
+)
+
+// directives is every key that Mosquitto 2.1.2 accepts, and our own. A key with a space in it is a value of
+// a directive that has a state of its own. To turn a directive on, change its state.
 func directives() map[string]directive {
-	t := map[string]directive{
-		"listener":                   {global, works, (*parser).addListener, ""},
-		"port":                       {global, works, ints(1, 65535, func(p *parser, v int) { p.named().Port = v }), "of the default listener"},
-		"bind_address":               {global, works, once(func(p *parser, v string) { p.named().Host = v }), "of the default listener"},
-		"protocol":                   {anyL, works, setProtocol, "`mqtt` and `websockets`; `http_api` is not supported yet"},
-		"socket_domain":              {anyL, works, setDomain, ""},
-		"bind_interface":             {anyL, works, onceL(func(l *Listener, v string) { l.Interface = v }), "all addresses of the interface"},
-		"max_connections":            {anyL, works, atLeast(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), ""},
-		"max_qos":                    {anyL, works, setMaxQoS, ""},
-		"maximum_qos":                {anyL, works, setMaxQoS, "same as max_qos"},
-		"max_topic_alias":            {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAlias = v }), ""},
-		"max_topic_alias_broker":     {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAliasBroker = v }), ""},
-		"websockets_origin":          {listener, works, texts(func(p *parser, v string) { l := p.listener(); l.Net.Origins = append(l.Net.Origins, v) }), ""},
-		"certfile":                   {anyL, works, texts(func(p *parser, v string) { p.listener().CertFile = v }), ""},
-		"keyfile":                    {anyL, works, texts(func(p *parser, v string) { p.listener().KeyFile = v }), ""},
-		"cafile":                     {listener, works, texts(func(p *parser, v string) { p.listener().CAFile = v }), ""},
-		"capath":                     {anyL, works, texts(func(p *parser, v string) { p.listener().CAPath = v }), ""},
-		"require_certificate":        {anyL, works, bools(func(p *parser, v bool) { p.listener().RequireCertificate = v }), ""},
-		"tls_version":                {listener, works, onceL(func(l *Listener, v string) { l.TLSVersion = v }), ""},
-		"allow_anonymous":            {security, works, bools(func(p *parser, v bool) { p.security().anonymous = &v }), ""},
-		"listener_allow_anonymous":   {listener, works, bools(func(p *parser, v bool) { p.listener().own.anonymous = &v }), ""},
-		"allow_zero_length_clientid": {security, works, bools(func(p *parser, v bool) { p.security().zeroLength = &v }), ""},
-		"auto_id_prefix":             {security, works, prefix(func(p *parser) *local { return p.security() }), ""},
-		"listener_auto_id_prefix":    {listener, works, prefix(func(p *parser) *local { return &p.listener().own }), ""},
-		"per_listener_settings":      {global, works, setPerListener, ""},
-
-		"max_inflight_messages":        {global, works, setMaxInflight, ""},
-		"max_inflight_bytes":           {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxInflightBytes = int64(v) }), ""},
-		"max_queued_messages":          {global, works, atLeast(0, maxInt, func(p *parser, v int) { p.cfg.Options.MaxQueuedMessages = v }), ""},
-		"max_queued_bytes":             {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxQueuedBytes = int64(v) }), ""},
-		"max_packet_size":              {global, works, setMaxPacketSize, ""},
-		"message_size_limit":           {global, works, ints(0, 268435455, func(p *parser, v int) { p.cfg.Options.MessageSizeLimit = uint32(v) }), ""},
-		"max_keepalive":                {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.MaxKeepAlive = uint16(v) }), ""},
-		"retain_available":             {global, works, bools(func(p *parser, v bool) { p.cfg.Options.RetainAvailable = v }), ""},
-		"persistent_client_expiration": {global, works, setExpiration, ""},
-		"queue_qos0_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.QueueQoS0 = v }), ""},
-		"upgrade_outgoing_qos":         {global, works, bools(func(p *parser, v bool) { p.cfg.Options.UpgradeOutgoingQoS = v }), ""},
-		"allow_duplicate_messages":     {global, works, bools(func(p *parser, v bool) { p.cfg.Options.AllowDuplicates = v }), ""},
-		"set_tcp_nodelay":              {global, works, bools(func(p *parser, v bool) { p.noDelay = v }), "default true"},
-		"sys_interval":                 {global, works, ints(0, 65535, func(p *parser, v int) { p.cfg.Options.SysInterval = time.Duration(v) * time.Second }), ""},
-		"connection_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.ConnectionMessages = v }), ""},
-		"persistence":                  {global, works, setPersistence, "only `false`; `true` is not supported yet"},
-		"retained_persistence":         {global, works, setPersistence, "same as persistence"},
-		"include_dir":                  {global, works, (*parser).include, ""},
-		"pid_file":                     {global, works, once(func(p *parser, v string) { p.cfg.PIDFile = v }), ""},
-		"user":                         {global, works, texts(func(p *parser, v string) { p.cfg.User = v }), ""},
-		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`; `topic` and `dlt` are not supported yet"},
-		"log_facility":                 {global, works, ints(0, 7, func(p *parser, v int) { p.cfg.Log.Facility = v }), ""},
-		"log_type":                     {global, works, setLogType, ""},
-		"log_timestamp":                {global, works, bools(func(p *parser, v bool) { p.cfg.Log.Timestamp = v }), ""},
-		"log_timestamp_format":         {global, works, once(func(p *parser, v string) { p.cfg.Log.TimestampFormat = v }), ""},
-		"websockets_headers_size":      {global, works, headersSize(func(p *parser, v int) { p.maxHeader = v }), ""},
-		"admin_listener":               {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz"},
-
-		"dhparamfile":          {global, inert, nil, "Warning: dhparamfile is no longer required."},
-		"retry_interval":       {global, inert, nil, "Warning: The 'retry_interval' option is no longer available."},
-		"websockets_log_level": {global, inert, nil, "Warning: websockets_log_level has no effect."},
-		"packet_buffer_size":   {global, inert, headersSize(nil), "Warning: packet_buffer_size has no effect: buffers grow and shrink by themselves."},
+	t := map[string]directive{}
+	for _, rows := range []map[string]directive{
+		listenerDirectives(), securityDirectives(), pluginDirectives(), brokerDirectives(), inertDirectives(),
+		ownDirectives(),
+	} {
+		maps.Copy(t, rows)
 	}
-	for s, names := range notYet {
-		for n := range strings.FieldsSeq(names) {
-			t[n] = directive{scope: s, state: later}
-		}
-	}
+	bridgeDirectives(t)
 	return t
 }
 
-// notYet is what is recognised and refused, by scope.
-var notYet = map[scope]string{
-	global: `autosave_interval autosave_on_changes check_retain_source clientid_prefixes connection enable_control_api
-		global_max_clients global_max_connections global_plugin memory_limit plugin_load
-		persistence_file persistence_location retain_expiry_interval`,
-	anyL: `ciphers ciphers_tls1.3 crlfile psk_hint tls_engine tls_engine_kpass_sha1 tls_keyform
-		use_identity_as_username use_subject_as_username use_username_as_clientid`,
-	listener: `accept_protocol_versions http_dir mount_point disable_client_cert_date_checks enable_proxy_protocol
-		proxy_protocol_v2_require_tls plugin_use`,
-	security: `acl_file auth_plugin auth_plugin_deny_special_chars password_file plugin psk_file`,
-	bridge: `address addresses bridge_alpn bridge_attempt_unsubscribe bridge_bind_address bridge_cafile bridge_capath
-		bridge_certfile bridge_ciphers bridge_ciphers_tls1.3 bridge_identity bridge_insecure bridge_keyfile
-		bridge_max_packet_size bridge_max_topic_alias bridge_outgoing_retain bridge_protocol_version bridge_psk
-		bridge_receive_maximum bridge_reload_type bridge_require_ocsp bridge_session_expiry_interval bridge_tcp_keepalive
-		bridge_tcp_user_timeout bridge_tls_use_os_certs bridge_tls_version cleansession clientid idle_timeout
-		keepalive_interval local_cleansession local_clientid local_password local_username notification_topic
-		notifications notifications_local_only password remote_clientid remote_password remote_username restart_timeout
-		round_robin start_type threshold topic try_private username`,
-}
-
-func setProtocol(p *parser, a arg) error {
-	v, err := a.word()
-	switch {
-	case err != nil:
-		return err
-	case v == "mqtt", v == "websockets":
-		p.listener().Net.WebSocket = v == "websockets"
-		return nil
-	case v == "http_api":
-		return errors.New("not supported yet: protocol http_api")
-	}
-	return a.invalid()
-}
-
-func setDomain(p *parser, a arg) error {
-	v, err := a.word()
-	if err != nil {
-		return err
-	}
-	domain, ok := map[string]string{"ipv4": "tcp4", "ipv6": "tcp6"}[v]
-	if !ok {
-		return fmt.Errorf("Invalid '%s' value \"%s\" in configuration.", a.key, v)
-	}
-	p.listener().Domain = domain
-	return nil
-}
-
-func setMaxQoS(p *parser, a arg) error {
-	v, err := a.number(math.MinInt32, maxInt)
-	if err != nil {
-		return err
-	}
-	if v < 0 || v > 2 {
-		return fmt.Errorf("'%s' must be between 0 and 2 inclusive.", a.key)
-	}
-	p.listener().MaxQoS = uint8(v)
-	return nil
-}
-
-func setMaxPacketSize(p *parser, a arg) error {
-	v, err := a.number(math.MinInt32, math.MaxUint32)
-	if err != nil {
-		return err
-	}
-	if v < 20 {
-		return errors.New("'max_packet_size' must be >= 20.")
-	}
-	p.cfg.Options.MaxPacketSize = uint32(v)
-	return nil
-}
-
-func setMaxInflight(p *parser, a arg) error {
-	v, err := a.number(math.MinInt64, math.MaxInt64)
-	if err != nil {
-		return err
-	}
-	if v > 65535 {
-		return errors.New("'max_inflight_messages' must be <= 65535.")
-	}
-	p.cfg.Options.MaxInflight = uint16(max(v, 0))
-	return nil
-}
-
-// aliases is ints for numbers of topic aliases.
-func aliases(f func(*parser, uint16)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.number(math.MinInt64, math.MaxInt64)
-		if err != nil {
-			return err
-		}
-		if v < 0 || v > 65535 {
-			return fmt.Errorf("Invalid '%s' value in configuration.", a.key)
-		}
-		f(p, uint16(v))
-		return nil
+// listenerDirectives are about listeners: where, with what protocol, with which certificates.
+func listenerDirectives() map[string]directive {
+	return map[string]directive{
+		"listener":                        {global, works, (*parser).addListener, "", ""},
+		"port":                            {global, works, setPort, "of the default listener", ""},
+		"bind_address":                    {global, works, setBindAddress, "of the default listener", ""},
+		"protocol":                        {anyL, works, setProtocol, "", ""},
+		"protocol http_api":               {anyL, later, nil, "also on 127.0.0.1:9883 when there is no listener", ""},
+		"http_dir":                        {listener, later, setHTTPDir, "must exist", ""},
+		"socket_domain":                   {anyL, works, setDomain, "", ""},
+		"bind_interface":                  {anyL, works, onceL(func(l *Listener) *string { return &l.Interface }), "all addresses of the interface", ""},
+		"max_connections":                 {anyL, works, atLeast(-1, maxInt, func(p *parser, v int) { p.listener().Net.MaxConnections = v }), "", ""},
+		"max_qos":                         {anyL, works, setMaxQoS, "", ""},
+		"maximum_qos":                     {anyL, works, setMaxQoS, "same as max_qos", ""},
+		"max_topic_alias":                 {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAlias = v }), "", ""},
+		"max_topic_alias_broker":          {listener, works, aliases(func(p *parser, v uint16) { p.listener().MaxTopicAliasBroker = v }), "", ""},
+		"websockets_origin":               {listener, works, texts(func(p *parser, v string) { l := p.listener(); l.Net.Origins = append(l.Net.Origins, v) }), "", ""},
+		"accept_protocol_versions":        {own, later, setVersions, "", ""},
+		"mount_point":                     {listener, later, setMountPoint, "", ""},
+		"enable_proxy_protocol":           {listener, later, setProxy, "", ""},
+		"proxy_protocol_v2_require_tls":   {listener, later, bools(func(p *parser, v bool) { p.listener().ProxyRequireTLS = v }), "", ""},
+		"use_identity_as_username":        {anyL, later, bools(func(p *parser, v bool) { p.listener().UseIdentityAsUsername = v }), "", ""},
+		"use_subject_as_username":         {anyL, later, bools(func(p *parser, v bool) { p.listener().UseSubjectAsUsername = v }), "", ""},
+		"use_username_as_clientid":        {anyL, later, bools(func(p *parser, v bool) { p.listener().UseUsernameAsClientID = v }), "", ""},
+		"certfile":                        {anyL, works, certificate(func(l *Listener) *string { return &l.CertFile }), "", ""},
+		"keyfile":                         {anyL, works, texts(func(p *parser, v string) { p.listener().KeyFile = v }), "", ""},
+		"cafile":                          {listener, works, certificate(func(l *Listener) *string { return &l.CAFile }), "", ""},
+		"capath":                          {anyL, works, texts(func(p *parser, v string) { p.listener().CAPath = v }), "", ""},
+		"crlfile":                         {anyL, later, texts(func(p *parser, v string) { p.listener().CRLFile = v }), "", ""},
+		"ciphers":                         {anyL, later, texts(func(p *parser, v string) { p.listener().Ciphers = v }), "", ""},
+		"ciphers_tls1.3":                  {anyL, later, texts(func(p *parser, v string) { p.listener().CiphersTLS13 = v }), "", ""},
+		"require_certificate":             {anyL, works, bools(func(p *parser, v bool) { p.listener().RequireCertificate = v }), "", ""},
+		"disable_client_cert_date_checks": {listener, later, bools(func(p *parser, v bool) { p.listener().DisableCertDateChecks = v }), "", ""},
+		"tls_version":                     {listener, works, onceL(func(l *Listener) *string { return &l.TLSVersion }), "", ""},
+		"psk_hint":                        {anyL, refused, onceL(func(l *Listener) *string { return &l.PSKHint }), noPSK, ""},
+		"tls_engine":                      {anyL, refused, texts(func(p *parser, _ string) { p.listener() }), noEngine, ""},
+		"tls_engine_kpass_sha1":           {anyL, refused, texts(func(p *parser, _ string) { p.listener() }), noEngine, ""},
+		"tls_keyform":                     {anyL, works, setKeyForm, "`pem` and what Mosquitto takes for it", ""},
+		"tls_keyform engine":              {anyL, refused, nil, noEngine, ""},
 	}
 }
 
-// headersSize is ints for the size of a buffer that Mosquitto has two names for; f may be nil.
-func headersSize(f func(*parser, int)) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.number(math.MinInt64, math.MaxInt64)
-		if err != nil {
-			return err
-		}
-		if v < 0 || v > 65535 {
-			return errors.New("Packet buffer size must be between 0 and 65535 inclusive.")
-		}
-		if f != nil {
-			f(p, v)
-		}
-		return nil
+// securityDirectives are about who may come in and how many.
+func securityDirectives() map[string]directive {
+	return map[string]directive{
+		"allow_anonymous":            {security, works, setAnonymous, "", ""},
+		"listener_allow_anonymous":   {listener, works, bools(func(p *parser, v bool) { p.listener().own.anonymous = &v }), "", ""},
+		"allow_zero_length_clientid": {security, works, bools(func(p *parser, v bool) { p.security().zeroLength = &v }), "", ""},
+		"auto_id_prefix":             {security, works, prefix(func(p *parser) *local { return p.security() }), "", ""},
+		"listener_auto_id_prefix":    {listener, works, prefix(func(p *parser) *local { return &p.listener().own }), "", ""},
+		"password_file":              {security, later, files(func(s *local) *SecurityFile { return &s.passwords }), "", ""},
+		"acl_file":                   {security, later, files(func(s *local) *SecurityFile { return &s.acls }), "", ""},
+		"psk_file":                   {security, refused, setPSKFile, noPSK, ""},
+		"per_listener_settings":      {global, works, setPerListener, "", ""},
+		"clientid_prefixes":          {global, later, texts(func(p *parser, v string) { p.cfg.ClientIDPrefixes = v }), "", ""},
+		"check_retain_source":        {global, later, bools(func(p *parser, v bool) { p.cfg.CheckRetainSource = v }), "default false, as in Mosquitto's code", ""},
+		"global_max_clients":         {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxClients = v }), "", ""},
+		"global_max_connections":     {global, later, atLeast(-1, maxInt, func(p *parser, v int) { p.cfg.GlobalMaxConnections = v }), "", ""},
+		"memory_limit":               {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MemoryLimit = int64(v) }), "", ""},
+		"enable_control_api":         {global, works, setControlAPI, "only `false`", ""},
+		"enable_control_api true":    {global, later, nil, "", ""},
 	}
 }
 
-func prefix(of func(*parser) *local) func(*parser, arg) error {
-	return func(p *parser, a arg) error {
-		v, err := a.text()
-		if err != nil {
-			return err
-		}
-		if len(v) > 50 {
-			return fmt.Errorf("'%s' length must be <= 50.", a.key)
-		}
-		l := of(p)
-		if l.prefix != nil {
-			return fmt.Errorf("Duplicate '%s' value in configuration.", a.key)
-		}
-		l.prefix = &v
-		return nil
+// pluginDirectives are about plugins.
+func pluginDirectives() map[string]directive {
+	return map[string]directive{
+		"plugin":                               {security, works, loadPlugin((*parser).security), "the plugins named below run as built-ins; others exit with 13", ""},
+		"auth_plugin":                          {security, works, loadPlugin((*parser).security), "same as plugin", ""},
+		"global_plugin":                        {global, works, loadPlugin(func(p *parser) *local { return &p.global }), "", ""},
+		"plugin_load":                          {global, works, namePlugin, "", ""},
+		"plugin_use":                           {own, works, usePlugin, "", ""},
+		"plugin_opt_*":                         {option, works, setPluginOption, "", ""},
+		"auth_opt_*":                           {option, works, setPluginOption, "same as plugin_opt_*", ""},
+		"auth_plugin_deny_special_chars":       {global, inert, denySpecial, "Warning: auth_plugin_deny_special_chars has no effect on built-in plugins.", ""},
+		"plugin mosquitto_password_file.so":    {option, later, nil, "built in", "password_file"},
+		"plugin mosquitto_acl_file.so":         {option, later, nil, "built in", "acl_file"},
+		"plugin mosquitto_dynamic_security.so": {option, later, nil, "", ""},
+		"plugin mosquitto_persist_sqlite.so":   {option, later, nil, "", ""},
+		"plugin mosquitto_sparkplug_aware.so":  {option, later, nil, "", ""},
 	}
 }
 
-func setPerListener(p *parser, a arg) error {
-	v, err := a.truth()
-	if err != nil {
-		return err
+// brokerDirectives are about messages, sessions, files and the log.
+func brokerDirectives() map[string]directive {
+	return map[string]directive{
+		"max_inflight_messages":        {global, works, setMaxInflight, "", ""},
+		"max_inflight_bytes":           {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxInflightBytes = int64(v) }), "", ""},
+		"max_queued_messages":          {global, works, atLeast(0, maxInt, func(p *parser, v int) { p.cfg.Options.MaxQueuedMessages = v }), "", ""},
+		"max_queued_bytes":             {global, works, atLeast(0, math.MaxInt64, func(p *parser, v int) { p.cfg.Options.MaxQueuedBytes = int64(v) }), "", ""},
+		"max_packet_size":              {global, works, setMaxPacketSize, "", ""},
+		"message_size_limit":           {global, works, setSizeLimit, "", ""},
+		"max_keepalive":                {global, works, ints(65535, func(p *parser, v int) { p.cfg.Options.MaxKeepAlive = uint16(v) }), "", ""},
+		"retain_available":             {global, works, bools(func(p *parser, v bool) { p.cfg.Options.RetainAvailable = v }), "", ""},
+		"retain_expiry_interval":       {global, later, setRetainExpiry, "", ""},
+		"persistent_client_expiration": {global, works, setExpiration, "", ""},
+		"queue_qos0_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.QueueQoS0 = v }), "", ""},
+		"upgrade_outgoing_qos":         {global, works, bools(func(p *parser, v bool) { p.cfg.Options.UpgradeOutgoingQoS = v }), "", ""},
+		"allow_duplicate_messages":     {global, works, bools(func(p *parser, v bool) { p.cfg.Options.AllowDuplicates = v }), "", ""},
+		"set_tcp_nodelay":              {global, works, bools(func(p *parser, v bool) { p.noDelay = v }), "default true", ""},
+		"sys_interval":                 {global, works, ints(65535, func(p *parser, v int) { p.cfg.Options.SysInterval = time.Duration(v) * time.Second }), "", ""},
+		"connection_messages":          {global, works, bools(func(p *parser, v bool) { p.cfg.Options.ConnectionMessages = v }), "", ""},
+		"persistence":                  {global, works, setPersistence, "only `false`", ""},
+		"persistence true":             {global, later, nil, "", ""},
+		"retained_persistence":         {global, works, setPersistence, "same as persistence", ""},
+		"persistence_file":             {global, later, once(func(p *parser, v string) { p.cfg.Persistence.File = v }), "", ""},
+		"persistence_location":         {global, later, once(func(p *parser, v string) { p.cfg.Persistence.Location = v }), "", ""},
+		"autosave_interval":            {global, later, atLeast(0, maxInt, func(p *parser, v int) { p.cfg.Persistence.AutosaveInterval = v }), "", ""},
+		"autosave_on_changes":          {global, later, bools(func(p *parser, v bool) { p.cfg.Persistence.AutosaveOnChanges = v }), "", ""},
+		"include_dir":                  {global, works, (*parser).include, "", ""},
+		"pid_file":                     {global, works, once(func(p *parser, v string) { p.cfg.PIDFile = v }), "", ""},
+		"user":                         {global, works, texts(func(p *parser, v string) { p.cfg.User = v }), "", ""},
+		"log_dest":                     {global, works, setLogDest, "`stderr`, `stdout`, `syslog`, `file` and `none`", ""},
+		"log_dest topic":               {global, later, nil, "", ""},
+		"log_dest dlt":                 {global, inert, nil, "Warning: log_dest dlt is not supported, nothing is sent to DLT.", ""},
+		"log_facility":                 {global, works, ints(7, func(p *parser, v int) { p.cfg.Log.Facility = v }), "", ""},
+		"log_type":                     {global, works, setLogType, "", ""},
+		"log_timestamp":                {global, works, bools(func(p *parser, v bool) { p.cfg.Log.Timestamp = v }), "", ""},
+		"log_timestamp_format":         {global, works, once(func(p *parser, v string) { p.cfg.Log.TimestampFormat = v }), "", ""},
+		"websockets_headers_size":      {global, works, headersSize(func(p *parser, v int) { p.maxHeader = v }), "", ""},
 	}
-	if v && p.secured && !p.perL {
-		return errors.New("per_listener_settings must be set before any other security settings.")
-	}
-	p.perL = p.perL || v
-	return nil
 }
 
-func setPersistence(_ *parser, a arg) error {
-	v, err := a.truth()
-	if err == nil && v {
-		return fmt.Errorf("not supported yet: %s true", a.key)
+// inertDirectives are about what has no effect.
+func inertDirectives() map[string]directive {
+	return map[string]directive{
+		"dhparamfile":          {global, inert, nil, "Warning: dhparamfile is no longer required.", ""},
+		"retry_interval":       {global, inert, nil, "Warning: The 'retry_interval' option is no longer available.", ""},
+		"websockets_log_level": {global, inert, nil, "Warning: websockets_log_level has no effect.", ""},
+		"packet_buffer_size":   {global, inert, headersSize(nil), "Warning: packet_buffer_size has no effect: buffers grow and shrink by themselves.", ""},
 	}
-	return err
 }
 
-// setExpiration reads a number with a unit: h, d, w, m (30 days), y (365 days), s.
-func setExpiration(p *parser, a arg) error {
-	v, err := a.word()
-	if err != nil {
-		return err
+// ownDirectives are about what Mosquitto does not have.
+func ownDirectives() map[string]directive {
+	return map[string]directive{
+		"admin_listener":    {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz", ""},
+		"admin_token_file":  {global, later, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", ""},
+		"presub_file":       {global, later, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
+		"persistence_sync":  {global, later, setSync, "our own: `always`, `group` or `interval`, default group", ""},
+		"max_queued_memory": {global, later, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
+		"log_format":        {global, works, setLogFormat, "our own: `text`", ""},
+		"log_format json":   {global, later, nil, "", ""},
 	}
-	units := map[byte]time.Duration{
-		's': time.Second, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour,
-		'm': 30 * 24 * time.Hour, 'y': 365 * 24 * time.Hour,
-	}
-	unit, ok := units[v[len(v)-1]]
-	n, numErr := strconv.ParseInt(v[:len(v)-1], 10, 32)
-	if !ok || numErr != nil || n < 0 {
-		return fmt.Errorf("Invalid '%s' duration in configuration.", a.key)
-	}
-	p.cfg.Options.PersistentClientExpiration = time.Duration(n) * unit
-	return nil
 }
 
-func setLogDest(p *parser, a arg) error {
-	v, err := a.text()
-	if err != nil {
-		return err
+// bridgeDirectives adds the rows of connections to other brokers.
+func bridgeDirectives(t map[string]directive) {
+	t["connection"] = directive{global, later, addBridge, "read and checked with all its options", ""}
+	text := func(name string, to func(*Bridge) *string) directive {
+		return directive{bridge, later, bridgeText(name, to), "", ""}
 	}
-	word, rest, _ := strings.Cut(v, " ")
-	l := &p.cfg.Log
-	switch word {
-	case "none":
-		l.Dest, l.File, l.None = nil, "", true
-	case "stderr", "stdout", "syslog":
-		if !slices.Contains(l.Dest, word) {
-			l.Dest = append(l.Dest, word)
-		}
-	case "file":
-		rest = strings.Trim(rest, blanks)
-		switch {
-		case l.File != "":
-			return errors.New("Duplicate \"log_dest file\" value.")
-		case rest == "":
-			return errors.New("Empty \"log_dest file\" value in configuration.")
-		}
-		l.File = rest
-	case "topic", "dlt":
-		return fmt.Errorf("not supported yet: log_dest %s", word)
-	default:
-		return a.invalid()
+	row := func(set func(*parser, arg) error) directive { return directive{bridge, later, set, "", ""} }
+	t["address"], t["addresses"] = row(setAddresses), row(setAddresses)
+	t["topic"] = row(addTopic)
+	for name, to := range map[string]func(*Bridge) *string{
+		"username": func(b *Bridge) *string { return &b.RemoteUsername },
+		"password": func(b *Bridge) *string { return &b.RemotePassword },
+	} {
+		t[name] = text("bridge remote_"+name, to)
+		t["remote_"+name] = t[name]
 	}
-	return nil
+	t["clientid"] = text("bridge remote clientid", func(b *Bridge) *string { return &b.RemoteClientID })
+	t["remote_clientid"] = t["clientid"]
+	t["local_clientid"] = text("bridge local clientd", func(b *Bridge) *string { return &b.LocalClientID })
+	t["local_username"] = text("bridge local_username", func(b *Bridge) *string { return &b.LocalUsername })
+	t["local_password"] = text("bridge local_password", func(b *Bridge) *string { return &b.LocalPassword })
+	t["notification_topic"] = text("", func(b *Bridge) *string { return &b.NotificationTopic })
+	t["bridge_bind_address"] = text("", func(b *Bridge) *string { return &b.BindAddress })
+	t["bridge_alpn"] = text("", func(b *Bridge) *string { return &b.ALPN })
+	t["bridge_ciphers"] = text("", func(b *Bridge) *string { return &b.Ciphers })
+	t["bridge_ciphers_tls1.3"] = text("", func(b *Bridge) *string { return &b.CiphersTLS13 })
+	t["bridge_tls_version"] = text("", func(b *Bridge) *string { return &b.TLSVersion })
+	t["bridge_cafile"] = row(bridgeFile(func(b *Bridge) *string { return &b.CAFile }))
+	t["bridge_capath"] = row(bridgeFile(func(b *Bridge) *string { return &b.CAPath }))
+	t["bridge_certfile"] = row(bridgeFile(func(b *Bridge) *string { return &b.CertFile }))
+	t["bridge_keyfile"] = row(bridgeFile(func(b *Bridge) *string { return &b.KeyFile }))
+	t["bridge_identity"] = row(bridgeKey(func(b *Bridge) *string { return &b.PSKIdentity }))
+	t["bridge_psk"] = row(bridgeKey(func(b *Bridge) *string { return &b.PSK }))
+	t["bridge_insecure"] = row(setInsecure)
+	for name, set := range map[string]func(*Bridge, bool){
+		"cleansession":               func(b *Bridge, v bool) { b.CleanSession = v },
+		"local_cleansession":         func(b *Bridge, v bool) { b.LocalCleanSession = &v },
+		"try_private":                func(b *Bridge, v bool) { b.TryPrivate = v },
+		"round_robin":                func(b *Bridge, v bool) { b.RoundRobin = v },
+		"notifications":              func(b *Bridge, v bool) { b.Notifications = v },
+		"notifications_local_only":   func(b *Bridge, v bool) { b.NotificationsLocal = v },
+		"bridge_attempt_unsubscribe": func(b *Bridge, v bool) { b.AttemptUnsubscribe = v },
+		"bridge_outgoing_retain":     func(b *Bridge, v bool) { b.OutgoingRetain = v },
+		"bridge_require_ocsp":        func(b *Bridge, v bool) { b.OCSP = v },
+		"bridge_tls_use_os_certs":    func(b *Bridge, v bool) { b.OSCA = v },
+	} {
+		t[name] = row(bridgeBool(set))
+	}
+	t["bridge_protocol_version"] = row(bridgeWord(func(b *Bridge) *string { return &b.Version }, "mqttv31", "mqttv311", "mqttv50"))
+	t["bridge_reload_type"] = row(bridgeWord(func(b *Bridge) *string { return &b.ReloadType }, "lazy", "immediate"))
+	t["start_type"] = row(bridgeWord(func(b *Bridge) *string { return &b.StartType }, "automatic", "lazy", "once"))
+	t["bridge_max_packet_size"] = row(atLeastB(0, "", func(b *Bridge, v int) { b.MaxPacketSize = uint32(v) }))
+	t["idle_timeout"] = row(atLeastB(1, "idle_timeout interval too low, using 1 second.", func(b *Bridge, v int) { b.IdleTimeout = seconds(v) }))
+	t["threshold"] = row(atLeastB(1, "threshold too low, using 1 message.", func(b *Bridge, v int) { b.Threshold = v }))
+	t["keepalive_interval"] = row(setKeepAlive)
+	t["restart_timeout"] = row(setRestart)
+	t["bridge_tcp_keepalive"] = row(setTCPKeepAlive)
+	t["bridge_tcp_user_timeout"] = row(bridgeInt(setUserTimeout))
+	t["bridge_receive_maximum"] = row(bridgeInt(setReceiveMaximum))
+	t["bridge_max_topic_alias"] = row(bridgeInt(setBridgeAliases))
+	t["bridge_session_expiry_interval"] = row(bridgeInt(setBridgeExpiry))
 }
 
-// LogTypes are the values of log_type.
-func LogTypes() []string {
-	return []string{"debug", "error", "warning", "notice", "information", "subscribe", "unsubscribe", "websockets", "internal"}
-}
-
-func setLogType(p *parser, a arg) error {
-	v, err := a.word()
-	if err != nil {
-		return err
+// deprecations says what Mosquitto says of a directive that will go in its version 3.0.
+func deprecations(key string) (text string, deprecated bool) {
+	if strings.HasPrefix(key, "auth_opt_") {
+		return "Please use 'plugin_opt_' instead.", true
 	}
-	l := &p.cfg.Log
-	if l.Types == nil {
-		l.Types = map[string]bool{}
-	}
-	switch v {
-	case "all":
-		for _, t := range LogTypes() {
-			l.Types[t] = true
-		}
-		return nil
-	case "none":
-		l.Types = map[string]bool{}
-		return nil
-	}
-	if slices.Contains(LogTypes(), v) {
-		l.Types[v] = true
-		return nil
-	}
-	return a.invalid()
+	text, deprecated = map[string]string{
+		"acl_file":                 "Please use the plugin mosquitto_acl_file.so instead.",
+		"password_file":            "Please use the plugin mosquitto_password_file.so instead.",
+		"per_listener_settings":    "Please see the documentation for how to achieve the same effect.",
+		"bind_address":             "",
+		"port":                     "Please use 'listener' instead.",
+		"auto_id_prefix":           "Please use 'listener_auto_id_prefix' instead.",
+		"clientid_prefixes":        "",
+		"allow_duplicate_messages": "The behaviour will default to true.",
+		"auth_plugin":              "Please use 'plugin' instead.",
+	}[key]
+	return text, deprecated
 }

@@ -1,0 +1,145 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+
+	"noctule/broker"
+)
+
+// Check reads configuration files as Parse does but does not stop at the first error. It returns all errors,
+// at broker.LevelError, and remarks: what is deprecated, what has no effect, what is not safe. It looks at
+// the files that the configuration names, not into them.
+func Check(files []string, ports []int) []Note {
+	p := newParser()
+	p.all = true
+	_ = p.files(files, ports) // all errors are in p.errors and p.refused
+	c := &checker{notes: p.cfg.Notes, seen: map[string]bool{}}
+	for _, e := range append(p.errors, p.refused...) {
+		c.notes = append(c.notes, Note{e.Text, broker.LevelError, e.Places})
+	}
+	for i := range p.cfg.Listeners {
+		c.listener(&p.cfg.Listeners[i])
+	}
+	c.rest(p.cfg)
+	return c.notes
+}
+
+// checker collects remarks.
+type checker struct {
+	notes []Note
+	seen  map[string]bool // files that have been looked at
+}
+
+func (c *checker) warn(at []Place, format string, a ...any) {
+	c.say(broker.LevelWarning, at, format, a...)
+}
+
+func (c *checker) say(level slog.Level, at []Place, format string, a ...any) {
+	text := fmt.Sprintf(format, a...)
+	if level == broker.LevelWarning {
+		text = "Warning: " + text
+	}
+	c.notes = append(c.notes, Note{text, level, at})
+}
+
+// listener looks at who can come in, and what can be read on the way.
+func (c *checker) listener(l *Listener) {
+	name, tls := l.Name(), l.CertFile != ""
+	certified := l.RequireCertificate && (tls || l.ProxyProtocol == 2)
+	named := l.UseIdentityAsUsername || l.UseSubjectAsUsername
+	outside := !l.loopback()
+	if outside && l.AllowAnonymous && !certified {
+		c.warn(l.at, "listener %s lets everybody in, without a password.", name)
+	}
+	if !l.AllowAnonymous && len(l.Passwords) == 0 && (!certified || !named) {
+		c.warn(l.at, "listener %s lets nobody in: it has no password_file, and allow_anonymous is not true.",
+			name)
+	}
+	if outside && !tls && l.ProxyProtocol == 0 && len(l.Passwords) > 0 {
+		c.warn(l.at, "listener %s has no TLS: passwords and messages can be read on the way.", name)
+	}
+	c.certificates(l, certified, named)
+	c.file(l.at, "certfile", l.CertFile, false)
+	c.file(l.at, "keyfile", l.KeyFile, true)
+	c.file(l.at, "cafile", l.CAFile, false)
+	c.file(l.at, "capath", l.CAPath, false)
+	c.file(l.at, "crlfile", l.CRLFile, false)
+	for _, f := range l.Passwords {
+		c.file(f.at, "password_file", f.Path, true)
+	}
+	for _, f := range l.ACLs {
+		c.file(f.at, "acl_file", f.Path, false)
+	}
+}
+
+// certificates looks at what is asked of clients' certificates.
+func (c *checker) certificates(l *Listener, certified, named bool) {
+	name, tls := l.Name(), l.CertFile != ""
+	if l.RequireCertificate && !certified {
+		c.warn(l.at, "require_certificate of listener %s has no effect without certfile and keyfile.", name)
+	}
+	if l.RequireCertificate && tls && l.CAFile == "" && l.CAPath == "" {
+		c.say(broker.LevelError, l.at, "require_certificate of listener %s needs cafile or capath.", name)
+	}
+	if named && !certified {
+		c.warn(l.at, "listener %s takes usernames from certificates but does not ask for one: set "+
+			"require_certificate.", name)
+	}
+	if l.CRLFile != "" && !certified {
+		c.warn(l.at, "crlfile of listener %s has no effect without require_certificate.", name)
+	}
+	if l.DisableCertDateChecks {
+		c.warn(l.at, "listener %s accepts client certificates that have expired.", name)
+	}
+	if l.TLSVersion == "tlsv1.1" {
+		c.warn(l.at, "listener %s accepts TLS 1.1, which is not safe.", name)
+	}
+	if l.ProxyProtocol > 0 && !l.loopback() {
+		c.warn(l.at, "listener %s believes any client's PROXY header: only the proxy should reach it.", name)
+	}
+}
+
+// rest looks at what belongs to no listener.
+func (c *checker) rest(cfg *Config) {
+	if cfg.User == "root" {
+		c.warn(nil, "user root keeps all rights.")
+	}
+	if host, _, err := net.SplitHostPort(cfg.Admin); cfg.Admin != "" && (err != nil || !loopbackHost(host)) {
+		c.warn(nil, "admin_listener answers other machines.")
+	}
+	c.file(nil, "admin_token_file", cfg.AdminTokenFile, true)
+	c.file(nil, "presub_file", cfg.PresubFile, false)
+}
+
+// file reports a file that cannot be read, or a secret one that everybody can read.
+func (c *checker) file(at []Place, key, path string, secret bool) {
+	if path == "" || c.seen[key+" "+path] {
+		return
+	}
+	c.seen[key+" "+path] = true
+	st, err := os.Stat(path)
+	var reason *fs.PathError
+	switch {
+	case errors.As(err, &reason):
+		c.say(broker.LevelError, at, "%s '%s': %v.", key, path, reason.Err)
+	case err != nil:
+		c.say(broker.LevelError, at, "%s '%s': %v.", key, path, err)
+	case secret && runtime.GOOS != "windows" && st.Mode().Perm()&0o004 != 0:
+		c.warn(at, "%s '%s' can be read by everybody on this machine: chmod o-r.", key, path)
+	}
+}
+
+// loopback reports whether only this machine can connect to a listener.
+func (l *Listener) loopback() bool { return l.Port == 0 || l.Interface == "lo" || loopbackHost(l.Host) }
+
+func loopbackHost(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}

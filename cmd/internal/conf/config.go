@@ -1,0 +1,182 @@
+package conf
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"noctule/broker"
+)
+
+// Config is what a configuration says.
+type Config struct {
+	Options   broker.Options
+	Listeners []Listener
+	Bridges   []*Bridge
+	Log       Log
+
+	Admin          string // address of the HTTP server for metrics; "" none
+	AdminTokenFile string // tokens that may use the HTTP API
+	PresubFile     string // subscriptions made by the server
+	PIDFile        string
+	User           string // to become when started as root
+
+	PerListener          bool          // per_listener_settings
+	ClientIDPrefixes     string        // what each client id must start with
+	CheckRetainSource    bool          // may the publisher of a retained message still write there?
+	ControlAPI           bool          // $CONTROL/broker/v1
+	GlobalMaxClients     int           // sessions, -1 for no limit
+	GlobalMaxConnections int           // connections, -1 for no limit
+	MemoryLimit          int64         // bytes of heap, 0 for no limit
+	MaxQueuedMemory      int64         // bytes of queued payloads kept in memory, 0 for no limit
+	RetainExpiry         time.Duration // time between sweeps of expired retained messages, 0 for none
+	Persistence          Persistence
+
+	Notes []Note // about what was read
+}
+
+// Listener is one listener line, before its files and interfaces are looked up.
+type Listener struct {
+	broker.ListenerOptions
+	Port      int
+	Host      string // address, or path of a unix socket when Port is 0
+	Domain    string // "", "tcp4" or "tcp6"
+	Interface string
+	Protocol  string // mqtt, websockets or http_api
+	HTTPDir   string // files of an http_api listener, absolute; "" none
+
+	CertFile, KeyFile, CAFile string
+	CAPath, CRLFile           string
+	Ciphers, CiphersTLS13     string // OpenSSL's names
+	TLSVersion                string // tlsv1.3, tlsv1.2, tlsv1.1 or ""
+	PSKHint                   string
+	RequireCertificate        bool
+	DisableCertDateChecks     bool
+
+	MountPoint            string
+	UseIdentityAsUsername bool
+	UseSubjectAsUsername  bool
+	UseUsernameAsClientID bool
+	AcceptVersions        Versions
+	ProxyProtocol         int // version of the PROXY header that each connection starts with; 0 none
+	ProxyRequireTLS       bool
+
+	// Passwords and ACLs are what decides about clients of this listener, in the order of their asking:
+	// everybody's before the listener's own, of each first the plugins.
+	Passwords, ACLs []SecurityFile
+	PSKFile         SecurityFile
+
+	at       []Place
+	own      local // listener_allow_anonymous, listener_auto_id_prefix, plugin_use
+	security local // security options below the listener line, with per_listener_settings
+}
+
+// Versions is a set of protocol levels, a bit for each.
+type Versions uint8
+
+// AllVersions is MQTT 3.1, 3.1.1 and 5.
+const AllVersions Versions = 1<<3 | 1<<4 | 1<<5
+
+// Has reports whether a protocol level, 3 to 5, is in the set.
+func (v Versions) Has(level uint8) bool { return level < 8 && v>>level&1 == 1 }
+
+// SecurityFile is a password file, an ACL file or a file of pre-shared keys.
+type SecurityFile struct {
+	Path   string
+	Plugin bool // named by the option of a plugin
+	at     []Place
+}
+
+// local are the settings that may be one listener's or everybody's; nil and no path are unset.
+type local struct {
+	anonymous            *bool
+	zeroLength           *bool
+	prefix               *string
+	passwords, acls, psk SecurityFile
+	plugins              []*plugin
+}
+
+// Log is where log lines go and which.
+type Log struct {
+	Dest            []string // stderr, stdout, syslog, topic
+	File            string
+	None            bool
+	Types           map[string]bool // nil: the default
+	Timestamp       bool
+	TimestampFormat string // strftime; "" means epoch seconds
+	Facility        int    // of syslog: 0 to 7 for local0 to local7, -1 for daemon
+	JSON            bool   // log_format json
+}
+
+// Persistence says what is kept on disk and where.
+type Persistence struct {
+	On       bool
+	File     string // its name
+	Location string // its directory; "" is the working directory
+	// AutosaveInterval is in seconds, or with AutosaveOnChanges in changes; 0 means only at the end.
+	AutosaveInterval  int
+	AutosaveOnChanges bool
+	Sync              string // always, group or interval
+}
+
+// Path is the file's path, made as Mosquitto makes it.
+func (p Persistence) Path() string {
+	if p.Location == "" {
+		return p.File
+	}
+	return p.Location + "/" + p.File
+}
+
+// Note is a remark about what was read, with its place.
+type Note struct {
+	Text   string
+	Level  slog.Level // one of the broker's
+	Places []Place    // as in Error
+}
+
+// String is the text and, where there is one, the place.
+func (n Note) String() string {
+	if len(n.Places) == 0 {
+		return n.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", n.Places[0].File, n.Places[0].Line, n.Text)
+}
+
+// Exit codes of a configuration that cannot be used.
+const (
+	CodeInvalid = 3  // bad content
+	CodeMissing = 13 // a password or ACL file, or a plugin, cannot be loaded
+)
+
+// Error is a line that cannot be used.
+type Error struct {
+	Text   string
+	Code   int     // exit code; 0 means CodeInvalid
+	Places []Place // innermost first; none when it is no line's fault
+}
+
+// ExitCode is what the program ends with.
+func (e *Error) ExitCode() int { return cmp.Or(e.Code, CodeInvalid) }
+
+// Place is a line of a file; Include says that the file is part of another.
+type Place struct {
+	File    string
+	Line    int
+	Include bool
+}
+
+// Error implements error: one line for the text and one for each place, in Mosquitto's words.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("Error: " + e.Text)
+	for _, p := range e.Places {
+		format := "\nError found at %s:%d."
+		if p.Include {
+			format = "\nError found at '%s:%d'."
+		}
+		fmt.Fprintf(&b, format, p.File, p.Line)
+	}
+	return b.String()
+}
