@@ -25,6 +25,7 @@ var rooms = map[string][]string{
 	"admin":             {"noctule/broker", "noctule/broker/behalf", "noctule/broker/presub"},
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
+	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
 	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
 	"cmd/internal":      {"noctule/broker", "noctule/wsnet", "noctule/cmd/internal/"},
 }

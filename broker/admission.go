@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -43,6 +44,9 @@ type Admission struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	made   []byte // a client id made by the broker, if the client sent none
+	as     *persona
+	policy *auth.Policy // that must check the password first; nil if it has
+	login  auth.Login
 	cancel context.CancelFunc
 }
 
@@ -52,25 +56,22 @@ const AdmissionTimeout = 20 * time.Second
 // admissionsMax is how many answers may be awaited at once; clients above it hear that the server is busy.
 const admissionsMax = 4096
 
-// ask holds the connection of a CONNECT, which p is, and asks the Admitters. made is a client id made by the
-// broker.
-func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body, made []byte) {
+// ask holds the connection of a CONNECT, which p is, and asks the policy of a, if it has one, and the
+// Admitters.
+func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body []byte, a *Admission, login auth.Login) {
 	if s.b.admissions.Add(1) > admissionsMax {
 		s.b.admissions.Add(-1)
 		s.refuse(c, p, codec.ServerBusy)
 		return
 	}
-	a := &Admission{
-		ClientID: string(p.ClientID), Username: string(p.Username), HasUsername: p.HasUsername,
-		CleanStart: p.CleanStart, Version: p.Version, Address: c.RemoteAddr(), Listener: listenerOf(c),
-		conn: c, packet: bytes.Clone(body), made: made,
-	}
-	if made != nil {
-		a.ClientID = string(made)
-	}
+	a.ClientID, a.Username, a.HasUsername = login.ClientID, login.Username, login.HasUsername
+	a.CleanStart, a.Version, a.Address = p.CleanStart, p.Version, c.RemoteAddr()
+	a.conn, a.packet = c, bytes.Clone(body)
 	if p.HasPassword {
-		a.Password = bytes.Clone(p.Password)
+		a.Password = append([]byte{}, p.Password...)
 	}
+	login.Password = a.Password
+	a.login = login
 	ctx, cancel := context.WithTimeout(context.Background(), AdmissionTimeout)
 	a.cancel = cancel
 	c.Attachment.(*greeting).admission = a
@@ -84,14 +85,49 @@ func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body, made []byte) {
 	})
 }
 
-// admit asks each Admitter, until one refuses.
+// admit asks the policy and each Admitter, until one refuses.
 func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
+	if a.policy != nil {
+		if r := b.checkPassword(ctx, a); r != codec.Success {
+			return r
+		}
+	}
 	for _, ad := range b.opts.Admitters {
 		if r := ad.Admit(ctx, a); r != codec.Success {
 			return r
 		}
 	}
 	return codec.Success
+}
+
+// checkPassword has the pool ask the policy, which hashes.
+func (b *Broker) checkPassword(ctx context.Context, a *Admission) codec.Reason {
+	verdict := make(chan codec.Reason, 1)
+	accepted := b.hashing.Submit(auth.Job{
+		Address: a.login.Address,
+		Bytes:   2*len(a.packet) + len(a.Password),
+		Work: func() (failed bool) {
+			switch {
+			case ctx.Err() != nil: // nobody waits any more
+				return false
+			case a.policy.Authenticate(&a.login):
+				verdict <- codec.Success
+				return false
+			}
+			verdict <- codec.NotAuthorized
+			return true
+		},
+		Refuse: func() { verdict <- codec.ServerShuttingDown },
+	})
+	if !accepted {
+		return codec.ServerBusy
+	}
+	select {
+	case r := <-verdict:
+		return r
+	case <-ctx.Done():
+		return codec.ServerBusy
+	}
 }
 
 // answered goes on with a CONNECT on the loop that read it: it is refused, or moves to its home loop.
@@ -112,10 +148,11 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		home.dropPins(a.pinned)
 		p := &s.connect
 		if err := p.Parse(0, a.packet, codec.V311); err == nil { // it parsed before
+			a.as.dress(p)
 			s.refuse(a.conn, p, r)
 		}
 		return
 	}
 	a.conn.Attachment = nil
-	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, grants: a.pinned})
+	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, as: a.as, grants: a.pinned})
 }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -38,13 +39,15 @@ type Broker struct {
 	lastNumber  atomic.Uint64 // session numbers given out
 	stopping    atomic.Bool
 	admissions  atomic.Int64 // answers awaited
+	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
-	asked sync.WaitGroup // goroutines of admissions
-	ended chan struct{}  // closed when Shutdown has stopped the loops, or has given up
+	asked   sync.WaitGroup // goroutines of admissions
+	hashing *auth.Pool     // checks passwords
+	ended   chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	mu struct {
 		sync.Mutex
@@ -87,6 +90,9 @@ func New(o Options) (*Broker, error) {
 		started:  now(),
 		ended:    make(chan struct{}),
 	}
+	hashing := o.Hashing
+	hashing.Now = func() int64 { return now().UnixMilli() }
+	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{
 		Loops:    o.Loops,
 		Portable: o.Portable,
@@ -137,6 +143,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		return err
 	}
 	if err := b.net.Shutdown(ctx); err != nil {
+		return err
+	}
+	if err := b.hashing.Close(ctx); err != nil {
 		return err
 	}
 	answered := make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -49,6 +50,7 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *replays                   // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
+	rights   *rights                    // nil: nothing is restricted
 }
 
 // extra returns the rare part, to put something into.
@@ -61,8 +63,8 @@ func (c *client) extra() *rareState {
 
 // settle gives the rare part up once nothing is in it.
 func (c *client) settle() {
-	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil &&
-		r.replays == nil && r.grants == nil {
+	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
+		r.grants == nil && r.rights == nil {
 		c.rare = nil
 	}
 }
@@ -137,6 +139,9 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	s := c.shard
 	h := &s.live
 	if !h.Holds(m) {
+		if !c.may(auth.Read, m.Topic) && !c.bypassed(m.Topic) {
+			return false // what has waited is asked about again
+		}
 		h = &s.stored
 		if !h.Holds(m) {
 			h.Reset(m, s.loop.Now())
@@ -151,6 +156,12 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 
 // write sends the message of h; false when it is larger than the client accepts.
 func (c *client) write(h *message.Heads, d *message.Delivery) bool {
+	if mount := c.mount(); mount != "" {
+		var ok bool
+		if h, ok = c.shard.unmount(h, mount); !ok {
+			return false
+		}
+	}
 	m := h.Message()
 	if c.five != nil && c.five.aliasMax > 0 {
 		c.five.alias(m.Topic, d)

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -19,7 +21,7 @@ type greet struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
-
+	as     *persona
 	grants []pinned // subscriptions that others have made for it
 }
 
@@ -31,7 +33,8 @@ func (g *greet) Run(l *wsnet.Loop) {
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
-	s.welcome(g.conn, g.id, g.grants)
+	g.as.dress(&s.connect)
+	s.welcome(g)
 }
 
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
@@ -42,28 +45,56 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
-	made, r := s.checkConnect(c, p)
-	if r != codec.Success {
-		s.refuse(c, p, r)
+	l := listenerOf(c).opts.Load()
+	if !l.AcceptVersions.Has(p.Version) {
+		s.refuseConnect(c, p, errVersion)
 		return true
 	}
-	c.Attachment.(*greeting).done = true
-	if len(s.opts.Admitters) > 0 {
-		s.ask(c, p, body, made)
+	made, as, r := s.checkConnect(c, p)
+	if r != codec.Success {
+		s.refuse(c, p, r)
 		return true
 	}
 	id := p.ClientID
 	if made != nil {
 		id = made
 	}
+	login := loginOf(c, p, id, as)
+	slow := l.Policy != nil && l.Policy.Slow(&login)
+	if !slow && !l.admits(&login) {
+		s.refuse(c, p, codec.NotAuthorized)
+		return true
+	}
+	c.Attachment.(*greeting).done = true
+	if slow || len(s.opts.Admitters) > 0 {
+		a := &Admission{Listener: listenerOf(c), made: made, as: as}
+		if slow {
+			a.policy = l.Policy
+		}
+		s.ask(c, p, body, a, login)
+		return true
+	}
 	home := s.b.home(id)
 	if home != s {
 		c.Attachment = nil
-		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made})
+		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as})
 		return true
 	}
-	s.welcome(c, made, nil)
+	s.welcome(&greet{conn: c, id: made, as: as})
 	return c.Attachment == nil
+}
+
+// admits decides about a login for which nothing has to be hashed.
+func (l *ListenerOptions) admits(login *auth.Login) bool {
+	if l.Policy == nil {
+		return l.AllowAnonymous || login.Identified
+	}
+	return l.Policy.Authenticate(login)
+}
+
+// errVersion is the error of accept_protocol_versions.
+var errVersion = &codec.Error{
+	Reason: codec.UnsupportedProtocolVersion, Packet: codec.CONNECT, Detail: "not accepted by this listener",
 }
 
 // refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only
@@ -109,36 +140,57 @@ func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 	s.count.bytesOut += int64(n)
 }
 
-// checkConnect decides whether a valid CONNECT is welcome, and makes a client id where the client sent
-// none.
-func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, r codec.Reason) {
+// checkConnect decides whether a valid CONNECT is welcome, passwords apart, makes a client id where the
+// client sent none, and puts into p what takes the place of what it says.
+func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, as *persona, r codec.Reason) {
 	l := listenerOf(c).opts.Load()
+	if r := s.checkFeatures(l, p); r != codec.Success {
+		return nil, nil, r
+	}
+	id := p.ClientID
+	if len(id) == 0 {
+		if made, r = makeID(l, p); r != codec.Success {
+			return nil, nil, r
+		}
+		id = made
+	}
+	if !bytes.HasPrefix(id, []byte(s.opts.ClientIDPrefixes)) {
+		return nil, nil, codec.NotAuthorized
+	}
+	as, r = identify(c, l, p)
+	if as != nil && as.clientID != nil {
+		made = nil
+	}
+	return made, as, r
+}
+
+// checkFeatures holds a CONNECT against what the broker and the listener offer.
+func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason {
 	o := s.opts
 	if s.b.stopping.Load() {
-		return nil, codec.ServerShuttingDown
+		return codec.ServerShuttingDown
 	}
 	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
-		return nil, codec.BadAuthenticationMethod
+		return codec.BadAuthenticationMethod
 	}
 	if p.Version != codec.V5 && o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
-		return nil, codec.ClientIdentifierNotValid
-	}
-	if !l.AllowAnonymous {
-		return nil, codec.NotAuthorized
+		return codec.ClientIdentifierNotValid
 	}
 	if p.HasWill {
 		switch {
 		case p.Will.QoS > l.MaxQoS:
-			return nil, codec.QoSNotSupported
+			return codec.QoSNotSupported
 		case p.Will.Retain && !o.RetainAvailable:
-			return nil, codec.RetainNotSupported
+			return codec.RetainNotSupported
 		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
-			return nil, codec.NotAuthorized
+			return codec.NotAuthorized
 		}
 	}
-	if len(p.ClientID) > 0 {
-		return nil, codec.Success
-	}
+	return codec.Success
+}
+
+// makeID makes a client id, if the client may be without one.
+func makeID(l *ListenerOptions, p *codec.Connect) (made []byte, r codec.Reason) {
 	switch {
 	case p.Version == codec.V31, p.Version == codec.V311 && !p.CleanStart: // [MQTT-3.1.3-8]
 		return nil, codec.ClientIdentifierNotValid
@@ -159,17 +211,26 @@ func generateID(prefix string) []byte {
 }
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
-// resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
-func (s *shard) welcome(c *wsnet.Conn, made []byte, grants []pinned) {
+// resume, what others have subscribed it to, CONNACK, then what the session holds for the client. s.connect
+// is its CONNECT.
+func (s *shard) welcome(g *greet) {
+	c, made := g.conn, g.id
 	p := &s.connect
 	id := p.ClientID
 	if made != nil {
 		id = made
 	}
+	if s.full(id) {
+		s.unpinAll(g.grants)
+		c.Attachment = nil
+		s.turnAway(c, p)
+		return
+	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
 	s.rename(cl, string(p.Username))
+	s.entitle(cl, c, p.Username, p.HasUsername, g.as)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
@@ -179,7 +240,7 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte, grants []pinned) {
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
-	s.admitGrants(cl, grants)
+	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
@@ -191,7 +252,34 @@ func (s *shard) welcome(c *wsnet.Conn, made []byte, grants []pinned) {
 	cl.updateFull()
 	s.arm(cl)
 	s.replayRetained(cl)
+	if cl.grants() != nil {
+		s.tell(cl)
+	}
 }
+
+// full reports that a session for a client id would be one more than there may be.
+func (s *shard) full(id []byte) bool {
+	limit := int64(s.opts.GlobalMaxClients)
+	if limit <= 0 || s.b.sessions.Load() < limit {
+		return false
+	}
+	_, ok := s.sessions[string(id)]
+	return !ok
+}
+
+// turnAway closes a connection for which there is no place: an MQTT 5 client is told.
+func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
+	if p.Version == codec.V5 {
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
+	if s.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), closeText(codec.ServerBusy))
+	}
+	c.Close(errFull)
+}
+
+var errFull = errors.New("broker: as many clients as there may be")
 
 // session finds or makes the session of a client id and takes it from the connection that has it now
 // [MQTT-3.1.4-3].
@@ -215,6 +303,7 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	cl = &client{Session: session.New(&s.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
 	s.sessions[id] = cl
 	s.count.sessions++
+	s.b.sessions.Add(1)
 	return cl, false
 }
 

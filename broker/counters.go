@@ -72,6 +72,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Retained = int64(b.retained.Len())
 	m.PendingRequests = b.pendingCount.Load()
 	m.Net = b.net.Stats()
+	m.Hashing = b.hashing.Stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

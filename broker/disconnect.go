@@ -30,6 +30,8 @@ func closeText(r codec.Reason) string {
 		return "exceeded timeout"
 	case codec.QuotaExceeded:
 		return "quota exceeded"
+	case codec.ServerBusy:
+		return "server busy"
 	default:
 		return "unspecified error"
 	}
@@ -149,4 +151,5 @@ func (s *shard) endSession(cl *client) {
 	}
 	delete(s.sessions, cl.id)
 	s.count.sessions--
+	s.b.sessions.Add(-1)
 }

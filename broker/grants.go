@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"strings"
 
+	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/codec"
 	"noctule/topictree"
@@ -166,6 +168,60 @@ func (c *client) hasGranted(filter, but string) bool {
 	for g := c.grants(); g != nil; g = g.next {
 		if g.origin.Name != but && g.has(filter) {
 			return true
+		}
+	}
+	return false
+}
+
+// allowed is what of a list a client with these rights may be subscribed to; the reasons of the others go
+// into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would be
+// granted: who asks is to know that nothing would come. With wildcards each message is asked about.
+func (r *rights) allowed(x *behalf.Set, o *behalf.Origin, refused map[string]codec.Reason) *behalf.Set {
+	if r == nil || r.perms == nil || o.Bypass {
+		return x
+	}
+	return x.Where(func(t behalf.Topic) bool {
+		filter := []byte(t.Filter)
+		ok := r.perms.Allows(auth.Subscribe, filter)
+		_, name, shared := codec.SplitShare(filter)
+		if !shared {
+			name = filter
+		}
+		if ok && !bytes.ContainsAny(name, "+#") {
+			ok = r.perms.Allows(auth.Read, name)
+		}
+		if !ok && refused != nil {
+			refused[t.Filter] = codec.NotAuthorized
+		}
+		return ok
+	})
+}
+
+// mountPoint is the mount point, mostly empty.
+func (r *rights) mountPoint() string {
+	if r == nil {
+		return ""
+	}
+	return r.mount
+}
+
+// plain is a full filter as the client knows it.
+func (r *rights) plain(filter string) string { return behalf.Unmounted(filter, r.mountPoint()) }
+
+// full is a filter that the client knows in full.
+func (r *rights) full(filter string) string { return behalf.Mounted(filter, r.mountPoint()) }
+
+// bypassed reports whether an origin that takes no account of rights has made a subscription to a topic.
+func (c *client) bypassed(topic []byte) bool {
+	for g := c.grants(); g != nil; g = g.next {
+		if !g.origin.Bypass || g.set == nil {
+			continue
+		}
+		for i := range g.set.topics {
+			filter := g.set.topics[i].id.Filter()
+			if topictree.MatchFilter([]byte(filter), topic) && !g.muted(filter) {
+				return true
+			}
 		}
 	}
 	return false

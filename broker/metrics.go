@@ -1,6 +1,9 @@
 package broker
 
-import "noctule/wsnet"
+import (
+	"noctule/broker/auth"
+	"noctule/wsnet"
+)
 
 // Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0
 // with the process.
@@ -31,6 +34,8 @@ type Metrics struct {
 	PendingExpired                         int64 // requests whose client has not come
 	Dropped                                [DropReasons]int64
 
+	// Hashing is what checking passwords took.
+	Hashing auth.PoolStats
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 }

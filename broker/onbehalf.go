@@ -49,7 +49,7 @@ func (b *Broker) onLoop(ctx context.Context, s *shard, f func()) bool {
 }
 
 // hold makes a set on a shard's loop that is planted and pinned; nil when ctx has ended, or x is empty.
-func (b *Broker) hold(ctx context.Context, s *shard, x *behalf.Set) *set {
+func (b *Broker) hold(ctx context.Context, s *shard, x *behalf.Set, bypass bool) *set {
 	if x.Len() == 0 {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (b *Broker) hold(ctx context.Context, s *shard, x *behalf.Set) *set {
 	var ready bool
 	step := func() {
 		if st == nil {
-			st = s.pin(x)
+			st = s.pin(x, bypass)
 		}
 		ready = s.plant(st, plantStep)
 	}
@@ -151,11 +151,12 @@ type applying struct {
 	maxQoS uint8
 	online bool
 	code   codec.Reason
+	rights *rights     // read-only; nil: nothing is restricted
+	topics *behalf.Set // the request's, as the client's listener makes them
 }
 
 // run does it and returns when it is in effect.
 func (j *applying) run(ctx context.Context) behalf.Answer {
-	r := j.r
 	for range retriesMax {
 		if !j.b.onLoop(ctx, j.s, j.look) {
 			j.s.loop.MustPost(unpinTask{&j.old}) // behind look, if that still runs
@@ -168,7 +169,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 			return j.wait(ctx)
 		}
 		want, refused := j.wanted()
-		next := j.b.hold(ctx, j.s, want)
+		next := j.b.hold(ctx, j.s, want, j.r.Origin.Bypass)
 		if next == nil && want.Len() > 0 {
 			j.s.letGo(j.old)
 			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
@@ -210,6 +211,7 @@ func (j *applying) look() {
 		j.old = g.set
 		j.old.refs++
 	}
+	j.rights = cl.rights()
 	j.online, j.maxQoS = cl.conn != nil, 2
 	if j.online {
 		j.maxQoS = cl.listener().MaxQoS
@@ -223,7 +225,12 @@ func (j *applying) look() {
 // wanted is the list that the origin is to have, and the codes of topics that are refused. Off the loop.
 func (j *applying) wanted() (want *behalf.Set, refused map[string]codec.Reason) {
 	have := j.old.contents()
-	topics := j.r.Topics.Capped(j.maxQoS)
+	j.topics = j.r.Topics.Capped(j.maxQoS).Mounted(j.rights.mountPoint())
+	topics := j.topics
+	refused = make(map[string]codec.Reason)
+	if j.r.Action != im.Unsubscribe {
+		topics = j.rights.allowed(topics, j.r.Origin, refused)
+	}
 	switch j.r.Action {
 	case im.Subscribe:
 		want = have.With(topics)
@@ -233,10 +240,9 @@ func (j *applying) wanted() (want *behalf.Set, refused map[string]codec.Reason) 
 		want = topics
 	}
 	if j.room < 0 || want.Len() <= j.room {
-		return want, nil
+		return want, refused
 	}
 	// What the session has stays; of the rest the first come in.
-	refused = make(map[string]codec.Reason)
 	spare := j.room
 	for _, t := range want.Topics() {
 		if _, had := have.Find(t.Filter); had {
@@ -271,7 +277,7 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 	if g != nil || next != nil {
 		var again *behalf.Set
 		if j.r.Action == im.Subscribe {
-			again = j.r.Topics
+			again = j.topics
 		}
 		if s.regrant(cl, j.r.Origin, next, again) == nil {
 			return behalf.Answer{ClientID: j.id, Code: codec.QuotaExceeded}, true
@@ -287,9 +293,9 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.Result {
 	cl, name := j.cl, j.r.Origin.Name
 	had := func(f string) bool { return j.old.contains(f) || cl.hasGranted(f, name) || j.s.has(cl, []byte(f)) }
-	list := make([]behalf.Result, 0, j.r.Topics.Len())
-	for _, t := range j.r.Topics.Topics() {
-		x := behalf.Result{Filter: t.Filter}
+	list := make([]behalf.Result, 0, j.topics.Len())
+	for _, t := range j.topics.Topics() {
+		x := behalf.Result{Filter: j.rights.plain(t.Filter)}
 		code, no := refused[t.Filter]
 		switch {
 		case no:
@@ -323,21 +329,26 @@ func (j *applying) gone(list []behalf.Result, f string, next *set) []behalf.Resu
 	if next.contains(f) {
 		return list
 	}
-	if _, asked := j.r.Topics.Find(f); asked { // and refused: that is told already
+	if _, asked := j.topics.Find(f); asked { // and refused: that is told already
 		return list
 	}
-	return append(list, behalf.Result{Filter: f, State: im.Removed})
+	return append(list, behalf.Result{Filter: j.rights.plain(f), State: im.Removed})
 }
 
 // plantGrants makes the sets of a CONNECT ready on the loop of its session.
 func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 	s := b.home([]byte(a.ClientID))
-	maxQoS := a.Listener.Options().MaxQoS
+	o := a.Listener.Options()
+	r := &rights{mount: o.MountPoint}
+	if o.Policy != nil {
+		r.perms = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
+	}
 	for i := range a.Grants {
 		g := &a.Grants[i]
 		p := pinned{origin: g.Origin, keep: g.Keep}
 		if !g.Keep && g.Topics.Len() > 0 {
-			if p.set = b.hold(ctx, s, g.Topics.Capped(maxQoS)); p.set == nil {
+			topics := r.allowed(g.Topics.Capped(o.MaxQoS).Mounted(o.MountPoint), g.Origin, nil)
+			if p.set = b.hold(ctx, s, topics, g.Origin.Bypass); p.set == nil && topics.Len() > 0 {
 				return codec.ServerUnavailable
 			}
 		}
@@ -362,8 +373,6 @@ func (s *shard) unpinAll(list []pinned) {
 }
 
 // admitGrants gives a client that connects what others have subscribed it to, before CONNACK.
-func (s *shard) tell(cl *client) {}
-
 func (s *shard) admitGrants(cl *client, list []pinned) {
 	s.takePending(cl)
 	for g := cl.grants(); g != nil; g = g.next {
@@ -414,7 +423,7 @@ func (s *shard) fit(cl *client, origin string, x *set, full int) *set {
 	if less.Len() == 0 {
 		return nil
 	}
-	return s.ready(less)
+	return s.ready(less, x.key.bypass)
 }
 
 // tellGrants says in CONNACK what a client has got: MQTT 5 user properties.

@@ -52,8 +52,8 @@ func (x *fixture) askAll(r behalf.Request) []behalf.Answer {
 	return x.b.Apply(ctx, &r)
 }
 
-// words is an answer in one line: "0 a=new b=existing/135".
-func words(a behalf.Answer) string {
+// answerWords is an answer in one line: "0 a=new b=existing/135".
+func answerWords(a behalf.Answer) string {
 	out := fmt.Sprint(byte(a.Code))
 	for _, r := range a.Results {
 		out += fmt.Sprintf(" %s=%s", r.Filter, r.State)
@@ -66,7 +66,7 @@ func words(a behalf.Answer) string {
 
 func (x *fixture) wantAnswer(a behalf.Answer, want string) {
 	x.t.Helper()
-	if got := words(a); got != want {
+	if got := answerWords(a); got != want {
 		x.t.Errorf("answer %q, want %q", got, want)
 	}
 }
@@ -423,7 +423,7 @@ func TestRequestsByUsername(t *testing.T) {
 		for i := range 3 {
 			c := x.connect(fmt.Sprint("c", i), codec.V5, user("carol"))
 			wantOnly(pub, c, "c", "m")
-			if a := <-later; a.ClientID != fmt.Sprint("c", i) || words(a) != "0 c=new" {
+			if a := <-later; a.ClientID != fmt.Sprint("c", i) || answerWords(a) != "0 c=new" {
 				t.Errorf("later %+v", a)
 			}
 			c.Disconnect()

@@ -4,6 +4,9 @@ import (
 	"log/slog"
 	"time"
 
+	"noctule/broker/auth"
+	"noctule/broker/behalf"
+	"noctule/codec"
 	"noctule/wsnet"
 )
 
@@ -48,6 +51,16 @@ type Options struct {
 	// MaxSubscriptions bounds the subscriptions of one session; 0 means no limit.
 	MaxSubscriptions int
 
+	// ClientIDPrefixes is what each client id must start with.
+	ClientIDPrefixes string
+	// GlobalMaxClients bounds the sessions, those that are offline included; 0 or less means no limit.
+	GlobalMaxClients int
+	// CheckRetainSource asks at each delivery of a retained message whether its publisher may still write
+	// there.
+	CheckRetainSource bool
+	// Hashing bounds what checking passwords costs.
+	Hashing auth.PoolConfig
+
 	// SysInterval is the time between updates of the $SYS tree, in whole seconds; 0 turns the tree off.
 	SysInterval time.Duration
 	// Version is what $SYS/broker/version says after "mosquitto version ".
@@ -61,6 +74,11 @@ type Options struct {
 	// Controls take messages over that clients publish to topics which begin with "$", before anybody else
 	// sees them; by topic.
 	Controls map[string]ControlFunc
+	// Guard, when not nil, is asked whether a client may publish on a topic. It runs on an event loop.
+	Guard func(username string, topic []byte) bool
+	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number of
+	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.
+	Describe func(l *behalf.Listing, count int) []byte
 	// RequestsByUsername keeps the index of sessions by username that requests on behalf of a user need.
 	RequestsByUsername bool
 	// MaxPending and MaxPendingBytes bound the requests that wait for their clients to connect: their number,
@@ -108,8 +126,19 @@ type ListenerOptions struct {
 	// Net says where to listen and with which transport. Tag and OnRefuse belong to the broker.
 	Net wsnet.ListenerConfig
 
-	// AllowAnonymous admits clients that send no username.
+	// Policy says who may connect and what they may do. It is read-only; Reload replaces it as a whole.
+	Policy *auth.Policy
+	// AllowAnonymous admits everybody; it counts only without a Policy.
 	AllowAnonymous bool
+	// UseIdentityAsUsername makes the common name of the client's certificate its username, without a
+	// password; UseSubjectAsUsername the whole subject. On listeners without TLS they mean nothing.
+	UseIdentityAsUsername, UseSubjectAsUsername bool
+	// UseUsernameAsClientID makes the username the client id; clients without one are refused.
+	UseUsernameAsClientID bool
+	// MountPoint is put before each topic of the clients, without a slash, and taken off what they receive.
+	MountPoint string
+	// AcceptVersions are the protocol levels that may connect; 0 means all.
+	AcceptVersions Versions
 	// AllowZeroLengthClientID gives clients without a client id a generated one.
 	AllowZeroLengthClientID bool
 	// AutoIDPrefix starts each generated client id.
@@ -121,6 +150,21 @@ type ListenerOptions struct {
 	// MaxTopicAliasBroker is the number of topic aliases the broker uses towards a client that offers them.
 	MaxTopicAliasBroker uint16
 }
+
+// Versions is a set of protocol levels, a bit for each.
+type Versions uint8
+
+// VersionsOf is a set.
+func VersionsOf(list ...codec.Version) Versions {
+	var s Versions
+	for _, v := range list {
+		s |= 1 << v
+	}
+	return s
+}
+
+// Has reports whether v may connect.
+func (s Versions) Has(v codec.Version) bool { return s == 0 || s>>v&1 != 0 }
 
 // DefaultListenerOptions are those of Mosquitto 2.1 for a `listener` line: no anonymous clients.
 func DefaultListenerOptions() ListenerOptions {

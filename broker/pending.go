@@ -173,24 +173,25 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 	if g := cl.grantOf(o.Name); g != nil {
 		old = g.set
 	}
+	if r, q := cl.rights(), cl.listener().MaxQoS; r != nil || q < 2 {
+		have := x.contents()
+		if want := r.allowed(have.Capped(q).Mounted(r.mountPoint()), o, nil); want != have {
+			x = s.ready(want, o.Bypass)
+		}
+	}
 	if !p.whole && old != nil && old != x {
-		x = s.ready(old.contents().With(x.contents()))
+		x = s.ready(old.contents().With(x.contents()), o.Bypass)
 	}
 	if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
 		x = s.fit(cl, o.Name, x, full)
 	}
-	if q := cl.listener().MaxQoS; q < 2 && x != nil {
-		if capped := x.contents(); capped.Capped(q) != capped {
-			x = s.ready(capped.Capped(q))
-		}
-	}
 	list := results(p.set.contents(), im.New)
 	for i := range list {
-		f := list[i].Filter
+		f := cl.rights().full(list[i].Filter)
 		list[i].Code = min(list[i].Code, codec.Reason(cl.listener().MaxQoS))
 		switch {
 		case !x.contains(f):
-			list[i].Code, list[i].State = codec.QuotaExceeded, im.Absent
+			list[i].Code, list[i].State = codec.NotAuthorized, im.Absent
 		case old.contains(f) || cl.hasGranted(f, o.Name) || s.has(cl, []byte(f)):
 			list[i].State = im.Existing
 		}
@@ -205,11 +206,11 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 }
 
 // ready is a planted set that nobody holds yet.
-func (s *shard) ready(x *behalf.Set) *set {
+func (s *shard) ready(x *behalf.Set, bypass bool) *set {
 	if x.Len() == 0 {
 		return nil
 	}
-	st := s.pin(x)
+	st := s.pin(x, bypass)
 	s.plant(st, x.Len())
 	st.refs--
 	return st
@@ -289,7 +290,7 @@ func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, sessi
 		case im.Unsubscribe:
 			want = have.Without(want)
 		}
-		next := b.hold(ctx, k.s, want)
+		next := b.hold(ctx, k.s, want, k.r.Origin.Bypass)
 		if next == nil && want.Len() > 0 {
 			k.s.letGo(k.oldSet)
 			return codec.ServerBusy, false

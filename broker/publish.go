@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
 )
@@ -35,6 +36,14 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	if len(m.Topic) == 0 {
 		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
 	}
+	if mount := cl.mount(); mount != "" {
+		if err := s.mountTopic(mount, m); err != nil {
+			return err
+		}
+	}
+	if m.Retain && s.opts.CheckRetainSource {
+		m.Source = cl.sourceOf()
+	}
 	r := s.admit(cl, m)
 	switch p.QoS {
 	case 0:
@@ -50,6 +59,18 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		return s.checkOutput(cl)
 	}
 	return s.receive(cl, p.PacketID, m, r)
+}
+
+// guarded asks who has the say over some topics, if anybody has.
+func (s *shard) guarded(cl *client, topic []byte) bool {
+	if s.opts.Guard == nil {
+		return true
+	}
+	username := ""
+	if cl.rare != nil {
+		username = cl.rare.username
+	}
+	return s.opts.Guard(username, topic)
 }
 
 // pass publishes an admitted message, or gives it to who has taken its topic over.
@@ -104,7 +125,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if (m.Topic[0] == '$') && reservedTopic(m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) || !s.guarded(cl, m.Topic) {
 		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
 	}

@@ -9,8 +9,8 @@ import (
 
 // Reload replaces the settings of a running broker that can change: of o AllowDuplicates, ConnectionMessages,
 // PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole of the options of
-// the listeners named, except where and with which transport they listen. Clients that could not connect any
-// more are disconnected. It returns when every loop has taken the change over, or ctx is done; any goroutine
+// the listeners named, except where and with which transport they listen. What clients may do is worked out
+// again, and those that could not connect any more are disconnected. It returns when every loop has taken the change over, or ctx is done; any goroutine
 // but a loop's may call it.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
 	for l, lo := range listeners {
@@ -37,16 +37,10 @@ func (s *shard) reload(o Options) {
 		s.reloadSys()
 	}
 	for _, cl := range s.sessions {
-		if cl.conn != nil && !s.stillWelcome(cl) {
+		if !s.renew(cl) && cl.conn != nil {
 			s.kick(cl, codec.NotAuthorized, true)
 		}
 	}
-}
-
-// stillWelcome reports whether a connected client could connect now.
-func (s *shard) stillWelcome(cl *client) bool {
-	named := cl.rare != nil && cl.rare.username != ""
-	return named || cl.listener().AllowAnonymous
 }
 
 // Listeners are those that were opened, in their order. Any goroutine.

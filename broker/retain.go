@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -274,6 +275,9 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 			return
 		}
 		if r.opts&noLocal != 0 && m.Publisher == cl.number {
+			return
+		}
+		if r.opts&covered == 0 && !cl.may(auth.Read, m.Topic) || !s.sourceMay(m) {
 			return
 		}
 		g := session.Grant{

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -49,6 +50,7 @@ const (
 	qosMask           options = 3
 	noLocal           options = 4
 	retainAsPublished options = 8
+	covered           options = 16 // ours: what matches may be read, nobody needs to be asked
 )
 
 func (o options) qos() uint8 { return uint8(o & qosMask) }
@@ -214,6 +216,9 @@ func (s *shard) deliver(mb member, m *message.Message) {
 	if mb.opts&noLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
 		return
 	}
+	if mb.opts&covered == 0 && !c.may(auth.Read, m.Topic) {
+		return
+	}
 	s.send(c, m, s.grant(m, mb.opts, mb.subID))
 }
 
@@ -285,19 +290,20 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
 func (s *shard) pick(id topictree.FilterID) {
-	var one [1]member
-	list := one[:]
 	if c := s.only[id]; c != nil {
-		one[0] = c.member(id)
-	} else if cr := s.crowds[id]; cr != nil {
-		list = cr.list
+		s.pickMember(c.member(id))
+		return
 	}
-	for _, mb := range list {
+	cr := s.crowds[id]
+	if cr == nil {
+		return
+	}
+	for _, mb := range cr.list {
 		if mb.c != nil {
 			s.pickMember(mb)
 		}
 	}
-	if cr := s.crowds[id]; cr != nil && cr.more != nil {
+	if cr.more != nil {
 		s.pickGranted(id, cr.more)
 	}
 }
@@ -325,7 +331,9 @@ func (s *shard) pickMember(mb member) {
 		return
 	}
 	if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
-		p.opts = mb.opts
+		p.opts = mb.opts | p.opts&covered // they match the same topic
+	} else {
+		p.opts |= mb.opts & covered
 	}
 }
 

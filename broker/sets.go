@@ -23,7 +23,7 @@ import (
 
 // set is one behalf.Set on one loop.
 type set struct {
-	key    behalf.Key
+	key    setKey
 	topics []setTopic     // planted so far, by filter
 	shares []behalf.Topic // shared subscriptions, which each member joins by itself, by filter
 
@@ -37,6 +37,12 @@ type set struct {
 	left      int       // places of members that are nil
 	turn      uint64    // counts fan-outs in slices
 	moved     map[int]move
+}
+
+// setKey identifies the contents of a set, and whether its members get what they may not read otherwise.
+type setKey struct {
+	behalf.Key
+	bypass bool
 }
 
 // setTopic is one plain topic of a set.
@@ -71,12 +77,13 @@ type crowdExtra struct {
 const plantStep = 512
 
 // pin finds or makes the set of contents on this loop and holds it. It is ready once plant says so.
-func (s *shard) pin(x *behalf.Set) *set {
-	st := s.sets[x.Key()]
+func (s *shard) pin(x *behalf.Set, bypass bool) *set {
+	key := setKey{x.Key(), bypass}
+	st := s.sets[key]
 	if st == nil {
-		st = &set{key: x.Key(), source: x}
+		st = &set{key: key, source: x}
 		if s.sets == nil {
-			s.sets = make(map[behalf.Key]*set)
+			s.sets = make(map[setKey]*set)
 		}
 		s.sets[st.key] = st
 	}
@@ -131,6 +138,9 @@ func (s *shard) plant(x *set, limit int) bool {
 			x.topics = make([]setTopic, 0, len(all)-x.next+1)
 		}
 		st := setTopic{id: id, subID: t.ID, opts: optionsOf(t), rh: t.RetainHandling}
+		if x.key.bypass {
+			st.opts |= covered // nobody is asked
+		}
 		x.topics = append(x.topics, st)
 		cr := s.crowdFor(id)
 		cr.more.sets = append(cr.more.sets, setRef{set: x, subID: st.subID, opts: st.opts})

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 
-	"noctule/broker/behalf"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -32,7 +31,7 @@ type shard struct {
 	logSubs  bool // log_type subscribe is on
 	sessions map[string]*client
 	users    map[string][]*client // sessions by username, if anybody asks by it
-	sets     map[behalf.Key]*set
+	sets     map[setKey]*set
 	waiting  pendingList
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
@@ -59,6 +58,11 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
+
+	// Owned by the loop, scratch for clients of mount points:
+	topic    []byte          // of the PUBLISH being handled
+	bare     message.Message // the message being delivered, without the mount point
+	stripped message.Heads   // of bare
 }
 
 // greeting is the Attachment of a connection until its CONNECT.

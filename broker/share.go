@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -159,6 +160,9 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 	if mb.gone {
 		s.routeDeal(m, mb.id, mb.home)
+		return
+	}
+	if mb.opts&covered == 0 && !mb.c.may(auth.Read, m.Topic) {
 		return
 	}
 	s.send(mb.c, m, s.grant(m, mb.opts, mb.subID))

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -30,6 +31,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	s.codes = s.codes[:0]
 	for i := range p.Filters {
 		f := &p.Filters[i]
+		f.Name = cl.mounted(f.Name)
 		code, fresh := s.subscribe(cl, f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {
@@ -47,6 +49,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		return err
 	}
 	s.replayRetained(cl)
+	if s.opts.Describe != nil {
+		s.tellSubscriber(cl, p.Filters)
+	}
 	return s.checkOutput(cl)
 }
 
@@ -70,7 +75,15 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	if f.RetainAsPublished {
 		o |= retainAsPublished
 	}
+	if !cl.may(auth.Subscribe, f.Name) {
+		return refused(cl, codec.NotAuthorized), false
+	}
 	group, name, shared := codec.SplitShare(f.Name)
+	if shared {
+		o |= cl.coverage(name)
+	} else {
+		o |= cl.coverage(f.Name)
+	}
 	full := s.opts.MaxSubscriptions
 	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
@@ -175,7 +188,11 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	}
 	s.codes = s.codes[:0]
 	for _, name := range p.Filters {
-		code := s.endSubscription(cl, name)
+		name = cl.mounted(name)
+		code := codec.NotAuthorized
+		if cl.may(auth.Unsubscribe, name) {
+			code = s.endSubscription(cl, name)
+		}
 		if s.debug {
 			s.debugf("\t%s", name)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/topictree"
@@ -68,10 +69,12 @@ func (t *Tap) Close() {
 // Control is a PUBLISH to a topic below $CONTROL/ that a part of the program has taken over. It may be kept.
 type Control struct {
 	ClientID, Username string
-	Topic              string
-	Payload            []byte
-	ResponseTopic      string // MQTT 5; "" none
-	Correlation        []byte // MQTT 5 Correlation Data; nil none
+	// Allowed says that an access rule lets the client publish there; without any rules nothing does.
+	Allowed       bool
+	Topic         string
+	Payload       []byte
+	ResponseTopic string // MQTT 5; "" none
+	Correlation   []byte // MQTT 5 Correlation Data; nil none
 }
 
 // ControlFunc takes a Control over; it runs on an event loop and must not block. The reason is the
@@ -87,6 +90,9 @@ func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
 	c := &Control{ClientID: cl.id, Topic: string(m.Topic), Payload: bytes.Clone(m.Payload)}
 	if cl.rare != nil {
 		c.Username = cl.rare.username
+	}
+	if r := cl.rights(); r != nil && r.perms != nil {
+		c.Allowed = r.perms.Allows(auth.Write, m.Topic)
 	}
 	for id, v := range m.Properties.All() {
 		switch id {

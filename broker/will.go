@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"slices"
+
+	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
 )
@@ -15,11 +18,14 @@ type will struct {
 // newWill copies the will out of a CONNECT.
 func newWill(cl *client, w *codec.Will) *will {
 	m := message.Message{
-		Topic:     w.Topic,
+		Topic:     slices.Concat([]byte(cl.mount()), w.Topic),
 		Payload:   w.Payload,
 		QoS:       w.QoS,
 		Retain:    w.Retain,
 		Publisher: cl.number,
+	}
+	if w.Retain && cl.shard.opts.CheckRetainSource {
+		m.Source = cl.sourceOf()
 	}
 	out := &will{}
 	if d, ok := w.Properties.Uint(codec.WillDelay); ok {
@@ -34,7 +40,7 @@ func newWill(cl *client, w *codec.Will) *will {
 func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
-	if reservedTopic(w.m.Topic) {
+	if reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) {
 		return
 	}
 	if w.expiry > 0 {

@@ -209,3 +209,36 @@ func (x *Set) Capped(qos uint8) *Set {
 	}
 	return made(out)
 }
+
+// Mounted is the set with a mount point before each filter; x itself if that is empty.
+func (x *Set) Mounted(mount string) *Set {
+	if mount == "" || x.Len() == 0 {
+		return x
+	}
+	out := slices.Clone(x.topics)
+	for i := range out {
+		out[i].Filter = Mounted(out[i].Filter, mount)
+	}
+	return NewSet(out)
+}
+
+// Mounted is a filter with a mount point before it, behind the share name if it has one.
+func Mounted(filter, mount string) string {
+	at := shareLen(filter)
+	return filter[:at] + mount + filter[at:]
+}
+
+// Unmounted is a filter without a mount point.
+func Unmounted(filter, mount string) string {
+	at := shareLen(filter)
+	return filter[:at] + strings.TrimPrefix(filter[at:], mount)
+}
+
+// shareLen is the length of "$share/NAME/" in front of a filter.
+func shareLen(filter string) int {
+	_, name, shared := codec.SplitShare([]byte(filter))
+	if !shared {
+		return 0
+	}
+	return len(filter) - len(name)
+}

@@ -31,7 +31,17 @@ type Message struct {
 	// Retain is the RETAIN flag of the publication.
 	Retain bool
 
+	// Source is who published it, where that is asked later; mostly nil. It is never changed.
+	Source *Source
+
 	kept *Message // the heap copy of a loan; points to itself in a kept message
+}
+
+// Source is the publisher of a message.
+type Source struct {
+	ClientID, Username string
+	Named              bool // it has a username, maybe an empty one
+	Via                any  // the listener it came in by; nil if unknown
 }
 
 // Keep returns a message that may outlive the loan. The copy is made once; a kept message returns itself.
@@ -40,7 +50,7 @@ func (m *Message) Keep() *Message {
 		return m.kept
 	}
 	k := &Message{
-		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
+		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain, Source: m.Source,
 	}
 	buf := make([]byte, 0, len(m.Topic)+len(m.Properties)+len(m.Payload))
 	buf = append(buf, m.Topic...)

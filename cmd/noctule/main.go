@@ -55,6 +55,10 @@ type command struct {
 // run is the program; it returns the exit code.
 func (c *command) run(args []string) int {
 	c.openLog(conf.Log{Timestamp: true}, flags{})
+	if len(args) > 0 && args[0] == "passwd" {
+		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
+		return p.run(args[1:])
+	}
 	code := c.dispatch(args)
 	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)

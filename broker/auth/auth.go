@@ -1,0 +1,210 @@
+// Package auth decides who may connect and what a client may do: password files, ACL files, PSK files, the
+// order in which several of them are asked, and a pool that hashes passwords away from the event loops.
+//
+// What is loaded is immutable: a reload makes new values and swaps the Policy as a whole. Checks of topics
+// allocate nothing and may run on any goroutine; Authenticate may take long, since hashing passwords is
+// slow on purpose, and belongs in a Pool.
+package auth
+
+import "net/netip"
+
+// Access is a set of things that a client may do with a topic or a filter.
+type Access uint8
+
+// The kinds of access. A check asks for one of them.
+const (
+	Read        Access = 1 << iota // a message is delivered to the client
+	Write                          // the client publishes
+	Subscribe                      // the client subscribes to a filter
+	Unsubscribe                    // the client gives a filter up
+)
+
+// Verdict is the answer of one of several that are asked.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Ignore Verdict = iota // no opinion: as if it had not been asked
+	Defer                 // no opinion, but somebody must say Allow
+	Deny                  // no
+	Allow                 // yes
+)
+
+// String is the verdict's name.
+func (v Verdict) String() string {
+	switch v {
+	case Ignore:
+		return "ignore"
+	case Defer:
+		return "defer"
+	case Deny:
+		return "deny"
+	default:
+		return "allow"
+	}
+}
+
+// Login is what a client presents in CONNECT. Who gets one keeps nothing of it.
+type Login struct {
+	ClientID    string
+	Username    string
+	Password    []byte
+	HasUsername bool
+	HasPassword bool
+	// Identified says that a TLS certificate or a pre-shared key vouches for the username: no password is
+	// checked.
+	Identified bool
+	// Address is where the client connects from; the zero Addr for unix sockets.
+	Address netip.Addr
+}
+
+// Authenticator checks logins, on any goroutine. It may be slow; one that is not always slow also has
+//
+//	Slow(*Login) bool
+//
+// which says whether Authenticate would be, for this login.
+type Authenticator interface {
+	Authenticate(l *Login) Verdict
+}
+
+// Rules is what one client may do. It is immutable and may be used on any goroutine.
+type Rules interface {
+	// Check decides about one kind of access; topic is a filter for Subscribe and Unsubscribe. It allocates
+	// nothing.
+	Check(a Access, topic []byte) Verdict
+	// Covers reports that every topic which filter matches may be read. False is always safe: then each
+	// message is checked.
+	Covers(filter []byte) bool
+}
+
+// Authorizer knows the rules of each client.
+type Authorizer interface {
+	// Rules may return nil: no opinion on anything.
+	Rules(clientID, username string, hasUsername bool) Rules
+}
+
+// Policy is the security settings of one listener, or of all. It is immutable: a reload swaps it as a
+// whole.
+type Policy struct {
+	// AllowAnonymous admits clients without a username; without any Authenticator it admits all.
+	AllowAnonymous bool
+	// Authenticators are asked in order; the first Allow or Deny decides.
+	Authenticators []Authenticator
+	// Authorizers are asked in order; the first Allow or Deny decides.
+	Authorizers []Authorizer
+}
+
+// Slow reports whether Authenticate would take long for this login, so that it must not run on a loop.
+func (p *Policy) Slow(l *Login) bool {
+	if l.Identified {
+		return false
+	}
+	for _, a := range p.Authenticators {
+		if s, ok := a.(interface{ Slow(l *Login) bool }); !ok || s.Slow(l) {
+			return true
+		}
+	}
+	return false
+}
+
+// Authenticate decides whether a client may connect. Who is identified by certificate or key may. Then the
+// authenticators are asked; if nobody decides, clients without a username follow AllowAnonymous, and those
+// with one get in only if no authenticator deferred and AllowAnonymous holds.
+func (p *Policy) Authenticate(l *Login) bool {
+	if l.Identified {
+		return true
+	}
+	deferred := false
+	for _, a := range p.Authenticators {
+		switch a.Authenticate(l) {
+		case Allow:
+			return true
+		case Deny:
+			return false
+		case Defer:
+			deferred = true
+		case Ignore:
+		}
+	}
+	if deferred && l.HasUsername {
+		return false
+	}
+	return p.AllowAnonymous
+}
+
+// Permissions makes what one client may do; nil means that everything is allowed, since nobody restricts.
+func (p *Policy) Permissions(clientID, username string, hasUsername bool) *Permissions {
+	var out *Permissions
+	for _, a := range p.Authorizers {
+		r := a.Rules(clientID, username, hasUsername)
+		switch {
+		case r == nil:
+		case out == nil:
+			out = &Permissions{first: r}
+		default:
+			out.more = append(out.more, r)
+		}
+	}
+	return out
+}
+
+// Permissions are the rules of one client. They are immutable, and nil allows everything.
+type Permissions struct {
+	first Rules
+	more  []Rules
+}
+
+// Allows reports whether the client may do one thing; topic is a filter for Subscribe and Unsubscribe. It
+// allocates nothing.
+func (p *Permissions) Allows(a Access, topic []byte) bool {
+	if p == nil {
+		return true
+	}
+	v := p.first.Check(a, topic)
+	if v >= Deny {
+		return v == Allow
+	}
+	deferred := v == Defer
+	for _, r := range p.more {
+		v := r.Check(a, topic)
+		if v >= Deny {
+			return v == Allow
+		}
+		deferred = deferred || v == Defer
+	}
+	return !deferred
+}
+
+// Covers reports that every topic which filter, not a shared subscription, matches may be read: messages
+// for it need no check. False is always safe.
+func (p *Permissions) Covers(filter []byte) bool {
+	// The first Rules decide alone where they allow. Where they have no opinion the next ones would have to
+	// agree topic by topic, which is not worth the trouble.
+	return p == nil || p.first.Covers(filter)
+}
+
+// Mark is a number that stays while what the authenticators have for a username stays; 0 where nobody has
+// anything. An Authenticator takes part with
+//
+//	Mark(username string) uint64
+func (p *Policy) Mark(username string) uint64 {
+	var sum uint64
+	for _, a := range p.Authenticators {
+		if m, ok := a.(interface{ Mark(username string) uint64 }); ok {
+			sum = sum*31 + m.Mark(username)
+		}
+	}
+	return sum
+}
+
+// StillValid reports whether a client that was let in, with a Mark then, would be let in now, as far as that
+// can be told without its password: a username must have what it had.
+func (p *Policy) StillValid(username string, hasUsername bool, mark uint64) bool {
+	switch {
+	case !hasUsername:
+		return p.Authenticate(&Login{})
+	case len(p.Authenticators) == 0:
+		return p.AllowAnonymous
+	}
+	return mark != 0 && p.Mark(username) == mark
+}

@@ -1,0 +1,111 @@
+package auth
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"io"
+	"strings"
+)
+
+// Passwords is a password file. It is immutable.
+type Passwords struct {
+	users    map[string]*hash
+	decoys   []*hash // what unknown users are compared with
+	seed     maphash.Seed
+	warnings []string
+}
+
+const passwordFile = "password file"
+
+// LoadPasswords reads a password file: lines "username:hash", comments with # in the first column. Lines
+// without a colon are skipped; an empty or repeated username and anything but a known hash are errors, all
+// of them *FileError.
+func LoadPasswords(path string) (*Passwords, error) {
+	p := newPasswords()
+	s := &source{path: path, what: passwordFile}
+	if err := s.read(func(line string) error { return p.add(s, line) }); err != nil {
+		return nil, err
+	}
+	p.warnings = s.warnings
+	return p, nil
+}
+
+// readPasswords reads what would be in a file.
+func readPasswords(r io.Reader) (*Passwords, error) {
+	p := newPasswords()
+	s := &source{path: "-", what: passwordFile}
+	return p, s.scan(r, func(line string) error { return p.add(s, line) })
+}
+
+func newPasswords() *Passwords {
+	return &Passwords{users: make(map[string]*hash), seed: maphash.MakeSeed()}
+}
+
+func (p *Passwords) add(s *source, line string) error {
+	name, rest, ok := strings.Cut(line, ":")
+	if !ok {
+		return nil
+	}
+	name = strings.TrimSpace(name)
+	text, _, _ := strings.Cut(rest, ":")
+	text = strings.TrimSpace(text)
+	switch {
+	case name == "":
+		return s.fail("Empty username in password file '%s'.", s.path)
+	case len(name) > 65535:
+		return s.fail("Invalid line in password file '%s', username too long.", s.path)
+	case p.users[name] != nil:
+		return s.fail("Duplicate user '%s' in password file '%s'.", name, s.path)
+	case text == "":
+		return s.fail("Invalid line in password file '%s'.", s.path)
+	}
+	h, err := parseHash(text)
+	if err != nil {
+		return s.fail("Unable to decode line in password file '%s'.", s.path)
+	}
+	p.users[name] = h
+	p.decoys = append(p.decoys, h)
+	return nil
+}
+
+// Warnings are what is worth telling about the file, whole log lines.
+func (p *Passwords) Warnings() []string { return p.warnings }
+
+// Len is the number of users.
+func (p *Passwords) Len() int { return len(p.users) }
+
+// Slow reports whether Authenticate would hash.
+func (p *Passwords) Slow(l *Login) bool {
+	return l.HasUsername && l.HasPassword && !l.Identified && len(p.users) > 0
+}
+
+// Mark is a number that changes with the user's line; 0 for users that are not there.
+func (p *Passwords) Mark(username string) uint64 {
+	h := p.users[username]
+	if h == nil {
+		return 0
+	}
+	var b [8]byte
+	copy(b[:], h.sum)
+	return binary.LittleEndian.Uint64(b[:]) | 1
+}
+
+// Authenticate compares the password. It has no opinion on clients without a username and denies those that
+// it does not know, after hashing for the time that a known one would take.
+func (p *Passwords) Authenticate(l *Login) Verdict {
+	if !l.HasUsername {
+		return Ignore
+	}
+	if !l.HasPassword || len(p.users) == 0 {
+		return Deny
+	}
+	h, known := p.users[l.Username]
+	if !known {
+		// The same unknown name always costs the same, and all of them together what the file's users cost.
+		h = p.decoys[maphash.String(p.seed, l.Username)%uint64(len(p.decoys))]
+	}
+	if ok := h.matches(l.Password); ok && known {
+		return Allow
+	}
+	return Deny
+}

@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"noctule/broker/auth"
+	"noctule/broker/message"
+	"noctule/wsnet"
+)
+
+// What a client may do is worked out once, when it connects, and again when the settings are replaced. A
+// subscription whose filter lies within what may be read carries the bit covered: its messages are delivered
+// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights may
+// have changed since it went in.
+
+// rights is what is known of a client whose listener has a policy or a mount point.
+type rights struct {
+	perms      *auth.Permissions // nil: everything
+	via        *Listener         // where it came in
+	mark       uint64            // of its entry in the password file
+	named      bool              // it has a username, maybe an empty one
+	identified bool              // a certificate vouches for it
+	mount      string            // before each of its topics
+}
+
+// rights are those of the client; nil means that nothing is restricted.
+func (c *client) rights() *rights {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.rights
+}
+
+// may reports whether the client may do one thing with a topic, or with a filter.
+func (c *client) may(a auth.Access, topic []byte) bool {
+	r := c.rights()
+	return r == nil || r.perms.Allows(a, topic)
+}
+
+// entitle gives a client that connects its rights; as is what takes the place of what CONNECT says.
+func (s *shard) entitle(cl *client, c *wsnet.Conn, username []byte, named bool, as *persona) {
+	l := listenerOf(c)
+	o := l.opts.Load()
+	if o.Policy == nil && o.MountPoint == "" {
+		if cl.rights() != nil {
+			cl.rare.rights = nil
+			s.review(cl)
+		}
+		return
+	}
+	r := &rights{via: l, named: named, identified: as != nil && as.identified, mount: o.MountPoint}
+	if p := o.Policy; p != nil {
+		r.perms = p.Permissions(cl.id, string(username), named)
+		if !r.identified && named {
+			r.mark = p.Mark(string(username))
+		}
+	}
+	cl.extra().rights = r
+	s.review(cl)
+}
+
+// renew works the rights out again after a reload; false means that the client would not be let in any more.
+// Its password is not kept: who has the same entry in the password file as before stays.
+func (s *shard) renew(cl *client) bool {
+	r := cl.rights()
+	if r == nil {
+		if cl.conn == nil {
+			return true
+		}
+		o := cl.listener()
+		if o.Policy == nil {
+			named := cl.rare != nil && cl.rare.username != ""
+			return named || o.AllowAnonymous
+		}
+		r = &rights{via: listenerOf(cl.conn), named: cl.rare != nil && cl.rare.username != ""}
+		cl.extra().rights = r
+	}
+	next := *r // it is read-only for whoever has it
+	next.perms = nil
+	welcome := r.identified
+	if p := r.via.opts.Load().Policy; p != nil {
+		username := cl.rare.username
+		next.perms = p.Permissions(cl.id, username, r.named)
+		welcome = welcome || p.StillValid(username, r.named, r.mark)
+	} else {
+		welcome = welcome || r.named || r.via.opts.Load().AllowAnonymous
+	}
+	cl.rare.rights = &next
+	s.review(cl)
+	return welcome
+}
+
+// review sets the bit covered of all subscriptions as the rights are now.
+func (s *shard) review(cl *client) {
+	for i := range cl.subs {
+		sub := &cl.subs[i]
+		o := sub.opts&^covered | cl.coverage([]byte(s.b.index.Filter(sub.id)))
+		if o == sub.opts {
+			continue
+		}
+		sub.opts = o
+		if sub.share != nil {
+			sub.share.opts = o
+			continue
+		}
+		s.setMember(sub.id, int(sub.at), member{c: cl, opts: o, subID: sub.subID})
+	}
+	if list := cl.replays(); list != nil {
+		for r := list.first; r != nil; r = r.next {
+			r.opts &^= covered
+		}
+	}
+}
+
+// coverage is the bit covered if the client may read whatever matches filter, without the share name.
+func (c *client) coverage(filter []byte) options {
+	if r := c.rights(); r != nil && !r.perms.Covers(filter) {
+		return 0
+	}
+	return covered
+}
+
+// sourceOf is what a retained message keeps of its publisher, for check_retain_source.
+func (c *client) sourceOf() *message.Source {
+	src := &message.Source{ClientID: c.id, Via: c.shard.viaOf(c)}
+	if c.rare != nil {
+		src.Username, src.Named = c.rare.username, c.rare.username != ""
+		if r := c.rare.rights; r != nil {
+			src.Named = r.named
+		}
+	}
+	return src
+}
+
+// viaOf is the listener of a client, as far as it is known.
+func (s *shard) viaOf(c *client) any {
+	if c.conn != nil {
+		return listenerOf(c.conn)
+	}
+	if r := c.rights(); r != nil {
+		return r.via
+	}
+	return nil
+}
+
+// sourceMay reports whether who published a retained message might do so still.
+func (s *shard) sourceMay(m *message.Message) bool {
+	if !s.opts.CheckRetainSource || m.Source == nil {
+		return true
+	}
+	l, ok := m.Source.Via.(*Listener)
+	if !ok {
+		return true
+	}
+	p := l.opts.Load().Policy
+	if p == nil {
+		return true
+	}
+	src := m.Source
+	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
+}
