@@ -31,15 +31,15 @@ type Server struct {
 	done chan struct{}
 }
 
-// Start listens on address (host:port) and serves until Close.
-func Start(address string, src Source) (*Server, error) {
+// Start listens on address (host:port) and serves, with the parts given, until Close.
+func Start(address string, src Source, parts ...Part) (*Server, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	s := &Server{ln: ln, done: make(chan struct{})}
 	s.http = &http.Server{
-		Handler: handler(src), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: handler(src, parts), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	go func() { // Close waits
@@ -49,7 +49,7 @@ func Start(address string, src Source) (*Server, error) {
 	return s, nil
 }
 
-func handler(src Source) http.Handler {
+func handler(src Source, parts []Part) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(newCollector(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -61,6 +61,9 @@ func handler(src Source) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})
+	for _, add := range parts {
+		add(mux, reg)
+	}
 	return mux
 }
 

@@ -40,7 +40,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		Uptime: 1.5, Connections: 2, Sessions: 3, Subscriptions: 4, SharedSubscriptions: 5, Retained: 6,
 		QueuedMessages: 7, QueuedBytes: 8, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
-		PublishBytesSent: 17, SessionsExpired: 18,
+		PublishBytesSent: 17, SessionsExpired: 18, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25,
 			LoopLag: 2600 * time.Millisecond,
@@ -113,6 +113,8 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
 		"connections_accepted_total": "20", "connections_refused_total": "21", "socket_reads_total": "22",
 		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
+		"granted_subscriptions": "26", "subscription_sets": "27", "pending_requests": "28",
+		"pending_requests_expired_total": "29",
 	}
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))

@@ -47,6 +47,13 @@ func newCollector(src Source) *collector {
 		func(m *m) int64 { return m.Subscriptions })
 	gauge("shared_subscriptions", "Memberships in shared subscriptions.",
 		func(m *m) int64 { return m.SharedSubscriptions })
+	gauge("granted_subscriptions", "Subscriptions made on behalf of sessions.",
+		func(m *m) int64 { return m.Granted })
+	gauge("subscription_sets", "Different lists of them, on all loops.", func(m *m) int64 { return m.Sets })
+	gauge("pending_requests", "Requests on behalf of clients that are not connected.",
+		func(m *m) int64 { return m.PendingRequests })
+	count("pending_requests_expired_total", "Requests whose client has not come.",
+		func(m *m) int64 { return m.PendingExpired })
 	gauge("retained_messages", "Retained messages, $SYS included.", func(m *m) int64 { return m.Retained })
 	gauge("queued_messages", "Messages waiting in sessions.", func(m *m) int64 { return m.QueuedMessages })
 	gauge("queued_bytes", "Their payloads.", func(m *m) int64 { return m.QueuedBytes })

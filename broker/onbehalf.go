@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/codec"
 	"noctule/codec/im"
@@ -499,6 +500,12 @@ func (s *shard) list(cl *client, out *behalf.Listing) {
 	if cl.rare != nil {
 		out.Username = cl.rare.username
 	}
+	if r := cl.rights(); r != nil {
+		out.Mount = r.mount
+		if perms := r.perms; perms != nil {
+			out.MayRead = func(topic []byte) bool { return perms.Allows(auth.Read, topic) }
+		}
+	}
 	own := behalf.Holding{Origin: behalf.Client}
 	for i := range cl.subs {
 		sub := &cl.subs[i]
@@ -514,7 +521,8 @@ func (s *shard) list(cl *client, out *behalf.Listing) {
 	out.Holdings = append(out.Holdings, own)
 	for g := cl.grants(); g != nil; g = g.next {
 		out.Holdings = append(out.Holdings, behalf.Holding{
-			Origin: g.origin.Name, Revision: g.revision, Topics: g.set.contents().Topics(),
+			Origin: g.origin.Name, Bypass: g.origin.Bypass, Revision: g.revision,
+			Topics: g.set.contents().Topics(),
 		})
 		if g.extra != nil {
 			for f := range g.extra.muted {

@@ -92,6 +92,7 @@ type Grant struct {
 // Holding is the subscriptions of one origin that a session has.
 type Holding struct {
 	Origin   string
+	Bypass   bool
 	Revision uint64
 	Topics   []Topic
 }
@@ -102,6 +103,10 @@ type Listing struct {
 	Connected          bool
 	Revision           uint64
 	Holdings           []Holding
+	// Mount is the mount point that is part of all filters here.
+	Mount string
+	// MayRead says what access rules allow; nil: everything. It may be used on any goroutine.
+	MayRead func(topic []byte) bool
 	// Muted are topics that the client has unsubscribed from although another origin has them.
 	Muted []string
 }

@@ -117,6 +117,9 @@ func (e *Engine) Close() {
 	}
 }
 
+// Go runs f on a goroutine that Close waits for; its context ends with Close.
+func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
+
 // later has f run by a worker; false when too much waits.
 func (e *Engine) later(f func(context.Context)) bool {
 	select {
@@ -269,7 +272,9 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 	defer e.mu.Unlock()
 	o := e.mu.origins[full]
 	if o == nil {
-		o = &behalf.Origin{Name: full, Unsubscribe: e.cfg.unsubscribe(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass"}
+		o = &behalf.Origin{
+			Name: full, Unsubscribe: e.cfg.unsubscribe(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass",
+		}
 		if len(e.mu.origins) < originsMax {
 			e.mu.origins[full] = o
 		}
@@ -285,7 +290,7 @@ const originBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 func (e *Engine) Subscribe(ctx context.Context, principal, clientID string, topics []Topic) ([]Answer, error) {
 	c := Caller{Door: Go, Principal: principal, Allowed: true}
 	list := []Entry{{ClientID: clientID, Action: im.Replace.String(), Topics: topics}}
-	if err := checkEntries(list); err != nil {
+	if err := CheckEntries(list); err != nil {
 		return nil, err
 	}
 	return e.Do(ctx, c, list, nil)

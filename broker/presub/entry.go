@@ -36,7 +36,8 @@ func (t *Topic) topic() behalf.Topic {
 	}
 }
 
-func topicOf(t *behalf.Topic) Topic {
+// TopicOf is a topic in the words of JSON.
+func TopicOf(t *behalf.Topic) Topic {
 	return Topic{
 		Topic: t.Filter, QoS: t.QoS, NL: t.NoLocal, RAP: t.RetainAsPublished, RH: t.RetainHandling, ID: t.ID,
 	}
@@ -83,7 +84,7 @@ func ParseEntries(b []byte) (list []Entry, binary bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	return list, false, checkEntries(list)
+	return list, false, CheckEntries(list)
 }
 
 func parseJSON(b []byte) ([]Entry, error) {
@@ -124,7 +125,8 @@ func jsonError(err error, at int64, size int) error {
 	return fmt.Errorf("entry: byte %d: %s", at, bytes.TrimPrefix([]byte(err.Error()), []byte("json: ")))
 }
 
-func checkEntries(list []Entry) error {
+// CheckEntries holds entries against the limits, and against what the schema cannot say.
+func CheckEntries(list []Entry) error {
 	if len(list) == 0 || len(list) > entriesMax {
 		return fmt.Errorf("entry: %d entries, 1 to %d are allowed", len(list), entriesMax)
 	}
@@ -180,12 +182,13 @@ func parseBinary(b []byte) ([]Entry, error) {
 		}
 		for _, s := range e.Topics {
 			x.Topics = append(x.Topics, Topic{
-				Topic: string(s.Filter), QoS: s.QoS, NL: s.NoLocal, RAP: s.RetainAsPublished, RH: s.RetainHandling, ID: s.ID,
+				Topic: string(s.Filter), QoS: s.QoS, NL: s.NoLocal, RAP: s.RetainAsPublished,
+				RH: s.RetainHandling, ID: s.ID,
 			})
 		}
 		list = append(list, x)
 	}
-	return list, checkEntries(list)
+	return list, CheckEntries(list)
 }
 
 // set is the topics that may be subscribed to, and the results of the others.

@@ -2,6 +2,7 @@ package presub
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"noctule/broker/behalf"
@@ -26,6 +27,7 @@ type Explanation struct {
 	Session   bool    `json:"session"`
 	Connected bool    `json:"connected"`
 	Revision  uint64  `json:"revision"`
+	Denied    bool    `json:"denied"` // access rules forbid the client to read it
 	Copies    int     `json:"copies"` // of a message that the client gets
 	Matches   []Match `json:"matches"`
 }
@@ -38,18 +40,22 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) Explanatio
 		return out
 	}
 	out.Session, out.Connected, out.Username, out.Revision = true, l.Connected, l.Username, l.Revision
+	full := l.Mount + topic
+	out.Denied = l.MayRead != nil && !l.MayRead([]byte(full))
 	seen := map[string]bool{}
 	for _, h := range l.Holdings {
 		for i := range h.Topics {
 			t := &h.Topics[i]
-			if !covers(t, topic) {
+			if !covers(t, full) {
 				continue
 			}
-			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: topicOf(t)}
+			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: TopicOf(t)}
 			m.Muted = h.Origin != behalf.Client && slices.Contains(l.Muted, t.Filter)
 			m.Effective = !m.Muted && !seen[t.Filter]
 			if m.Effective {
 				seen[t.Filter] = true
+			}
+			if m.Effective && (!out.Denied || h.Bypass) {
 				out.Copies++
 			}
 			out.Matches = append(out.Matches, m)
@@ -71,4 +77,25 @@ func covers(t *behalf.Topic, topic string) bool {
 		}
 	}
 	return topictree.MatchFilter([]byte(filter), []byte(topic))
+}
+
+// Describe is what a client hears of its subscriptions; count is the number of topics, of which the listing
+// may have none. It is for broker.Options.
+func Describe(l *behalf.Listing, count int) []byte {
+	type item struct {
+		Origin string `json:"origin"`
+		Topic
+	}
+	out := struct {
+		Revision uint64 `json:"revision"`
+		Count    int    `json:"count"`
+		Topics   []item `json:"topics,omitempty"`
+	}{Revision: l.Revision, Count: count}
+	for _, h := range l.Holdings {
+		for i := range h.Topics {
+			out.Topics = append(out.Topics, item{h.Origin, TopicOf(&h.Topics[i])})
+		}
+	}
+	b, _ := json.Marshal(&out) // strings and numbers: it cannot fail
+	return b
 }

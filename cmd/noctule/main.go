@@ -59,6 +59,9 @@ func (c *command) run(args []string) int {
 		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
 		return p.run(args[1:])
 	}
+	if len(args) > 0 && args[0] == "presub" {
+		return c.presub(args[1:])
+	}
 	code := c.dispatch(args)
 	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)
@@ -197,12 +200,23 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 
 	tune()
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	pre, err := c.loadPresub(cfg)
+	if err != nil {
+		c.fail(err)
+		return exitConfig
+	}
+	defer pre.close()
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)
 		return exitListener
 	}
-	code := c.operate(b, cfg, keys, signals)
+	code := exitListener
+	if err = pre.attach(b); err != nil {
+		c.fail(err)
+	} else {
+		code = c.operate(b, cfg, keys, signals, pre.parts()...)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.Shutdown(ctx); err != nil {
@@ -225,13 +239,15 @@ func (c *command) openKeyLog(name string) (*os.File, error) {
 }
 
 // operate opens the listeners and waits for signals.
-func (c *command) operate(b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal) int {
+func (c *command) operate(
+	b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal, parts ...admin.Part,
+) int {
 	if err := c.listen(b, cfg, keys); err != nil {
 		c.fail(err)
 		return exitListener
 	}
 	if cfg.Admin != "" {
-		s, err := admin.Start(cfg.Admin, b)
+		s, err := admin.Start(cfg.Admin, b, parts...)
 		if err != nil {
 			c.fail(err)
 			return exitListener
