@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"noctule/broker"
+	"noctule/broker/auth"
 	"noctule/wsnet"
 )
 
@@ -41,6 +42,9 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		QueuedMessages: 7, QueuedBytes: 8, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
 		PublishBytesSent: 17, SessionsExpired: 18, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
+		Hashing: auth.PoolStats{
+			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
+		},
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25,
 			LoopLag: 2600 * time.Millisecond,
@@ -115,6 +119,8 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
 		"granted_subscriptions": "26", "subscription_sets": "27", "pending_requests": "28",
 		"pending_requests_expired_total": "29",
+		"logins_checked_total": "30", "logins_failed_total": "31", "logins_throttled_total": "32",
+		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 	}
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))

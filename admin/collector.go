@@ -81,6 +81,7 @@ func newCollector(src Source) *collector {
 	count("loop_turns_total", "Turns of all event loops.", func(m *m) int64 { return m.Net.Turns })
 	count("handshakes_timed_out_total", "WebSocket upgrades that took too long.",
 		func(m *m) int64 { return m.Net.HandshakesTimedOut })
+	addHashing(gauge, count)
 	return c
 }
 

@@ -54,6 +54,7 @@ type client struct {
 	keepTurn int32 // of its deadline that counts
 
 	round int32 // how often it has been cut
+	tries int32 // connections begun since
 	began int64 // Unix ns when its connection was due
 	gone  int64 // Unix ns when it was cut
 	spoke int64 // Unix ns of its last packet

@@ -103,6 +103,7 @@ func (l *loop) squeeze() {
 func (l *loop) begin(c *client, due int64) {
 	l.pending++
 	c.stage, c.began = dialing, due
+	l.watch(c)
 	err := l.socket(c)
 	if err == nil {
 		err = unix.Connect(c.fd, l.addr)
@@ -239,9 +240,14 @@ func (l *loop) fail(c *client, err error) {
 	if c.stage == closed {
 		return
 	}
+	again := false
 	switch {
 	case c.stage == ready:
 		l.count.ended++
+	case c.round > 0 && int(c.tries) <= l.retries.storm.Retries:
+		l.pending--
+		l.count.retried++
+		again = true
 	case c.round > 0:
 		l.pending--
 		l.count.stayed++
@@ -255,6 +261,10 @@ func (l *loop) fail(c *client, err error) {
 	}
 	l.failures[text]++
 	l.hangUp(c)
+	if again {
+		l.again(c)
+		return
+	}
 	l.engine.progress()
 }
 

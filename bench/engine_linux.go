@@ -232,6 +232,7 @@ func (c *counts) add(o counts) {
 	c.cut += o.cut
 	c.returned += o.returned
 	c.stayed += o.stayed
+	c.retried += o.retried
 	c.resumed += o.resumed
 	c.aside += o.aside
 	c.bytesAside += o.bytesAside

@@ -21,6 +21,7 @@ type counts struct {
 	reads, writes, turns                  int64
 	ready, failed, ended                  int64
 	cut, returned, stayed, resumed        int64 // cut by us, back, not back, back to their session
+	retried                               int64 // tries to come back that failed and were not the last
 	aside, bytesAside                     int64 // received by groups that are counted apart
 	pings                                 int64
 	complete                              int64 // clients that have collected everything
@@ -44,6 +45,7 @@ type loop struct {
 	concurrent   int       // most that are pending
 	crowded      []*client // whose Unix socket's queue was full
 	churners     []churner // at work
+	retries      retries
 	throttled    []*client // whose reads rest
 	slice        int64     // number of the slice of time in which throttled were looked at
 	silent       deadlines // when clients are to be looked at for Keep Alive
@@ -165,6 +167,7 @@ func (l *loop) timeout() int64 {
 	if l.started < len(l.waiting) {
 		wait = min(wait, l.nextDial()-now)
 	}
+	wait = min(wait, l.retries.next()-now)
 	return max(wait, 0)
 }
 
@@ -201,6 +204,7 @@ func (l *loop) turn() {
 	l.runTasks()
 	l.squeeze()
 	l.dial()
+	l.retry()
 	l.churn()
 	l.unthrottle()
 	l.lookAfterSilent()

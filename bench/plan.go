@@ -104,8 +104,14 @@ type Plan struct {
 
 // Storm is the cut of every client at the same time and their return.
 type Storm struct {
-	Rate int // connections per second; 0: all at once
+	Rate    int           // connections per second; 0: all at once. Tries after the first are not held to it
+	Retries int           // further tries of a client that could not connect; 0: none
+	Backoff time.Duration // before the first of them, doubled for each, at most MaxBackoff; 0: 100 ms
+	Timeout time.Duration // of one try; 0: the system's
 }
+
+// MaxBackoff is the longest wait between two tries of a client.
+const MaxBackoff = 10 * time.Second
 
 // withDefaults fills in what is empty and checks the rest.
 func (p Plan) withDefaults() (Plan, error) {

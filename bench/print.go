@@ -42,6 +42,9 @@ func (r *Report) Print(w io.Writer) error {
 	if b := r.Return; b != nil {
 		row("cut", "%d clients, %d returned, %d did not, %d got their session back",
 			b.Cut, b.Returned, b.Failed, b.Resumed)
+		if b.Retried > 0 {
+			row("tried again", "%d times", b.Retried)
+		}
 		if b.Time > 0 {
 			row("all back", "after %v", b.Time.Round(time.Millisecond))
 			row("time away", "%s", b.Away)

@@ -23,10 +23,13 @@ func (l *loop) cut(c *client, politely bool) {
 		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	l.hangUp(c)
-	c.stage, c.fd, c.tls, c.ws, c.read = idle, -1, nil, nil, 0
+	c.blank()
 	c.round++
-	c.gone = l.now
+	c.tries, c.gone = 0, l.now
 }
+
+// blank makes a client whose socket is closed one that has none.
+func (c *client) blank() { c.stage, c.fd, c.tls, c.ws, c.read = idle, -1, nil, nil, 0 }
 
 // online is how many clients are ready.
 func (c *counts) online() int64 { return c.ready + c.returned - c.ended - c.cut }
@@ -38,6 +41,7 @@ func (e *engine) storm(s *Storm) int64 {
 		l.now = e.clock()
 		l.waiting, l.started, l.rate, l.dialRound = nil, 0, s.Rate, l.now
 		l.concurrent = len(l.clients) + 1 // a storm waits for nobody
+		l.retries.storm = *s
 		for _, c := range l.clients {
 			if c.stage == ready {
 				l.cut(c, false)
@@ -122,6 +126,7 @@ func (r *runner) apart(count counts) {
 		}
 		rep.Return.Cut, rep.Return.Returned = count.cut, count.returned
 		rep.Return.Failed, rep.Return.Resumed = count.stayed, count.resumed
+		rep.Return.Retried = count.retried
 		returns, away := newHistogram(), newHistogram()
 		for _, l := range e.loops {
 			returns.Merge(l.returns.now)

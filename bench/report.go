@@ -62,6 +62,7 @@ type Return struct {
 	Cut      int64         `json:"cut"`
 	Returned int64         `json:"returned"`
 	Failed   int64         `json:"failed"`
+	Retried  int64         `json:"retried"` // tries that failed and were followed by another
 	Resumed  int64         `json:"resumed"` // got their session back
 	Time     time.Duration `json:"time_ns"` // of a storm: until the last was back
 	Latency  Percentiles   `json:"latency"` // from the time a connection was due until it was ready

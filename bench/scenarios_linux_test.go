@@ -98,6 +98,17 @@ func TestStormThatTheBrokerDoesNotSurvive(t *testing.T) {
 // relay passes connections on that accept says yes to, and closes the others.
 func relay(t *testing.T, backend string, accept func() bool) string {
 	t.Helper()
+	return relayTo(t, func() string {
+		if accept() {
+			return backend
+		}
+		return ""
+	})
+}
+
+// relayTo passes each connection on to where backend says, and closes it if that is nowhere.
+func relayTo(t *testing.T, backend func() string) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -109,11 +120,12 @@ func relay(t *testing.T, backend string, accept func() bool) string {
 			if err != nil {
 				return
 			}
-			if !accept() {
+			to := backend()
+			if to == "" {
 				_ = c.Close()
 				continue
 			}
-			b, err := net.Dial("tcp", backend)
+			b, err := net.Dial("tcp", to)
 			if err != nil {
 				_ = c.Close()
 				continue

@@ -45,7 +45,8 @@ type Admission struct {
 	packet []byte // CONNECT without its fixed header
 	made   []byte // a client id made by the broker, if the client sent none
 	as     *persona
-	policy *auth.Policy // that must check the password first; nil if it has
+	opts   *ListenerOptions
+	hash   bool // the policy of opts must check the password first
 	login  auth.Login
 	cancel context.CancelFunc
 }
@@ -87,7 +88,7 @@ func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body []byte, a *Admission, 
 
 // admit asks the policy and each Admitter, until one refuses.
 func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
-	if a.policy != nil {
+	if a.hash {
 		if r := b.checkPassword(ctx, a); r != codec.Success {
 			return r
 		}
@@ -110,7 +111,7 @@ func (b *Broker) checkPassword(ctx context.Context, a *Admission) codec.Reason {
 			switch {
 			case ctx.Err() != nil: // nobody waits any more
 				return false
-			case a.policy.Authenticate(&a.login):
+			case a.opts.Policy.Authenticate(&a.login):
 				verdict <- codec.Success
 				return false
 			}
@@ -154,5 +155,7 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		return
 	}
 	a.conn.Attachment = nil
-	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, as: a.as, grants: a.pinned})
+	a.conn.Release(home.loop, &greet{
+		conn: a.conn, packet: a.packet, id: a.made, as: a.as, opts: a.opts, grants: a.pinned,
+	})
 }

@@ -22,7 +22,8 @@ type greet struct {
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
 	as     *persona
-	grants []pinned // subscriptions that others have made for it
+	opts   *ListenerOptions // by which it was let in
+	grants []pinned         // subscriptions that others have made for it
 }
 
 // Run implements wsnet.Task.
@@ -34,6 +35,11 @@ func (g *greet) Run(l *wsnet.Loop) {
 		return
 	}
 	g.as.dress(&s.connect)
+	if !s.stands(g) {
+		s.unpinAll(g.grants)
+		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
+		return
+	}
 	s.welcome(g)
 }
 
@@ -67,17 +73,14 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{Listener: listenerOf(c), made: made, as: as}
-		if slow {
-			a.policy = l.Policy
-		}
+		a := &Admission{Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow}
 		s.ask(c, p, body, a, login)
 		return true
 	}
 	home := s.b.home(id)
 	if home != s {
 		c.Attachment = nil
-		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as})
+		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as, opts: l})
 		return true
 	}
 	s.welcome(&greet{conn: c, id: made, as: as})
@@ -90,6 +93,24 @@ func (l *ListenerOptions) admits(login *auth.Login) bool {
 		return l.AllowAnonymous || login.Identified
 	}
 	return l.Policy.Authenticate(login)
+}
+
+// stands reports whether a client that was let in on another loop would be let in still, when the listener's
+// settings have been replaced meanwhile: the reload has not seen it.
+func (s *shard) stands(g *greet) bool {
+	now := listenerOf(g.conn).opts.Load()
+	if now == g.opts || g.as != nil && g.as.identified {
+		return true
+	}
+	if now.Policy == nil {
+		return now.AllowAnonymous
+	}
+	var mark uint64
+	username := string(s.connect.Username)
+	if g.opts.Policy != nil {
+		mark = g.opts.Policy.Mark(username)
+	}
+	return now.Policy.StillValid(username, s.connect.HasUsername, mark)
 }
 
 // errVersion is the error of accept_protocol_versions.
@@ -274,7 +295,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		return
 	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), closeText(codec.ServerBusy))
+		s.logf(LevelNotice, "Client %s [%s] disconnected: server busy.", p.ClientID, peer(c))
 	}
 	c.Close(errFull)
 }

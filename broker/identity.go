@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"noctule/broker/auth"
@@ -94,16 +95,15 @@ func subjectName(raw []byte) string {
 		return ""
 	}
 	var b strings.Builder
-	for i := len(rdns) - 1; i >= 0; i-- {
-		for j := len(rdns[i]) - 1; j >= 0; j-- {
-			if b.Len() > 0 {
-				if j == len(rdns[i])-1 {
-					b.WriteByte(',')
-				} else {
-					b.WriteByte('+')
-				}
+	for i, set := range slices.Backward(rdns) {
+		for j, a := range slices.Backward(set) {
+			switch {
+			case j < len(set)-1:
+				b.WriteByte('+')
+			case i < len(rdns)-1:
+				b.WriteByte(',')
 			}
-			writeAttribute(&b, &rdns[i][j])
+			writeAttribute(&b, &a)
 		}
 	}
 	return b.String()
@@ -147,7 +147,8 @@ func escape(b *strings.Builder, value string) {
 		switch {
 		case c < 0x20 || c >= 0x7F:
 			fmt.Fprintf(b, "\\%02X", c)
-		case strings.IndexByte(`,+"\<>;`, c) >= 0, i == 0 && (c == '#' || c == ' '), i == len(value)-1 && c == ' ':
+		case strings.IndexByte(`,+"\<>;`, c) >= 0, i == 0 && (c == '#' || c == ' '),
+			i == len(value)-1 && c == ' ':
 			b.WriteByte('\\')
 			b.WriteByte(c)
 		default:

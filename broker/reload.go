@@ -8,10 +8,10 @@ import (
 )
 
 // Reload replaces the settings of a running broker that can change: of o AllowDuplicates, ConnectionMessages,
-// PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole of the options of
-// the listeners named, except where and with which transport they listen. What clients may do is worked out
-// again, and those that could not connect any more are disconnected. It returns when every loop has taken the change over, or ctx is done; any goroutine
-// but a loop's may call it.
+// ClientIDPrefixes, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole
+// of the options of the listeners named, except where and with which transport they listen. What clients may
+// do is worked out again, and those that could not connect any more are disconnected. It returns when every
+// loop has taken the change over, or ctx is done; any goroutine but a loop's may call it.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
 	for l, lo := range listeners {
 		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused
@@ -26,6 +26,7 @@ func (s *shard) reload(o Options) {
 	next := *s.opts
 	next.AllowDuplicates = o.AllowDuplicates
 	next.ConnectionMessages = o.ConnectionMessages
+	next.ClientIDPrefixes = o.ClientIDPrefixes
 	next.PersistentClientExpiration = o.PersistentClientExpiration
 	next.QueueQoS0 = o.QueueQoS0
 	next.UpgradeOutgoingQoS = o.UpgradeOutgoingQoS

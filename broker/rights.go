@@ -8,8 +8,8 @@ import (
 
 // What a client may do is worked out once, when it connects, and again when the settings are replaced. A
 // subscription whose filter lies within what may be read carries the bit covered: its messages are delivered
-// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights may
-// have changed since it went in.
+// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights
+// may have changed since it went in.
 
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {

@@ -3,8 +3,10 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -176,13 +178,13 @@ func TestDeniedSubscribe_MQTT_3_9_3(t *testing.T) {
 			}})
 			var ack codec.Suback
 			c.Want(codec.SUBACK, &ack)
-			if fmt.Sprint(ack.Codes) != fmt.Sprint([]codec.Reason{1, want, 0}) {
+			if !slices.Equal(ack.Codes, []codec.Reason{1, want, 0}) {
 				t.Errorf("MQTT %d: SUBACK % x", v, ack.Codes)
 			}
 			c.Send(&codec.Unsubscribe{PacketID: 2, Filters: [][]byte{[]byte("keep"), []byte("yes")}})
 			var un codec.Unsuback
 			c.Want(codec.UNSUBACK, &un)
-			if v == codec.V5 && fmt.Sprint(un.Codes) != fmt.Sprint([]codec.Reason{codec.NotAuthorized, 0}) {
+			if v == codec.V5 && !slices.Equal(un.Codes, []codec.Reason{codec.NotAuthorized, 0}) {
 				t.Errorf("UNSUBACK % x", un.Codes)
 			}
 			c.Publish("keep", "still", 0, 0)
@@ -196,7 +198,7 @@ func TestDeniedSubscribe_MQTT_3_9_3(t *testing.T) {
 
 // TestDeniedWill: a will is checked when it is published, not at CONNECT.
 func TestDeniedWill(t *testing.T) {
-	onEach(t, withACL(t, "topic read #", "topic write w/yes"), func(t *testing.T, x *fixture) {
+	onEach(t, withACL(t, "topic read #", "topic write w/yes"), func(_ *testing.T, x *fixture) {
 		sub := x.connect("sub", codec.V311, nil)
 		sub.Subscribe("w/#", 0)
 		for _, topic := range []string{"w/no", "w/yes"} {
@@ -381,7 +383,7 @@ func TestMountPointAndACL(t *testing.T) {
 	onEach(t, func(o *broker.Options, l *broker.ListenerOptions) {
 		l.MountPoint = "site/"
 		acl(o, l)
-	}, func(t *testing.T, x *fixture) {
+	}, func(_ *testing.T, x *fixture) {
 		c := x.connect("c", codec.V311, nil)
 		c.Subscribe("#", 0)
 		c.Publish("b", "no", 0, 0)
@@ -389,4 +391,63 @@ func TestMountPointAndACL(t *testing.T) {
 		c.WantPublish("a", "yes")
 		c.WantNothing()
 	})
+}
+
+// TestReloadWhileAPasswordIsChecked takes the user away before the answer is there.
+func TestReloadWhileAPasswordIsChecked(t *testing.T) {
+	onEachLocked(t, auth.PoolConfig{}, func(t *testing.T, x *fixture, gate *locked) {
+		ids := []string{"w0", "w1", "w2", "w3"} // some of them move to another loop
+		for _, id := range ids {
+			c := brokertest.Dial(t, x.addr, codec.V5)
+			p := codec.Connect{Version: codec.V5, CleanStart: true, ClientID: []byte(id)}
+			withPassword("u", "right")(&p)
+			c.Send(&p)
+			<-gate.busy
+			x.in(t).reload(func(l *broker.ListenerOptions) {
+				l.Policy = &auth.Policy{Authenticators: []auth.Authenticator{passwordsOf(t, "other p")}}
+			})
+			gate.free <- struct{}{}
+			var ack codec.Connack
+			if c.Want(codec.CONNACK, &ack); ack.Reason != codec.NotAuthorized {
+				t.Errorf("%s: %s", id, ack.Reason)
+			}
+			x.in(t).reload(func(l *broker.ListenerOptions) {
+				l.Policy = &auth.Policy{Authenticators: []auth.Authenticator{gate}}
+			})
+		}
+	})
+}
+
+// TestUncoveredDeliveryDoesNotAllocate: the check of a message is free of garbage, as delivery is.
+func TestUncoveredDeliveryDoesNotAllocate(t *testing.T) {
+	for name, lines := range map[string][]string{
+		"covered": {"topic #"}, "checked": {"topic write #", "topic read a/topic"},
+		"pattern": {"pattern write #", "pattern read +/topic", "pattern deny no/%c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			acl := withACL(t, lines...)
+			x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+				o.Loops = 1
+				acl(o, l)
+			})
+			c := x.connect("c", codec.V311, nil)
+			c.Subscribe("#", 0)
+			pub := x.connect("pub", codec.V311, nil)
+			p := codec.Publish{Topic: []byte("a/topic"), Payload: make([]byte, 64)}
+			raw := p.Append(nil, codec.V311)
+			buf := make([]byte, len(raw))
+			round := func() {
+				if _, err := pub.Conn.Write(raw); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(c.Conn, buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			round()
+			if n := testing.AllocsPerRun(300, round); n > 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
 }

@@ -34,6 +34,7 @@ type Loop struct {
 	turn    TurnHandler  // nil if handler is none
 	drain   DrainHandler // nil if handler is none
 	poll    poller
+	acks    *ackSweep // nil unless the poller has it
 	mail    mailbox
 
 	// Owned by the loop:
@@ -179,10 +180,14 @@ func (l *Loop) read(c *Conn) {
 			l.markReady(c)
 			return
 		}
+		held := c.extra != nil
 		l.input(c, l.readBuf[:n])
 		if c.moving() {
 			l.sendOff(c)
 			return
+		}
+		if l.acks != nil && !c.dirty {
+			l.acks.unanswered(int(c.fd), !held && c.extra == nil)
 		}
 	}
 	switch {
@@ -332,6 +337,9 @@ func (l *Loop) tick() {
 	}
 	for l.lingering.Len() > 0 && (l.lingering.At(0).deadline <= l.now || l.lingering.At(0).c.gone) {
 		l.drop(l.lingering.Pop().c)
+	}
+	if l.acks != nil {
+		l.acks.sweep()
 	}
 	if l.turn != nil {
 		l.turn.Tick(l.now)

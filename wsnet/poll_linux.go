@@ -62,6 +62,7 @@ func newPoller(l *Loop, portable bool) (poller, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	p.filled = func(uintptr) bool { return p.collect() > 0 }
+	l.acks = newAckSweep(p.delayAcks)
 	return p, nil
 }
 

@@ -29,6 +29,7 @@ type Options struct {
 // pace is how long things last.
 type pace struct {
 	gap    time.Duration // between messages
+	calm   time.Duration // before a ping that follows messages, and before the last of these
 	period time.Duration // between keep-alives
 	hold   time.Duration // how long a server may hold a poll
 	probe  time.Duration // idle time until a TCP keep-alive; 0: none
@@ -36,12 +37,19 @@ type pace struct {
 
 // pace is the paper's minute, or one in which what cannot influence a count is left out. The gap stays above
 // the longest delayed ACK and the shortest retransmission timeout, both 200 ms: closer messages would share
-// ACKs.
+// ACKs. Before and behind the last message there is more of it: our broker takes note of a silence of two
+// seconds.
 func (o *Options) pace() pace {
 	if o.Real {
-		return pace{gap: 5 * time.Second, period: time.Minute, hold: time.Minute, probe: 45 * time.Second}
+		return pace{
+			gap: 5 * time.Second, calm: 5 * time.Second,
+			period: time.Minute, hold: time.Minute, probe: 45 * time.Second,
+		}
 	}
-	return pace{gap: 300 * time.Millisecond, period: 300 * time.Millisecond, hold: 2 * time.Second}
+	return pace{
+		gap: 300 * time.Millisecond, calm: 2300 * time.Millisecond,
+		period: 300 * time.Millisecond, hold: 2 * time.Second,
+	}
 }
 
 // Scenario names what is counted.
@@ -238,7 +246,7 @@ func (r *run) measure(ctx context.Context, row *rowRun) error {
 			}
 		})
 	}
-	limit, cancel := context.WithTimeout(ctx, startTime+2*messages*r.timing.gap)
+	limit, cancel := context.WithTimeout(ctx, startTime+2*messages*r.timing.gap+r.timing.calm)
 	defer cancel()
 	all.Go(func() { errs[len(row.windows)] = row.peer.receive(limit, sent) })
 	all.Wait()
@@ -292,7 +300,11 @@ func (w *window) act(ctx context.Context, t pace) error {
 	case Full, FullPing:
 		step = func() error { return w.session.send(ctx, true) }
 	}
-	for range steps {
+	pings := w.scenario == BarePing || w.scenario == FullPing
+	for i := range steps {
+		if pings && i == steps-1 {
+			gap = t.calm
+		}
 		if err := w.session.rest(ctx, gap); err != nil {
 			return err
 		}
@@ -300,7 +312,7 @@ func (w *window) act(ctx context.Context, t pace) error {
 			return err
 		}
 	}
-	if w.scenario != BarePing && w.scenario != FullPing {
+	if !pings {
 		return nil
 	}
 	if err := w.session.rest(ctx, gap); err != nil {

@@ -227,3 +227,23 @@ func TestPSKs(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkMatches is what one login costs.
+func BenchmarkMatches(b *testing.B) {
+	for _, c := range []struct {
+		name       string
+		kind       Kind
+		iterations int
+	}{{"sha512", SHA512, 0}, {"pbkdf2-101", PBKDF2, 101}, {"pbkdf2-1000", PBKDF2, 1000}, {"argon2id", Argon2id, 0}} {
+		h, err := parseHash(mustHash(b, c.kind, "secret", c.iterations))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h.matches([]byte("secret"))
+			}
+		})
+	}
+}

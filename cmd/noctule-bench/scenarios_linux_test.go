@@ -26,6 +26,9 @@ func TestStormCommand(t *testing.T) {
 	if x := r.Return; x.Returned != 20 || x.Resumed != 20 || x.Time < 90e6 {
 		t.Errorf("%+v", x)
 	}
+	if code, _, _ := command(t, "storm", "-u", url, "--retries=-1"); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
 	_, out, _ := command(t, "storm", "-u", url, "-c5", "--quiet")
 	for _, want := range []string{"5 clients, 5 returned, 0 did not", "all back", "return latency"} {
 		if !strings.Contains(out, want) {
