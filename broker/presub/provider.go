@@ -35,7 +35,8 @@ type provider struct {
 	e      *Engine
 	origin *behalf.Origin
 	src    source
-	fixed  *behalf.Set // the list of everybody, if it does not depend on the client
+	fixed  *behalf.Set                     // the list of everybody, if it does not depend on the client
+	shared *lru.Cache[string, *behalf.Set] // lists by tenant, if it is all that they depend on
 
 	cache   *lru.Cache[string, known] // nil without
 	breaker *gobreaker.CircuitBreaker[[]Topic]
@@ -69,6 +70,8 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 		if cfg.Static.fixed() {
 			list, _ := cfg.Static.topics(e.ctx, &Client{})
 			p.fixed, err = p.setOf(list)
+		} else if cfg.Static.byTenant() {
+			p.shared, err = lru.New[string, *behalf.Set](cfg.Cache.Max)
 		}
 	case cfg.HTTP != nil:
 		remote = true
@@ -113,6 +116,9 @@ func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
 		p.count("ok")
 		return p.fixed, nil
 	}
+	if p.shared != nil {
+		return p.tenantList(ctx, c)
+	}
 	key := c.ID + "\x00" + c.Username + "\x00" + c.Tenant
 	started := now()
 	var old known
@@ -140,6 +146,22 @@ func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
 		return old.set, nil
 	}
 	return nil, err
+}
+
+// tenantList is the list of a client's tenant, made once.
+func (p *provider) tenantList(ctx context.Context, c *Client) (*behalf.Set, error) {
+	if set, ok := p.shared.Get(c.Tenant); ok {
+		p.count("ok")
+		return set, nil
+	}
+	set, err := p.fetch(ctx, c)
+	if err != nil {
+		p.count(outcomeOf(err))
+		return nil, err
+	}
+	p.count("ok")
+	p.shared.Add(c.Tenant, set)
+	return set, nil
 }
 
 // remember is a cache entry: clients that came together are not asked for together again.

@@ -41,6 +41,16 @@ func (s *StaticConfig) fixed() bool {
 	return true
 }
 
+// byTenant reports whether the list is the same for all clients of a tenant.
+func (s *StaticConfig) byTenant() bool {
+	for i := range s.Topics {
+		if t := s.Topics[i].Topic; strings.Contains(t, "%c") || strings.Contains(t, "%u") {
+			return false
+		}
+	}
+	return true
+}
+
 func placeholders(s string) bool {
 	return strings.Contains(s, "%c") || strings.Contains(s, "%u") || strings.Contains(s, "%e")
 }
