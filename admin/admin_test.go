@@ -119,7 +119,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
 		"granted_subscriptions": "26", "subscription_sets": "27", "pending_requests": "28",
 		"pending_requests_expired_total": "29",
-		"logins_checked_total": "30", "logins_failed_total": "31", "logins_throttled_total": "32",
+		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 	}
 	for i := range broker.DropReasons {

@@ -59,7 +59,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 // once serves a request, or answers as it was answered before. The body has been read.
-func (p *replies) once(w http.ResponseWriter, r *http.Request, principal string, body []byte, serve http.HandlerFunc) {
+func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve http.HandlerFunc) {
+	principal, body := c.principal, c.body
 	key := r.Header.Get("Idempotency-Key")
 	switch {
 	case key == "":
@@ -92,7 +93,8 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, principal string,
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if rec.status == 0 || rec.status >= http.StatusInternalServerError || rec.status == http.StatusTooManyRequests {
+		if rec.status == 0 || rec.status >= http.StatusInternalServerError ||
+			rec.status == http.StatusTooManyRequests {
 			p.kept.Remove(id) // it may be tried again
 			return
 		}

@@ -93,7 +93,7 @@ func (d *door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 			serve(w, r, c)
 			return
 		}
-		d.replies.once(w, r, principal, body, func(w http.ResponseWriter, r *http.Request) { serve(w, r, c) })
+		d.replies.once(w, r, c, func(w http.ResponseWriter, r *http.Request) { serve(w, r, c) })
 	}
 }
 
@@ -137,7 +137,8 @@ func (d *door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 		return
 	}
 	out := listing{
-		ClientID: l.ClientID, Username: l.Username, Connected: l.Connected, Revision: l.Revision, Muted: l.Muted,
+		ClientID: l.ClientID, Username: l.Username, Connected: l.Connected, Revision: l.Revision,
+		Muted:   l.Muted,
 		Origins: []holding{},
 	}
 	for _, h := range l.Holdings {
@@ -160,7 +161,8 @@ type order struct {
 	Wait   *int           `json:"wait_seconds"`
 }
 
-// change makes a list the one that the session has of the principal (PUT), or ends some topics or all (DELETE).
+// change makes a list the one that the session has of the principal (PUT), or ends some topics or all
+// (DELETE).
 func (d *door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	var o order
 	if len(c.body) > 0 || r.Method == http.MethodPut {
@@ -170,7 +172,8 @@ func (d *door) change(w http.ResponseWriter, r *http.Request, c *call) {
 		}
 	}
 	e := presub.Entry{
-		ClientID: r.PathValue("clientid"), Action: "replace", Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
+		ClientID: r.PathValue("clientid"), Action: "replace",
+		Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
 	}
 	if r.Method == http.MethodDelete {
 		for _, t := range r.URL.Query()["topic"] {

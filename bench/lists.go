@@ -4,7 +4,8 @@ package bench
 
 import "fmt"
 
-// Lists is n clients of which each has one of about a thousand lists of topics: which one the last three digits
+// Lists is n clients of which each has one of about a thousand lists of topics: which one the last three
+// digits
 // of its number say. With own they subscribe to it in one SUBSCRIBE; else the broker has to have been told to
 // subscribe them, and they only connect.
 func (l Load) Lists(n, topics int, own bool) Plan {

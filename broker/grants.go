@@ -174,7 +174,8 @@ func (c *client) hasGranted(filter, but string) bool {
 }
 
 // allowed is what of a list a client with these rights may be subscribed to; the reasons of the others go
-// into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would be
+// into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would
+// be
 // granted: who asks is to know that nothing would come. With wildcards each message is asked about.
 func (r *rights) allowed(x *behalf.Set, o *behalf.Origin, refused map[string]codec.Reason) *behalf.Set {
 	if r == nil || r.perms == nil || o.Bypass {

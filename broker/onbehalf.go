@@ -293,7 +293,9 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 // results says what becomes of each topic. On the loop, before the exchange.
 func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.Result {
 	cl, name := j.cl, j.r.Origin.Name
-	had := func(f string) bool { return j.old.contains(f) || cl.hasGranted(f, name) || j.s.has(cl, []byte(f)) }
+	had := func(f string) bool {
+		return j.old.contains(f) || cl.hasGranted(f, name) || j.s.has(cl, []byte(f))
+	}
 	list := make([]behalf.Result, 0, j.topics.Len())
 	for _, t := range j.topics.Topics() {
 		x := behalf.Result{Filter: j.rights.plain(t.Filter)}

@@ -76,7 +76,8 @@ type Options struct {
 	Controls map[string]ControlFunc
 	// Guard, when not nil, is asked whether a client may publish on a topic. It runs on an event loop.
 	Guard func(username string, topic []byte) bool
-	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number of
+	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number
+	// of
 	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.
 	Describe func(l *behalf.Listing, count int) []byte
 	// RequestsByUsername keeps the index of sessions by username that requests on behalf of a user need.

@@ -125,7 +125,8 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) || !s.guarded(cl, m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) ||
+		!s.guarded(cl, m.Topic) {
 		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
 	}

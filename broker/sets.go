@@ -13,7 +13,7 @@ import (
 // and one grant (grants.go), however many topics there are.
 //
 // A filter's crowd refers to the sets that contain it. A set is planted, which is to enter its topics in the
-// index, before it has its first member, and uprooted after its last has left; both in pieces, if it is large.
+// index, before it has its first member, and uprooted after its last has left; both in pieces.
 // A member that has subscribed to one of the filters itself, or has it by an earlier grant, is passed over in
 // the fan-out, so that it gets one copy.
 //

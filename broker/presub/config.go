@@ -238,7 +238,12 @@ func (c *Config) check() error {
 		p := &c.Providers[i]
 		path := fmt.Sprintf("$.providers[%d]", i)
 		if p.Name == "" || strings.Trim(p.Name, originBytes) != "" {
-			return wrong(path+".name", "provider %d: the name %q is not one of letters, digits, . _ -", i+1, p.Name)
+			return wrong(
+				path+".name",
+				"provider %d: the name %q is not one of letters, digits, . _ -",
+				i+1,
+				p.Name,
+			)
 		}
 		if names[p.Name] {
 			return wrong(path+".name", "provider %s is there twice", p.Name)
@@ -332,8 +337,8 @@ func (p *ProviderConfig) check(path string) error {
 	return p.JWT.check(path + ".jwt")
 }
 
-// unsubscribe is the policy of a name that check has allowed.
-func (c *Config) unsubscribe(name string) behalf.Policy {
+// policyOf is the policy of a name that check has allowed.
+func policyOf(name string) behalf.Policy {
 	switch name {
 	case "deny":
 		return behalf.Deny

@@ -186,7 +186,13 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		}
 		set, err := p.list(ctx, &c)
 		if err != nil {
-			out.Code, out.Error = uint8(codec.ServerUnavailable), fmt.Sprintf("provider %s: %v", p.cfg.Name, err)
+			out.Code, out.Error = uint8(
+				codec.ServerUnavailable,
+			), fmt.Sprintf(
+				"provider %s: %v",
+				p.cfg.Name,
+				err,
+			)
 			continue
 		}
 		wait := time.Duration(e.cfg.Pending.DefaultWait)

@@ -34,7 +34,8 @@ const (
 type Caller struct {
 	Door      Door
 	Principal string
-	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by default.
+	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by
+	// default.
 	Allowed bool
 }
 
@@ -166,7 +167,8 @@ func (e *Engine) entry(ctx context.Context, c Caller, x *Entry, later func(Answe
 	action, _ := actionOf(x.Action)
 	set, bad := x.set()
 	r := &behalf.Request{
-		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set, IfRevision: x.IfRevision,
+		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
+		IfRevision: x.IfRevision,
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.cfg.Pending.DefaultWait))
 	if later != nil {
@@ -273,7 +275,7 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 	o := e.mu.origins[full]
 	if o == nil {
 		o = &behalf.Origin{
-			Name: full, Unsubscribe: e.cfg.unsubscribe(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass",
+			Name: full, Unsubscribe: policyOf(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass",
 		}
 		if len(e.mu.origins) < originsMax {
 			e.mu.origins[full] = o
@@ -287,7 +289,11 @@ const originBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 // Subscribe is the door for programs that embed the broker: it makes these the topics of one client, of the
 // origin "api:PRINCIPAL".
-func (e *Engine) Subscribe(ctx context.Context, principal, clientID string, topics []Topic) ([]Answer, error) {
+func (e *Engine) Subscribe(
+	ctx context.Context,
+	principal, clientID string,
+	topics []Topic,
+) ([]Answer, error) {
 	c := Caller{Door: Go, Principal: principal, Allowed: true}
 	list := []Entry{{ClientID: clientID, Action: im.Replace.String(), Topics: topics}}
 	if err := CheckEntries(list); err != nil {

@@ -214,7 +214,10 @@ func answerOf(a *behalf.Answer, bad []behalf.Result) Answer {
 	}
 	for _, list := range [][]behalf.Result{a.Results, bad} {
 		for _, r := range list {
-			out.Results = append(out.Results, Result{Topic: r.Filter, Code: uint8(r.Code), State: r.State.String()})
+			out.Results = append(
+				out.Results,
+				Result{Topic: r.Filter, Code: uint8(r.Code), State: r.State.String()},
+			)
 		}
 	}
 	return out
@@ -251,7 +254,10 @@ func encodeBinary(list []Answer) []byte {
 		a := &list[i]
 		x := im.Answer{ClientID: []byte(a.ClientID), Code: a.Code, Revision: a.Revision}
 		for _, r := range a.Results {
-			x.Results = append(x.Results, im.Result{Filter: []byte(r.Topic), Code: r.Code, State: stateOf(r.State)})
+			x.Results = append(
+				x.Results,
+				im.Result{Filter: []byte(r.Topic), Code: r.Code, State: stateOf(r.State)},
+			)
 		}
 		p.List = append(p.List, x)
 	}

@@ -21,7 +21,7 @@ import (
 // list.
 type HTTPConfig struct {
 	URL       string            `yaml:"url"`    // %c, %u and %e are put in, escaped
-	Method    string            `yaml:"method"` // GET or POST with {"clientid":...,"username":...,"tenant":...}
+	Method    string            `yaml:"method"` // GET or POST, with a JSON object
 	Headers   map[string]string `yaml:"headers"`
 	TokenFile string            `yaml:"token_file"` // sent as bearer token
 	CAFile    string            `yaml:"ca_file"`
@@ -157,7 +157,9 @@ func (s *httpSource) request(ctx context.Context, c *Client) (*http.Request, err
 		Replace(s.cfg.URL)
 	var body io.Reader
 	if s.cfg.Method == http.MethodPost {
-		raw, err := json.Marshal(map[string]string{"clientid": c.ID, "username": c.Username, "tenant": c.Tenant})
+		raw, err := json.Marshal(
+			map[string]string{"clientid": c.ID, "username": c.Username, "tenant": c.Tenant},
+		)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,9 @@ func newJWTSource(cfg *JWTConfig) (*jwtSource, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	opts := []jwt.ParserOption{
-		jwt.WithValidMethods(cfg.Algorithms), jwt.WithLeeway(time.Duration(cfg.Leeway)), jwt.WithTimeFunc(now),
+		jwt.WithValidMethods(
+			cfg.Algorithms,
+		), jwt.WithLeeway(time.Duration(cfg.Leeway)), jwt.WithTimeFunc(now),
 	}
 	if cfg.Issuer != "" {
 		opts = append(opts, jwt.WithIssuer(cfg.Issuer))
@@ -104,7 +106,11 @@ func (s *jwtSource) topics(_ context.Context, c *Client) ([]Topic, error) {
 		return nil, errNoToken
 	}
 	claims := jwt.MapClaims{}
-	_, err := s.parser.ParseWithClaims(string(c.Password), claims, func(*jwt.Token) (any, error) { return s.key, nil })
+	_, err := s.parser.ParseWithClaims(
+		string(c.Password),
+		claims,
+		func(*jwt.Token) (any, error) { return s.key, nil },
+	)
 	if err != nil {
 		return nil, err
 	}

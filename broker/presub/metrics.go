@@ -15,7 +15,10 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "noctule_presub_" + name, Help: help}, labels)
+		return prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "noctule_presub_" + name, Help: help},
+			labels,
+		)
 	}
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
 		o := prometheus.HistogramOpts{Name: "noctule_presub_" + name, Help: help, Buckets: buckets}
@@ -25,12 +28,17 @@ func newMetrics() *metrics {
 		requests: counter("requests_total", "Answers to entries, by door.", "door", "outcome"),
 		results:  counter("results_total", "Topics of entries, by what became of them.", "state", "code"),
 		lookups:  counter("lookups_total", "Lists asked for, by provider.", "provider", "outcome"),
-		cache:    counter("cache_total", "Lists looked for in the cache, by provider.", "provider", "outcome"),
+		cache: counter(
+			"cache_total",
+			"Lists looked for in the cache, by provider.",
+			"provider",
+			"outcome",
+		),
 		latency: histogram("lookup_seconds", "Time until a provider has answered.",
 			[]float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}),
 		size: histogram("set_topics", "Topics of a list.", prometheus.ExponentialBuckets(1, 4, 8)),
 		overload: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "noctule_presub_overload_total", Help: "Requests and lookups dropped because too many waited.",
+			Name: "noctule_presub_overload_total", Help: "Requests and lookups dropped, too many waited.",
 		}),
 	}
 }

@@ -59,7 +59,7 @@ var (
 func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 	p := &provider{cfg: cfg, e: e}
 	p.origin = &behalf.Origin{
-		Name: "presub:" + cfg.Name, Unsubscribe: e.cfg.unsubscribe(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
+		Name: "presub:" + cfg.Name, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
 		PerConnect: true,
 	}
 	var err error
@@ -230,7 +230,9 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 		g.Topics = set
 		return g, nil
 	}
-	p.e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, c.ID, err))
+	p.e.log.Warn(
+		fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, c.ID, err),
+	)
 	switch p.cfg.OnFailure {
 	case "refuse":
 		return g, err
@@ -247,7 +249,14 @@ func (p *provider) afterwards(c *Client) {
 	ok := p.e.later(func(ctx context.Context) {
 		set, err := p.list(ctx, &who)
 		if err != nil {
-			p.e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, who.ID, err))
+			p.e.log.Warn(
+				fmt.Sprintf(
+					"Pre-subscription: provider %s has no list for client %s: %v.",
+					p.cfg.Name,
+					who.ID,
+					err,
+				),
+			)
 			if p.cfg.OnFailure != "empty" {
 				return
 			}
@@ -255,7 +264,9 @@ func (p *provider) afterwards(c *Client) {
 		p.apply(ctx, who.ID, set)
 	})
 	if !ok {
-		p.e.log.Warn(fmt.Sprintf("Pre-subscription: too many lookups wait, provider %s is not asked for client %s.",
-			p.cfg.Name, who.ID))
+		p.e.log.Warn(
+			fmt.Sprintf("Pre-subscription: too many lookups wait, provider %s is not asked for client %s.",
+				p.cfg.Name, who.ID),
+		)
 	}
 }

@@ -103,7 +103,10 @@ func (p *presubscription) close() {
 
 // Admit implements broker.Admitter.
 func (p *presubscription) Admit(ctx context.Context, a *broker.Admission) codec.Reason {
-	grants, r := p.engine.Grants(ctx, presub.Client{ID: a.ClientID, Username: a.Username, Password: a.Password})
+	grants, r := p.engine.Grants(
+		ctx,
+		presub.Client{ID: a.ClientID, Username: a.Username, Password: a.Password},
+	)
 	a.Grants = append(a.Grants, grants...)
 	return r
 }
