@@ -155,7 +155,10 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		return
 	}
 	a.conn.Attachment = nil
-	a.conn.Release(home.loop, &greet{
+	moved := a.conn.Release(home.loop, &greet{
 		conn: a.conn, packet: a.packet, id: a.made, as: a.as, opts: a.opts, grants: a.pinned,
 	})
+	if !moved {
+		home.dropPins(a.pinned)
+	}
 }

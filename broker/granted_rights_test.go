@@ -180,6 +180,10 @@ func TestGuard(t *testing.T) {
 			t.Errorf("%s: PUBACK %s", user, ack.Reason)
 		}
 	}
+	w := x.connect("w", codec.V5, func(p *codec.Connect) {
+		p.HasWill, p.Will = true, codec.Will{Topic: []byte("new"), Payload: []byte("will")}
+	})
+	w.Hangup()
 	brokertest.Settle(t, x.b)
 	spy.WantPublish("new", "agent")
 	spy.WantNothing()

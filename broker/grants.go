@@ -247,10 +247,10 @@ func (c *client) revision() uint64 {
 }
 
 // regrant replaces what a session has of one origin by the topics of a set, which is planted; nil for none.
-// Every topic that was there before goes on without a gap. again names topics whose retained messages are
-// sent although they were there before, as a SUBSCRIBE would [MQTT-3.8.4-3]. It returns the grant, nil when
-// the session has too many.
-func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, again *behalf.Set) *grant {
+// Every topic that was there before goes on without a gap. What is asked for by name is no longer muted, and
+// with again its retained messages are sent although it was there before, as with a SUBSCRIBE [MQTT-3.8.4-3].
+// It returns the grant, nil when the session has too many.
+func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set, again bool) *grant {
 	g := cl.grantOf(o.Name)
 	if g == nil {
 		if g = cl.addGrant(o); g == nil {
@@ -262,7 +262,11 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, again *behalf.Set)
 	if x.len() == 0 {
 		x = nil
 	}
-	replay := s.freshTopics(old, x, again)
+	var resend *behalf.Set
+	if again {
+		resend = asked
+	}
+	replay := s.freshTopics(old, x, resend)
 	if old != x {
 		g.revision = s.b.lastRevision.Add(1)
 		s.count.subscriptions += int64(x.plainLen() - old.plainLen())
@@ -271,7 +275,7 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, again *behalf.Set)
 	}
 	if g.extra != nil {
 		for f := range g.extra.muted { // asked for anew, or gone
-			if _, asked := again.Find(f); asked || !g.set.contains(f) {
+			if _, ok := asked.Find(f); ok || !g.set.contains(f) {
 				delete(g.extra.muted, f)
 			}
 		}

@@ -154,6 +154,7 @@ type applying struct {
 	code   codec.Reason
 	rights *rights     // read-only; nil: nothing is restricted
 	topics *behalf.Set // the request's, as the client's listener makes them
+	turns  int         // how often it has gone from waiting to a session
 }
 
 // run does it and returns when it is in effect.
@@ -276,11 +277,11 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 	}
 	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
 	if g != nil || next != nil {
-		var again *behalf.Set
-		if j.r.Action == im.Subscribe {
-			again = j.topics
+		asked := j.topics
+		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // a list that is the same as ever asks for nothing
+			asked = nil
 		}
-		if s.regrant(cl, j.r.Origin, next, again) == nil {
+		if s.regrant(cl, j.r.Origin, next, asked, j.r.Action == im.Subscribe) == nil {
 			return behalf.Answer{ClientID: j.id, Code: codec.QuotaExceeded}, true
 		}
 		s.replayRetained(cl)
@@ -384,7 +385,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 			s.joinShares(cl, g)
 		}
 		if g.origin.PerConnect && !listed(list, g.origin.Name) {
-			s.regrant(cl, g.origin, nil, nil)
+			s.regrant(cl, g.origin, nil, nil, false)
 		}
 	}
 	for i := range list {
@@ -396,7 +397,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 		if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
 			x = s.fit(cl, p.origin.Name, x, full)
 		}
-		s.regrant(cl, p.origin, x, nil)
+		s.regrant(cl, p.origin, x, nil, false)
 	}
 	s.unpinAll(list)
 	s.resumeReplays(cl)

@@ -243,7 +243,10 @@ func TestUnsubscribeOfGranted_MQTT_3_10_4_1(t *testing.T) {
 				if tt.later {
 					return
 				}
-				// Asked for anew, it is there again.
+				// A list that is made for each CONNECT does not ask for it, a request does.
+				lists := &behalf.Origin{Name: "presub:x", PerConnect: true}
+				x.ask(behalf.Request{ClientID: "c", Origin: lists, Action: im.Replace, Topics: topics("a", "b", "$share/g/s")})
+				check(false)
 				x.wantAnswer(x.ask(behalf.Request{ClientID: "c", Origin: o, Topics: topics("a", "$share/g/s")}),
 					"0 $share/g/s=existing a=existing")
 				check(true)

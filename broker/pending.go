@@ -196,7 +196,7 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 			list[i].State = im.Existing
 		}
 	}
-	s.regrant(cl, o, x, nil)
+	s.regrant(cl, o, x, nil, false)
 	if p.taken != nil {
 		p.taken.Store(true)
 	}
@@ -251,7 +251,7 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 	if old != nil {
 		s.endPending(old)
 	}
-	if next == nil && !whole || k.r.Action == im.Unsubscribe && old == nil {
+	if next == nil && (!whole || old == nil) || k.r.Action == im.Unsubscribe && old == nil {
 		return codec.Success, true
 	}
 	count, size := b.pendingCount.Add(1), b.pendingSize.Add(bytes)
@@ -327,13 +327,21 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 	}
 	code, session := j.b.wait(ctx, &keeping{s: j.s, r: r, absent: true})
 	if session {
-		return j.run(ctx)
+		return j.again(ctx)
 	}
 	a := behalf.Answer{ClientID: j.id, Code: code}
 	if code == codec.Success {
 		a.Results = results(r.Topics, im.Pending)
 	}
 	return a
+}
+
+// again begins anew, since the client has come meanwhile.
+func (j *applying) again(ctx context.Context) behalf.Answer {
+	if j.turns++; j.turns > retriesMax {
+		return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+	}
+	return j.run(ctx)
 }
 
 // unwait takes topics out of what waits.
@@ -350,7 +358,7 @@ func (j *applying) unwait(ctx context.Context) behalf.Answer {
 	}
 	code, session := j.b.wait(ctx, k)
 	if session {
-		return j.run(ctx)
+		return j.again(ctx)
 	}
 	a := behalf.Answer{ClientID: j.id, Code: code}
 	for _, t := range j.r.Topics.Topics() {

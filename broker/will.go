@@ -40,7 +40,7 @@ func newWill(cl *client, w *codec.Will) *will {
 func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
-	if reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) {
+	if reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) || !s.guarded(cl, w.m.Topic) {
 		return
 	}
 	if w.expiry > 0 {

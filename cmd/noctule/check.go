@@ -26,6 +26,12 @@ func (c *command) check(file string) int {
 		}
 		fmt.Fprintln(c.stdout, n)
 	}
+	if cfg, err := conf.Parse([]string{file}, nil); err == nil && code == exitOK {
+		if err := checkPresub(cfg); err != nil {
+			code = exitConfig
+			fmt.Fprintf(c.stdout, "Error: %v\n", err)
+		}
+	}
 	if code == exitOK {
 		fmt.Fprintln(c.stdout, "Configuration file is OK.")
 	}

@@ -65,6 +65,21 @@ func (c *command) loadPresub(cfg *conf.Config) (*presubscription, error) {
 	return p, nil
 }
 
+// checkPresub reads the files of pre-subscription without using them.
+func checkPresub(cfg *conf.Config) error {
+	if cfg.PresubFile != "" {
+		if _, err := presub.Load(cfg.PresubFile); err != nil {
+			return err
+		}
+	}
+	if cfg.AdminTokenFile != "" {
+		if _, err := admin.LoadTokens(cfg.AdminTokenFile); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // attach gives the engine its broker, which has no clients yet.
 func (p *presubscription) attach(b *broker.Broker) error {
 	if p == nil {

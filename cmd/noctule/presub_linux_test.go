@@ -222,4 +222,7 @@ func TestPresubFileIsChecked(t *testing.T) {
 	if code, text := outcome(t, "-c", conf); code != exitConfig || !strings.Contains(text, file+": [3:5]") {
 		t.Errorf("%d %s", code, text)
 	}
+	if code, text := outcome(t, "check", conf); code != exitConfig || !strings.Contains(text, file+": [3:5]") {
+		t.Errorf("check: %d %s", code, text)
+	}
 }
