@@ -1,17 +1,20 @@
-// Package admin serves HTTP for operators: /metrics for Prometheus and /healthz.
+// Package admin serves HTTP for operators: /metrics for Prometheus and /healthz, and Mosquitto's HTTP API.
 package admin
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
-	"time"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"noctule/broker"
 )
@@ -26,9 +29,27 @@ type Source interface {
 
 // Server is a running HTTP server.
 type Server struct {
-	ln   net.Listener
-	http *http.Server
-	done chan struct{}
+	ln    net.Listener
+	http  *http.Server
+	files *os.Root // of an API with http_dir
+	done  chan struct{}
+}
+
+// Counter is one more counter for /metrics.
+type Counter struct {
+	Name, Help string // Name without "noctule_"
+	Value      func() int64
+}
+
+// Part is something more that the server has: a Counter, the door that Presub makes.
+type Part interface {
+	add(mux *http.ServeMux, reg prometheus.Registerer)
+}
+
+// add implements Part.
+func (c Counter) add(_ *http.ServeMux, reg prometheus.Registerer) {
+	o := prometheus.CounterOpts{Name: "noctule_" + c.Name, Help: c.Help}
+	reg.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(c.Value()) }))
 }
 
 // Start listens on address (host:port) and serves, with the parts given, until Close.
@@ -37,16 +58,21 @@ func Start(address string, src Source, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
+	return serve(netutil.LimitListener(ln, apiConnections), handler(src, parts)), nil
+}
+
+// serve answers requests until Close.
+func serve(ln net.Listener, h http.Handler) *Server {
 	s := &Server{ln: ln, done: make(chan struct{})}
 	s.http = &http.Server{
-		Handler: handler(src, parts), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: log.New(io.Discard, "", 0),
 	}
 	go func() { // Close waits
 		defer close(s.done)
 		_ = s.http.Serve(ln)
 	}()
-	return s, nil
+	return s
 }
 
 func handler(src Source, parts []Part) http.Handler {
@@ -61,8 +87,8 @@ func handler(src Source, parts []Part) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	for _, add := range parts {
-		add(mux, reg)
+	for _, p := range parts {
+		p.add(mux, reg)
 	}
 	return mux
 }
@@ -77,5 +103,8 @@ func (s *Server) Close(ctx context.Context) error {
 		err = errors.Join(err, s.http.Close())
 	}
 	<-s.done
+	if s.files != nil {
+		err = errors.Join(err, s.files.Close())
+	}
 	return err
 }

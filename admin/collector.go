@@ -47,14 +47,19 @@ func newCollector(src Source) *collector {
 		func(m *m) int64 { return m.Subscriptions })
 	gauge("shared_subscriptions", "Memberships in shared subscriptions.",
 		func(m *m) int64 { return m.SharedSubscriptions })
-	gauge("granted_subscriptions", "Subscriptions made on behalf of sessions.",
-		func(m *m) int64 { return m.Granted })
-	gauge("subscription_sets", "Different lists of them, on all loops.", func(m *m) int64 { return m.Sets })
-	gauge("pending_requests", "Requests on behalf of clients that are not connected.",
-		func(m *m) int64 { return m.PendingRequests })
-	count("pending_requests_expired_total", "Requests whose client has not come.",
-		func(m *m) int64 { return m.PendingExpired })
 	gauge("retained_messages", "Retained messages, $SYS included.", func(m *m) int64 { return m.Retained })
+	gauge("retained_bytes", "Their payloads.", func(m *m) int64 { return m.RetainedBytes })
+	gauge("memory_used_bytes", "Memory of the process as memory_limit counts it.",
+		func(m *m) int64 { return m.MemoryUsed })
+	gauge("memory_limit_bytes", "The value of memory_limit, 0 without.",
+		func(m *m) int64 { return m.MemoryLimit })
+	add(prometheus.GaugeValue, "memory_short", "1 while memory_limit refuses connections and messages.",
+		func(m *m) float64 {
+			if m.MemoryShort {
+				return 1
+			}
+			return 0
+		})
 	gauge("queued_messages", "Messages waiting in sessions.", func(m *m) int64 { return m.QueuedMessages })
 	gauge("queued_bytes", "Their payloads.", func(m *m) int64 { return m.QueuedBytes })
 	gauge("inflight_messages", "QoS 1 and 2 messages sent and unacknowledged.",
@@ -74,6 +79,11 @@ func newCollector(src Source) *collector {
 	count("connections_accepted_total", "Sockets accepted.", func(m *m) int64 { return m.Net.Accepted })
 	count("connections_refused_total", "Sockets refused by a limit.",
 		func(m *m) int64 { return m.Net.Refused })
+	count("connections_refused_memory_total", "Sockets closed because of memory_limit.",
+		func(m *m) int64 { return m.MemoryRefused })
+	count("connects_total", "Well-formed CONNECT packets.", func(m *m) int64 { return m.Connects })
+	count("sys_messages_dropped_total", "Log lines for topics that came too fast to be published.",
+		func(m *m) int64 { return m.SysDropped })
 	count("sessions_expired_total", "Sessions ended by expiry.",
 		func(m *m) int64 { return m.SessionsExpired })
 	count("socket_reads_total", "Read calls.", func(m *m) int64 { return m.Net.Reads })
@@ -82,7 +92,20 @@ func newCollector(src Source) *collector {
 	count("handshakes_timed_out_total", "WebSocket upgrades that took too long.",
 		func(m *m) int64 { return m.Net.HandshakesTimedOut })
 	addHashing(gauge, count)
+	granted(gauge, count)
 	return c
+}
+
+// granted is about subscriptions made on behalf of sessions.
+func granted(gauge, count func(name, help string, f func(*broker.Metrics) int64)) {
+	type m = broker.Metrics
+	gauge("granted_subscriptions", "Subscriptions made on behalf of sessions.",
+		func(m *m) int64 { return m.Granted })
+	gauge("subscription_sets", "Different lists of them, on all loops.", func(m *m) int64 { return m.Sets })
+	gauge("pending_requests", "Requests on behalf of clients that are not connected.",
+		func(m *m) int64 { return m.PendingRequests })
+	count("pending_requests_expired_total", "Requests whose client has not come.",
+		func(m *m) int64 { return m.PendingExpired })
 }
 
 // Describe implements prometheus.Collector.

@@ -170,7 +170,7 @@ func (j *jobs) find(principal, id string) (*job, bool) {
 	return j.list[i], true
 }
 
-func (d *door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
+func (d *presubDoor) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	var o jobOrder
 	if err := strict(c.body, &o); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
@@ -194,10 +194,10 @@ func (d *door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 		return
 	}
 	w.Header().Set("Location", "/api/v1/presub/jobs/"+x.ID)
-	answer(w, http.StatusAccepted, &x)
+	respond(w, http.StatusAccepted, &x)
 }
 
-func (d *door) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
+func (d *presubDoor) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
 	d.jobs.mu.Lock()
 	list := []job{}
 	for _, x := range d.jobs.list {
@@ -206,14 +206,14 @@ func (d *door) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
 		}
 	}
 	d.jobs.mu.Unlock()
-	answer(w, http.StatusOK, list)
+	respond(w, http.StatusOK, list)
 }
 
-func (d *door) getJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, false) }
+func (d *presubDoor) getJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, false) }
 
-func (d *door) stopJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, true) }
+func (d *presubDoor) stopJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, true) }
 
-func (d *door) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
+func (d *presubDoor) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
 	d.jobs.mu.Lock()
 	x, ok := d.jobs.find(c.principal, r.PathValue("id"))
 	var out job
@@ -228,5 +228,5 @@ func (d *door) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
 		fail(w, http.StatusNotFound, "no such job")
 		return
 	}
-	answer(w, http.StatusOK, &out)
+	respond(w, http.StatusOK, &out)
 }

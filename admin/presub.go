@@ -17,33 +17,32 @@ import (
 	"noctule/codec"
 )
 
-// Part adds something to the server: handlers, metrics.
-type Part func(mux *http.ServeMux, reg prometheus.Registerer)
-
-// Presub is the HTTP door of pre-subscription: the subscriptions of sessions, batches, jobs, explanations.
-// Every request needs one of the tokens.
+// Presub is the HTTP door of pre-subscription: the subscriptions of sessions, batches, jobs, explanations,
+// and the engine's metrics. Every request needs one of the tokens; without tokens there are only the metrics.
 func Presub(e *presub.Engine, t *Tokens) Part {
-	return func(mux *http.ServeMux, reg prometheus.Registerer) {
-		reg.MustRegister(e)
-		if t == nil {
-			return
-		}
-		d := &door{e: e, tokens: t, replies: newReplies(), jobs: newJobs(e)}
-		const session = "/api/v1/sessions/{clientid}/subscriptions"
-		mux.HandleFunc("GET "+session, d.guard(d.get))
-		mux.HandleFunc("PUT "+session, d.guard(d.change))
-		mux.HandleFunc("DELETE "+session, d.guard(d.change))
-		mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
-		mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
-		mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
-		mux.HandleFunc("GET /api/v1/presub/jobs", d.guard(d.listJobs))
-		mux.HandleFunc("GET /api/v1/presub/jobs/{id}", d.guard(d.getJob))
-		mux.HandleFunc("DELETE /api/v1/presub/jobs/{id}", d.guard(d.stopJob))
-	}
+	return &presubDoor{e: e, tokens: t, replies: newReplies(), jobs: newJobs(e)}
 }
 
-// door is the state of the HTTP door.
-type door struct {
+// add implements Part.
+func (d *presubDoor) add(mux *http.ServeMux, reg prometheus.Registerer) {
+	reg.MustRegister(d.e)
+	if d.tokens == nil {
+		return
+	}
+	const session = "/api/v1/sessions/{clientid}/subscriptions"
+	mux.HandleFunc("GET "+session, d.guard(d.get))
+	mux.HandleFunc("PUT "+session, d.guard(d.change))
+	mux.HandleFunc("DELETE "+session, d.guard(d.change))
+	mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
+	mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
+	mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
+	mux.HandleFunc("GET /api/v1/presub/jobs", d.guard(d.listJobs))
+	mux.HandleFunc("GET /api/v1/presub/jobs/{id}", d.guard(d.getJob))
+	mux.HandleFunc("DELETE /api/v1/presub/jobs/{id}", d.guard(d.stopJob))
+}
+
+// presubDoor is the state of the HTTP door.
+type presubDoor struct {
 	e       *presub.Engine
 	tokens  *Tokens
 	replies *replies
@@ -67,7 +66,7 @@ func (c *call) caller() presub.Caller {
 }
 
 // guard finds the principal, reads the body, and sees to requests that are made again.
-func (d *door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
+func (d *presubDoor) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		principal, ok := d.tokens.principal(r)
 		if !ok {
@@ -97,8 +96,8 @@ func (d *door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 	}
 }
 
-// answer writes JSON.
-func answer(w http.ResponseWriter, status int, v any) {
+// respond writes JSON.
+func respond(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		status, b = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be encoded"}`)
@@ -110,7 +109,7 @@ func answer(w http.ResponseWriter, status int, v any) {
 }
 
 func fail(w http.ResponseWriter, status int, text string) {
-	answer(w, status, map[string]string{"error": text})
+	respond(w, status, map[string]string{"error": text})
 }
 
 // holding is the subscriptions of one origin in JSON.
@@ -130,7 +129,7 @@ type listing struct {
 	Muted     []string  `json:"muted,omitempty"`
 }
 
-func (d *door) get(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *presubDoor) get(w http.ResponseWriter, r *http.Request, _ *call) {
 	l, ok := d.e.List(r.Context(), r.PathValue("clientid"))
 	if !ok {
 		fail(w, http.StatusNotFound, "no such session")
@@ -149,7 +148,7 @@ func (d *door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 		out.Origins = append(out.Origins, x)
 	}
 	w.Header().Set("ETag", etag(l.Revision))
-	answer(w, http.StatusOK, &out)
+	respond(w, http.StatusOK, &out)
 }
 
 func etag(revision uint64) string { return `"` + strconv.FormatUint(revision, 10) + `"` }
@@ -163,7 +162,7 @@ type order struct {
 
 // change makes a list the one that the session has of the principal (PUT), or ends some topics or all
 // (DELETE).
-func (d *door) change(w http.ResponseWriter, r *http.Request, c *call) {
+func (d *presubDoor) change(w http.ResponseWriter, r *http.Request, c *call) {
 	var o order
 	if len(c.body) > 0 || r.Method == http.MethodPut {
 		if err := strict(c.body, &o); err != nil {
@@ -205,7 +204,7 @@ func (d *door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	if a.Revision > 0 {
 		w.Header().Set("ETag", etag(a.Revision))
 	}
-	answer(w, statusOf(a), a)
+	respond(w, statusOf(a), a)
 }
 
 // strict decodes JSON without unknown fields.
@@ -251,7 +250,7 @@ func failure(w http.ResponseWriter, err error) {
 }
 
 // batch answers entries, as over MQTT.
-func (d *door) batch(w http.ResponseWriter, r *http.Request, c *call) {
+func (d *presubDoor) batch(w http.ResponseWriter, r *http.Request, c *call) {
 	list, binary, err := presub.ParseEntries(c.body)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
@@ -274,7 +273,7 @@ func (d *door) batch(w http.ResponseWriter, r *http.Request, c *call) {
 	_, _ = w.Write(b)
 }
 
-func (d *door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *presubDoor) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 	id, topic := r.URL.Query().Get("clientid"), r.URL.Query().Get("topic")
 	if err := codec.CheckTopicName([]byte(topic)); err != nil || id == "" {
 		fail(w, http.StatusBadRequest, "clientid and topic are needed; topic is a topic name")
@@ -282,8 +281,8 @@ func (d *door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 	}
 	x := d.e.Explain(r.Context(), id, topic)
 	if !x.Session {
-		answer(w, http.StatusNotFound, &x)
+		respond(w, http.StatusNotFound, &x)
 		return
 	}
-	answer(w, http.StatusOK, &x)
+	respond(w, http.StatusOK, &x)
 }

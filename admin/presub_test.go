@@ -64,17 +64,17 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// api is a broker with the HTTP door.
-type api struct {
+// doorClient is a broker with the HTTP door.
+type doorClient struct {
 	t    *testing.T
 	b    *broker.Broker
 	addr string
 	url  string
 }
 
-func newAPI(t *testing.T) *api {
+func newDoor(t *testing.T) *doorClient {
 	t.Helper()
-	x := &api{t: t}
+	x := &doorClient{t: t}
 	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.RequestsByUsername = true })
 	cfg, err := presub.Parse(nil)
 	if err != nil {
@@ -104,7 +104,7 @@ func newAPI(t *testing.T) *api {
 }
 
 // do makes a request; pairs are headers.
-func (x *api) do(method, path, body string, pairs ...string) (*http.Response, string) {
+func (x *doorClient) do(method, path, body string, pairs ...string) (*http.Response, string) {
 	x.t.Helper()
 	req, err := http.NewRequest(method, x.url+path, strings.NewReader(body))
 	if err != nil {
@@ -126,7 +126,7 @@ func (x *api) do(method, path, body string, pairs ...string) (*http.Response, st
 	return resp, strings.TrimSpace(string(raw))
 }
 
-func (x *api) want(status int, part, method, path, body string, pairs ...string) *http.Response {
+func (x *doorClient) want(status int, part, method, path, body string, pairs ...string) *http.Response {
 	x.t.Helper()
 	resp, text := x.do(method, path, body, pairs...)
 	if resp.StatusCode != status || !strings.Contains(text, part) {
@@ -136,7 +136,7 @@ func (x *api) want(status int, part, method, path, body string, pairs ...string)
 }
 
 func TestSubscriptionsOverHTTP(t *testing.T) {
-	x := newAPI(t)
+	x := newDoor(t)
 	const path = "/api/v1/sessions/c1/subscriptions"
 	list := `{"topics":[{"topic":"a","qos":1},{"topic":"b/#/c"}]}`
 	x.want(401, "token", "GET", path, "", "Authorization", "Bearer wrong-"+secret)
@@ -173,7 +173,7 @@ func TestSubscriptionsOverHTTP(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	x := newAPI(t)
+	x := newDoor(t)
 	brokertest.Connect(t, x.addr, "c1", codec.V5, nil)
 	const path = "/api/v1/sessions/c1/subscriptions"
 	body := `{"topics":[{"topic":"a"}]}`
@@ -191,7 +191,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 // TestJob applies a set of topics to many clients and users.
 func TestJob(t *testing.T) {
-	x := newAPI(t)
+	x := newDoor(t)
 	var ids []string
 	var clients []*brokertest.Client
 	for i := range 50 {

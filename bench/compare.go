@@ -258,6 +258,9 @@ func Compare(
 	var present []Broker
 	for _, b := range brokers {
 		p := h.describe(ctx, b)
+		if ctx.Err() != nil { // not the broker's fault
+			return c, ctx.Err()
+		}
 		c.Versions = append(c.Versions, p)
 		if p.Missing == "" {
 			present = append(present, b)

@@ -258,6 +258,18 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A cancel while brokers tell their versions is no reason to leave them out.
+func TestCancelBeforeTheFirstBroker(t *testing.T) {
+	scratch(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b := Broker{Name: "one", Start: "sleep 1000", Version: "echo 1"}
+	c, err := Compare(ctx, []Broker{b}, []Scenario{{Name: "a", Plan: Load{}.Idle(1)}}, anywhere(t))
+	if !errors.Is(err, context.Canceled) || len(c.Versions) > 0 {
+		t.Errorf("%v, %+v", err, c)
+	}
+}
+
 // What the version command leaves is ended too.
 func TestVersionLeavesNothing(t *testing.T) {
 	scratch(t)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"noctule/broker"
+	"noctule/broker/auth"
 	"noctule/broker/brokertest"
 	"noctule/codec"
 )
@@ -127,14 +128,16 @@ func onEachGate(t *testing.T, f func(t *testing.T, x *fixture, g *gate)) {
 
 // TestReloadDisconnectsWhoMayNotComeAnyMore turns anonymous clients away, and refuses them from then on.
 func TestReloadDisconnectsWhoMayNotComeAnyMore(t *testing.T) {
-	b, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 3 })
-	named := brokertest.Connect(t, addr, "named", codec.V5, func(p *codec.Connect) {
-		p.HasUsername, p.Username = true, []byte("somebody")
+	passwords := []auth.Authenticator{passwordsOf(t, "somebody p")}
+	b, addr := brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
+		o.Loops = 3
+		l.Policy = &auth.Policy{AllowAnonymous: true, Authenticators: passwords}
 	})
+	named := brokertest.Connect(t, addr, "named", codec.V5, withPassword("somebody", "p"))
 	nameless := brokertest.Connect(t, addr, "nameless", codec.V5, nil)
 	l := b.Listeners()[0]
 	lo := *l.Options()
-	lo.AllowAnonymous = false
+	lo.Policy = &auth.Policy{Authenticators: passwords}
 	lo.MaxQoS = 1
 	o := broker.DefaultOptions()
 	o.SysInterval = 0

@@ -41,6 +41,16 @@ type Broker struct {
 	admissions  atomic.Int64 // answers awaited
 	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
+	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
+	sysDropped  atomic.Int64 // calls of PublishSys beyond that
+	retainBytes atomic.Int64 // payloads of retained messages
+	memoryLimit atomic.Int64 // bytes; 0 none
+	memoryUsed  atomic.Int64 // bytes, as shard 0 has seen last
+	memoryAt    atomic.Int64 // Unix ms of that
+	memoryShort atomic.Bool
+	collectedAt atomic.Int64 // Unix ms of the last collection that memory_limit asked for
+	heap        atomic.Int64 // bytes of the heap's objects, garbage included
+	heapMax     atomic.Int64 // the highest seen
 
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
@@ -94,10 +104,11 @@ func New(o Options) (*Broker, error) {
 	hashing.Now = func() int64 { return now().UnixMilli() }
 	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{
-		Loops:    o.Loops,
-		Portable: o.Portable,
-		Clock:    o.Clock,
-		Log:      o.Log,
+		Loops:          o.Loops,
+		Portable:       o.Portable,
+		MaxConnections: o.MaxConnections,
+		Clock:          o.Clock,
+		Log:            o.Log,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
 			s := newShard(b, l)
 			b.shards = append(b.shards, s)
@@ -108,9 +119,13 @@ func New(o Options) (*Broker, error) {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	b.net = server
-	if o.SysInterval > 0 {
-		b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { b.shards[0].startSys() }))
-	}
+	b.memoryLimit.Store(o.MemoryLimit)
+	b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+		b.shards[0].sampleMemory()
+		if o.SysInterval > 0 {
+			b.shards[0].startSys()
+		}
+	}))
 	return b, nil
 }
 

@@ -230,7 +230,12 @@ func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
 	a.Append(c.conn.Reserve(n)[:0], c.version)
 	c.sent(n)
 	if c.shard.debug {
-		c.shard.debugf("Sending %s to %s (m%d, rc%d)", t, c.id, id, byte(r))
+		switch t {
+		case codec.PUBACK, codec.PUBREC:
+			c.shard.debugf("Sending %s to %s (m%d, rc%d)", t, c.id, id, byte(r))
+		default:
+			c.shard.debugf("Sending %s to %s (m%d)", t, c.id, id)
+		}
 	}
 }
 

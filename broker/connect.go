@@ -35,11 +35,13 @@ func (g *greet) Run(l *wsnet.Loop) {
 		return
 	}
 	g.as.dress(&s.connect)
-	if !s.stands(g) {
+	now := listenerOf(g.conn).opts.Load()
+	if !s.stands(g, now) {
 		s.unpinAll(g.grants)
 		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
 		return
 	}
+	g.opts = now
 	s.welcome(g)
 }
 
@@ -51,6 +53,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
+	s.count.connects++
 	l := listenerOf(c).opts.Load()
 	if !l.AcceptVersions.Has(p.Version) {
 		s.refuseConnect(c, p, errVersion)
@@ -77,13 +80,15 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.ask(c, p, body, a, login)
 		return true
 	}
+	g := &greet{conn: c, id: made, as: as, opts: l}
 	home := s.b.home(id)
 	if home != s {
+		g.packet = bytes.Clone(body)
 		c.Attachment = nil
-		c.Move(home.loop, &greet{conn: c, packet: bytes.Clone(body), id: made, as: as, opts: l})
+		c.Move(home.loop, g)
 		return true
 	}
-	s.welcome(&greet{conn: c, id: made, as: as})
+	s.welcome(g)
 	return c.Attachment == nil
 }
 
@@ -96,9 +101,8 @@ func (l *ListenerOptions) admits(login *auth.Login) bool {
 }
 
 // stands reports whether a client that was let in on another loop would be let in still, when the listener's
-// settings have been replaced meanwhile: the reload has not seen it.
-func (s *shard) stands(g *greet) bool {
-	now := listenerOf(g.conn).opts.Load()
+// settings have been replaced meanwhile by now: the reload has not seen it.
+func (s *shard) stands(g *greet, now *ListenerOptions) bool {
 	if now == g.opts || g.as != nil && g.as.identified {
 		return true
 	}
@@ -141,10 +145,19 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
 	s.answer(c, p.Version, &ack)
+	if s.debug {
+		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
+	}
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
 	}
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
+}
+
+// connackCode is the number of a refusal on the wire.
+func connackCode(v codec.Version, r codec.Reason) byte {
+	ack := codec.Connack{Reason: r}
+	return ack.Append(nil, v)[3]
 }
 
 func refusalText(r codec.Reason) string {
@@ -205,6 +218,8 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 			return codec.RetainNotSupported
 		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
 			return codec.NotAuthorized
+		case len(l.MountPoint)+len(p.Will.Topic) > topicMax:
+			return codec.TopicNameInvalid
 		}
 	}
 	return codec.Success
@@ -232,11 +247,9 @@ func generateID(prefix string) []byte {
 }
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
-// resume, what others have subscribed it to, CONNACK, then what the session holds for the client. s.connect
-// is its CONNECT.
+// resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
-	c, made := g.conn, g.id
-	p := &s.connect
+	c, made, p := g.conn, g.id, &s.connect
 	id := p.ClientID
 	if made != nil {
 		id = made
@@ -247,11 +260,16 @@ func (s *shard) welcome(g *greet) {
 		s.turnAway(c, p)
 		return
 	}
+	if s.b.memoryShort.Load() && s.sessions[string(id)] == nil {
+		c.Attachment = nil
+		s.refuseMemory(c, p)
+		return
+	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
 	s.rename(cl, string(p.Username))
-	s.entitle(cl, c, p.Username, p.HasUsername, g.as)
+	s.entitle(cl, g)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
@@ -402,6 +420,19 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	return ack
 }
 
+// logWill tells of the will, or of none.
+func (s *shard) logWill(p *codec.Connect) {
+	switch {
+	case !s.debug:
+	case p.HasWill:
+		s.debugf("Will message specified (%d bytes) (r%d, q%d).", len(p.Will.Payload), flag(p.Will.Retain),
+			p.Will.QoS)
+		s.debugf("\t%s", p.Will.Topic)
+	default:
+		s.debugf("No will message specified.")
+	}
+}
+
 func (s *shard) logConnected(cl *client, p *codec.Connect) {
 	if !s.opts.ConnectionMessages {
 		return
@@ -414,12 +445,7 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
 	if t := cl.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
-		s.logf(
-			LevelNotice,
-			"Client %s negotiated %s cipher %s",
-			cl.id,
-			version,
-			tls.CipherSuiteName(t.CipherSuite),
-		)
+		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, cipherText(t.CipherSuite))
 	}
+	s.logWill(p)
 }

@@ -7,7 +7,8 @@ import (
 
 // counters are one shard's share of Metrics, plain integers of its loop.
 type counters struct {
-	accepted                        int64
+	accepted, connects              int64
+	refusedMemory                   int64
 	connections, sessions, expired  int64
 	subscriptions                   int64
 	sharedSubscriptions             int64
@@ -38,6 +39,8 @@ func (s *shard) addTo(m *Metrics) {
 	m.PublishBytesReceived += c.publishBytesIn
 	m.PublishBytesSent += c.publishBytesOut
 	m.ConnectionsTotal += c.accepted
+	m.Connects += c.connects
+	m.MemoryRefused += c.refusedMemory
 	m.SessionsExpired += c.expired
 	for i, n := range c.dropped {
 		m.Dropped[i] += n
@@ -71,6 +74,11 @@ func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
 	m.PendingRequests = b.pendingCount.Load()
+	m.RetainedBytes = b.retainBytes.Load()
+	m.MemoryUsed, m.MemoryLimit = b.memoryUsed.Load(), b.memoryLimit.Load()
+	m.MemoryShort = b.memoryShort.Load()
+	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()
+	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
 	m.Hashing = b.hashing.Stats()
 	for {

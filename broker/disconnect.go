@@ -41,9 +41,7 @@ func closeText(r codec.Reason) string {
 // [MQTT-4.13.1-1], others are only closed.
 func (s *shard) fail(cl *client, err error) {
 	r := reasonOf(err)
-	if s.debug {
-		s.debugf("Error from %s: %v", cl.id, err)
-	}
+	s.logf(LevelInternal, "Client %s is ended: %v", cl.id, err)
 	s.kick(cl, r, true)
 }
 

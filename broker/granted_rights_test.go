@@ -105,7 +105,7 @@ func TestControl(t *testing.T) {
 		return codec.Success
 	}
 	acl := withACL(t, "topic write #", "topic read #", "topic read $CONTROL/#", "user u", "topic readwrite #", "topic write $CONTROL/x/v1")
-	onEach(t, func(o *broker.Options, l *broker.ListenerOptions) {
+	oneByOne(t, func(o *broker.Options, l *broker.ListenerOptions) {
 		acl(o, l)
 		o.Controls = map[string]broker.ControlFunc{"$CONTROL/x/v1": take}
 	}, func(t *testing.T, x *fixture) {

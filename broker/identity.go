@@ -2,16 +2,10 @@ package broker
 
 import (
 	"bytes"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"encoding/hex"
-	"fmt"
-	"slices"
-	"strings"
 
 	"noctule/broker/auth"
 	"noctule/codec"
+	"noctule/internal/certname"
 	"noctule/wsnet"
 )
 
@@ -42,7 +36,8 @@ func identify(c *wsnet.Conn, l *ListenerOptions, p *codec.Connect) (*persona, co
 		return nil, codec.Success
 	}
 	as := &persona{}
-	if l.Net.TLS != nil && (l.UseIdentityAsUsername || l.UseSubjectAsUsername) {
+	secure := l.Net.TLS != nil || l.Net.ProxyProtocol == 2
+	if secure && (l.UseIdentityAsUsername || l.UseSubjectAsUsername) {
 		name := certificateName(c, l.UseSubjectAsUsername)
 		if name == "" {
 			return nil, codec.BadUserNameOrPassword
@@ -60,101 +55,33 @@ func identify(c *wsnet.Conn, l *ListenerOptions, p *codec.Connect) (*persona, co
 	return as, codec.Success
 }
 
-// certificateName is the common name, or the subject, of the client's certificate; empty without.
+// certificateName is the common name, or the subject, of the client's certificate; empty without. Behind a
+// proxy it is the name that the PROXY header tells.
 func certificateName(c *wsnet.Conn, subject bool) string {
+	if h := c.Proxied(); h != nil && h.TLS != nil && !subject {
+		return validName(h.TLS.CommonName)
+	}
 	st := c.TLS()
 	if st == nil || len(st.PeerCertificates) == 0 {
 		return ""
 	}
-	name := commonName(st.PeerCertificates[0])
+	read := certname.CommonName
 	if subject {
-		name = subjectName(st.PeerCertificates[0].RawSubject)
+		read = certname.Subject
 	}
-	if !codec.ValidUTF8([]byte(name)) || len(name) > 65535 {
-		return "" // a username must be a valid string
-	}
-	return name
-}
-
-// commonName is the first of the certificate, where Mosquitto looks; Go's Subject has the last.
-func commonName(cert *x509.Certificate) string {
-	for _, n := range cert.Subject.Names {
-		if n.Type.Equal(asn1.ObjectIdentifier{2, 5, 4, 3}) {
-			s, _ := n.Value.(string)
-			return s
-		}
-	}
-	return ""
-}
-
-// subjectName is a distinguished name by RFC 2253, with OpenSSL's short names of attributes: what Mosquitto
-// makes the username.
-func subjectName(raw []byte) string {
-	var rdns pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(raw, &rdns); err != nil || len(rest) > 0 {
+	name, err := read(st.PeerCertificates[0])
+	if err != nil {
 		return ""
 	}
-	var b strings.Builder
-	for i, set := range slices.Backward(rdns) {
-		for j, a := range slices.Backward(set) {
-			switch {
-			case j < len(set)-1:
-				b.WriteByte('+')
-			case i < len(rdns)-1:
-				b.WriteByte(',')
-			}
-			writeAttribute(&b, &a)
-		}
-	}
-	return b.String()
+	return validName(name)
 }
 
-// writeAttribute writes one attribute; those without a name, and values that are no text, in hexadecimal DER.
-func writeAttribute(b *strings.Builder, a *pkix.AttributeTypeAndValue) {
-	name := attributeName(a.Type.String())
-	value, ok := a.Value.(string)
-	if name != "" && ok {
-		b.WriteString(name + "=")
-		escape(b, value)
-		return
+// validName is a name if it may be a username.
+func validName(name string) string {
+	if !codec.ValidUTF8([]byte(name)) || len(name) > 65535 {
+		return ""
 	}
-	if name == "" {
-		name = a.Type.String()
-	}
-	der, err := asn1.Marshal(a.Value)
-	if err != nil {
-		der = nil
-	}
-	b.WriteString(name + "=#" + strings.ToUpper(hex.EncodeToString(der)))
-}
-
-// attributeName is OpenSSL's short name.
-func attributeName(oid string) string {
-	return map[string]string{
-		"2.5.4.3": "CN", "2.5.4.4": "SN", "2.5.4.5": "serialNumber", "2.5.4.6": "C", "2.5.4.7": "L",
-		"2.5.4.8": "ST", "2.5.4.9": "street", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.12": "title",
-		"2.5.4.13": "description", "2.5.4.17": "postalCode", "2.5.4.41": "name", "2.5.4.42": "GN",
-		"2.5.4.43": "initials", "2.5.4.44": "generationQualifier", "2.5.4.46": "dnQualifier",
-		"2.5.4.65": "pseudonym", "0.9.2342.19200300.100.1.1": "UID", "0.9.2342.19200300.100.1.25": "DC",
-		"1.2.840.113549.1.9.1": "emailAddress",
-	}[oid]
-}
-
-// escape writes a value with the backslashes of RFC 2253; what is not printable ASCII is \XX, byte by byte.
-func escape(b *strings.Builder, value string) {
-	for i := range len(value) {
-		c := value[i]
-		switch {
-		case c < 0x20 || c >= 0x7F:
-			fmt.Fprintf(b, "\\%02X", c)
-		case strings.IndexByte(`,+"\<>;`, c) >= 0, i == 0 && (c == '#' || c == ' '),
-			i == len(value)-1 && c == ' ':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		default:
-			b.WriteByte(c)
-		}
-	}
+	return name
 }
 
 // loginOf is what a CONNECT presents. It aliases the packet's password.

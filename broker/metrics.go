@@ -23,6 +23,11 @@ type Metrics struct {
 	QueuedMessages      int64 // waiting behind the windows of all sessions
 	QueuedBytes         int64 // their payload bytes
 	InflightMessages    int64 // QoS 1 and 2 messages sent and not yet acknowledged
+	RetainedBytes       int64 // payloads of retained messages
+	MemoryUsed          int64 // bytes, as memory_limit counts them; sampled once a second
+	MemoryLimit         int64 // bytes; 0 none
+	MemoryShort         bool  // connections and messages are refused because of the limit
+	Heap, HeapMaximum   int64 // bytes of the heap's objects; sampled once a second
 
 	// Counters.
 	PacketsReceived, PacketsSent           int64 // MQTT packets of every type
@@ -30,8 +35,11 @@ type Metrics struct {
 	PublishReceived, PublishSent           int64 // PUBLISH packets
 	PublishBytesReceived, PublishBytesSent int64 // their payloads
 	ConnectionsTotal                       int64 // accepted sockets
+	Connects                               int64 // valid CONNECT packets
 	SessionsExpired                        int64
 	PendingExpired                         int64 // requests whose client has not come
+	MemoryRefused                          int64 // sockets closed because of memory_limit
+	SysDropped                             int64 // messages that PublishSys did not take
 	Dropped                                [DropReasons]int64
 
 	// Hashing is what checking passwords took.
@@ -50,13 +58,13 @@ const (
 	DropExpired                        // Message Expiry Interval passed
 	DropTooLarge                       // larger than the client's Maximum Packet Size
 	DropOffline                        // QoS 0 to an offline member, or none of a shared group is online
-	DropBackpressure                   // QoS 0 between loops whose mailbox is full
+	DropMemory                         // memory_limit: the message would have had to be kept
 	DropReasons                        // number of reasons
 )
 
 // String is the label value in the metrics.
 func (r DropReason) String() string {
-	return [...]string{"queue_full", "slow_receiver", "expired", "too_large", "offline", "backpressure"}[r]
+	return [...]string{"queue_full", "slow_receiver", "expired", "too_large", "offline", "memory"}[r]
 }
 
 // DroppedTotal is the sum over all reasons.

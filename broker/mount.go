@@ -11,6 +11,9 @@ import (
 // A listener's mount point stands before each topic and filter of its clients, without a slash of its own,
 // and is taken off what is delivered to them. Inside, everything has its full name; ACLs see it too.
 
+// topicMax is the longest topic, in bytes, the mount point included.
+const topicMax = 65535
+
 // mount is the mount point of a client, mostly empty.
 func (c *client) mount() string {
 	if r := c.rights(); r != nil {
@@ -34,7 +37,7 @@ func (c *client) mounted(filter []byte) []byte {
 
 // mountTopic gives m its full name, in a buffer of the shard's.
 func (s *shard) mountTopic(mount string, m *message.Message) error {
-	if len(mount)+len(m.Topic) > 65535 {
+	if len(mount)+len(m.Topic) > topicMax {
 		return &codec.Error{
 			Reason: codec.TopicNameInvalid, Packet: codec.PUBLISH, Detail: "too long with the mount point",
 		}

@@ -278,7 +278,7 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
 	if g != nil || next != nil {
 		asked := j.topics
-		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // a list that is the same as ever asks for nothing
+		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // asks for nothing anew
 			asked = nil
 		}
 		if s.regrant(cl, j.r.Origin, next, asked, j.r.Action == im.Subscribe) == nil {
@@ -489,7 +489,7 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, boo
 			return
 		}
 		found = true
-		s.list(cl, &out)
+		s.listing(cl, &out)
 	})
 	if !ok {
 		return behalf.Listing{}, false
@@ -497,8 +497,8 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, boo
 	return out, found
 }
 
-// list fills a listing.
-func (s *shard) list(cl *client, out *behalf.Listing) {
+// listing fills a Listing.
+func (s *shard) listing(cl *client, out *behalf.Listing) {
 	out.Connected, out.Revision = cl.conn != nil, cl.revision()
 	if cl.rare != nil {
 		out.Username = cl.rare.username

@@ -50,6 +50,11 @@ type Options struct {
 	AllowDuplicates bool
 	// MaxSubscriptions bounds the subscriptions of one session; 0 means no limit.
 	MaxSubscriptions int
+	// MemoryLimit is how many bytes the process may use before new connections and messages that would be
+	// kept are refused; 0 means no limit. The collector's own limit is the program's to set.
+	MemoryLimit int64
+	// MemoryUsed measures it; nil asks the Go runtime.
+	MemoryUsed func() int64
 
 	// ClientIDPrefixes is what each client id must start with.
 	ClientIDPrefixes string
@@ -65,6 +70,10 @@ type Options struct {
 	SysInterval time.Duration
 	// Version is what $SYS/broker/version says after "mosquitto version ".
 	Version string
+
+	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
+	// limit.
+	MaxConnections int
 
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
@@ -95,9 +104,11 @@ type Options struct {
 
 // Log levels, one per log_type of Mosquitto, in slog's order.
 const (
+	LevelInternal    = slog.LevelDebug - 1 // log_type internal: what Mosquitto has no line for
 	LevelDebug       = slog.LevelDebug     // log_type debug
 	LevelUnsubscribe = slog.LevelDebug + 1 // log_type unsubscribe
 	LevelSubscribe   = slog.LevelDebug + 2 // log_type subscribe
+	LevelWebSockets  = slog.LevelDebug + 3 // log_type websockets
 	LevelInfo        = slog.LevelInfo      // log_type information
 	LevelNotice      = slog.LevelInfo + 2  // log_type notice
 	LevelWarning     = slog.LevelWarn      // log_type warning

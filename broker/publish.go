@@ -29,10 +29,6 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 			return err
 		}
 	}
-	if s.debug {
-		s.debugf("Received PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", cl.id,
-			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
-	}
 	if len(m.Topic) == 0 {
 		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
 	}
@@ -45,6 +41,10 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		m.Source = cl.sourceOf()
 	}
 	r := s.admit(cl, m)
+	if s.debug {
+		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), cl.id,
+			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
+	}
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
@@ -127,10 +127,24 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	}
 	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) ||
 		!s.guarded(cl, m.Topic) {
-		s.debugf("Denied PUBLISH from %s (q%d, '%s')", cl, m.QoS, m.Topic)
 		return codec.NotAuthorized
 	}
+	if s.tooMuch(m) {
+		return codec.QuotaExceeded
+	}
 	return codec.Success
+}
+
+// verdict is how the debug log names what became of a PUBLISH.
+func verdict(r codec.Reason) string {
+	switch r {
+	case codec.Success:
+		return "Received"
+	case codec.PacketTooLarge:
+		return "Dropped too large"
+	default:
+		return "Denied"
+	}
 }
 
 // reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and
@@ -230,7 +244,12 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 		return err
 	}
 	if s.debug {
-		s.debugf("Received %s from %s (Mid: %d, RC:%d)", h.Type, cl.id, a.PacketID, byte(a.Reason))
+		switch h.Type {
+		case codec.PUBACK, codec.PUBCOMP:
+			s.debugf("Received %s from %s (Mid: %d, RC:%d)", h.Type, cl.id, a.PacketID, byte(a.Reason))
+		default:
+			s.debugf("Received %s from %s (Mid: %d)", h.Type, cl.id, a.PacketID)
+		}
 	}
 	now := s.loop.Now()
 	var err error

@@ -4,29 +4,45 @@ import (
 	"context"
 	"slices"
 
-	"noctule/codec"
+	"noctule/wsnet"
 )
 
 // Reload replaces the settings of a running broker that can change: of o AllowDuplicates, ConnectionMessages,
-// ClientIDPrefixes, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole
-// of the options of the listeners named, except where and with which transport they listen. What clients may
-// do is worked out again, and those that could not connect any more are disconnected. It returns when every
-// loop has taken the change over, or ctx is done; any goroutine but a loop's may call it.
+// ClientIDPrefixes, MemoryLimit, MessageSizeLimit, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and
+// SysInterval, and the whole of the options of the listeners named, except where and with which transport they
+// listen. What clients may do is worked out again, and those that could not connect any more are disconnected.
+// It returns when that has been done, or ctx is done; any goroutine but a loop's may call it. Calls must not
+// overlap.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
 	for l, lo := range listeners {
 		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused
 		l.opts.Store(&lo)
 		l.net.Update(lo.Net)
 	}
-	return b.onEach(ctx, func(s *shard) { s.reload(o) })
+	done := make(chan struct{}, len(b.shards))
+	for _, s := range b.shards {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+			s.reload(o)
+			s.recheck(func() { done <- struct{}{} })
+		}))
+	}
+	for range b.shards {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // reload takes new settings over, on the shard's loop.
 func (s *shard) reload(o Options) {
 	next := *s.opts
 	next.AllowDuplicates = o.AllowDuplicates
-	next.ConnectionMessages = o.ConnectionMessages
 	next.ClientIDPrefixes = o.ClientIDPrefixes
+	next.ConnectionMessages = o.ConnectionMessages
+	next.MessageSizeLimit = o.MessageSizeLimit
 	next.PersistentClientExpiration = o.PersistentClientExpiration
 	next.QueueQoS0 = o.QueueQoS0
 	next.UpgradeOutgoingQoS = o.UpgradeOutgoingQoS
@@ -35,12 +51,8 @@ func (s *shard) reload(o Options) {
 	s.limits.QueueQoS0 = o.QueueQoS0
 	s.watchLevels()
 	if s.index == 0 {
+		s.b.memoryLimit.Store(o.MemoryLimit)
 		s.reloadSys()
-	}
-	for _, cl := range s.sessions {
-		if !s.renew(cl) && cl.conn != nil {
-			s.kick(cl, codec.NotAuthorized, true)
-		}
 	}
 }
 

@@ -19,13 +19,22 @@ const replayStep = 500
 // retain stores m as the topic's retained message, or removes it when the payload is empty [MQTT-3.3.1-5]
 // [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 func (s *shard) retain(m *message.Message) {
+	var old *message.Message
+	var existed bool
 	if len(m.Payload) == 0 {
-		s.b.retained.Delete(m.Topic)
-		return
+		old, existed = s.b.retained.Delete(m.Topic)
+	} else {
+		var err error
+		if old, existed, err = s.b.retained.Set(m.Topic, m.Keep()); err != nil {
+			s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+			return
+		}
 	}
-	if _, _, err := s.b.retained.Set(m.Topic, m.Keep()); err != nil {
-		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+	delta := m.Size()
+	if existed {
+		delta -= old.Size()
 	}
+	s.b.retainBytes.Add(delta)
 }
 
 // replays are what one client is still to be sent, oldest first. There is one a filter at most, and one a
@@ -303,7 +312,9 @@ func (s *shard) sweepRetained(c *topictree.Cursor[*message.Message]) *topictree.
 		if !m.Expired(now) {
 			return
 		}
-		s.b.retained.DeleteIf([]byte(topic), func(now *message.Message) bool { return now == m })
+		if s.b.retained.DeleteIf([]byte(topic), func(now *message.Message) bool { return now == m }) {
+			s.b.retainBytes.Add(-m.Size())
+		}
 	})
 	if done {
 		return nil

@@ -3,7 +3,7 @@ package broker
 import (
 	"noctule/broker/auth"
 	"noctule/broker/message"
-	"noctule/wsnet"
+	"noctule/codec"
 )
 
 // What a client may do is worked out once, when it connects, and again when the settings are replaced. A
@@ -35,62 +35,79 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 	return r == nil || r.perms.Allows(a, topic)
 }
 
-// entitle gives a client that connects its rights; as is what takes the place of what CONNECT says.
-func (s *shard) entitle(cl *client, c *wsnet.Conn, username []byte, named bool, as *persona) {
-	l := listenerOf(c)
-	o := l.opts.Load()
-	if o.Policy == nil && o.MountPoint == "" {
-		if cl.rights() != nil {
-			cl.rare.rights = nil
-			s.review(cl)
+// entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a recheck
+// follows.
+func (s *shard) entitle(cl *client, g *greet) {
+	p, o := &s.connect, g.opts
+	r := rights{
+		via: listenerOf(g.conn), named: p.HasUsername, identified: g.as != nil && g.as.identified,
+		mount: o.MountPoint,
+	}
+	if o.Policy != nil {
+		r.perms = o.Policy.Permissions(cl.id, string(p.Username), r.named)
+		if !r.identified && r.named {
+			r.mark = o.Policy.Mark(string(p.Username))
 		}
+	}
+	switch {
+	case r.tells(o.Policy):
+		cl.extra().rights = &r
+	case cl.rights() == nil:
 		return
+	default:
+		cl.rare.rights = nil
 	}
-	r := &rights{via: l, named: named, identified: as != nil && as.identified, mount: o.MountPoint}
-	if p := o.Policy; p != nil {
-		r.perms = p.Permissions(cl.id, string(username), named)
-		if !r.identified && named {
-			r.mark = p.Mark(string(username))
-		}
-	}
-	cl.extra().rights = r
-	s.review(cl)
+	s.cover(cl, 0, len(cl.subs))
+}
+
+// tells reports whether there is anything worth remembering; not so for most clients without a username.
+func (r *rights) tells(p *auth.Policy) bool {
+	return r.perms != nil || r.mount != "" || r.identified || p != nil && r.named
 }
 
 // renew works the rights out again after a reload; false means that the client would not be let in any more.
-// Its password is not kept: who has the same entry in the password file as before stays.
+// Its password is not kept: who has the same entry in the password file as before stays. The bits covered of
+// its subscriptions are the caller's to set.
 func (s *shard) renew(cl *client) bool {
+	var username string
+	if cl.rare != nil {
+		username = cl.rare.username
+	}
 	r := cl.rights()
 	if r == nil {
-		if cl.conn == nil {
+		if cl.conn == nil { // nothing is known of where it came in
 			return true
 		}
-		o := cl.listener()
-		if o.Policy == nil {
-			named := cl.rare != nil && cl.rare.username != ""
-			return named || o.AllowAnonymous
-		}
-		r = &rights{via: listenerOf(cl.conn), named: cl.rare != nil && cl.rare.username != ""}
-		cl.extra().rights = r
+		r = &rights{via: listenerOf(cl.conn), named: username != ""}
 	}
 	next := *r // it is read-only for whoever has it
 	next.perms = nil
+	o := r.via.opts.Load()
 	welcome := r.identified
-	if p := r.via.opts.Load().Policy; p != nil {
-		username := cl.rare.username
+	if p := o.Policy; p != nil {
 		next.perms = p.Permissions(cl.id, username, r.named)
 		welcome = welcome || p.StillValid(username, r.named, r.mark)
 	} else {
-		welcome = welcome || r.named || r.via.opts.Load().AllowAnonymous
+		welcome = welcome || o.AllowAnonymous
 	}
-	cl.rare.rights = &next
-	s.review(cl)
+	switch {
+	case next.tells(o.Policy):
+		cl.extra().rights = &next
+	case cl.rare != nil:
+		cl.rare.rights = nil
+		cl.settle()
+	}
+	if list := cl.replays(); list != nil {
+		for r := list.first; r != nil; r = r.next {
+			r.opts &^= covered
+		}
+	}
 	return welcome
 }
 
-// review sets the bit covered of all subscriptions as the rights are now.
-func (s *shard) review(cl *client) {
-	for i := range cl.subs {
+// cover sets the bit covered of the subscriptions from one to another, as the rights are now.
+func (s *shard) cover(cl *client, from, to int) {
+	for i := from; i < min(to, len(cl.subs)); i++ {
 		sub := &cl.subs[i]
 		o := sub.opts&^covered | cl.coverage([]byte(s.b.index.Filter(sub.id)))
 		if o == sub.opts {
@@ -103,16 +120,18 @@ func (s *shard) review(cl *client) {
 		}
 		s.setMember(sub.id, int(sub.at), member{c: cl, opts: o, subID: sub.subID})
 	}
-	if list := cl.replays(); list != nil {
-		for r := list.first; r != nil; r = r.next {
-			r.opts &^= covered
-		}
-	}
 }
 
-// coverage is the bit covered if the client may read whatever matches filter, without the share name.
+// coverage is the bit covered if the client may read whatever matches filter, which may be shared.
 func (c *client) coverage(filter []byte) options {
-	if r := c.rights(); r != nil && !r.perms.Covers(filter) {
+	r := c.rights()
+	if r == nil {
+		return covered
+	}
+	if _, name, shared := codec.SplitShare(filter); shared {
+		filter = name
+	}
+	if !r.perms.Covers(filter) {
 		return 0
 	}
 	return covered

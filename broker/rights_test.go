@@ -361,7 +361,11 @@ func TestMountPoint(t *testing.T) {
 		late := x.connect("late", codec.V311, nil)
 		late.Subscribe("a/r", 0)
 		late.WantPublish("a/r", "kept")
-		late.Publish(strings.Repeat("t", 65531), "", 0, 0) // longer than a topic may be, with the mount point
+		long := codec.Will{Topic: []byte(strings.Repeat("t", 65531))}
+		if r := x.connack("w", codec.V5, func(p *codec.Connect) { p.HasWill, p.Will = true, long }); r != codec.TopicNameInvalid {
+			t.Errorf("a will on a topic that is too long: %s", r)
+		}
+		late.Publish(string(long.Topic), "", 0, 0) // longer than a topic may be, with the mount point
 		late.WantClosed()
 		inside.Send(&codec.Unsubscribe{PacketID: 9, Filters: [][]byte{[]byte("a/+")}})
 		var un codec.Unsuback
@@ -374,6 +378,27 @@ func TestMountPoint(t *testing.T) {
 		inside.Hangup()
 		outside.WantPublish("site/will", "w")
 		outside.WantNothing()
+	})
+}
+
+// TestSharedNamesCoverNothing: what may be read of $share says nothing about the topics behind it.
+func TestSharedNamesCoverNothing(t *testing.T) {
+	policy := &auth.Policy{AllowAnonymous: true, Authorizers: []auth.Authorizer{
+		aclOf(t, "topic write #", "topic read $share/#", "topic read yes"),
+	}}
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		early := x.connect("early", codec.V311, nil) // before there is a policy
+		early.Subscribe("$share/e/#", 0)
+		x.in(t).reload(func(l *broker.ListenerOptions) { l.Policy = policy })
+		late := x.connect("late", codec.V311, nil)
+		late.Subscribe("$share/l/#", 0)
+		pub := x.connect("pub", codec.V311, nil)
+		exchange(t, pub, "no", "m", 1)
+		exchange(t, pub, "yes", "m", 1)
+		for _, c := range []*brokertest.Client{early, late} {
+			c.WantPublish("yes", "m")
+			c.WantNothing()
+		}
 	})
 }
 

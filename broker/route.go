@@ -244,6 +244,10 @@ func (s *shard) send(c *client, m *message.Message, g session.Grant) {
 		c.SendPublish(m, message.Delivery{Retain: g.Retain, SubscriptionID: g.SubscriptionID})
 		return
 	}
+	if s.b.memoryShort.Load() && (g.QoS > 0 || s.limits.QueueQoS0) && c.Busy() {
+		c.dropped(DropMemory)
+		return
+	}
 	switch c.Deliver(m, g, c) {
 	case session.DroppedFull:
 		c.dropped(DropQueueFull)

@@ -390,3 +390,21 @@ func (s *shard) deliverGranted(ref *setRef, id topictree.FilterID, c *client, m 
 	}
 	s.deliver(member{c: c, subID: ref.subID, opts: ref.opts}, m)
 }
+
+// list appends up to limit of the members of all sets, from a place on, as the printed tree shows them.
+func (e *crowdExtra) list(out []subscriber, from, limit int) []subscriber {
+	for i := range e.sets {
+		ref := &e.sets[i]
+		n := len(ref.set.members)
+		for at := from; at < n && limit > 0; at++ {
+			sub := subscriber{qos: ref.opts.qos()}
+			if c := ref.set.members[at]; c != nil {
+				sub.id = c.id
+			}
+			out = append(out, sub)
+			limit--
+		}
+		from = max(0, from-n)
+	}
+	return out
+}

@@ -40,9 +40,11 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	remote   []outbox // one per shard; the own one stays empty
 	backlog  int      // jobs of sliced fan-outs
+	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	sys      *sysTree                            // shard 0 only
+	sys      *sysTree // shard 0 only
+	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
 	// Owned by the loop, scratch of the current packet:
@@ -109,8 +111,11 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.count.accepted++
+	if s.refuseSocket(c) {
+		return
+	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "New connection from %s on port %d.", peer(c), portOf(c.Listener()))
+		s.announce(c)
 	}
 	g := &greeting{conn: c, deadline: s.loop.Now() + connectTimeout}
 	c.Attachment = g
@@ -288,7 +293,10 @@ func (s *shard) Drained(c *wsnet.Conn) {
 
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
-func (s *shard) EndTurn() { s.postRemote() }
+func (s *shard) EndTurn() {
+	s.postRemote()
+	s.watchMemory()
+}
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {
@@ -306,15 +314,19 @@ func (s *shard) Tick(now int64) {
 	}
 	s.timers.Advance(now/1000, s.timer)
 	s.expirePending(now)
-	if s.sys != nil {
-		s.sys.tick(now)
-	}
 	if s.index == 0 {
+		s.sampleMemory()
+		if s.sys != nil {
+			s.sys.tick(now)
+		}
 		s.sweeper = s.sweepRetained(s.sweeper)
 	}
 }
 
-var errTimeout = errors.New("broker: exceeded timeout")
+var (
+	errTimeout = errors.New("broker: exceeded timeout")
+	errMemory  = errors.New("broker: memory_limit exceeded")
+)
 
 func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
 
@@ -340,7 +352,18 @@ func portOf(l *wsnet.Listener) int {
 
 // peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
 func peer(c *wsnet.Conn) string {
+	if h := c.Proxied(); h != nil && h.Unix {
+		return addrText(netip.AddrPort{}, h.Path)
+	}
 	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
+}
+
+// peerHost is the remote address without its port.
+func peerHost(c *wsnet.Conn) string {
+	if a := c.RemoteAddr(); a.IsValid() {
+		return a.Addr().Unmap().WithZone("").String()
+	}
+	return c.Listener().Config().Address
 }
 
 func addrText(a netip.AddrPort, path string) string {

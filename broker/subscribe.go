@@ -32,6 +32,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		f.Name = cl.mounted(f.Name)
+		if s.debug {
+			s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
+		}
 		code, fresh := s.subscribe(cl, f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {
@@ -56,9 +59,6 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 }
 
 func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
-	if s.debug {
-		s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
-	}
 	if s.logSubs {
 		s.logf(LevelSubscribe, "%s %d %s", cl.id, f.QoS, f.Name)
 	}
@@ -79,11 +79,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		return refused(cl, codec.NotAuthorized), false
 	}
 	group, name, shared := codec.SplitShare(f.Name)
-	if shared {
-		o |= cl.coverage(name)
-	} else {
-		o |= cl.coverage(f.Name)
-	}
+	o |= cl.coverage(f.Name)
 	full := s.opts.MaxSubscriptions
 	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false

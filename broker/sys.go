@@ -3,7 +3,6 @@ package broker
 import (
 	"fmt"
 	"math"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -23,8 +22,7 @@ type sysTree struct {
 	last     map[string]string // by topic
 	loads    []load
 	lastTime int64 // Unix ms of the last loads
-	heapMax  uint64
-	asked    bool // an answer of the loops is awaited
+	asked    bool  // an answer of the loops is awaited
 }
 
 // load is one counter's three moving averages, per minute.
@@ -58,10 +56,10 @@ func (s *shard) startSys() {
 		{topic: "bytes/received", value: func(m *Metrics) int64 { return m.BytesReceived }},
 		{topic: "bytes/sent", value: func(m *Metrics) int64 { return m.BytesSent }},
 		{topic: "sockets", value: func(m *Metrics) int64 { return m.ConnectionsTotal }},
-		{topic: "connections", value: func(m *Metrics) int64 { return m.ConnectionsTotal }},
+		{topic: "connections", value: func(m *Metrics) int64 { return m.Connects }},
 	}
 	s.sys = t
-	t.publish("version", "mosquitto version "+s.opts.Version)
+	t.publish(sysPrefix+"version", "mosquitto version "+s.opts.Version)
 	t.ask()
 }
 
@@ -94,51 +92,70 @@ func (t *sysTree) ask() {
 	}
 }
 
+// SysValue is one number of the $SYS tree.
+type SysValue struct {
+	Topic string // with $SYS/broker/
+	Value int64
+}
+
+// SysValues are the whole numbers of the $SYS tree, in Mosquitto's order; the uptime is seconds.
+func (m *Metrics) SysValues() []SysValue {
+	stored := m.Retained + m.QueuedMessages + m.InflightMessages
+	list := []SysValue{
+		{"uptime", int64(m.Uptime)},
+		{"clients/total", m.Sessions},
+		{"clients/maximum", m.SessionsMaximum},
+		{"clients/disconnected", m.Sessions - m.Connections},
+		{"clients/inactive", m.Sessions - m.Connections},
+		{"clients/connected", m.Connections},
+		{"clients/active", m.Connections},
+		{"clients/expired", m.SessionsExpired},
+		{"messages/stored", stored},
+		{"store/messages/count", stored},
+		{"store/messages/bytes", m.RetainedBytes + m.QueuedBytes},
+		{"subscriptions/count", m.Subscriptions},
+		{"shared_subscriptions/count", m.SharedSubscriptions},
+		{"retained messages/count", m.Retained},
+		{"heap/current", m.Heap},
+		{"heap/maximum", m.HeapMaximum},
+		{"messages/received", m.PacketsReceived},
+		{"messages/sent", m.PacketsSent},
+		{"bytes/received", m.BytesReceived},
+		{"bytes/sent", m.BytesSent},
+		{"publish/bytes/received", m.PublishBytesReceived},
+		{"publish/bytes/sent", m.PublishBytesSent},
+		{"packet/out/count", m.QueuedMessages},
+		{"packet/out/bytes", m.QueuedBytes},
+		{"connections/socket/count", m.ConnectionsTotal},
+		{"publish/messages/dropped", m.DroppedTotal()},
+		{"publish/messages/received", m.PublishReceived},
+		{"publish/messages/sent", m.PublishSent},
+	}
+	for i := range list {
+		list[i].Topic = sysPrefix + list[i].Topic
+	}
+	return list
+}
+
+const sysPrefix = "$SYS/broker/"
+
 // update publishes what has changed.
 func (t *sysTree) update(m *Metrics) {
 	t.asked = false
 	t.s.b.fill(m)
-	n := func(topic string, v int64) { t.publish(topic, strconv.FormatInt(v, 10)) }
-	t.publish("uptime", strconv.FormatInt(int64(m.Uptime), 10)+" seconds")
-	n("clients/total", m.Sessions)
-	if m.SessionsMaximum > 1 {
-		n("clients/maximum", m.SessionsMaximum)
+	for _, v := range m.SysValues() {
+		text := strconv.FormatInt(v.Value, 10)
+		switch v.Topic {
+		case sysPrefix + "uptime":
+			text += " seconds"
+		case sysPrefix + "clients/maximum":
+			if v.Value <= 1 { // Mosquitto starts with 1 and tells only more
+				continue
+			}
+		}
+		t.publish(v.Topic, text)
 	}
-	n("clients/connected", m.Connections)
-	n("clients/active", m.Connections)
-	n("clients/disconnected", m.Sessions-m.Connections)
-	n("clients/inactive", m.Sessions-m.Connections)
-	n("clients/expired", m.SessionsExpired)
-	n("messages/received", m.PacketsReceived)
-	n("messages/sent", m.PacketsSent)
-	stored := m.Retained + m.QueuedMessages + m.InflightMessages
-	n("messages/stored", stored)
-	n("store/messages/count", stored)
-	n("store/messages/bytes", m.QueuedBytes)
-	n("subscriptions/count", m.Subscriptions)
-	n("shared_subscriptions/count", m.SharedSubscriptions)
-	n("retained messages/count", m.Retained)
-	n("bytes/received", m.BytesReceived)
-	n("bytes/sent", m.BytesSent)
-	n("publish/messages/received", m.PublishReceived)
-	n("publish/messages/sent", m.PublishSent)
-	n("publish/messages/dropped", m.DroppedTotal())
-	n("publish/bytes/received", m.PublishBytesReceived)
-	n("publish/bytes/sent", m.PublishBytesSent)
-	n("packet/out/count", m.QueuedMessages)
-	n("packet/out/bytes", m.QueuedBytes)
-	n("connections/socket/count", m.ConnectionsTotal)
-	t.heap(n)
 	t.updateLoads(m)
-}
-
-// heap publishes the Go heap where dashboards look for Mosquitto's.
-func (t *sysTree) heap(n func(string, int64)) {
-	var ms runtime.MemStats
-	runtime.ReadMemStats(&ms)
-	t.heapMax = max(t.heapMax, ms.HeapAlloc)
-	n("heap/current", int64(ms.HeapAlloc))
-	n("heap/maximum", int64(t.heapMax))
 }
 
 // updateLoads moves the averages over 1, 5 and 15 minutes: i = delta per minute, v = i + e^(-dt/tau) (v -
@@ -153,7 +170,13 @@ func (t *sysTree) updateLoads(m *Metrics) {
 		v := l.value(m)
 		delta := v - l.prev
 		l.prev = v
-		if first || dt <= 0 {
+		if first {
+			for _, minutes := range [...]int{1, 5, 15} {
+				t.publish(loadTopic(l.topic, minutes), "0.00")
+			}
+			continue
+		}
+		if dt <= 0 {
 			continue
 		}
 		perMinute := float64(delta) * 60 / dt
@@ -163,20 +186,42 @@ func (t *sysTree) updateLoads(m *Metrics) {
 			moved := math.Abs(avg-l.avg[k]) >= 0.01
 			l.avg[k] = avg
 			if moved {
-				t.publish(
-					fmt.Sprintf("load/%s/%dmin", l.topic, minutes),
-					strconv.FormatFloat(avg, 'f', 2, 64),
-				)
+				t.publish(loadTopic(l.topic, minutes), strconv.FormatFloat(avg, 'f', 2, 64))
 			}
 		}
 	}
 }
 
-// publish sends one value below $SYS/broker if it is new.
+func loadTopic(name string, minutes int) string {
+	return fmt.Sprintf("%sload/%s/%dmin", sysPrefix, name, minutes)
+}
+
+// publish sends one value if it is new.
 func (t *sysTree) publish(topic, value string) {
 	if t.last[topic] == value {
 		return
 	}
 	t.last[topic] = value
-	t.s.publishMessage(message.New([]byte("$SYS/broker/"+topic), []byte(value), 2, true))
+	t.s.publishMessage(message.New([]byte(topic), []byte(value), 2, true))
+}
+
+// sysWaitingMax is how many messages of PublishSys may wait for the loop.
+const sysWaitingMax = 1024
+
+// PublishSys publishes what the program has to say below $SYS, in the order of the calls: QoS 2, not
+// retained, with a Message Expiry Interval. It does not block: when the loop is behind, the message is
+// dropped and counted, and nothing is logged, since logs may come this way. Any goroutine.
+func (b *Broker) PublishSys(topic string, payload []byte, expiry time.Duration) {
+	if b.sysWaiting.Add(1) > sysWaitingMax {
+		b.sysWaiting.Add(-1)
+		b.sysDropped.Add(1)
+		return
+	}
+	s := b.shards[0]
+	s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // bounded by sysWaitingMax
+		b.sysWaiting.Add(-1)
+		m := message.New([]byte(topic), payload, 2, false)
+		m.Expiry = l.Now() + expiry.Milliseconds()
+		s.publishMessage(m)
+	}))
 }

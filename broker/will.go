@@ -40,7 +40,8 @@ func newWill(cl *client, w *codec.Will) *will {
 func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
-	if reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) || !s.guarded(cl, w.m.Topic) {
+	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
+		!s.guarded(cl, w.m.Topic) {
 		return
 	}
 	if w.expiry > 0 {
@@ -50,8 +51,9 @@ func (s *shard) sendWill(cl *client) {
 }
 
 // sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
-// does.
+// does. A recheck under way is given up.
 func (s *shard) sendPendingWills() {
+	s.endRecheck()
 	for _, cl := range s.sessions {
 		if cl.will() != nil {
 			s.sendWill(cl)

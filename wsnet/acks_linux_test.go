@@ -37,7 +37,9 @@ func (r *rig) noted(t *testing.T, c *Conn) {
 func (r *rig) interactive(t *testing.T, c *Conn) bool {
 	t.Helper()
 	quick, err := 0, error(nil)
-	r.on(t, c.loop, func(*Loop) { quick, err = unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK) })
+	r.on(t, c.loop, func(*Loop) {
+		quick, err = unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package wsnet
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -76,6 +77,66 @@ func TestIdleConnectionHeap(t *testing.T) {
 				cs.join(t, a, tt.request, tt.answerEnds)
 			}
 			r.later(t) // handshakes are forgotten
+			each := (heapInUse() - before) / n
+			t.Logf("%s: %d bytes of heap for each idle connection", tt.name, each)
+			if each > budget {
+				t.Errorf("%s: %d bytes of heap for each idle connection, at most %d", tt.name, each, budget)
+			}
+		})
+	}
+}
+
+// joinTLS connects one more with TLS. Of the client only its socket stays.
+func (cs *clients) joinTLS(t *testing.T, a net.Addr, cfg *tls.Config) {
+	t.Helper()
+	nc, err := net.Dial("tcp", a.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(tls.Client(nc, cfg)); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := socketOf(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*cs = append(*cs, fd)
+}
+
+// TestIdleTLSConnectionHeap is the budget of heap for a TLS connection that has echoed a message and is idle:
+// nearly all of it is crypto/tls's.
+func TestIdleTLSConnectionHeap(t *testing.T) {
+	const n = 500
+	server, client := certificate(t)
+	old := client.Clone()
+	old.MaxVersion = tls.VersionTLS12
+	checked := server.Clone()
+	checked.ClientAuth = tls.RequireAnyClientCert
+	checked.VerifyConnection = func(tls.ConnectionState) error { return nil }
+	for _, tt := range []struct {
+		name             string
+		server, client   *tls.Config
+		native, portable int64 // bytes
+	}{
+		{"TLS 1.3", server, client, 10000, 40000},
+		{"TLS 1.2", server, old, 10000, 40000},
+		{"client certificate that is checked", checked, clientCertificate(server, client), 12000, 42000},
+	} {
+		over(t, Config{}, script{}, func(t *testing.T, r *rig) {
+			budget := tt.portable
+			if _, native := r.loops[0].poll.(interface{ native() }); native {
+				budget = tt.native
+			}
+			cfg := loopback()
+			cfg.TLS = tt.server
+			a := listen(t, r.Server, cfg)
+			cs := make(clients, 0, n+1)
+			defer cs.leave()
+			cs.joinTLS(t, a, tt.client) // what exists once
+			before := heapInUse()
+			for range n {
+				cs.joinTLS(t, a, tt.client)
+			}
 			each := (heapInUse() - before) / n
 			t.Logf("%s: %d bytes of heap for each idle connection", tt.name, each)
 			if each > budget {

@@ -23,12 +23,18 @@ type Config struct {
 	MailboxLimit int
 	// MaxPending is how many bytes of unconsumed input one connection may hold, 256 MiB + 5 by default.
 	MaxPending int
-	// HandshakeTimeout bounds TLS handshake and WebSocket upgrade, each; 10 s by default. Upgrades are looked
-	// at once a second.
+	// HandshakeTimeout bounds what comes before the first byte for the handler: TLS handshake, and PROXY
+	// header with WebSocket upgrade; 10 s by default. The latter are looked at once a second.
 	HandshakeTimeout time.Duration
 	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
 	// backlog.
 	TLSHandshakes int
+	// TLSWorkers is how many of those may compute at once, one for two loops by default: the others wait for their
+	// client or for their turn, so that a storm of handshakes leaves processors to the loops.
+	TLSWorkers int
+	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
+	// limit.
+	MaxConnections int
 	// Portable selects goroutines per connection where epoll exists too.
 	Portable bool
 	// Clock is the system's by default.
@@ -57,6 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.MailboxLimit, 65536)
 	set(&c.MaxPending, 256<<20+5)
 	set(&c.TLSHandshakes, 1024)
+	set(&c.TLSWorkers, max(c.Loops/2, 1))
 	if c.HandshakeTimeout <= 0 {
 		c.HandshakeTimeout = 10 * time.Second
 	}
@@ -79,17 +86,52 @@ type ListenerConfig struct {
 	Origins []string
 	// MaxHeader is the size of an upgrade request in bytes, 4096 by default.
 	MaxHeader int
-	// TLS makes it a TLS listener. GetConfigForClient may change settings for later connections.
+	// TLS makes it a TLS listener. A VerifyConnection that fails with an error that has a method
+	// TLSAlert() uint8 chooses the alert that the client gets.
 	TLS *tls.Config
+	// ProxyProtocol is the version, 1 or 2, of the PROXY header that each connection must begin with; 0 means
+	// none. The address in it takes the place of the peer's. TLS, if any, begins behind it.
+	ProxyProtocol int
+	// ProxyRequireTLS refuses connections whose PROXY header does not tell of TLS.
+	ProxyRequireTLS bool
+	// ProxyRequireCertificate refuses connections whose PROXY header does not tell of a client certificate
+	// that the proxy has verified.
+	ProxyRequireCertificate bool
 	// NoDelay sets TCP_NODELAY.
 	NoDelay bool
 	// MaxConnections closes connections over this number at accept; 0 or less means no limit.
 	MaxConnections int
-	// OnRefuse hears of those, on the goroutine that accepts; it may be nil.
-	OnRefuse func(netip.AddrPort)
+	// OnRefuse hears of connections that are turned away before Opened, from any goroutine; it may be nil.
+	OnRefuse func(Refusal)
 	// Tag is the caller's.
 	Tag any
 }
+
+// Refusal is a connection that is turned away before Opened.
+type Refusal struct {
+	// Listener is where it came in.
+	Listener *Listener
+	// Addr is the peer's address, zero for unix sockets. Path is that of the peer's unix socket where a PROXY
+	// header tells it.
+	Addr  netip.AddrPort
+	Path  string
+	Cause RefusalCause
+	// Err says more where there is more to say: of CauseTLS and CauseProxyHeader.
+	Err error
+}
+
+// RefusalCause is why a connection is turned away.
+type RefusalCause uint8
+
+// Causes of refusals.
+const (
+	CauseTooMany            RefusalCause = iota // MaxConnections of the listener or the server
+	CauseProxyHeader                            // no or a wrong PROXY header
+	CauseProxyNoTLS                             // ProxyRequireTLS
+	CauseProxyNoCertificate                     // ProxyRequireCertificate
+	CauseTLS                                    // the handshake failed
+	CauseOrigin                                 // the Origin of a WebSocket is not among Origins
+)
 
 // Handler receives the events of one loop, on the loop's goroutine.
 type Handler interface {
@@ -136,6 +178,8 @@ var (
 	ErrServerClosed = errors.New("wsnet: server closed")
 	// ErrProtocol wraps breaches of the WebSocket protocol by the client.
 	ErrProtocol = errors.New("wsnet: protocol error")
+	// errRefused says that OnRefuse has heard of it.
+	errRefused = errors.New("wsnet: refused")
 	// ErrPending says that a connection sent more than MaxPending bytes that the handler did not consume.
 	ErrPending = errors.New("wsnet: too much unconsumed input")
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"noctule/internal/proxyproto"
 	"noctule/internal/wsproto"
 )
 
@@ -80,12 +81,14 @@ type extra struct {
 	queue    *backlog   // a write has blocked, or a piece is shared
 	pending  []byte     // input the handler did not consume
 	need     int        // bytes the handler waits for
-	raw      []byte     // WebSocket: the request so far, or an incomplete frame header or control frame
-	greeting *handshake // of a WebSocket connection before the upgrade
+	raw      []byte     // PROXY header or upgrade request so far, or an incomplete frame or control frame
+	greeting *handshake // of a connection before PROXY header and upgrade
 	moving   *Loop      // Move was called
 	task     Task
-	held     bool  // Hold was called
-	reason   error // of the end
+	held     bool               // Hold was called
+	reason   error              // of the end
+	proxying bool               // the PROXY header is still to come
+	proxied  *proxyproto.Header // what it told beside an address; it stays
 }
 
 // more returns the extra part, to put something into.
@@ -109,7 +112,7 @@ const maxExtras = 1024
 func (c *Conn) settle() {
 	x := c.extra
 	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.greeting != nil ||
-		x.moving != nil || x.held || x.reason != nil {
+		x.moving != nil || x.held || x.reason != nil || x.proxied != nil {
 		return
 	}
 	c.extra = nil
@@ -159,9 +162,14 @@ func (c *Conn) Listener() *Listener { return c.listener }
 // ID is unique among the server's connections.
 func (c *Conn) ID() uint64 { return c.id }
 
-// RemoteAddr is the peer's address, zero for unix sockets.
+// RemoteAddr is the peer's address, or what a PROXY header said; zero for unix sockets.
 func (c *Conn) RemoteAddr() netip.AddrPort {
 	if c.port == 0 {
+		if c.listener.cfg.ProxyProtocol != 0 {
+			if h := c.Proxied(); h != nil { // of port 0
+				return h.Source
+			}
+		}
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16(c.addr).Unmap(), c.port)

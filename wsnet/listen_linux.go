@@ -34,7 +34,7 @@ func (ln *Listener) listenNative() error {
 	}
 	var as []*acceptor
 	for range ln.server.loops {
-		fd, err := listenTCP(addr, dual)
+		fd, err := listenTCP(addr, dual, len(as) > 0)
 		if err != nil {
 			for _, a := range as {
 				_ = unix.Close(a.fd)
@@ -123,11 +123,8 @@ func (a *acceptor) accept(l *Loop) {
 
 func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	addr := addrOf(sa)
-	if !a.ln.admit() {
+	if !a.ln.admit(addr) {
 		_ = unix.Close(fd)
-		if a.ln.cfg.OnRefuse != nil {
-			a.ln.cfg.OnRefuse(addr)
-		}
 		return
 	}
 	if a.ln.live.Load().noDelay && addr.IsValid() {
@@ -136,10 +133,10 @@ func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	c := a.ln.newFileConn(fd)
 	c.setAddr(addr)
 	if a.deal {
-		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, nil) }))
 		return
 	}
-	l.greet(c)
+	l.greet(c, nil)
 }
 
 // newFileConn makes the connection of a non-blocking socket.
@@ -174,7 +171,9 @@ func resolve(network, address string) (addr netip.AddrPort, dual bool, err error
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), false, nil
 }
 
-func listenTCP(addr netip.AddrPort, dual bool) (_ int, err error) {
+// listenTCP opens a listening socket. The first of a port begins without SO_REUSEPORT, so that it does not
+// share the port with another program of the same user, and gets the option when it has the port.
+func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
@@ -188,9 +187,16 @@ func listenTCP(addr netip.AddrPort, dual bool) (_ int, err error) {
 			_ = unix.Close(fd)
 		}
 	}()
-	for _, opt := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
-		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, 1); err != nil {
-			return 0, os.NewSyscallError("setsockopt", err)
+	share := func() error {
+		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return 0, os.NewSyscallError("setsockopt", err)
+	}
+	if further {
+		if err = share(); err != nil {
+			return 0, err
 		}
 	}
 	var v4 [4]byte
@@ -214,6 +220,11 @@ func listenTCP(addr netip.AddrPort, dual bool) (_ int, err error) {
 	}
 	if err = unix.Listen(fd, listenBacklog); err != nil {
 		return 0, os.NewSyscallError("listen", err)
+	}
+	if !further {
+		if err = share(); err != nil {
+			return 0, err
+		}
 	}
 	return fd, nil
 }

@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
+
+	"noctule/internal/proxyproto"
 )
 
 // listenNet listens with Go's network: for TLS, whose handshakes need an ordinary connection, and for the
@@ -31,9 +34,9 @@ func (ln *Listener) listenNet() error {
 	stop := func() {}
 	serve := func() { ln.acceptNet(nl) }
 	if ln.cfg.TLS != nil {
-		h := newHandshakes(ln.server.cfg.TLSHandshakes)
+		h := newHandshakes(ln)
 		stop = h.cancel
-		serve = func() { h.serve(nl, ln) }
+		serve = func() { h.serve(nl) }
 	}
 	go func() { // closer waits
 		defer close(done)
@@ -57,11 +60,11 @@ func (ln *Listener) acceptNet(nl net.Listener) {
 			}
 			continue
 		}
-		if !ln.admitNet(nc) {
+		if !ln.admit(remoteAddr(nc)) {
 			_ = nc.Close()
 			continue
 		}
-		ln.startNet(nc, newNetSocket(ln.server, nc))
+		ln.startNet(nc, newNetSocket(ln.server, nc), nil)
 	}
 }
 
@@ -77,26 +80,11 @@ func (ln *Listener) restAfter(err error) bool {
 	return true
 }
 
-// admitNet counts a connection or refuses it.
-func (ln *Listener) admitNet(nc net.Conn) bool {
-	if ln.admit() {
-		return true
-	}
-	if ln.cfg.OnRefuse != nil {
-		ln.cfg.OnRefuse(remoteAddr(nc))
-	}
-	return false
-}
-
-// startTLS hands a connection to a loop after its handshake; nil means that the handshake failed.
-func (ln *Listener) startTLS(nc net.Conn, t *tlsState) {
-	if nc == nil {
-		ln.open.Add(-1)
-		ln.server.open.Add(-1)
-		return
-	}
+// startTLS hands a connection to a loop after its handshake, with its PROXY header if it has one.
+func (ln *Listener) startTLS(nc net.Conn, t *tlsState, h *proxyproto.Header) {
 	if _, epoll := ln.server.loops[0].poll.(interface{ native() }); !epoll {
-		ln.startNet(nc, newNetSocket(ln.server, t.conn))
+		_ = nc.SetDeadline(time.Time{})
+		ln.startNet(nc, newNetSocket(ln.server, t.conn), h)
 		return
 	}
 	addr := remoteAddr(nc)
@@ -105,22 +93,22 @@ func (ln *Listener) startTLS(nc net.Conn, t *tlsState) {
 	if err != nil {
 		ln.server.cfg.Log.Error("wsnet: " + err.Error())
 		_ = nc.Close()
-		ln.startTLS(nil, nil)
+		ln.leave()
 		return
 	}
 	t.pipe.Conn, t.pipe.switched = nil, true
 	c := ln.newFileConn(fd)
 	c.setAddr(addr)
 	c.tls = t
-	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h) }))
 }
 
-func (ln *Listener) startNet(nc net.Conn, io *netSocket) {
+func (ln *Listener) startNet(nc net.Conn, io *netSocket, h *proxyproto.Header) {
 	ln.setNoDelay(nc)
 	c := ln.newConn(io)
 	c.setAddr(remoteAddr(nc))
 	io.c = c
-	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c) }))
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h) }))
 }
 
 func (ln *Listener) setNoDelay(nc net.Conn) {

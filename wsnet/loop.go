@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"noctule/internal/proxyproto"
 	"noctule/internal/ring"
 )
 
@@ -225,11 +226,14 @@ func (l *Loop) input(c *Conn, raw []byte) {
 	if c.ended {
 		return
 	}
-	if c.tls != nil {
+	switch {
+	case c.tls != nil:
 		l.inputTLS(c, raw)
-		return
+	case c.extra != nil && c.extra.proxying:
+		l.inputProxy(c, raw)
+	default:
+		l.inputClear(c, raw)
 	}
-	l.inputClear(c, raw)
 }
 
 func (l *Loop) inputClear(c *Conn, b []byte) {
@@ -298,16 +302,21 @@ func (l *Loop) opened(c *Conn) {
 	l.handler.Opened(c)
 }
 
-// greet starts a new connection on this loop.
-func (l *Loop) greet(c *Conn) {
+// greet starts a new connection on this loop. h is the PROXY header if that was read already.
+func (l *Loop) greet(c *Conn, h *proxyproto.Header) {
 	l.adopt(c)
+	awaits := c.listener.cfg.ProxyProtocol != 0 && h == nil
+	if h != nil {
+		c.setProxied(h)
+	}
 	if err := c.io.register(l, c); err != nil {
 		l.server.cfg.Log.Warn("wsnet: connection is given up: " + err.Error())
 		c.ended = true
 		l.drop(c)
 		return
 	}
-	if c.ws != nil {
+	if c.ws != nil || awaits {
+		c.more().proxying = awaits
 		c.more().greeting = &handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()}
 		l.greeting.Push(c.extra.greeting)
 	} else {
@@ -387,12 +396,7 @@ func (l *Loop) drop(c *Conn) {
 	c.gone = true
 	c.releaseOutput()
 	c.io.close(l)
-	l.forget(c)
-}
-
-func (l *Loop) forget(c *Conn) {
-	l.server.open.Add(-1)
-	c.listener.open.Add(-1)
+	c.listener.leave()
 }
 
 // sendOff moves a connection to another loop, with what it has not consumed and not written, and with its

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -263,8 +264,8 @@ func TestBacklogGivesBuffersBack(t *testing.T) {
 			r.on(t, r.loops[0], func(l *Loop) {
 				v := &valve{}
 				c := ln.newConn(v)
-				ln.admit()
-				if l.greet(c); webSocket {
+				ln.admit(netip.AddrPort{})
+				if l.greet(c, nil); webSocket {
 					c.ws = &wsState{upgraded: true}
 				}
 				shared := make([]byte, 2000)
@@ -314,8 +315,8 @@ func TestRegisterFails(t *testing.T) {
 		}
 		s := &closings{}
 		r.on(t, r.loops[0], func(l *Loop) {
-			ln.admit()
-			l.greet(ln.newConn(s))
+			ln.admit(netip.AddrPort{})
+			l.greet(ln.newConn(s), nil)
 		})
 		r.on(t, r.loops[0], func(*Loop) {
 			if s.n != 1 || r.openings.Load() != 0 || ln.Open() != 0 {
@@ -324,9 +325,9 @@ func TestRegisterFails(t *testing.T) {
 		})
 		s = &closings{}
 		r.on(t, r.loops[0], func(l *Loop) {
-			ln.admit()
+			ln.admit(netip.AddrPort{})
 			c := ln.newConn(&s.fdless)
-			l.greet(c)
+			l.greet(c, nil)
 			c.io = s
 			c.Move(r.loops[1], TaskFunc(nothing))
 			l.sendOff(c)

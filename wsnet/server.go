@@ -2,9 +2,11 @@ package wsnet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,8 @@ type Server struct {
 	cfg   Config
 	loops []*Loop
 	stop  chan struct{} // closed by Shutdown
+
+	workers chan struct{} // holds a place for each TLS handshake that computes
 
 	wg sync.WaitGroup // loops, ticker, accepting goroutines
 
@@ -52,16 +56,23 @@ type Listener struct {
 
 // liveConfig is what Update replaces.
 type liveConfig struct {
-	rules          wsproto.Rules
-	maxConnections int64
-	noDelay        bool
+	rules                   wsproto.Rules
+	maxConnections          int64
+	noDelay                 bool
+	tls                     *tls.Config
+	proxyRequireTLS         bool
+	proxyRequireCertificate bool
 }
 
-// Update replaces those settings that can change while the listener is open: MaxConnections, Origins, NoDelay
-// and MaxHeader, each for connections that come later. The others stay.
+// Update replaces those settings that can change while the listener is open: MaxConnections, Origins,
+// NoDelay, MaxHeader, TLS (a TLS listener stays one, a plain one plain), ProxyRequireTLS and
+// ProxyRequireCertificate, each for connections that come later. The others stay.
 func (ln *Listener) Update(cfg ListenerConfig) {
 	if cfg.MaxHeader <= 0 {
 		cfg.MaxHeader = defaultMaxHeader
+	}
+	if old := ln.live.Load(); cfg.TLS == nil && old != nil {
+		cfg.TLS = old.tls
 	}
 	ln.live.Store(&liveConfig{
 		rules: wsproto.Rules{
@@ -69,6 +80,10 @@ func (ln *Listener) Update(cfg ListenerConfig) {
 		},
 		maxConnections: int64(cfg.MaxConnections),
 		noDelay:        cfg.NoDelay,
+		tls:            cfg.TLS,
+
+		proxyRequireTLS:         cfg.ProxyRequireTLS,
+		proxyRequireCertificate: cfg.ProxyRequireCertificate,
 	})
 }
 
@@ -81,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, stop: make(chan struct{})}
+	s := &Server{cfg: cfg, stop: make(chan struct{}), workers: make(chan struct{}, cfg.TLSWorkers)}
 	prepareFiles()
 	for i := range cfg.Loops {
 		l := &Loop{server: s, index: i}
@@ -189,16 +204,24 @@ func (ln *Listener) newConn(io socket) *Conn {
 }
 
 // admit counts a new connection, or refuses it.
-func (ln *Listener) admit() bool {
-	n := ln.open.Add(1)
-	if limit := ln.live.Load().maxConnections; limit > 0 && n > limit {
-		ln.open.Add(-1)
-		ln.server.refused.Add(1)
+func (ln *Listener) admit(addr netip.AddrPort) bool {
+	s := ln.server
+	n, all := ln.open.Add(1), s.open.Add(1)
+	limit, limitAll := ln.live.Load().maxConnections, int64(s.cfg.MaxConnections)
+	if limit > 0 && n > limit || limitAll > 0 && all > limitAll {
+		ln.leave()
+		s.refused.Add(1)
+		ln.refuse(Refusal{Addr: addr, Cause: CauseTooMany})
 		return false
 	}
-	ln.server.open.Add(1)
-	ln.server.accepted.Add(1)
+	s.accepted.Add(1)
 	return true
+}
+
+// leave counts the end of a connection.
+func (ln *Listener) leave() {
+	ln.open.Add(-1)
+	ln.server.open.Add(-1)
 }
 
 // Shutdown stops listening, ends every connection with ErrServerClosed after writing what goes at once, and

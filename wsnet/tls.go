@@ -1,12 +1,10 @@
 package wsnet
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -24,10 +22,11 @@ type tlsState struct {
 // pipe is the transport under a tls.Conn. Before the switch it is used by the handshake's goroutine, then
 // by the loop.
 type pipe struct {
-	net.Conn        // the real connection before the switch
-	switched bool   // reads and writes are in memory
-	in       []byte // read from the socket, not yet decrypted
-	out      []byte // encrypted, not yet written
+	net.Conn          // the real connection before the switch
+	shaking  *shaking // nil after the handshake
+	switched bool     // reads and writes are in memory
+	in       []byte   // read from the socket, not yet decrypted
+	out      []byte   // encrypted, not yet written
 }
 
 // noInputError is the temporary error after which crypto/tls reads on.
@@ -39,11 +38,15 @@ func (noInputError) Temporary() bool { return true }
 
 // Read implements net.Conn.
 func (p *pipe) Read(b []byte) (int, error) {
-	if !p.switched {
-		return p.Conn.Read(b)
-	}
 	if len(p.in) == 0 {
-		return 0, noInputError{}
+		if p.switched {
+			return 0, noInputError{}
+		}
+		if s := p.shaking; s != nil { // others may compute meanwhile
+			<-s.workers
+			defer func() { s.workers <- struct{}{} }()
+		}
+		return p.Conn.Read(b)
 	}
 	n := copy(b, p.in)
 	p.in = p.in[n:]
@@ -52,6 +55,12 @@ func (p *pipe) Read(b []byte) (int, error) {
 
 // Write implements net.Conn.
 func (p *pipe) Write(b []byte) (int, error) {
+	if s := p.shaking; s != nil {
+		if _, err := p.Conn.Write(s.spoken(b)); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
 	if !p.switched {
 		return p.Conn.Write(b)
 	}
@@ -59,7 +68,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// SetDeadline and its kin do nothing on a loop; handshakes have a context.
+// SetDeadline and its kin do nothing on a loop; handshakes have a deadline of their own.
 func (p *pipe) SetDeadline(time.Time) error      { return nil }
 func (p *pipe) SetReadDeadline(time.Time) error  { return nil }
 func (p *pipe) SetWriteDeadline(time.Time) error { return nil }
@@ -109,66 +118,4 @@ func (l *Loop) inputTLS(c *Conn, raw []byte) {
 	if len(t.pipe.out) > 0 { // alerts, key updates
 		c.touch()
 	}
-}
-
-// handshakes are the TLS handshakes of one listener that are under way.
-type handshakes struct {
-	slots  chan struct{}
-	cancel context.CancelFunc
-	ctx    context.Context
-	wg     sync.WaitGroup
-}
-
-func newHandshakes(n int) *handshakes {
-	h := &handshakes{slots: make(chan struct{}, n)}
-	h.ctx, h.cancel = context.WithCancel(context.Background())
-	return h
-}
-
-// serve accepts connections from nl, shakes hands and gives them to ln. It returns when nl is closed and
-// every handshake has ended.
-func (h *handshakes) serve(nl net.Listener, ln *Listener) {
-	defer h.wg.Wait()
-	for {
-		h.slots <- struct{}{}
-		nc, err := nl.Accept()
-		if err != nil {
-			<-h.slots
-			if !ln.restAfter(err) {
-				return
-			}
-			continue
-		}
-		if !ln.admitNet(nc) {
-			<-h.slots
-			_ = nc.Close()
-			continue
-		}
-		h.wg.Go(func() { // serve waits
-			defer func() { <-h.slots }()
-			t, err := h.shake(nc, &ln.cfg, ln.server.cfg.HandshakeTimeout)
-			if errors.Is(err, context.DeadlineExceeded) {
-				ln.server.loops[0].stats.timedOut.Add(1)
-			}
-			if err != nil {
-				_ = nc.Close()
-				nc = nil
-			}
-			ln.startTLS(nc, t)
-		})
-	}
-}
-
-// shake does the handshake of one connection.
-func (h *handshakes) shake(nc net.Conn, cfg *ListenerConfig, timeout time.Duration) (*tlsState, error) {
-	p := &pipe{Conn: nc}
-	conn := tls.Server(p, cfg.TLS)
-	ctx, cancel := context.WithTimeout(h.ctx, timeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	err := conn.HandshakeContext(ctx)
-	if !stop() {
-		err = ctx.Err()
-	}
-	return &tlsState{conn: conn, pipe: p}, err
 }

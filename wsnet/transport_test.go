@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -251,10 +252,10 @@ func TestRefusalPastMaxConnections(t *testing.T) {
 	server, _ := certificate(t)
 	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
 		for _, tlsConfig := range []*tls.Config{nil, server} {
-			refused := make(chan netip.AddrPort, 1)
+			refused := make(chan Refusal, 1)
 			cfg := loopback()
 			cfg.MaxConnections, cfg.TLS = 1, tlsConfig
-			cfg.OnRefuse = func(a netip.AddrPort) { refused <- a }
+			cfg.OnRefuse = func(f Refusal) { refused <- f }
 			ln, err := r.Listen(cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -266,7 +267,7 @@ func TestRefusalPastMaxConnections(t *testing.T) {
 			if n, err := second.Read(make([]byte, 1)); err == nil {
 				t.Errorf("the second connection is served %d bytes", n)
 			}
-			if got := get(t, refused); got.Port() != second.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
+			if got := get(t, refused); got.Cause != CauseTooMany || got.Addr.Port() != second.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
 				t.Errorf("refused %v, not %v", got, second.LocalAddr())
 			}
 			if err := first.Close(); err != nil {
@@ -283,6 +284,46 @@ func TestRefusalPastMaxConnections(t *testing.T) {
 			if st.Refused-before.Refused != 1 || st.Accepted-before.Accepted != 2 {
 				t.Errorf("counted %+v after %+v", st, before)
 			}
+		}
+	})
+}
+
+// TestPortIsNotShared: of two servers that want a port at the same time one gets it, and all its loops do.
+func TestPortIsNotShared(t *testing.T) {
+	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
+		for range 20 {
+			probe, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := loopback()
+			cfg.Address = probe.Addr().String()
+			if err := probe.Close(); err != nil {
+				t.Fatal(err)
+			}
+			other := start(t, Config{}, script{}, r.cfg.Portable)
+			var lns [2]*Listener
+			var both sync.WaitGroup
+			for i, s := range []*Server{r.Server, other.Server} {
+				both.Go(func() { lns[i], _ = s.Listen(cfg) })
+			}
+			both.Wait()
+			if lns[0] != nil && lns[1] != nil {
+				t.Error("two servers listen on one port")
+			}
+			other.stopped(t)
+		}
+		a := listen(t, r.Server, loopback())
+		seen := map[*Loop]bool{}
+		for range 200 {
+			nc := dial(t, a)
+			mustWrite(t, nc, "x")
+			mustRead(t, nc, "x")
+			seen[r.conn(t, nc).Loop()] = true
+			_ = nc.Close()
+		}
+		if len(seen) != len(r.loops) {
+			t.Errorf("%d loops get connections", len(seen))
 		}
 	})
 }

@@ -69,14 +69,17 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 		return nil
 	}
 	c.control(resp)
-	if err != nil {
+	switch {
+	case errors.Is(err, wsproto.ErrOrigin):
+		c.refuse(CauseOrigin, nil)
+		return nil
+	case err != nil:
 		c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
 		return nil
 	}
 	c.ws.upgraded = true
 	c.ws.subprotocol = uint8(max(slices.Index(c.listener.cfg.Subprotocols, sub), 0))
-	c.extra.greeting.c, c.extra.greeting = nil, nil
-	c.settle()
+	c.greeted()
 	l.opened(c)
 	return b[used:]
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -335,8 +336,8 @@ func TestPingsWithoutReading(t *testing.T) {
 		r.on(t, r.loops[0], func(l *Loop) {
 			v := &valve{}
 			c := ln.newConn(v)
-			ln.admit()
-			l.greet(c)
+			ln.admit(netip.AddrPort{})
+			l.greet(c, nil)
 			v.open = 1 << 20
 			l.inputWebSocket(c, []byte(upgradeRequest))
 			c.Flush()

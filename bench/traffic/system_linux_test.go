@@ -48,7 +48,8 @@ func TestBounds(t *testing.T) {
 func measureOurs(t *testing.T, noctule string) (over []string) {
 	t.Helper()
 	r, err := Measure(limited(t), Options{
-		Noctule: noctule, Only: []string{"noctule", "mosquitto"}, Log: func(s string) { t.Log(s) }, Now: time.Now,
+		Noctule: noctule, Only: []string{"noctule", "mosquitto"},
+		Log: func(s string) { t.Log(s) }, Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -97,7 +97,11 @@ func (p *aclParser) entry(text string, pattern bool) error {
 			return p.s.fail("Invalid topic access type \"%s\" in acl_file \"%s\".", word, p.s.path)
 		}
 	}
-	if err := codec.CheckTopicFilter([]byte(filter)); err != nil {
+	form := filter
+	if strings.HasPrefix(form, "$share/") {
+		form = "x" + form // here it is a level like others
+	}
+	if err := codec.CheckTopicFilter([]byte(form)); err != nil {
 		return p.s.fail("Invalid ACL topic \"%s\" in acl_file \"%s\".", filter, p.s.path)
 	}
 	if pattern {

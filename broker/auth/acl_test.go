@@ -51,6 +51,7 @@ func TestACLTraps(t *testing.T) {
 		"topic readwrite w/x/y",
 		"topic read", // one word is a filter
 		"topic plain",
+		"topic $share/+/#",
 		"  user   bob  ",
 		"topic #",
 		"pattern x%c/lit",
@@ -78,6 +79,7 @@ func TestACLTraps(t *testing.T) {
 		{"alice", alice, "read", "rw"},
 		{"alice", alice, "plain", "rw"},
 		{"alice", alice, "$SYS/broker", "rw"},
+		{"alice", alice, "$share/g/x", "rw"},
 		{"alice", alice, "dev/c1/x", "rw"},
 		{"alice", alice, "dev/c1", "rw"},
 		{"alice", alice, "dev/c1/secret", "-"},

@@ -8,10 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	_ "github.com/go-sql-driver/mysql" // driver
-	_ "github.com/jackc/pgx/v5/stdlib" // driver
-	_ "modernc.org/sqlite"             // driver
 )
 
 // SQLConfig is a query with the columns topic and, if it likes, qos, nl, rap, rh and id. %c, %u and %e are

@@ -16,7 +16,7 @@ type stormCmd struct {
 	ReturnRate int `help:"Connections per second after the cut; 0: all at once."`
 
 	Retries    int           `default:"8" help:"Further tries of a client that does not get back; 0: none."`
-	Backoff    time.Duration `default:"100ms" help:"Wait before the first of them, doubled for each, 10 s at most."`
+	Backoff    time.Duration `default:"100ms" help:"Wait before the first, doubled for each, 10 s at most."`
 	TryTimeout time.Duration `default:"10s" help:"Longest time a try may take; 0: the system's."`
 }
 

@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"noctule/admin"
 	"noctule/broker"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
@@ -31,10 +28,14 @@ const (
 // Exit codes, as Mosquitto's.
 const (
 	exitOK       = 0
-	exitListener = 1  // a listener cannot start
-	exitConfig   = 3  // bad option or configuration, unknown user
-	exitPIDFile  = 14 // the pid file is not writable
+	exitListener = 1                // a listener cannot start
+	exitConfig   = 3                // bad option or configuration, unknown user
+	exitMissing  = conf.CodeMissing // a password or ACL file cannot be read, a plugin cannot be loaded
+	exitPIDFile  = 14               // the pid file is not writable
 )
+
+// logExpiry is how long a line of log_dest topic may wait for a subscriber.
+const logExpiry = 20 * time.Second
 
 // adminPatience is how long HTTP requests may take at the end.
 const adminPatience = 2 * time.Second
@@ -54,7 +55,7 @@ type command struct {
 
 // run is the program; it returns the exit code.
 func (c *command) run(args []string) int {
-	c.openLog(conf.Log{Timestamp: true}, flags{})
+	c.openLog(conf.Log{Timestamp: true}, flags{}, 0)
 	if len(args) > 0 && args[0] == "passwd" {
 		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
 		return p.run(args[1:])
@@ -66,19 +67,27 @@ func (c *command) run(args []string) int {
 	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)
 	}
+	c.handler.Close()
 	return code
 }
 
+// logQueue is how many lines may wait for a slow log destination.
+const logQueue = 8192
+
 // openLog makes the log that a configuration asks for.
-func (c *command) openLog(cfg conf.Log, f flags) {
-	h, err := logs.New(
-		cfg,
-		logs.Options{Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr},
-	)
+func (c *command) openLog(cfg conf.Log, f flags, queue int) {
+	h, err := logs.New(cfg, c.logOptions(f, queue))
 	if err != nil {
 		c.fail(err) // to the log that was
 	}
 	c.handler, c.log = h, slog.New(h)
+}
+
+// logOptions are what the command line says about the log.
+func (c *command) logOptions(f flags, queue int) logs.Options {
+	return logs.Options{
+		Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr, Queue: queue,
+	}
 }
 
 func (c *command) info(format string, a ...any) { c.log.Info(fmt.Sprintf(format, a...)) }
@@ -114,9 +123,10 @@ func (c *command) dispatch(args []string) int {
 	case f.version:
 		fmt.Fprintf(
 			c.stdout,
-			"noctule %s, compatible with mosquitto %s\nLicensed under the Apache License 2.0.\n",
-			version,
+			"mosquitto %[1]s\nnoctule %[2]s, compatible with mosquitto %[1]s\n"+
+				"Licensed under the Apache License 2.0.\n",
 			compatible,
+			version,
 		)
 		return exitOK
 	case f.test && len(f.files) == 0:
@@ -124,7 +134,7 @@ func (c *command) dispatch(args []string) int {
 		return exitConfig
 	}
 	if f.quiet {
-		c.openLog(conf.Log{Timestamp: true, Types: map[string]bool{"error": true}}, flags{})
+		c.openLog(conf.Log{Timestamp: true, Types: map[string]bool{"error": true}}, flags{}, 0)
 	}
 	cfg, err := conf.Parse(f.files, f.ports)
 	if err != nil {
@@ -163,6 +173,9 @@ func (c *command) start(f flags, cfg *conf.Config) int {
 	if who.name != "" {
 		c.info("Info: running mosquitto as user: %s.", who.name)
 	}
+	if os.Geteuid() == 0 {
+		c.log.Warn("Warning: Mosquitto should not be run as root/administrator.")
+	}
 	setUmask()
 	if err := writePID(cfg.PIDFile); err != nil {
 		c.fail(fmt.Errorf("Unable to write pid file: %w", err))
@@ -179,7 +192,11 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	signals := make(chan os.Signal, 16)
 	ignoreBrokenPipes()
 	signal.Notify(signals, append(tasks(), os.Interrupt, syscall.SIGTERM)...)
-	c.openLog(cfg.Log, f)
+	notLinux := notifyReopen(signals)
+	c.openLog(cfg.Log, f, logQueue)
+	if notLinux != nil {
+		c.fail(notLinux)
+	}
 	c.info("mosquitto version %s starting", compatible)
 	if len(f.files) == 0 {
 		c.info("Using default config.")
@@ -198,7 +215,16 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		defer keys.Close() //nolint:errcheck // the program ends
 	}
 
+	policies, warnings, err := loadPolicies(cfg.Listeners)
+	if err != nil {
+		c.fail(err)
+		return exitCode(err)
+	}
+	for _, w := range warnings {
+		c.log.Warn(w)
+	}
 	tune()
+	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
 	pre, err := c.loadPresub(cfg)
 	if err != nil {
@@ -211,11 +237,13 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		c.fail(err)
 		return exitListener
 	}
+	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
+	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre}
 	code := exitListener
 	if err = pre.attach(b); err != nil {
 		c.fail(err)
 	} else {
-		code = c.operate(b, cfg, keys, signals, pre.parts()...)
+		code = svc.operate(policies, signals)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -236,109 +264,6 @@ func (c *command) openKeyLog(name string) (*os.File, error) {
 	}
 	c.log.Warn("TLS keys are written to " + name + ": who reads it can decrypt all TLS connections.")
 	return f, nil
-}
-
-// operate opens the listeners and waits for signals.
-func (c *command) operate(
-	b *broker.Broker, cfg *conf.Config, keys *os.File, signals chan os.Signal, parts ...admin.Part,
-) int {
-	if err := c.listen(b, cfg, keys); err != nil {
-		c.fail(err)
-		return exitListener
-	}
-	if cfg.Admin != "" {
-		s, err := admin.Start(cfg.Admin, b, parts...)
-		if err != nil {
-			c.fail(err)
-			return exitListener
-		}
-		c.info("Opening admin listen socket on %s.", s.Addr())
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
-			defer cancel()
-			_ = s.Close(ctx) // the program ends
-		}()
-	}
-	c.info("mosquitto version %s running", compatible)
-	if err := notify("READY=1"); err != nil {
-		c.fail(fmt.Errorf("Unable to tell systemd: %w", err))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go watchdog(ctx, b) // ends with ctx
-	for s := range signals {
-		if s == os.Interrupt || s == syscall.SIGTERM {
-			break
-		}
-		c.handle(s)
-	}
-	_ = notify("STOPPING=1") // nothing depends on it
-	return exitOK
-}
-
-// handle does what a signal asks for that does not end the program.
-func (c *command) handle(s os.Signal) {
-	if s == syscall.SIGHUP {
-		if err := c.handler.Reopen(); err != nil {
-			c.fail(err)
-		}
-		c.log.Warn("SIGHUP: the log was reopened. Reloading the configuration is not supported yet.")
-		return
-	}
-	c.log.Warn(s.String() + ": " + taskOf(s) + " is not supported yet.")
-}
-
-// listen opens all listeners, with a log line for each socket.
-func (c *command) listen(b *broker.Broker, cfg *conf.Config, keys *os.File) error {
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		sockets, err := l.Sockets()
-		if err != nil {
-			return err
-		}
-		opened := 0
-		var last error
-		for _, o := range sockets {
-			if o.Net.TLS != nil && keys != nil {
-				o.Net.TLS.KeyLogWriter = keys
-			}
-			if o.Net.Network == "unix" {
-				c.info("Opening unix listen socket on path %s.", o.Net.Address)
-			} else {
-				family := strings.Replace(o.Net.Network, "tcp", "v", 1)
-				c.info("Opening ip%s listen socket on port %d.", family, l.Port)
-			}
-			err := vacant(o.Net.Network, o.Net.Address)
-			if err == nil {
-				_, err = b.Listen(o)
-			}
-			switch {
-			case err == nil:
-				opened++
-			case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL):
-				last = err // a machine without one of the families
-			default:
-				return err
-			}
-		}
-		if opened == 0 {
-			return last
-		}
-	}
-	return nil
-}
-
-// vacant reports an address that is in use. The broker's sockets share their port with others of the same
-// user, so that each loop has one, and would share it with a second broker too.
-func vacant(network, address string) error {
-	if network == "unix" {
-		return nil
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 func writePID(name string) error {

@@ -27,6 +27,9 @@ func notify(state string) error {
 
 // watchdogPeriod is half the time after which systemd takes the program for dead; 0 if it does not watch.
 func watchdogPeriod() time.Duration {
+	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0 // it is meant for another process
+	}
 	us, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
 	if err != nil || us <= 0 {
 		return 0

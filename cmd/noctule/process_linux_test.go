@@ -19,18 +19,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
-	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 	"golang.org/x/sys/unix"
 )
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(raw)
-}
 
 // asRoot skips a test that needs to be root.
 func asRoot(t *testing.T) {
@@ -50,39 +40,6 @@ func openDir(t *testing.T) string {
 		}
 	}
 	return dir
-}
-
-func TestSignalsDoNotKill(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
-	file := filepath.Join(dir, "x.log")
-	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nlog_dest stderr\nlog_dest file %s",
-		port, file))
-	client := client3(t, fmt.Sprintf("tcp://127.0.0.1:%d", port), "witness", nil)
-	lost := make(chan mqtt3.Message, 1)
-	done(t, "SUBSCRIBE", client.Subscribe("x", 1, func(_ mqtt3.Client, m mqtt3.Message) { lost <- m }))
-	if err := os.Rename(file, file+".1"); err != nil {
-		t.Fatal(err)
-	}
-	for s, line := range map[syscall.Signal]string{
-		syscall.SIGUSR1: `^\d+: user defined signal 1: saving the in-memory database is not supported yet\.$`,
-		syscall.SIGUSR2: `^\d+: user defined signal 2: printing the subscription tree is not supported yet\.$`,
-		syscall.SIGHUP:  `^\d+: SIGHUP: the log was reopened\. Reloading the configuration is not supported yet\.$`,
-	} {
-		if err := p.cmd.Process.Signal(s); err != nil {
-			t.Fatal(err)
-		}
-		p.await(t, line)
-	}
-	done(t, "PUBLISH", client.Publish("x", 1, false, "still here"))
-	receive(t, "message", lost)
-	if code := p.stop(t, syscall.SIGINT); code != 0 {
-		t.Errorf("SIGINT: exit %d", code)
-	}
-	before, after := readFile(t, file+".1"), readFile(t, file)
-	if !strings.Contains(before, " running\n") || strings.Contains(before, "terminating") ||
-		!strings.Contains(after, "SIGHUP: ") || !strings.Contains(after, " terminating\n") {
-		t.Errorf("before SIGHUP:\n%s\nafter:\n%s", before, after)
-	}
 }
 
 // TestBrokenPipe takes the reader away from the broker's output.
@@ -272,6 +229,10 @@ func TestPrivilegesAreDropped(t *testing.T) {
 				if err != nil || fmt.Sprint(st.Sys().(*syscall.Stat_t).Uid) != tt.uid {
 					t.Errorf("%s: %v %+v", f, err, st.Sys())
 				}
+			}
+			if asked := "Warning: Mosquitto should not be run as root/administrator."; (tt.uid == "0") !=
+				strings.Contains(p.lines(), asked) {
+				t.Errorf("user %s:\n%s", tt.uid, p.lines())
 			}
 			if tt.line == "" {
 				if strings.Contains(p.lines(), "running mosquitto as user") {

@@ -3,27 +3,57 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"os/user"
+	"runtime"
 	"strconv"
 	"syscall"
+
+	"noctule/cmd/internal/rtmin"
 )
 
 // tasks are the signals that ask for something else than the end.
-func tasks() []os.Signal { return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} }
+func tasks() []os.Signal {
+	list := []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2}
+	if runtime.GOOS == "linux" {
+		list = append(list, rtminMusl)
+	}
+	return list
+}
 
-// taskOf is what Mosquitto does on a signal.
-func taskOf(s os.Signal) string {
+// SIGRTMIN is 34 with glibc and 35 with musl: scripts send what their own system calls so. Others have no
+// real-time signals that Mosquitto would listen to.
+const (
+	rtminGlibc = syscall.Signal(34)
+	rtminMusl  = syscall.Signal(35)
+)
+
+// notifyReopen asks for the signal that os/signal does not deliver.
+func notifyReopen(c chan<- os.Signal) error {
+	err := rtmin.Notify(c)
+	if errors.Is(err, rtmin.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// taskOf is what a signal asks for.
+func taskOf(s os.Signal) task {
 	switch s {
+	case syscall.SIGHUP:
+		return taskReload
 	case syscall.SIGUSR1:
-		return "saving the in-memory database"
+		return taskSave
 	case syscall.SIGUSR2:
-		return "printing the subscription tree"
+		return taskTree
+	case rtminGlibc, rtminMusl:
+		return taskReopen
 	default:
-		return "this signal"
+		return taskNone
 	}
 }
 
@@ -33,7 +63,13 @@ func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 // daemonMark is in the environment of the process in the background.
 const daemonMark = "NOCTULE_DAEMON"
 
-func isDaemon() bool { return os.Getenv(daemonMark) != "" }
+// isDaemon reports whether this is the process in the background. The mark goes: it is not for programs that
+// this one starts.
+func isDaemon() bool {
+	on := os.Getenv(daemonMark) != ""
+	_ = os.Unsetenv(daemonMark) // it fails for names that are none
+	return on
+}
 
 // daemonise starts the program again in a session of its own, with nothing on its standard streams. It
 // keeps its name, which tools look for.

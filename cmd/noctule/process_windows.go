@@ -7,7 +7,9 @@ import (
 
 func tasks() []os.Signal { return nil }
 
-func taskOf(os.Signal) string { return "this signal" }
+func taskOf(os.Signal) task { return taskNone }
+
+func notifyReopen(chan<- os.Signal) error { return nil }
 
 func ignoreBrokenPipes() {}
 

@@ -67,6 +67,15 @@ func isFile(p string) bool {
 	return err == nil && !st.IsDir()
 }
 
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
 // freePort returns a port that nobody listens on, for a broker that cannot pick one itself. It is not one of
 // those that connections take meanwhile.
 func freePort(t *testing.T) int {
@@ -145,6 +154,12 @@ func newBroker(t *testing.T, conf string, args ...string) *process {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
+	p.launch(t, " running$")
+}
+
+// launch starts the broker and waits for a line.
+func (p *process) launch(t *testing.T, line string) {
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +167,7 @@ func (p *process) start(t *testing.T) {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 	})
-	p.await(t, " running$")
+	p.await(t, line)
 }
 
 // eventually waits for what another process does without telling.
@@ -458,7 +473,17 @@ func TestExitCodes(t *testing.T) {
 		{"bridge", nil, "connection x\naddress y\ntopic #\n", 3, "Error: not supported yet: connection\n"},
 		{"everything wrong", []string{"check", confFile(t, "\nnonsense 1\nlistener x\n")}, "-", 3, "test.conf:3: Error: 'listener port' value not a number.\n"},
 		{"check", []string{"check", confFile(t, "listener 1883\nallow_anonymous true\n")}, "-", 0, "test.conf:1: Warning: listener 1883 lets everybody in"},
-		{"not built yet", nil, "listener 1883\npassword_file /x\n", 3, "not supported yet: password_file"},
+		{"not built yet", nil, "listener 1883\nenable_control_api true\n", 3, "not supported yet: enable_control_api true"},
+		{"missing passwords", nil, "listener 1883\npassword_file /nope\n", 13, "Error: Unable to open password file \"/nope\"."},
+		{"missing ACL", nil, "listener 1883\nacl_file /nope\n", 13, "Error: Unable to open acl_file \"/nope\"."},
+		{"bad passwords", nil, "user root\nlistener 1883\npassword_file " + confFile(t, "# none\na:b\n"), 3, "test.conf:2."},
+		{"bad ACL", nil, "user root\nlistener 1883\nacl_file " + confFile(t, "user a\n\nwrite x\n"), 3, "test.conf:3."},
+		{"check passwords", []string{"check", confFile(t, "listener 1883 ::1\npassword_file "+confFile(t, "a:b\n"))}, "-", 3, "test.conf:1."},
+		{
+			"check a certificate",
+			[]string{"check", confFile(t, "listener 1883 ::1\ncertfile /dev/null\nkeyfile /dev/null\nallow_anonymous true")},
+			"-", 3, "Error: listener 1883 ::1: Unable to load server certificate",
+		},
 		{"port in use", nil, fmt.Sprintf("listener %d 127.0.0.1\n", busy.Addr().(*net.TCPAddr).Port), 1, "address already in use"},
 		{"bad certificate", nil, "listener 0 /tmp/x\ncertfile /nope\nkeyfile /nope\n", 1, "Unable to load server certificate"},
 		{"pid file", nil, "listener 1883\npid_file /nope/x\n", 14, "Unable to write pid file"},

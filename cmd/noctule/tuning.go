@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"runtime/debug"
 )
@@ -12,5 +13,16 @@ const gcPercent = 25
 func tune() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+}
+
+// limitMemory makes memory_limit the collector's limit too, so that it works harder near it; see
+// broker/memory.go for what is refused before. 0 means no limit.
+func limitMemory(limit int64) {
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
 	}
 }

@@ -21,6 +21,9 @@ type Rules struct {
 	MaxHeader    int      // bytes of a request, its final empty line included
 }
 
+// ErrOrigin says that an Origin is not among those accepted.
+var ErrOrigin = errors.New("wsproto: origin is not allowed")
+
 // Upgrade reads the upgrade request at the start of b. While it is incomplete resp is nil and used 0. When
 // err is nil resp is the 101 answer; otherwise it is a complete HTTP refusal, after which the connection is
 // to be closed.
@@ -37,7 +40,7 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 		return refusal(http.StatusRequestHeaderFieldsTooLarge, "request header is too large")
 	}
 	rw := &exchange{in: bytes.NewReader(b[:used])}
-	origin, originSeen := "", false
+	origin, originSeen, refused := "", false, false
 	u := ws.Upgrader{
 		ReadBufferSize: used + 16,
 		Protocol:       func(p []byte) bool { return r.knows(string(p)) },
@@ -49,13 +52,17 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 		},
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
 			if len(r.Origins) > 0 && (!originSeen || !r.allows(origin)) {
-				return nil, ws.RejectConnectionError(ws.RejectionStatus(http.StatusForbidden),
-					ws.RejectionReason("origin is not allowed"))
+				refused = true
+				return nil, ErrOrigin
 			}
 			return nil, nil
 		},
 	}
 	hs, err := u.Upgrade(rw)
+	if refused {
+		resp, used, _, _ = refusal(http.StatusForbidden, "origin is not allowed")
+		return resp, used, "", ErrOrigin
+	}
 	if err != nil {
 		status := http.StatusBadRequest
 		if e := new(ws.ConnectionRejectedError); errors.As(err, &e) {

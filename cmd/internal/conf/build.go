@@ -3,32 +3,40 @@ package conf
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"noctule/broker"
+	"noctule/cmd/internal/tlsconf"
 )
 
 // lookupTimeout bounds the look-up of a listener's host name.
 const lookupTimeout = 10 * time.Second
 
-// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
-// certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
-func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
+// Load reads the TLS files of a listener and returns its options, without where it listens.
+func (l *Listener) Load() (broker.ListenerOptions, error) {
 	o := l.ListenerOptions
+	o.Net.ProxyProtocol, o.Net.ProxyRequireTLS = l.ProxyProtocol, l.ProxyRequireTLS
+	o.Net.ProxyRequireCertificate = l.ProxyProtocol == 2 && l.RequireCertificate
 	if l.CertFile != "" {
 		cfg, err := l.tlsConfig()
 		if err != nil {
-			return nil, err
+			return o, err
 		}
 		o.Net.TLS = cfg
+	}
+	return o, nil
+}
+
+// Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
+// certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
+func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
+	o, err := l.Load()
+	if err != nil {
+		return nil, err
 	}
 	if l.Port == 0 {
 		o.Net.Network, o.Net.Address, o.Net.UnixMode = "unix", l.Host, 0o660
@@ -113,49 +121,13 @@ func (l *Listener) interfaceAddresses() ([]netip.Addr, error) {
 
 // tlsConfig loads the files of a TLS listener.
 func (l *Listener) tlsConfig() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("Unable to load server certificate \"%s\" and key \"%s\": %w",
-			l.CertFile, l.KeyFile, err)
+	m := tlsconf.Material{
+		CertFile: l.CertFile, KeyFile: l.KeyFile, CAFile: l.CAFile, CAPath: l.CAPath, CRLFile: l.CRLFile,
+		Ciphers: l.Ciphers, CiphersTLS13: l.CiphersTLS13, TLSVersion: l.TLSVersion,
+		RequireCertificate: l.RequireCertificate, NoDateChecks: l.DisableCertDateChecks,
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	switch l.TLSVersion {
-	case "", "tlsv1.2":
-	case "tlsv1.1":
-		cfg.MinVersion = tls.VersionTLS11
-	case "tlsv1.3":
-		cfg.MinVersion = tls.VersionTLS13
-	default:
-		return nil, fmt.Errorf("Unsupported tls_version \"%s\".", l.TLSVersion)
+	if !l.Net.WebSocket {
+		m.ALPN = []string{"mqtt"}
 	}
-	if l.CAFile == "" && l.CAPath == "" {
-		if l.RequireCertificate {
-			return nil, errors.New("require_certificate needs cafile or capath")
-		}
-		return cfg, nil
-	}
-	cfg.ClientCAs = x509.NewCertPool()
-	files := []string{}
-	if l.CAFile != "" {
-		files = append(files, l.CAFile)
-	}
-	if l.CAPath != "" {
-		more, _ := filepath.Glob(filepath.Join(l.CAPath, "*"))
-		files = append(files, more...)
-	}
-	found := false
-	for _, f := range files {
-		pem, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("Unable to load CA certificates: %w", err)
-		}
-		found = cfg.ClientCAs.AppendCertsFromPEM(pem) || found
-	}
-	if !found {
-		return nil, errors.New("no CA certificate in cafile or capath")
-	}
-	if l.RequireCertificate { // otherwise Mosquitto does not ask for one
-		cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return cfg, nil
+	return tlsconf.Load(m)
 }

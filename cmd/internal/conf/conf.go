@@ -63,9 +63,9 @@ func Parse(files []string, ports []int) (*Config, error) {
 func newParser() *parser {
 	cfg := &Config{
 		Options: broker.DefaultOptions(), User: "mosquitto",
-		GlobalMaxClients: -1, GlobalMaxConnections: -1,
 		Persistence: Persistence{File: "mosquitto.db", AutosaveInterval: 1800, Sync: "group"},
 	}
+	cfg.Options.GlobalMaxClients, cfg.Options.MaxConnections = -1, -1
 	cfg.Log.Timestamp, cfg.Log.Facility = true, -1
 	return &parser{cfg: cfg, table: directives(), def: newListener(), seen: map[seen]bool{}, noDelay: true}
 }
@@ -262,7 +262,6 @@ func (p *parser) security() *local {
 func newListener() *Listener {
 	return &Listener{
 		ListenerOptions: broker.DefaultListenerOptions(), Port: 1883, Protocol: "mqtt",
-		AcceptVersions: AllVersions,
 	}
 }
 

@@ -23,16 +23,11 @@ type Config struct {
 	PIDFile        string
 	User           string // to become when started as root
 
-	PerListener          bool          // per_listener_settings
-	ClientIDPrefixes     string        // what each client id must start with
-	CheckRetainSource    bool          // may the publisher of a retained message still write there?
-	ControlAPI           bool          // $CONTROL/broker/v1
-	GlobalMaxClients     int           // sessions, -1 for no limit
-	GlobalMaxConnections int           // connections, -1 for no limit
-	MemoryLimit          int64         // bytes of heap, 0 for no limit
-	MaxQueuedMemory      int64         // bytes of queued payloads kept in memory, 0 for no limit
-	RetainExpiry         time.Duration // time between sweeps of expired retained messages, 0 for none
-	Persistence          Persistence
+	PerListener     bool          // per_listener_settings
+	ControlAPI      bool          // $CONTROL/broker/v1
+	MaxQueuedMemory int64         // bytes of queued payloads kept in memory, 0 for no limit
+	RetainExpiry    time.Duration // time between sweeps of expired retained messages, 0 for none
+	Persistence     Persistence
 
 	Notes []Note // about what was read
 }
@@ -45,6 +40,7 @@ type Listener struct {
 	Domain    string // "", "tcp4" or "tcp6"
 	Interface string
 	Protocol  string // mqtt, websockets or http_api
+	Implied   bool   // no line asks for it: the HTTP API of local only mode
 	HTTPDir   string // files of an http_api listener, absolute; "" none
 
 	CertFile, KeyFile, CAFile string
@@ -55,13 +51,8 @@ type Listener struct {
 	RequireCertificate        bool
 	DisableCertDateChecks     bool
 
-	MountPoint            string
-	UseIdentityAsUsername bool
-	UseSubjectAsUsername  bool
-	UseUsernameAsClientID bool
-	AcceptVersions        Versions
-	ProxyProtocol         int // version of the PROXY header that each connection starts with; 0 none
-	ProxyRequireTLS       bool
+	ProxyProtocol   int // version of the PROXY header that each connection starts with; 0 none
+	ProxyRequireTLS bool
 
 	// Passwords and ACLs are what decides about clients of this listener, in the order of their asking:
 	// everybody's before the listener's own, of each first the plugins.
@@ -72,15 +63,6 @@ type Listener struct {
 	own      local // listener_allow_anonymous, listener_auto_id_prefix, plugin_use
 	security local // security options below the listener line, with per_listener_settings
 }
-
-// Versions is a set of protocol levels, a bit for each.
-type Versions uint8
-
-// AllVersions is MQTT 3.1, 3.1.1 and 5.
-const AllVersions Versions = 1<<3 | 1<<4 | 1<<5
-
-// Has reports whether a protocol level, 3 to 5, is in the set.
-func (v Versions) Has(level uint8) bool { return level < 8 && v>>level&1 == 1 }
 
 // SecurityFile is a password file, an ACL file or a file of pre-shared keys.
 type SecurityFile struct {

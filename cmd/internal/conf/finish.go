@@ -117,7 +117,7 @@ func (p *parser) loopback(ports []int) (out []*Listener) {
 	}
 	if p.table["protocol http_api"].state == works {
 		l := newListener()
-		l.Port, l.Host, l.Protocol = apiPort, "127.0.0.1", "http_api"
+		l.Port, l.Host, l.Protocol, l.Implied = apiPort, "127.0.0.1", "http_api", true
 		out = append(out, l)
 	}
 	return out

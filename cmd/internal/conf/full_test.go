@@ -48,11 +48,12 @@ func TestFullFile(t *testing.T) {
 	o.MaxPacketSize, o.MessageSizeLimit, o.MaxKeepAlive, o.RetainAvailable = 3400, 35, 36, false
 	o.PersistentClientExpiration, o.QueueQoS0, o.UpgradeOutgoingQoS = 37*24*time.Hour, true, true
 	o.AllowDuplicates, o.SysInterval, o.ConnectionMessages = false, 38*time.Second, false
+	o.MemoryLimit, o.ClientIDPrefixes, o.CheckRetainSource = 6000000000, "dev-", true
+	o.GlobalMaxClients, o.MaxConnections = 60, 61
 	want := &Config{
 		Options: o, Admin: "127.0.0.1:9090", AdminTokenFile: "/tokens", PresubFile: "/presub.yaml",
-		PIDFile: "/run/test.pid", User: "tester", PerListener: true, ClientIDPrefixes: "dev-",
-		CheckRetainSource: true, ControlAPI: true, GlobalMaxClients: 60, GlobalMaxConnections: 61,
-		MemoryLimit: 6000000000, MaxQueuedMemory: 5000000000, RetainExpiry: 62 * time.Minute,
+		PIDFile: "/run/test.pid", User: "tester", PerListener: true, ControlAPI: true,
+		MaxQueuedMemory: 5000000000, RetainExpiry: 62 * time.Minute,
 		Log: Log{
 			Dest: []string{"topic"}, File: "/run/test.log", Types: map[string]bool{"error": true},
 			TimestampFormat: "%F", Facility: 3, JSON: true,
@@ -122,8 +123,8 @@ func TestDefaults(t *testing.T) {
 	t.Setenv("MOSQUITTO_PERSISTENCE_LOCATION", "")
 	c := parse(t, "")
 	if c.Persistence != (Persistence{File: "mosquitto.db", AutosaveInterval: 1800, Sync: "group"}) ||
-		c.GlobalMaxClients != -1 || c.GlobalMaxConnections != -1 || c.User != "mosquitto" || c.CheckRetainSource ||
-		c.MemoryLimit != 0 || c.RetainExpiry != 0 || !c.Log.Timestamp || c.Log.JSON {
+		c.Options.GlobalMaxClients != -1 || c.Options.MaxConnections != -1 || c.User != "mosquitto" || c.Options.CheckRetainSource ||
+		c.Options.MemoryLimit != 0 || c.RetainExpiry != 0 || !c.Log.Timestamp || c.Log.JSON {
 		t.Errorf("%+v", c)
 	}
 	o := c.Options
@@ -135,7 +136,7 @@ func TestDefaults(t *testing.T) {
 		t.Error(p)
 	}
 	for _, l := range c.Listeners {
-		if l.AcceptVersions != AllVersions || !l.AcceptVersions.Has(3) || l.AcceptVersions.Has(6) || l.MaxTopicAliasBroker != 10 {
+		if l.AcceptVersions != 0 || l.MaxTopicAliasBroker != 10 {
 			t.Errorf("%+v", l)
 		}
 	}
@@ -151,7 +152,7 @@ func TestLocalOnlyAPI(t *testing.T) {
 	if got, want := shapes(c), "1883 127.0.0.1 anonymous qos1; 1883 ::1 anonymous qos1"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := shape(c.Listeners[2]); c.Listeners[2].Protocol != "http_api" || got != "9883 127.0.0.1 anonymous" || len(c.Listeners) != 3 {
+	if got := shape(c.Listeners[2]); !c.Listeners[2].Implied || c.Listeners[2].Protocol != "http_api" || got != "9883 127.0.0.1 anonymous" || len(c.Listeners) != 3 {
 		t.Errorf("%+v", c.Listeners)
 	}
 	if got := shapes(complete(t, write(t, t.TempDir(), "y.conf", "port 5"))); got != "5" {

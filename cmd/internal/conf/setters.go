@@ -175,7 +175,7 @@ func setVersions(p *parser, a arg) error {
 	if len(words) == 0 {
 		return a.empty()
 	}
-	var v Versions
+	var v broker.Versions
 	for _, w := range words {
 		if w == "3" || w == "4" || w == "5" {
 			v |= 1 << (w[0] - '0')
@@ -290,16 +290,11 @@ func setSync(p *parser, a arg) error {
 
 func setLogFormat(p *parser, a arg) error {
 	v, err := a.word()
-	switch {
-	case err != nil:
-		return err
-	case v == "json":
-		p.value("log_format json")
-	case v != "text":
+	if err == nil && v != "text" && v != "json" {
 		return a.invalid()
 	}
 	p.cfg.Log.JSON = v == "json"
-	return nil
+	return err
 }
 
 func setDomain(p *parser, a arg) error {
@@ -458,7 +453,7 @@ func setLogDest(p *parser, a arg) error {
 	switch word {
 	case "none":
 		l.Dest, l.File, l.None = nil, "", true
-	case "stderr", "stdout", "syslog":
+	case "stderr", "stdout", "syslog", "topic":
 		if !slices.Contains(l.Dest, word) {
 			l.Dest = append(l.Dest, word)
 		}
@@ -471,12 +466,9 @@ func setLogDest(p *parser, a arg) error {
 			return errors.New("Empty \"log_dest file\" value in configuration.")
 		}
 		l.File = rest
-	case "topic":
-		if p.value("log_dest topic") && !slices.Contains(l.Dest, word) {
-			l.Dest = append(l.Dest, word)
-		}
 	case "dlt":
 		p.value("log_dest dlt")
+		l.None = true // no default comes in its place
 	default:
 		return a.invalid()
 	}

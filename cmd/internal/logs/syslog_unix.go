@@ -43,3 +43,5 @@ func (s unixSyslog) log(level slog.Level, line string) error {
 		return s.w.Debug(line)
 	}
 }
+
+func (s unixSyslog) close() error { return s.w.Close() }

@@ -28,7 +28,7 @@ func TestSyslog(t *testing.T) {
 	}
 	for facility, base := range map[int]int{-1: 3 << 3, 0: 16 << 3, 7: 23 << 3} {
 		h, _, stderr := open(t, conf.Log{None: true, Timestamp: true}, Options{Verbose: true})
-		if h.system, err = dialSyslog("unixgram", address, facility); err != nil {
+		if h.now.Load().system, err = dialSyslog("unixgram", address, facility); err != nil {
 			t.Fatal(err)
 		}
 		for _, tt := range []struct {

@@ -1,0 +1,231 @@
+package admin
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// The HTTP API of a Mosquitto listener with `protocol http_api`: three GETs below /api/v1 and the files of
+// http_dir. It only reads. As Mosquitto's it says Access-Control-Allow-Origin: *, so any web page that
+// reaches the port may read /api/v1 when no password is asked for; there is no more to protect against pages
+// that come by DNS rebinding, and a check of the Host header would only break proxies in front. The files do
+// not carry the header.
+
+// Gate decides who may use the API.
+type Gate interface {
+	// Allows is called for each request, on its own goroutine, at most gateMax at once. It may be slow.
+	Allows(l Login) bool
+}
+
+// Login is what a request presents.
+type Login struct {
+	Username, Password string
+	Named              bool // there is a username
+	Address            netip.Addr
+	Path               string // of the URL, which an ACL sees as a topic to read
+}
+
+// APIConfig is what an API listener is.
+type APIConfig struct {
+	// Network and Address are net.Listen's.
+	Network, Address string
+	// Mode is a unix socket's.
+	Mode os.FileMode
+	// TLS makes it HTTPS.
+	TLS *tls.Config
+	// Dir holds the files to serve; "" none.
+	Dir string
+	// Version is what /api/v1/version answers.
+	Version string
+	// Listeners are what /api/v1/listeners answers.
+	Listeners []APIListener
+	// Gate is asked for every request. Required.
+	Gate Gate
+}
+
+// APIListener is one of the broker's listeners, as /api/v1/listeners shows it.
+type APIListener struct {
+	Port           int    `json:"port,omitempty"`
+	Path           string `json:"path,omitempty"` // of a unix socket
+	Protocol       string `json:"protocol"`       // mqtt, websockets or httpapi
+	TLS            bool   `json:"tls"`
+	MutualTLS      bool   `json:"mtls"`
+	AllowAnonymous bool   `json:"allow_anonymous"`
+}
+
+const (
+	apiConnections = 256 // at once
+	gateMax        = 4   // requests whose password is being checked
+)
+
+// StartAPI listens and serves until Close.
+func StartAPI(cfg APIConfig, src Source) (*Server, error) {
+	if cfg.Gate == nil {
+		return nil, errors.New("admin: no gate")
+	}
+	h := &api{cfg: cfg, src: src, checks: make(chan struct{}, gateMax)}
+	if cfg.Dir != "" {
+		var err error
+		if h.files, err = os.OpenRoot(cfg.Dir); err != nil {
+			return nil, fmt.Errorf("http_dir cannot be opened: %w", err)
+		}
+	}
+	ln, err := net.Listen(cfg.Network, cfg.Address)
+	if err == nil && cfg.Network == "unix" && cfg.Mode != 0 {
+		if err = os.Chmod(cfg.Address, cfg.Mode); err != nil {
+			_ = ln.Close()
+		}
+	}
+	if err != nil {
+		if h.files != nil {
+			_ = h.files.Close()
+		}
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	limited := netutil.LimitListener(ln, apiConnections)
+	if cfg.TLS != nil {
+		limited = tls.NewListener(limited, cfg.TLS)
+	}
+	s := serve(limited, h)
+	s.files = h.files
+	return s, nil
+}
+
+// api is the handler of one listener.
+type api struct {
+	cfg    APIConfig
+	src    Source
+	files  *os.Root      // nil without http_dir
+	checks chan struct{} // one for each request at the gate
+}
+
+// ServeHTTP implements http.Handler.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		refuse(w, http.StatusMethodNotAllowed, "Invalid HTTP Method\n")
+		return
+	}
+	if !a.allowed(r) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="Mosquitto API"`)
+		refuse(w, http.StatusUnauthorized, "Not authorised\n")
+		return
+	}
+	switch {
+	case r.URL.Path == "/api/v1/version":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		_, _ = w.Write([]byte(a.cfg.Version)) // the client may have gone
+	case r.URL.Path == "/api/v1/listeners":
+		answer(w, struct {
+			Listeners []APIListener `json:"listeners"`
+		}{a.cfg.Listeners})
+	case r.URL.Path == "/api/v1/systree":
+		answer(w, a.tree(r))
+	case strings.HasPrefix(r.URL.Path, "/api/"):
+		refuse(w, http.StatusNotFound, "Not found.\n")
+	default:
+		a.file(w, r)
+	}
+}
+
+// allowed asks the gate.
+func (a *api) allowed(r *http.Request) bool {
+	l := Login{Path: r.URL.Path}
+	l.Username, l.Password, l.Named = r.BasicAuth()
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		l.Address = ap.Addr().Unmap()
+	}
+	select {
+	case a.checks <- struct{}{}:
+	case <-r.Context().Done():
+		return false
+	}
+	defer func() { <-a.checks }()
+	return a.cfg.Gate.Allows(l)
+}
+
+// tree is the $SYS tree's whole numbers by topic. Mosquitto leaves the second names of some values out.
+func (a *api) tree(r *http.Request) map[string]int64 {
+	m := a.src.Metrics(r.Context())
+	out := map[string]int64{}
+	for _, v := range m.SysValues() {
+		switch v.Topic {
+		case "$SYS/broker/clients/active", "$SYS/broker/clients/inactive", "$SYS/broker/store/messages/count":
+		default:
+			out[v.Topic] = v.Value
+		}
+	}
+	return out
+}
+
+// file serves a regular file below http_dir; os.Root keeps names and links inside.
+func (a *api) file(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
+	if name == "" {
+		name = "index.html"
+	}
+	f, info, err := a.open(name)
+	if err != nil {
+		refuse(w, http.StatusNotFound, "Not found.\n")
+		return
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	http.ServeContent(w, r, info.Name(), info.ModTime(), f)
+}
+
+// open opens a regular file. What it is, is asked before, as opening a pipe would wait for its other end.
+func (a *api) open(name string) (*os.File, fs.FileInfo, error) {
+	if a.files == nil {
+		return nil, nil, fs.ErrNotExist
+	}
+	info, err := a.files.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, nil, errors.Join(err, fs.ErrNotExist)
+	}
+	f, err := a.files.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// answer writes JSON, indented with tabs.
+func answer(w http.ResponseWriter, v any) {
+	raw, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "Internal server error.\n")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	_, _ = w.Write(raw) // the client may have gone
+}
+
+func refuse(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client may have gone
+}
+
+// Limits of one request.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = time.Minute
+	headerMax     = 16 << 10 // bytes
+)

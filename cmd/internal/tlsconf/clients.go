@@ -1,0 +1,195 @@
+package tlsconf
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// refusal is why a client certificate is refused, with the alert that OpenSSL sends (RFC 8446, 6.2).
+type refusal struct {
+	text  string
+	alert uint8
+}
+
+// Alerts.
+const (
+	badCertificate     = 42
+	certificateRevoked = 44
+	certificateExpired = 45
+	unknownCA          = 48
+)
+
+// Error implements error.
+func (r *refusal) Error() string { return r.text }
+
+// TLSAlert is the alert for the client.
+func (r *refusal) TLSAlert() uint8 { return r.alert }
+
+// checker checks client certificates beyond what crypto/tls does. Read-only while in use.
+type checker struct {
+	revoked revocations
+	hasCRL  bool
+	roots   *x509.CertPool // to verify certificates with, whatever their dates; nil: crypto/tls does
+	now     func() time.Time
+}
+
+// verify is a VerifyConnection.
+func (k *checker) verify(cs tls.ConnectionState) error {
+	chains := cs.VerifiedChains
+	if k.roots != nil {
+		var err error
+		if chains, err = k.chains(cs.PeerCertificates); err != nil {
+			return err
+		}
+	}
+	if !k.hasCRL {
+		return nil
+	}
+	err := error(&refusal{"no chain of client certificates", badCertificate})
+	for _, chain := range chains {
+		if err = k.revoked.check(chain, k.now()); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// chains verifies a client's certificates as if its own were valid now.
+func (k *checker) chains(certs []*x509.Certificate) ([][]*x509.Certificate, error) {
+	if len(certs) == 0 {
+		return nil, &refusal{"client did not provide a certificate", badCertificate}
+	}
+	leaf := *certs[0]
+	now := k.now()
+	leaf.NotBefore, leaf.NotAfter = now, now // the signature is over other bytes
+	o := x509.VerifyOptions{
+		Roots: k.roots, Intermediates: x509.NewCertPool(),
+		CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range certs[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	chains, err := leaf.Verify(o)
+	if err == nil {
+		return chains, nil
+	}
+	alert := uint8(badCertificate)
+	if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
+		alert = unknownCA
+	}
+	return nil, &refusal{err.Error(), alert}
+}
+
+// revocations are lists of revoked certificates.
+type revocations []revocationList
+
+// revocationList is one list, as its issuer has signed it.
+type revocationList struct {
+	list    *x509.RevocationList
+	signer  *x509.Certificate   // of the authorities at hand; nil if none of them is
+	serials map[string]struct{} // of revoked certificates, big-endian
+}
+
+// Extensions that change what a list means (RFC 5280, 5.2).
+func readable(list *x509.RevocationList) error {
+	for _, e := range list.Extensions {
+		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 27}) {
+			return errors.New("a delta list is not supported")
+		}
+		if e.Critical {
+			return fmt.Errorf("critical extension %s is not supported", e.Id)
+		}
+	}
+	return nil
+}
+
+// loadCRL reads the lists of revoked certificates.
+func (m *Material) loadCRL(cas []*x509.Certificate) (revocations, error) {
+	if m.CRLFile == "" {
+		return nil, nil
+	}
+	bad := func(err error) error {
+		return fmt.Errorf("Unable to load certificate revocation file \"%s\". Check crlfile.\n%w",
+			m.CRLFile, err)
+	}
+	raw, err := os.ReadFile(m.CRLFile)
+	if err != nil {
+		return nil, bad(err)
+	}
+	var out revocations
+	for {
+		block, rest := pem.Decode(raw)
+		if block == nil {
+			break
+		}
+		if raw = rest; block.Type != "X509 CRL" {
+			continue
+		}
+		list, err := x509.ParseRevocationList(block.Bytes)
+		if err == nil {
+			err = readable(list)
+		}
+		if err != nil {
+			return nil, bad(fmt.Errorf("%s: %w", m.CRLFile, err))
+		}
+		out = append(out, newRevocationList(list, cas))
+	}
+	if len(out) == 0 {
+		return nil, bad(fmt.Errorf("no list of revoked certificates in %s", m.CRLFile))
+	}
+	return out, nil
+}
+
+func newRevocationList(list *x509.RevocationList, cas []*x509.Certificate) revocationList {
+	r := revocationList{list: list, serials: make(map[string]struct{}, len(list.RevokedCertificateEntries))}
+	for _, e := range list.RevokedCertificateEntries {
+		if e.ReasonCode != 8 { // removeFromCRL
+			r.serials[string(e.SerialNumber.Bytes())] = struct{}{}
+		}
+	}
+	for _, ca := range cas {
+		if r.signedBy(ca) {
+			r.signer = ca
+		}
+	}
+	return r
+}
+
+func (r *revocationList) signedBy(ca *x509.Certificate) bool {
+	return string(ca.RawSubject) == string(r.list.RawIssuer) && r.list.CheckSignatureFrom(ca) == nil
+}
+
+// check looks a client's certificate up in the list of its issuer, which must be there and up to date: who
+// cannot be looked up is refused.
+func (rs revocations) check(chain []*x509.Certificate, now time.Time) error {
+	leaf, issuer := chain[0], chain[min(1, len(chain)-1)]
+	stale := false
+	for i := range rs {
+		r := &rs[i]
+		if r.signer == nil || !r.signer.Equal(issuer) {
+			if string(r.list.RawIssuer) != string(issuer.RawSubject) || !r.signedBy(issuer) {
+				continue
+			}
+		}
+		if _, ok := r.serials[string(leaf.SerialNumber.Bytes())]; ok {
+			text := fmt.Sprintf("client certificate %x is revoked", leaf.SerialNumber)
+			return &refusal{text, certificateRevoked}
+		}
+		if now.Before(r.list.ThisUpdate) || !r.list.NextUpdate.IsZero() && now.After(r.list.NextUpdate) {
+			stale = true
+			continue
+		}
+		return nil
+	}
+	if stale {
+		text := fmt.Sprintf("the revocation list of %q is out of date", issuer.Subject)
+		return &refusal{text, certificateExpired}
+	}
+	return &refusal{fmt.Sprintf("there is no revocation list of %q", issuer.Subject), unknownCA}
+}

@@ -1,0 +1,244 @@
+// Package tlsconf makes the TLS settings of a listener from files and from words that OpenSSL understands.
+// Its errors begin with the line that Mosquitto logs; what is wrong in detail follows on lines of their own.
+package tlsconf
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Material is what the TLS of a listener is made of.
+type Material struct {
+	// CertFile has the server's certificate and then the chain to, but without, its root. KeyFile has its
+	// private key, which must not be encrypted.
+	CertFile, KeyFile string
+	// CAFile and CAPath have the authorities that client certificates are checked against: a file, and a
+	// directory as `openssl rehash` makes it.
+	CAFile, CAPath string
+	// CRLFile has lists of revoked client certificates: one of each authority that issues them.
+	CRLFile string
+	// Ciphers is a list of OpenSSL's for TLS 1.2 and 1.1; empty means Go's choice.
+	Ciphers string
+	// CiphersTLS13 is such a list for TLS 1.3; see tls13 for what is possible.
+	CiphersTLS13 string
+	// TLSVersion is the lowest version: tlsv1.1, tlsv1.2 (also if empty) or tlsv1.3.
+	TLSVersion string
+	// RequireCertificate asks each client for a certificate that an authority has signed.
+	RequireCertificate bool
+	// NoDateChecks accepts client certificates that are not valid yet or no more.
+	NoDateChecks bool
+	// ALPN are the protocols that are confirmed to clients that offer one of them. Others are served as well.
+	ALPN []string
+}
+
+// Load reads all files. The result may be used by many listeners; a KeyLogWriter may be set before that.
+func Load(m Material) (*tls.Config, error) {
+	cfg := &tls.Config{}
+	err := errors.Join(m.setVersion(cfg), m.setCiphers(cfg))
+	if err != nil {
+		return nil, err
+	}
+	pair, err := m.loadPair()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Certificates = []tls.Certificate{pair}
+	cas, err := m.loadCAs()
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := m.loadCRL(cas)
+	if err != nil {
+		return nil, err
+	}
+	if m.RequireCertificate { // otherwise Mosquitto does not ask for one
+		if len(cas) == 0 {
+			return nil, errors.New("require_certificate needs cafile or capath")
+		}
+		m.setClients(cfg, cas, revoked)
+	}
+	m.setALPN(cfg)
+	return cfg, nil
+}
+
+func (m *Material) setVersion(cfg *tls.Config) error {
+	switch m.TLSVersion {
+	case "", "tlsv1.2":
+		cfg.MinVersion = tls.VersionTLS12
+	case "tlsv1.1":
+		cfg.MinVersion = tls.VersionTLS11
+	case "tlsv1.3":
+		cfg.MinVersion = tls.VersionTLS13
+	default:
+		return fmt.Errorf("Unsupported tls_version \"%s\".", m.TLSVersion)
+	}
+	return nil
+}
+
+// setALPN confirms a protocol to those who offer it. NextProtos alone would refuse all who offer others only.
+func (m *Material) setALPN(cfg *tls.Config) {
+	if len(m.ALPN) == 0 {
+		return
+	}
+	confirm := sync.OnceValue(func() *tls.Config { // later, for the KeyLogWriter
+		c := cfg.Clone()
+		c.NextProtos, c.GetConfigForClient = m.ALPN, nil
+		return c
+	})
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		for _, p := range hello.SupportedProtos {
+			if slices.Contains(m.ALPN, p) {
+				return confirm(), nil
+			}
+		}
+		return nil, nil // cfg itself
+	}
+}
+
+// loadPair reads certificate and key.
+func (m *Material) loadPair() (pair tls.Certificate, err error) {
+	badCert := func(err error) error {
+		return fmt.Errorf("Unable to load server certificate \"%s\". Check certfile.\n%w", m.CertFile, err)
+	}
+	badKey := func(err error) error {
+		return fmt.Errorf("Unable to load server key file \"%s\". Check keyfile.\n%w", m.KeyFile, err)
+	}
+	certs, err := os.ReadFile(m.CertFile)
+	if err != nil {
+		return pair, badCert(err)
+	}
+	if chain, err := certificates(certs); err != nil || len(chain) == 0 {
+		return pair, badCert(cmpOr(err, "no certificate in %s", m.CertFile))
+	}
+	key, err := os.ReadFile(m.KeyFile)
+	if err != nil {
+		return pair, badKey(err)
+	}
+	if encrypted(key) {
+		return pair, badKey(fmt.Errorf("%s is encrypted, which is not supported: write it without a"+
+			" password, as with `openssl pkey`, and protect the file", m.KeyFile))
+	}
+	if pair, err = tls.X509KeyPair(certs, key); err != nil {
+		return pair, badKey(fmt.Errorf("%s: %w", m.KeyFile, err))
+	}
+	return pair, nil
+}
+
+// cmpOr is err or, if that is nil, an error of a format.
+func cmpOr(err error, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf(format, args...)
+}
+
+// encrypted reports whether a PEM file has a private key with a password.
+func encrypted(raw []byte) bool {
+	for {
+		block, rest := pem.Decode(raw)
+		if block == nil {
+			return false
+		}
+		old := strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")
+		if old || block.Type == "ENCRYPTED PRIVATE KEY" {
+			return true
+		}
+		raw = rest
+	}
+}
+
+// certificates are those in a PEM file.
+func certificates(raw []byte) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for {
+		block, rest := pem.Decode(raw)
+		if block == nil {
+			return out, nil
+		}
+		raw = rest
+		switch block.Type {
+		case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, c)
+		}
+	}
+}
+
+// hashed is the name of a certificate in a directory that `openssl rehash` has made.
+var hashed = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
+
+// loadCAs reads the authorities of both places; none where neither is named.
+func (m *Material) loadCAs() ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	if m.CAFile != "" {
+		raw, err := os.ReadFile(m.CAFile)
+		if err == nil {
+			out, err = certificates(raw)
+		}
+		if err != nil || len(out) == 0 {
+			return nil, fmt.Errorf("Unable to load CA certificates. Check cafile \"%s\".\n%w",
+				m.CAFile, cmpOr(err, "no certificate in %s", m.CAFile))
+		}
+	}
+	if m.CAPath == "" {
+		return out, nil
+	}
+	bad := func(err error) error {
+		return fmt.Errorf("Unable to load CA certificates. Check capath \"%s\".\n%w", m.CAPath, err)
+	}
+	entries, err := os.ReadDir(m.CAPath)
+	if err != nil {
+		return nil, bad(err)
+	}
+	before := len(out)
+	for _, e := range entries {
+		if !hashed.MatchString(e.Name()) {
+			continue
+		}
+		name := filepath.Join(m.CAPath, e.Name())
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			return nil, bad(err)
+		}
+		cas, err := certificates(raw)
+		if err != nil {
+			return nil, bad(fmt.Errorf("%s: %w", name, err))
+		}
+		out = append(out, cas...)
+	}
+	if len(out) == before && m.CAFile == "" {
+		return nil, bad(errors.New("no certificate under the hash of its name:" +
+			" run `openssl rehash` on the directory"))
+	}
+	return out, nil
+}
+
+// setClients asks for client certificates.
+func (m *Material) setClients(cfg *tls.Config, cas []*x509.Certificate, revoked revocations) {
+	cfg.ClientCAs = x509.NewCertPool()
+	for _, c := range cas {
+		cfg.ClientCAs.AddCert(c)
+	}
+	cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	check := &checker{revoked: revoked, hasCRL: m.CRLFile != "", now: time.Now}
+	if m.NoDateChecks {
+		cfg.ClientAuth = tls.RequireAnyClientCert
+		check.roots = cfg.ClientCAs
+	}
+	if m.NoDateChecks || check.hasCRL {
+		cfg.VerifyConnection = check.verify
+	}
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"noctule/broker"
+	"noctule/cmd/internal/conf"
+)
+
+// reloadPatience is how long loops may take to look at all their sessions.
+const reloadPatience = time.Minute
+
+// reload reads the configuration and all files that it names again. Only when everything is good it takes
+// effect; otherwise nothing does. The log is opened again in any case.
+func (s *service) reload(ctx context.Context) {
+	s.info("Reloading config.")
+	next, err := s.read()
+	if err != nil {
+		if err := s.handler.Reopen(); err != nil {
+			s.fail(err)
+		}
+		s.fail(err)
+		s.log.Warn("Warning: the configuration was not reloaded, everything stays as it was.")
+		return
+	}
+	if err := s.handler.Configure(next.cfg.Log, s.logOptions(s.flags, 0)); err != nil {
+		s.fail(err) // what cannot be opened is left out, as at the start
+	}
+	for _, n := range next.notes {
+		s.log.Log(ctx, n.Level, n.Text)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	if err := s.apply(ctx, next); err != nil {
+		s.fail(fmt.Errorf("The configuration is in force, but not all clients could be looked at: %w", err))
+		return
+	}
+	s.info("Configuration reloaded.")
+}
+
+// settings are a configuration with all that its files say.
+type settings struct {
+	cfg       *conf.Config
+	listeners []broker.ListenerOptions // of each of cfg's listeners, without where it listens
+	notes     []conf.Note
+}
+
+// read reads everything and changes nothing.
+func (s *service) read() (*settings, error) {
+	cfg, notes, err := s.cfg.Reload(s.flags.files, s.flags.ports)
+	if err != nil {
+		return nil, err
+	}
+	next := &settings{cfg: cfg, notes: append(cfg.Notes, notes...)}
+	policies, warnings, err := loadPolicies(cfg.Listeners)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		next.notes = append(next.notes, conf.Note{Text: w, Level: broker.LevelWarning})
+	}
+	for i := range cfg.Listeners {
+		cfg.Listeners[i].Policy = policies[i]
+		o, err := cfg.Listeners[i].Load()
+		if err != nil {
+			return nil, err
+		}
+		if o.Net.TLS != nil && s.keys != nil {
+			o.Net.TLS.KeyLogWriter = s.keys
+		}
+		next.listeners = append(next.listeners, o)
+	}
+	return next, nil
+}
+
+// apply puts settings in force.
+func (s *service) apply(ctx context.Context, next *settings) error {
+	s.cfg = next.cfg
+	limitMemory(s.cfg.Options.MemoryLimit)
+	for _, a := range s.apis {
+		a.set(next.listeners[a.index])
+	}
+	options := map[*broker.Listener]broker.ListenerOptions{}
+	for i, sockets := range s.sockets {
+		for _, l := range sockets {
+			o, old := next.listeners[i], l.Options()
+			o.Net.Network, o.Net.Address, o.Net.UnixMode = old.Net.Network, old.Net.Address, old.Net.UnixMode
+			options[l] = o
+		}
+	}
+	return s.b.Reload(ctx, s.cfg.Options, options)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"noctule/admin"
+	"noctule/broker"
+	"noctule/broker/auth"
+	"noctule/cmd/internal/conf"
+)
+
+// service is a broker with its listeners, run by a configuration. One goroutine uses it.
+type service struct {
+	*command
+	flags   flags
+	cfg     *conf.Config // in force
+	b       *broker.Broker
+	keys    *os.File             // of --tls-keylog; nil without
+	sockets [][]*broker.Listener // of each of cfg's listeners
+	apis    []*api               // of listeners with protocol http_api
+	tree    printing
+	pre     *presubscription // nil: nothing is configured
+}
+
+// open starts everything that listens.
+func (s *service) open(policies []*auth.Policy) error {
+	s.sockets = make([][]*broker.Listener, len(s.cfg.Listeners))
+	for i := range s.cfg.Listeners {
+		l := &s.cfg.Listeners[i]
+		l.Policy = policies[i]
+		var err error
+		if l.Protocol == "http_api" {
+			err = s.openAPI(i)
+		} else {
+			s.sockets[i], err = s.listen(l)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listen opens the sockets of one listener, with a log line for each.
+func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error) {
+	sockets, err := l.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	var last error
+	for _, o := range sockets {
+		if o.Net.TLS != nil && s.keys != nil {
+			o.Net.TLS.KeyLogWriter = s.keys
+		}
+		if o.Net.Network == "unix" {
+			s.info("Opening unix listen socket on path %s.", o.Net.Address)
+		} else {
+			family := strings.Replace(o.Net.Network, "tcp", "v", 1)
+			s.info("Opening ip%s listen socket on port %d.", family, l.Port)
+		}
+		one, err := s.b.Listen(o)
+		switch {
+		case err == nil:
+			opened = append(opened, one)
+		case missingFamily(err):
+			last = err
+		default:
+			return nil, err
+		}
+	}
+	if len(opened) == 0 {
+		return nil, last
+	}
+	return opened, nil
+}
+
+// missingFamily reports an error of a machine without one of the address families.
+func missingFamily(err error) bool {
+	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+// openAdmin starts the HTTP server for operators; end stops it.
+func (s *service) openAdmin() (end func(), err error) {
+	if s.cfg.Admin == "" {
+		return func() {}, nil
+	}
+	server, err := admin.Start(s.cfg.Admin, s.b, append(s.pre.parts(), admin.Counter{
+		Name:  "log_lines_dropped_total",
+		Help:  "Log lines lost because a destination was too slow.",
+		Value: s.handler.Dropped,
+	})...)
+	if err != nil {
+		return nil, err
+	}
+	s.info("Opening admin listen socket on %s.", server.Addr())
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+		defer cancel()
+		_ = server.Close(ctx) // the program ends
+	}, nil
+}
+
+// operate opens what listens and waits for signals.
+func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
+	defer s.closeAPIs()
+	if err := s.open(policies); err != nil {
+		s.fail(err)
+		return exitListener
+	}
+	end, err := s.openAdmin()
+	if err != nil {
+		s.fail(err)
+		return exitListener
+	}
+	defer end()
+	s.info("mosquitto version %s running", compatible)
+	if err := notify("READY=1"); err != nil {
+		s.fail(fmt.Errorf("Unable to tell systemd: %w", err))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go watchdog(ctx, s.b) // ends with ctx
+	go pace(ctx)          // ends with ctx
+	for sig := range signals {
+		if isEnd(sig) {
+			break
+		}
+		s.handle(ctx, sig)
+	}
+	_ = notify("STOPPING=1") // nothing depends on it
+	return exitOK
+}
