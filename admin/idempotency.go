@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"crypto/sha256"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -117,9 +118,7 @@ func (p *replies) again(w http.ResponseWriter, old, now *reply) {
 		fail(w, http.StatusConflict, "the request is being worked on")
 		return
 	}
-	for k, v := range old.header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), old.header)
 	w.Header().Set("Idempotency-Replayed", "true")
 	w.WriteHeader(old.status)
 	_, _ = w.Write(old.body)

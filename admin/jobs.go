@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -104,10 +105,7 @@ func (j *jobs) start(principal string, o jobOrder) (job, bool) {
 func (x *job) copy() job {
 	c := *x
 	c.Failures = slices.Clone(x.Failures)
-	c.Results = map[string]int{}
-	for k, v := range x.Results {
-		c.Results[k] = v
-	}
+	c.Results = maps.Clone(x.Results)
 	return c
 }
 

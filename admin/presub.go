@@ -34,6 +34,7 @@ func (d *presubDoor) add(mux *http.ServeMux, reg prometheus.Registerer) {
 	mux.HandleFunc("PUT "+session, d.guard(d.change))
 	mux.HandleFunc("DELETE "+session, d.guard(d.change))
 	mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
+	mux.HandleFunc("POST /api/v1/presub/move", d.guard(d.move))
 	mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
 	mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
 	mux.HandleFunc("GET /api/v1/presub/jobs", d.guard(d.listJobs))
@@ -285,4 +286,27 @@ func (d *presubDoor) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 		return
 	}
 	respond(w, http.StatusOK, &x)
+}
+
+// move edits a list that many sessions have.
+func (d *presubDoor) move(w http.ResponseWriter, r *http.Request, c *call) {
+	var o struct {
+		Origin string         `json:"origin"`
+		From   []presub.Topic `json:"from"`
+		To     []presub.Topic `json:"to"`
+	}
+	if err := strict(c.body, &o); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if len(o.From) == 0 {
+		fail(w, http.StatusBadRequest, "from has no topics")
+		return
+	}
+	n, err := d.e.Move(r.Context(), c.caller(), o.Origin, o.From, o.To)
+	if err != nil {
+		failure(w, err)
+		return
+	}
+	respond(w, http.StatusOK, map[string]int{"sessions": n})
 }

@@ -198,7 +198,7 @@ func TestJob(t *testing.T) {
 		id := fmt.Sprint("c", i)
 		ids = append(ids, id)
 		clients = append(clients, brokertest.Connect(t, x.addr, id, codec.V5, func(p *codec.Connect) {
-			p.HasUsername, p.Username = true, []byte(fmt.Sprint("u", i%10))
+			p.HasUsername, p.Username = true, fmt.Append(nil, "u", i%10)
 		}))
 	}
 	targets, err := json.Marshal(append(ids, "nobody"))
@@ -243,6 +243,10 @@ func TestJob(t *testing.T) {
 			t.Errorf("%s: %s", ids[i], text)
 		}
 	}
+	x.want(200, `{"sessions":40}`, "POST", "/api/v1/presub/move",
+		`{"origin":"","from":[{"topic":"a"},{"topic":"b"}],"to":[{"topic":"z"}]}`)
+	x.want(403, "origin", "POST", "/api/v1/presub/move", `{"origin":"presub:none","from":[{"topic":"a"}],"to":[]}`)
+	x.want(400, "", "POST", "/api/v1/presub/move", `{"from":[]}`)
 	x.want(404, "no such job", "GET", "/api/v1/presub/jobs/"+j.ID, "", "Authorization", "Bearer another-"+secret)
 	x.want(200, j.ID, "GET", "/api/v1/presub/jobs", "")
 	x.want(200, `"done"`, "DELETE", "/api/v1/presub/jobs/"+j.ID, "")

@@ -195,13 +195,13 @@ func TestClientHearsOfItsSubscriptions(t *testing.T) {
 	x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.Admitters = []broker.Admitter{g}
 		o.Describe = func(l *behalf.Listing, n int) []byte {
-			out := fmt.Sprint(n)
+			out := fmt.Append(nil, n)
 			for _, h := range l.Holdings {
 				for _, topic := range h.Topics {
-					out += " " + h.Origin + "=" + topic.Filter
+					out = fmt.Appendf(out, " %s=%s", h.Origin, topic.Filter)
 				}
 			}
-			return []byte(out)
+			return out
 		}
 	})
 	const self = "$me/subscriptions"

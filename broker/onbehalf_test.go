@@ -54,14 +54,14 @@ func (x *fixture) askAll(r behalf.Request) []behalf.Answer {
 
 // answerWords is an answer in one line: "0 a=new b=existing/135".
 func answerWords(a behalf.Answer) string {
-	out := fmt.Sprint(byte(a.Code))
+	out := fmt.Append(nil, byte(a.Code))
 	for _, r := range a.Results {
-		out += fmt.Sprintf(" %s=%s", r.Filter, r.State)
+		out = fmt.Appendf(out, " %s=%s", r.Filter, r.State)
 		if r.Code != 0 {
-			out += fmt.Sprintf("/%d", byte(r.Code))
+			out = fmt.Appendf(out, "/%d", byte(r.Code))
 		}
 	}
-	return out
+	return string(out)
 }
 
 func (x *fixture) wantAnswer(a behalf.Answer, want string) {
@@ -166,7 +166,7 @@ func TestOriginsAreApart(t *testing.T) {
 }
 
 func TestSameSetOfTwoOrigins(t *testing.T) {
-	onEach(t, nil, func(t *testing.T, x *fixture) {
+	onEach(t, nil, func(_ *testing.T, x *fixture) {
 		c := x.connect("c", codec.V5, nil)
 		pub := x.connect("pub", codec.V5, nil)
 		one, two := origin("one"), origin("two")

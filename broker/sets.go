@@ -329,9 +329,9 @@ type part struct {
 }
 
 // parts begins a fan-out in slices to the sets of a crowd.
-func (m *crowdExtra) parts() []part {
-	list := make([]part, 0, len(m.sets))
-	for _, ref := range m.sets {
+func (e *crowdExtra) parts() []part {
+	list := make([]part, 0, len(e.sets))
+	for _, ref := range e.sets {
 		x := ref.set
 		if len(x.members) == 0 {
 			continue
@@ -344,10 +344,10 @@ func (m *crowdExtra) parts() []part {
 }
 
 // members is the number of members of all sets.
-func (m *crowdExtra) members() int {
+func (e *crowdExtra) members() int {
 	n := 0
-	for i := range m.sets {
-		n += len(m.sets[i].set.members)
+	for i := range e.sets {
+		n += len(e.sets[i].set.members)
 	}
 	return n
 }

@@ -127,7 +127,7 @@ func TestResumedSessionIsReconciled(t *testing.T) {
 }
 
 func TestRetainedIsResumed(t *testing.T) {
-	onEachGrantor(t, func(t *testing.T, x *fixture, g *grantor) {
+	onEachGrantor(t, func(_ *testing.T, x *fixture, g *grantor) {
 		pub := x.connect("pub", codec.V5, nil)
 		for i := range 100 {
 			retain(pub, fmt.Sprint("r/", i), "x")
@@ -367,6 +367,53 @@ func TestTap(t *testing.T) {
 		}
 		if _, err := x.b.Tap(ctx, "a/#/b", nil); err == nil {
 			t.Error("a bad filter is taken")
+		}
+	})
+}
+
+// TestEditingASetMovesItsMembers edits the list of many sessions at once.
+func TestEditingASetMovesItsMembers(t *testing.T) {
+	onEachGrantor(t, func(t *testing.T, x *fixture, g *grantor) {
+		pub := x.connect("pub", codec.V5, nil)
+		retain(pub, "new", "r")
+		retain(pub, "kept", "r")
+		from, to := topics("kept", "old"), topics("kept", "new")
+		var clients []*brokertest.Client
+		for i := range 700 { // more than a step
+			id := fmt.Sprint("c", i)
+			g.set(id, behalf.Grant{Origin: perConnect, Topics: from})
+			c := x.connect(id, codec.V5, nil)
+			c.WantPublish("kept", "r")
+			clients = append(clients, c)
+		}
+		g.set("offline", behalf.Grant{Origin: perConnect, Topics: from})
+		x.connect("offline", codec.V5, with(expiry(100))).Disconnect()
+		x.ask(behalf.Request{ClientID: "c0", Origin: origin("other"), Topics: from}) // is not touched
+		ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
+		defer cancel()
+		n, err := x.b.Move(ctx, perConnect, from, to)
+		if n != 701 || err != nil {
+			t.Errorf("%d moved, %v", n, err)
+		}
+		for i, c := range clients {
+			if i > 0 {
+				c.WantPublish("new", "r")
+			}
+		}
+		pub.Publish("new", "m", 0, 0)
+		pub.Publish("old", "m", 0, 0)
+		pub.Publish("kept", "m", 0, 0)
+		brokertest.Settle(t, x.b)
+		for i, c := range clients {
+			if got, want := received(t, c), 2; i > 0 && got != want {
+				t.Fatalf("client %d got %d messages, want %d", i, got, want)
+			}
+		}
+		if l := x.list("offline"); l.Holdings[1].Topics[1].Filter != "new" {
+			t.Errorf("%+v", l.Holdings)
+		}
+		if n, err := x.b.Move(ctx, perConnect, from, to); n != 0 || err != nil {
+			t.Errorf("%d moved again, %v", n, err)
 		}
 	})
 }

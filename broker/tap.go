@@ -29,7 +29,7 @@ func (b *Broker) Tap(ctx context.Context, filter string, f func(topic, payload [
 	s := b.shards[0]
 	var err error
 	if !b.onLoop(ctx, s, func() { err = s.tap(t, filter) }) {
-		return nil, errors.New("broker: no answer from the loop")
+		return nil, errNoAnswer
 	}
 	return t, err
 }
@@ -47,6 +47,9 @@ func (s *shard) tap(t *Tap, filter string) error {
 
 // take hands a message over.
 func (t *Tap) take(m *message.Message) { t.f(m.Topic, m.Payload) }
+
+// errNoAnswer says that a loop was not heard of in time, or has ended.
+var errNoAnswer = errors.New("broker: no answer from the loop")
 
 // Close ends it; f may be called until the loop has heard of it.
 func (t *Tap) Close() {

@@ -119,4 +119,6 @@ type Broker interface {
 	Apply(ctx context.Context, r *Request) []Answer
 	// List returns the subscriptions of a session; false when there is none.
 	List(ctx context.Context, clientID string) (Listing, bool)
+	// Move gives all sessions whose list of an origin is from the list to, and returns their number.
+	Move(ctx context.Context, o *Origin, from, to *Set) (int, error)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -257,10 +258,8 @@ func (c *Config) check() error {
 }
 
 func oneOf(path, value string, allowed ...string) error {
-	for _, a := range allowed {
-		if a == value {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return wrong(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
 }

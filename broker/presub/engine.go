@@ -302,6 +302,52 @@ func (e *Engine) Subscribe(
 	return e.Do(ctx, c, list, nil)
 }
 
+// Move edits a list that many have: every session whose list of an origin has just the topics from gets those
+// of to. The origin is a provider's, "presub:NAME", whose cache follows, or one of the principal's own.
+func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []Topic) (int, error) {
+	if !c.Allowed {
+		return 0, ErrNotAllowed
+	}
+	a, bad := (&Entry{Topics: from}).set()
+	b, worse := (&Entry{Topics: to}).set()
+	if len(bad)+len(worse) > 0 || len(from)+len(to) > topicsMax {
+		return 0, errors.New("presub: topics that nobody may subscribe to, or too many")
+	}
+	a, b = e.sets.intern(a), e.sets.intern(b)
+	name, isProvider := strings.CutPrefix(origin, "presub:")
+	o := e.known[name]
+	var err error
+	switch {
+	case !isProvider:
+		o, err = e.originOf(c, origin)
+	case o == nil:
+		err = ErrOrigin
+	default:
+		e.replaceCached(name, a, b)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := e.broker.Move(ctx, o, a, b)
+	e.audit(c, "move", "origin", o.Name, "from", a.Len(), "to", b.Len(), "sessions", n)
+	return n, err
+}
+
+// replaceCached puts a list in the place of another in a provider's cache.
+func (e *Engine) replaceCached(name string, from, to *behalf.Set) {
+	for _, p := range e.providers {
+		if p.cfg.Name != name || p.cache == nil {
+			continue
+		}
+		for _, key := range p.cache.Keys() {
+			if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
+				x.set = to
+				p.cache.Add(key, x)
+			}
+		}
+	}
+}
+
 // List is what a session has.
 func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
 	return e.broker.List(ctx, clientID)

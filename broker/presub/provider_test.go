@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -326,7 +327,7 @@ func TestPostgreSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range strings.Split(schema, ";\n") {
+	for q := range strings.SplitSeq(schema, ";\n") {
 		if _, err := db.Exec(strings.TrimSuffix(q, ";")); err != nil {
 			t.Fatal(err)
 		}
@@ -348,7 +349,7 @@ func postgres(t *testing.T) string {
 		t.Skip("PostgreSQL is not installed")
 	}
 	bin := filepath.Dir(found[len(found)-1])
-	dir, err := os.MkdirTemp("", "pg") // a socket's name must be short
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // a socket's name must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,9 +431,7 @@ func TestTokens(t *testing.T) {
 	good := jwt.MapClaims{"sub": "u", "iss": "me", "exp": hour, "presub": claim}
 	with := func(k string, v any) jwt.MapClaims {
 		c := jwt.MapClaims{}
-		for a, b := range good {
-			c[a] = b
-		}
+		maps.Copy(c, good)
 		c[k] = v
 		return c
 	}
