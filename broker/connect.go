@@ -326,7 +326,7 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	cl, ok := s.sessions[id]
 	if ok && cl.conn != nil {
 		// A delayed will is not sent when the session goes on [MQTT-3.1.3-9].
-		s.kick(cl, codec.SessionTakenOver, true)
+		s.kick(cl, codec.SessionTakenOver)
 		cl, ok = s.sessions[id]
 	}
 	if ok && clean {

@@ -42,12 +42,12 @@ func closeText(r codec.Reason) string {
 func (s *shard) fail(cl *client, err error) {
 	r := reasonOf(err)
 	s.logf(LevelInternal, "Client %s is ended: %v", cl.id, err)
-	s.kick(cl, r, true)
+	s.kick(cl, r)
 }
 
 // kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with
 // Mosquitto.
-func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
+func (s *shard) kick(cl *client, r codec.Reason) {
 	conn := cl.conn
 	if conn == nil {
 		return
@@ -59,7 +59,7 @@ func (s *shard) kick(cl *client, r codec.Reason, sendWill bool) {
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(conn), closeText(r))
 	}
-	s.offline(cl, sendWill)
+	s.offline(cl, true)
 	conn.Close(fmt.Errorf("broker: %s", closeText(r)))
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // After a reload every session is looked at again: may its client stay, what may it do. With many sessions
-// that takes long, so each loop does it in slices and serves its clients in between. Who connects meanwhile is
-// held against the new settings from the start.
+// that takes long, so each loop does it in slices and serves its clients in between. Who connects meanwhile
+// is held against the new settings from the start.
 
 // recheckSlice is how many sessions and subscriptions one turn looks at.
 const recheckSlice = 512
@@ -65,7 +65,7 @@ func (r *recheck) Run(l *wsnet.Loop) {
 			return
 		}
 		if !s.renew(cl) {
-			s.kick(cl, codec.NotAuthorized, true)
+			s.kick(cl, codec.NotAuthorized)
 		}
 		r.cl, r.left = cl, len(cl.subs)
 	}

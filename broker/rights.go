@@ -35,8 +35,8 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 	return r == nil || r.perms.Allows(a, topic)
 }
 
-// entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a recheck
-// follows.
+// entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a
+// recheck follows.
 func (s *shard) entitle(cl *client, g *greet) {
 	p, o := &s.connect, g.opts
 	r := rights{

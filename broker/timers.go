@@ -58,7 +58,7 @@ func (s *shard) timer(a *alarm, at int64) {
 		return
 	}
 	if cl.conn != nil {
-		s.kick(cl, codec.KeepAliveTimeout, true)
+		s.kick(cl, codec.KeepAliveTimeout)
 		return
 	}
 	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {

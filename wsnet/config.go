@@ -29,8 +29,8 @@ type Config struct {
 	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
 	// backlog.
 	TLSHandshakes int
-	// TLSWorkers is how many of those may compute at once, one for two loops by default: the others wait for their
-	// client or for their turn, so that a storm of handshakes leaves processors to the loops.
+	// TLSWorkers is how many of those may compute at once, one for two loops by default: the others wait for
+	// their client or for their turn, so that a storm of handshakes leaves processors to the loops.
 	TLSWorkers int
 	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no
 	// limit.

@@ -76,7 +76,7 @@ func TestHoldInFlight(t *testing.T) {
 
 // TestHeldConnectionEnds ends a connection that is held: Closed comes once and Release says that it came too late.
 func TestHeldConnectionEnds(t *testing.T) {
-	hold := func(c *Conn, b []byte) (used, need int) {
+	hold := func(c *Conn, _ []byte) (used, need int) {
 		c.Hold()
 		return 0, 0
 	}

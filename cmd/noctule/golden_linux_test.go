@@ -79,17 +79,13 @@ func TestGolden(t *testing.T) {
 // newTrial copies a case and fills in names.
 func newTrial(t *testing.T, from string, ours bool) *trial {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "golden") // short, for the paths of sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	names := []string{"DIR", dir}
 	for i := range 9 {
 		names = append(names, fmt.Sprint("PORT", i+1), fmt.Sprint(freePort(t)))
 	}
 	tr := &trial{dir: dir, names: strings.NewReplacer(names...), ours: ours, conf: filepath.Join(dir, "mosquitto.conf")}
-	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -244,5 +245,40 @@ func TestReloadOfCertificates(t *testing.T) {
 	b := make([]byte, 2)
 	if _, err := old.Read(b); err != nil || b[0] != 0xD0 {
 		t.Errorf("the old connection: %x %v", b, err)
+	}
+}
+
+// TestReloadOfHTTPAPI changes who may use the API.
+func TestReloadOfHTTPAPI(t *testing.T) {
+	s, port := newSite(t), freePort(t)
+	s.passwords(t, "passwords", "alice a")
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nprotocol http_api\n", port)
+	s.conf(t, conf+"allow_anonymous true")
+	s.start(t)
+	status := func(user string) int {
+		url := fmt.Sprintf("http://127.0.0.1:%d/api/v1/version", port)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			r.SetBasicAuth(user, user[:1])
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	if a, b := status(""), status("alice"); a != 200 || b != 200 {
+		t.Errorf("%d %d", a, b)
+	}
+	s.conf(t, conf+"password_file DIR/passwords")
+	if log, ok := s.hup(t); !ok {
+		t.Fatal(log)
+	}
+	if a, b, c := status(""), status("alice"), status("bob"); a != 401 || b != 200 || c != 401 {
+		t.Errorf("%d %d %d", a, b, c)
 	}
 }

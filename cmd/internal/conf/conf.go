@@ -199,14 +199,13 @@ func (p *parser) refuse(key string, d directive, at []Place) {
 	p.refused = append(p.refused, &Error{Text: text, Places: at})
 }
 
-// value does what the row of one value of a directive says of its state, and reports whether it works.
-func (p *parser) value(key string) bool {
+// value does what the row of one value of a directive says of its state.
+func (p *parser) value(key string) {
 	d := p.table[key]
 	if d.state == inert {
 		p.warn("%s", d.note)
 	}
 	p.refuse(key, d, p.where())
-	return d.state == works
 }
 
 // missing is what must stand before the options of a scope and does not.
