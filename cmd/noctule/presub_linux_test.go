@@ -226,3 +226,44 @@ func TestPresubFileIsChecked(t *testing.T) {
 		t.Errorf("check: %d %s", code, text)
 	}
 }
+
+// TestRightByAccessRule gives the right to ask by a rule that names the topic; one for everything does not.
+func TestRightByAccessRule(t *testing.T) {
+	rr, stdbuf := program(t, "mosquitto_rr"), program(t, "stdbuf")
+	dir := t.TempDir()
+	passwords, acl, yaml := filepath.Join(dir, "pw"), filepath.Join(dir, "acl"), filepath.Join(dir, "presub.yaml")
+	for i, name := range []string{"crm", "ann"} {
+		args := []string{"passwd", "-b", passwords, name, "secret"}
+		if i == 0 {
+			args = []string{"passwd", "-c", "-b", passwords, name, "secret"}
+		}
+		if code, text := outcome(t, args...); code != 0 {
+			t.Fatal(text)
+		}
+	}
+	rules := "user crm\ntopic write $CONTROL/presub/v1\ntopic read $CONTROL/presub/v1/response\nuser ann\ntopic readwrite #\n"
+	for name, text := range map[string]string{acl: rules, yaml: "providers: []\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := fmt.Sprint(freePort(t))
+	p := startBroker(t, fmt.Sprintf("listener %s 127.0.0.1\npassword_file %s\nacl_file %s\npresub_file %s\nlog_type all",
+		port, passwords, acl, yaml))
+	ann := runLines(t, exec.Command(stdbuf, "-oL", program(t, "mosquitto_sub"), "-p", port, "-u", "ann", "-P", "secret", "-i", "ann",
+		"-v", "-t", "own"))
+	p.await(t, `ann 0 own$`)
+	entry := `{"clientid":"ann","action":"subscribe","topics":[{"topic":"given"},{"topic":"$CONTROL/x"}]}`
+	got := runClient(t, rr, "-p", port, "-u", "crm", "-P", "secret", "-q", "1", "-W", "20", "-t", "$CONTROL/presub/v1",
+		"-e", "$CONTROL/presub/v1/response", "-m", entry)
+	if !strings.Contains(got, `{"topic":"$CONTROL/x","code":135,"state":"absent"},{"topic":"given","code":0,"state":"new"}`) {
+		t.Error(got)
+	}
+	runClient(t, program(t, "mosquitto_pub"), "-p", port, "-u", "ann", "-P", "secret", "-q", "1", "-t", "$CONTROL/presub/v1", "-m", entry)
+	p.await(t, `Denied PUBLISH from .*CONTROL/presub/v1`)
+	runClient(t, program(t, "mosquitto_pub"), "-p", port, "-u", "ann", "-P", "secret", "-q", "1", "-t", "given", "-m", "hello")
+	ann.want("^given hello$")
+	if strings.Contains(p.lines(), `by "ann"`) {
+		t.Error("ann was heard")
+	}
+}
