@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"noctule/broker"
 	"noctule/broker/brokertest"
+	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/codec/im"
 )
@@ -55,8 +57,15 @@ func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
 	return r
 }
 
+// late is a Publisher that is known only when the broker runs.
+type late struct{ b atomic.Pointer[broker.Broker] }
+
+// Publish implements Publisher.
+func (l *late) Publish(m *message.Message) { l.b.Load().Publish(m) }
+
 func newSystem(t *testing.T, yaml string) *system {
 	t.Helper()
+	pub := &late{}
 	x := &system{t: t, log: &lines{}}
 	cfg, err := Parse([]byte(yaml))
 	if err != nil {
@@ -74,9 +83,10 @@ func newSystem(t *testing.T, yaml string) *system {
 			return x.e.Control(&Message{
 				ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
 				ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
-			}, x.b)
+			}, pub)
 		}}
 	})
+	pub.b.Store(x.b)
 	x.e.Attach(x.b)
 	if topic := x.e.ConnectTopic(); topic != "" {
 		if _, err := x.b.Tap(context.Background(), topic, func(topic, p []byte) { x.e.Connected(topic, p, x.b) }); err != nil {
