@@ -400,9 +400,9 @@ func TestEditingASetMovesItsMembers(t *testing.T) {
 				c.WantPublish("new", "r")
 			}
 		}
-		pub.Publish("new", "m", 0, 0)
-		pub.Publish("old", "m", 0, 0)
-		pub.Publish("kept", "m", 0, 0)
+		for _, topic := range []string{"new", "old", "kept"} {
+			exchange(t, pub, topic, "m", 1)
+		}
 		brokertest.Settle(t, x.b)
 		for i, c := range clients {
 			if got, want := received(t, c), 2; i > 0 && got != want {
