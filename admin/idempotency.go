@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2/expirable"
@@ -14,6 +15,7 @@ import (
 // How many answers are kept for requests that are made again with the same Idempotency-Key, and how long.
 const (
 	repliesMax  = 10000
+	repliesSize = 64 << 20 // bytes of all bodies
 	repliesKept = 24 * time.Hour
 	keyMax      = 255 // bytes of a key
 )
@@ -22,6 +24,7 @@ const (
 type replies struct {
 	mu   sync.Mutex
 	kept *lru.LRU[string, *reply]
+	size atomic.Int64 // bytes of bodies
 }
 
 // reply is an answer, or that one is being made.
@@ -31,10 +34,13 @@ type reply struct {
 	status  int
 	header  http.Header
 	body    []byte
+	counted atomic.Int64 // of body, in replies.size
 }
 
 func newReplies() *replies {
-	return &replies{kept: lru.NewLRU[string, *reply](repliesMax, nil, repliesKept)}
+	p := &replies{}
+	p.kept = lru.NewLRU(repliesMax, func(_ string, r *reply) { p.size.Add(-r.counted.Swap(0)) }, repliesKept)
+	return p
 }
 
 // recorder keeps what a handler answers while it is written.
@@ -101,6 +107,11 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve ht
 		}
 		mine.done, mine.status, mine.header = true, rec.status, w.Header().Clone()
 		mine.body = rec.body.Bytes()
+		mine.counted.Store(int64(len(mine.body)))
+		p.size.Add(int64(len(mine.body)))
+		for p.size.Load() > repliesSize && p.kept.Len() > 0 {
+			p.kept.RemoveOldest()
+		}
 	}()
 	serve(rec, r)
 }

@@ -66,6 +66,35 @@ func TestDeniedTopicsBeforeConnack(t *testing.T) {
 	})
 	x.connect("d", codec.V5, nil)
 	x.wantAnswer(<-later, "0 a=new/1 no/#=absent/135")
+	for _, id := range []string{"c", "d"} {
+		x.connect(id, codec.V5, nil).Disconnect()
+		g.set(id)
+	}
+	brokertest.Until(t, x.b, "the end of all sets", func(m *broker.Metrics) bool { return m.Sets == 0 })
+}
+
+// TestManyLimitsAtOnce has a list cut by rights, by the listener and by the number of subscriptions, twice.
+func TestManyLimitsAtOnce(t *testing.T) {
+	policy := &auth.Policy{AllowAnonymous: true, Authorizers: []auth.Authorizer{words{"no", ""}}}
+	x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+		o.MaxSubscriptions, l.Policy, l.MaxQoS = 3, policy, 1
+	})
+	c := x.connect("c", codec.V5, with(expiry(100)))
+	c.Disconnect()
+	for _, list := range [][]string{{"a:2", "no", "b"}, {"c:2", "d", "no", "e"}} {
+		x.ask(behalf.Request{ClientID: "c", Topics: topics(list...), Wait: time.Minute})
+		x.ask(behalf.Request{ClientID: "new", Topics: topics(list...), Wait: time.Minute})
+	}
+	x.present("c", codec.V5, with(expiry(100)))
+	x.connect("new", codec.V5, nil)
+	for _, id := range []string{"c", "new"} {
+		if h := x.list(id).Holdings[1]; len(h.Topics) != 3 || h.Topics[0].QoS > 1 {
+			t.Errorf("%s: %+v", id, h)
+		}
+		x.connect(id, codec.V5, nil).Disconnect()
+	}
+	x.advance(61)
+	brokertest.Until(t, x.b, "the end of all sets", func(m *broker.Metrics) bool { return m.Sets == 0 && m.Granted == 0 })
 }
 
 func TestMountPointOnBehalf(t *testing.T) {

@@ -280,9 +280,7 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 			}
 		}
 	}
-	for other := cl.grants(); other != nil; other = other.next {
-		s.joinShares(cl, other)
-	}
+	s.syncShares(cl)
 	s.replayGranted(cl, g, replay)
 	g.settle()
 	return g
@@ -362,14 +360,25 @@ func (s *shard) freshTopics(old, next *set, again *behalf.Set) []setTopic {
 	return list
 }
 
-// joinShares makes the client a member of the shared subscriptions of a grant's set, and of no other.
-func (s *shard) joinShares(cl *client, g *grant) {
-	if g.set != nil && len(g.set.shares) > 0 {
-		g.more()
+// syncShares makes the client a member of the shared subscriptions of its grants, once each, and of no other.
+func (s *shard) syncShares(cl *client) {
+	for g := cl.grants(); g != nil; g = g.next {
+		if g.extra != nil {
+			s.pruneShares(cl, g)
+		}
 	}
-	if g.extra == nil {
-		return
+	for g := cl.grants(); g != nil; g = g.next {
+		if g.set == nil {
+			continue
+		}
+		for i := range g.set.shares {
+			s.joinGrantedShare(cl, g, &g.set.shares[i])
+		}
 	}
+}
+
+// pruneShares leaves what a grant has no longer.
+func (s *shard) pruneShares(cl *client, g *grant) {
 	kept := g.extra.shares[:0]
 	for _, m := range g.extra.shares {
 		if g.has(m.id.Filter()) {
@@ -380,12 +389,6 @@ func (s *shard) joinShares(cl *client, g *grant) {
 	}
 	clear(g.extra.shares[len(kept):])
 	g.extra.shares = kept
-	if g.set == nil {
-		return
-	}
-	for i := range g.set.shares {
-		s.joinGrantedShare(cl, g, &g.set.shares[i])
-	}
 }
 
 func (s *shard) leaveGrantedShare(cl *client, m *shareMember) {
@@ -417,7 +420,8 @@ func (s *shard) joinGrantedShare(cl *client, g *grant, t *behalf.Topic) {
 	}
 	m := &shareMember{c: cl, id: id, home: home, opts: optionsOf(t), subID: t.ID}
 	s.joinShare(m)
-	g.extra.shares = append(g.extra.shares, m)
+	x := g.more()
+	x.shares = append(x.shares, m)
 	cl.shared++
 	s.count.sharedSubscriptions++
 	cl.updateFull()
@@ -474,11 +478,13 @@ func (s *shard) withdraw(cl *client, filter string) (done, denied bool) {
 			x.muted = make(map[string]struct{})
 		}
 		x.muted[filter] = struct{}{}
-		s.joinShares(cl, g)
 		if r := x.replay; r != nil && r.id != nil && r.id.Filter() == filter { // [MQTT-3.10.4-2]
 			r.cursor = nil
 		}
 		done = true
+	}
+	if done {
+		s.syncShares(cl)
 	}
 	return done, false
 }

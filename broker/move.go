@@ -67,6 +67,7 @@ func (m *moving) step() (n int, more bool) {
 		m.s.tell(c)
 		n++
 	}
+	m.s.unpinLoose()
 	m.s.unpin(x)
 	return n, m.at >= 0
 }

@@ -382,7 +382,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 	for g := cl.grants(); g != nil; g = g.next {
 		if g.origin.Unsubscribe == behalf.Sticky && g.extra != nil {
 			g.extra.muted = nil
-			s.joinShares(cl, g)
+			s.syncShares(cl)
 		}
 		if g.origin.PerConnect && !listed(list, g.origin.Name) {
 			s.regrant(cl, g.origin, nil, nil, false)
@@ -400,6 +400,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 		s.regrant(cl, p.origin, x, nil, false)
 	}
 	s.unpinAll(list)
+	s.unpinLoose()
 	s.resumeReplays(cl)
 }
 

@@ -185,16 +185,9 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 	if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
 		x = s.fit(cl, o.Name, x, full)
 	}
-	list := results(p.set.contents(), im.New)
-	for i := range list {
-		f := cl.rights().full(list[i].Filter)
-		list[i].Code = min(list[i].Code, codec.Reason(cl.listener().MaxQoS))
-		switch {
-		case !x.contains(f):
-			list[i].Code, list[i].State = codec.NotAuthorized, im.Absent
-		case old.contains(f) || cl.hasGranted(f, o.Name) || s.has(cl, []byte(f)):
-			list[i].State = im.Existing
-		}
+	var list []behalf.Result
+	if p.r.Later != nil {
+		list = s.taken(cl, p, old, x)
 	}
 	s.regrant(cl, o, x, nil, false)
 	if p.taken != nil {
@@ -205,15 +198,41 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 	}
 }
 
-// ready is a planted set that nobody holds yet.
+// taken says what becomes of the topics of a request that has waited.
+func (s *shard) taken(cl *client, p *pendingRequest, old, x *set) []behalf.Result {
+	origin := p.r.Origin.Name
+	list := results(p.set.contents(), im.New)
+	for i := range list {
+		f := cl.rights().full(list[i].Filter)
+		list[i].Code = min(list[i].Code, codec.Reason(cl.listener().MaxQoS))
+		switch {
+		case !x.contains(f):
+			list[i].Code, list[i].State = codec.NotAuthorized, im.Absent
+		case old.contains(f) || cl.hasGranted(f, origin) || s.has(cl, []byte(f)):
+			list[i].State = im.Existing
+		}
+	}
+	return list
+}
+
+// ready is a planted set, pinned until unpinLoose.
 func (s *shard) ready(x *behalf.Set, bypass bool) *set {
 	if x.Len() == 0 {
 		return nil
 	}
 	st := s.pin(x, bypass)
 	s.plant(st, x.Len())
-	st.refs--
+	s.loose = append(s.loose, st)
 	return st
+}
+
+// unpinLoose lets go of what ready has made, once the grants hold what they took.
+func (s *shard) unpinLoose() {
+	for i, x := range s.loose {
+		s.unpin(x)
+		s.loose[i] = nil
+	}
+	s.loose = s.loose[:0]
 }
 
 // keeping is a request on its way into the list of one loop.

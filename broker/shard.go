@@ -32,6 +32,7 @@ type shard struct {
 	sessions map[string]*client
 	users    map[string][]*client // sessions by username, if anybody asks by it
 	sets     map[setKey]*set
+	loose    []*set // pinned while grants are given
 	waiting  pendingList
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd

@@ -198,7 +198,9 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		wait := time.Duration(e.cfg.Pending.DefaultWait)
 		r := &behalf.Request{
 			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
-			Later: func(a behalf.Answer) { e.acknowledge(topic, answerOf(&a, nil), pub) },
+			Later: func(a behalf.Answer) { // on an event loop
+				e.later(func(context.Context) { e.acknowledge(topic, answerOf(&a, nil), pub) })
+			},
 		}
 		for _, a := range e.broker.Apply(ctx, r) {
 			x := answerOf(&a, nil)

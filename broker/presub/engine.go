@@ -172,7 +172,9 @@ func (e *Engine) entry(ctx context.Context, c Caller, x *Entry, later func(Answe
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.cfg.Pending.DefaultWait))
 	if later != nil {
-		r.Later = func(a behalf.Answer) { later(answerOf(&a, nil)) }
+		r.Later = func(a behalf.Answer) { // on an event loop
+			e.later(func(context.Context) { later(answerOf(&a, nil)) })
+		}
 	}
 	var answers []behalf.Answer
 	if set.Len() == 0 && len(bad) > 0 {
