@@ -16,6 +16,7 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/store"
 	"noctule/wsnet"
 )
 
@@ -45,6 +46,10 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		MemoryRefused: 33, Connects: 34, SysDropped: 35, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
 		Hashing: auth.PoolStats{
 			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
+		},
+		Store: store.Stats{
+			Commits: 12, Posts: 40, Bytes: 41, Errors: 42, Pending: 43, Failing: true, Seconds: 44.5,
+			Counts: [12]int64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
 		},
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25,
@@ -118,6 +123,9 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
 		"connections_accepted_total": "20", "connections_refused_total": "21", "socket_reads_total": "22",
 		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
+		"store_posts_total": "40", "store_written_bytes_total": "41", "store_errors_total": "42",
+		"store_pending_bytes": "43", "store_failing": "1",
+		"store_commit_seconds_sum": "44.5", "store_commit_seconds_count": "12",
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
 		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
 		"log_lines_dropped_total": "36",
@@ -125,6 +133,11 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"pending_requests_expired_total": "29",
 		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
+	}
+	for i, bound := range []string{
+		"0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "+Inf",
+	} {
+		want[fmt.Sprintf("store_commit_seconds_bucket{le=%q}", bound)] = fmt.Sprint(i + 1)
 	}
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))

@@ -17,6 +17,7 @@ type collector struct {
 	src     Source
 	rows    []row
 	dropped *prometheus.Desc
+	commits *prometheus.Desc
 }
 
 type row struct {
@@ -26,8 +27,9 @@ type row struct {
 }
 
 func newCollector(src Source) *collector {
-	c := &collector{src: src, dropped: prometheus.NewDesc("noctule_messages_dropped_total",
-		"Messages that one receiver did not get, by reason.", []string{"reason"}, nil)}
+	c := &collector{src: src, commits: commitSeconds()}
+	c.dropped = prometheus.NewDesc("noctule_messages_dropped_total",
+		"Messages that one receiver did not get, by reason.", []string{"reason"}, nil)
 	add := func(kind prometheus.ValueType, name, help string, f func(*broker.Metrics) float64) {
 		c.rows = append(c.rows, row{prometheus.NewDesc("noctule_"+name, help, nil, nil), kind, f})
 	}
@@ -93,6 +95,7 @@ func newCollector(src Source) *collector {
 		func(m *m) int64 { return m.Net.HandshakesTimedOut })
 	addHashing(gauge, count)
 	granted(gauge, count)
+	addStore(gauge, count)
 	return c
 }
 
@@ -114,6 +117,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- r.desc
 	}
 	ch <- c.dropped
+	ch <- c.commits
 }
 
 // Collect implements prometheus.Collector.
@@ -124,6 +128,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range c.rows {
 		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, r.value(&m))
 	}
+	st := &m.Store
+	ch <- prometheus.MustNewConstHistogram(c.commits, uint64(st.Commits), st.Seconds, st.Latency())
 	for i, n := range m.Dropped {
 		reason := broker.DropReason(i).String()
 		ch <- prometheus.MustNewConstMetric(c.dropped, prometheus.CounterValue, float64(n), reason)

@@ -18,8 +18,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/broker/store"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -35,8 +38,14 @@ type Broker struct {
 	seed     maphash.Seed
 	started  time.Time
 
+	// Set by New if there is a store, then read-only:
+	committer *store.Committer
+	homeSeed  uint64 // of the hash that says where a session lives, the same after a restart
+
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
+	lastMessage atomic.Uint64 // ids of stored messages given out
+	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
 	stopping    atomic.Bool
 	admissions  atomic.Int64 // answers awaited
 	sessions    atomic.Int64 // of all shards
@@ -120,6 +129,13 @@ func New(o Options) (*Broker, error) {
 	}
 	b.net = server
 	b.memoryLimit.Store(o.MemoryLimit)
+	if o.Store != nil {
+		if err := b.restore(); err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			return nil, errors.Join(fmt.Errorf("broker: %w", err), b.Shutdown(ctx))
+		}
+	}
 	b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
 		b.shards[0].sampleMemory()
 		if o.SysInterval > 0 {
@@ -170,10 +186,25 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-answered:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if b.committer != nil {
+		return b.committer.Close()
+	}
+	return nil
+}
+
+// Save returns when everything that has been acknowledged, and all else that had changed persistent state by
+// then, is on disk.
+func (b *Broker) Save(ctx context.Context) error {
+	if b.committer == nil {
+		return errNoStore
+	}
+	if err := b.onEach(ctx, (*shard).postJournal); err != nil {
+		return err
+	}
+	return b.committer.Sync(ctx)
 }
 
 // onEach runs f on every loop and waits for all.
@@ -200,5 +231,16 @@ func (b *Broker) home(clientID []byte) *shard {
 	if len(b.shards) == 1 {
 		return b.shards[0]
 	}
+	if b.committer != nil {
+		return b.shards[homeOf(b.homeSeed, clientID, uint64(len(b.shards)))]
+	}
 	return b.shards[maphash.Bytes(b.seed, clientID)%uint64(len(b.shards))]
+}
+
+// homeOf is the loop that a session lives on where that must be known after a restart.
+func homeOf(seed uint64, clientID []byte, loops uint64) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(seed)
+	_, _ = d.Write(clientID) // never fails
+	return d.Sum64() % loops
 }

@@ -50,6 +50,7 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *replays                   // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
+	gate     *gate                      // output that waits until something is durable
 	rights   *rights                    // nil: nothing is restricted
 }
 
@@ -63,8 +64,9 @@ func (c *client) extra() *rareState {
 
 // settle gives the rare part up once nothing is in it.
 func (c *client) settle() {
-	if r := c.rare; r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.grants == nil && r.rights == nil {
+	r := c.rare
+	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
+		r.gate == nil && r.grants == nil && r.rights == nil {
 		c.rare = nil
 	}
 }
@@ -123,14 +125,16 @@ func (c *client) sent(n int) {
 // the end of a turn.
 func (c *client) slow() bool {
 	limit := c.shard.opts.MaxBufferedBytes
-	if c.conn.Buffered() <= limit {
+	if c.buffered() <= limit {
 		return false
 	}
 	if !c.conn.Blocked() {
-		c.shard.postRemote()
+		if c.shard.journal == nil { // else it would leave before what it depends on is in the journal
+			c.shard.postRemote()
+		}
 		c.conn.Flush()
 	}
-	return c.conn.Buffered() > limit
+	return c.buffered() > limit
 }
 
 // SendPublish implements session.Sink: it writes a PUBLISH, encoded once for all receivers of the same
@@ -146,6 +150,9 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 		if !h.Holds(m) {
 			h.Reset(m, s.loop.Now())
 		}
+	}
+	if d.QoS == 2 && !d.Dup && c.Durable() {
+		c.wait() // for its packet id
 	}
 	ok := c.write(h, &d)
 	if d.QoS > 0 && c.slow() {
@@ -174,13 +181,13 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 		return false
 	}
 	s := c.shard
-	if len(m.Payload) >= shareFrom && m.Kept() {
+	if len(m.Payload) >= shareFrom && m.Kept() && (c.rare == nil || c.rare.gate == nil) {
 		b := c.conn.Reserve(len(head))
 		copy(b, head)
 		message.Patch(b, pid, d)
 		c.conn.WriteShared(m.Keep().Payload)
 	} else {
-		b := c.conn.Reserve(n)
+		b := c.reserve(n)
 		copy(b, head)
 		copy(b[len(head):], m.Payload)
 		message.Patch(b, pid, d)
@@ -227,7 +234,8 @@ func (f *fiveState) forget(topic []byte, d *message.Delivery) {
 func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
 	a := codec.Ack{Type: t, PacketID: id, Reason: r}
 	n := a.Len(c.version)
-	a.Append(c.conn.Reserve(n)[:0], c.version)
+	c.promise()
+	a.Append(c.reserve(n)[:0], c.version)
 	c.sent(n)
 	if c.shard.debug {
 		switch t {
@@ -239,9 +247,6 @@ func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
 	}
 }
 
-// Expired implements session.Sink.
-func (c *client) Expired(*message.Message) { c.shard.drop(DropExpired) }
-
 // send writes one packet other than PUBLISH and the acknowledgements. One that is larger than the client
 // accepts is an error, since the client waits for it [MQTT-3.1.2-24].
 func (c *client) send(p packet) error {
@@ -252,7 +257,8 @@ func (c *client) send(p packet) error {
 			Detail: "the answer exceeds the client's Maximum Packet Size",
 		}
 	}
-	p.Append(c.conn.Reserve(n)[:0], c.version)
+	c.promise()
+	p.Append(c.reserve(n)[:0], c.version)
 	c.sent(n)
 	return nil
 }

@@ -250,6 +250,11 @@ func generateID(prefix string) []byte {
 // resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
 	c, made, p := g.conn, g.id, &s.connect
+	s.begin()
+	if s.storeFails() && s.wantsKept(p) {
+		s.refuse(c, p, codec.ServerUnavailable)
+		return
+	}
 	id := p.ClientID
 	if made != nil {
 		id = made
@@ -276,6 +281,12 @@ func (s *shard) welcome(g *greet) {
 	window := s.adopt(cl, p)
 	if p.HasWill {
 		cl.extra().will = newWill(cl, &p.Will)
+	}
+	if s.journal != nil {
+		if !present && cl.expiry > 0 {
+			cl.SetDurable()
+		}
+		s.saveSession(cl)
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
@@ -344,6 +355,15 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	s.count.sessions++
 	s.b.sessions.Add(1)
 	return cl, false
+}
+
+// wantsKept reports whether the session of a CONNECT outlives its connection.
+func (s *shard) wantsKept(p *codec.Connect) bool {
+	if p.Version != codec.V5 {
+		return !p.CleanStart
+	}
+	n, _ := p.Properties.Uint(codec.SessionExpiry)
+	return n > 0
 }
 
 // adopt reads what the client asks for in CONNECT; it returns the Receive Maximum (0: none).

@@ -80,6 +80,9 @@ func (b *Broker) fill(m *Metrics) {
 	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()
 	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
+	if b.committer != nil {
+		m.Store = b.committer.Stats()
+	}
 	m.Hashing = b.hashing.Stats()
 	for {
 		old := b.maxSessions.Load()

@@ -52,8 +52,10 @@ func (s *shard) kick(cl *client, r codec.Reason) {
 	if conn == nil {
 		return
 	}
+	cl.dropGate() // what has waited is not acknowledged
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
+		s.begin()
 		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
 	if s.opts.ConnectionMessages {
@@ -107,7 +109,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.conn = nil
 	cl.Suspend()
 	if cl.rare != nil {
-		cl.rare.replays = nil
+		cl.rare.replays, cl.rare.gate = nil, nil
 		cl.pauseReplays()
 	}
 	cl.keepAlive = 0
@@ -129,6 +131,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 		s.endSession(cl)
 		return
 	}
+	s.saveSession(cl)
 	s.arm(cl)
 }
 
@@ -143,6 +146,7 @@ func (s *shard) endSession(cl *client) {
 	s.dropSubscriptions(cl)
 	s.dropGrants(cl)
 	s.unlistUser(cl)
+	s.saveEnd(cl)
 	cl.ended = true
 	if cl.alarm != nil {
 		cl.alarm.cl = nil

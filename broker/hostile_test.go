@@ -372,8 +372,8 @@ func TestBreachAfterConnect(t *testing.T) {
 	})
 }
 
-// MQTT 3 clients are only closed. Packets of the table that carry an empty property block for MQTT 5 are wrong
-// in MQTT 3 for the same reason or for the byte more.
+// MQTT 3 clients are only closed. Packets of the table that carry an empty property block for MQTT 5 are
+// wrong in MQTT 3 for the same reason or for the byte more.
 func TestBreachAfterConnect3(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
 		for _, tt := range afterConnect() {

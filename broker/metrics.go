@@ -2,6 +2,7 @@ package broker
 
 import (
 	"noctule/broker/auth"
+	"noctule/broker/store"
 	"noctule/wsnet"
 )
 
@@ -42,6 +43,8 @@ type Metrics struct {
 	SysDropped                             int64 // messages that PublishSys did not take
 	Dropped                                [DropReasons]int64
 
+	// Store is what the committer of persistent state counted; zero without one.
+	Store store.Stats
 	// Hashing is what checking passwords took.
 	Hashing auth.PoolStats
 	// Net is what the event loops counted.

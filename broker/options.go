@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -95,6 +96,11 @@ type Options struct {
 	// and the bytes of their filters.
 	MaxPending      int
 	MaxPendingBytes int64
+	// Store keeps persistent sessions and retained messages across restarts; nil keeps them in memory. It is
+	// the broker's alone until Shutdown has returned, and is not closed by it.
+	Store store.Store
+	// PersistenceSync says when what is acknowledged is durable.
+	PersistenceSync PersistenceSync
 
 	// Clock is the system's by default.
 	Clock *wsnet.Clock

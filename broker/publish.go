@@ -45,6 +45,9 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), cl.id,
 			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
 	}
+	if p.QoS > 0 && cl.version != codec.V5 && s.storeFails() {
+		return errStore(h.Type)
+	}
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
@@ -129,7 +132,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 		!s.guarded(cl, m.Topic) {
 		return codec.NotAuthorized
 	}
-	if s.tooMuch(m) {
+	if s.tooMuch(m) || s.storeFails() && (m.QoS > 0 || m.Retain) {
 		return codec.QuotaExceeded
 	}
 	return codec.Success
@@ -237,6 +240,22 @@ func forwarded(buf, p codec.Properties) (out codec.Properties, expiry uint32) {
 	return out, expiry
 }
 
+// release passes on the message that has waited for a PUBREL.
+func (s *shard) release(cl *client, id uint16) codec.Reason {
+	m, r := cl.Release(id, cl)
+	switch {
+	case m == nil:
+	case m.Expired(s.loop.Now()): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
+		s.drop(DropExpired)
+	default:
+		s.pass(cl, m)
+	}
+	if m != nil && cl.Durable() {
+		s.unref(m)
+	}
+	return r
+}
+
 // handleAck takes PUBACK, PUBREC, PUBREL and PUBCOMP.
 func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 	a := codec.Ack{Type: h.Type}
@@ -261,14 +280,7 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 	case codec.PUBCOMP:
 		err = cl.Pubcomp(a.PacketID, now, cl)
 	default:
-		m, r := cl.Release(a.PacketID)
-		switch {
-		case m == nil:
-		case m.Expired(now): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
-			s.drop(DropExpired)
-		default:
-			s.pass(cl, m)
-		}
+		r := s.release(cl, a.PacketID)
 		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))
 		return s.checkOutput(cl)
 	}

@@ -27,6 +27,7 @@ type batch struct {
 	debt  *atomic.Int64
 	items []envelope
 	ids   []topictree.FilterID
+	owed  []topictree.FilterID
 	buf   []byte
 	cost  int64
 }
@@ -44,6 +45,7 @@ type envelope struct {
 	retain    bool
 	once      bool // deliver one copy to MQTT 3 clients
 	deal      bool // the id is a shared subscription's: pick one of its members
+	owed      int  // number of filter ids for which the store has it in transit, in order from batch.owed
 }
 
 // debtMax is how much one loop may have waiting at another, in bytes with a fixed cost a message, before it
@@ -74,6 +76,9 @@ func (s *shard) routeRemote(m *message.Message, id topictree.FilterID, loops uin
 		e := b.add(m)
 		b.ids = append(b.ids, id)
 		e.ids = 1
+		if s.owe(m, id, i) {
+			b.owe(e, id)
+		}
 	}
 }
 
@@ -96,6 +101,9 @@ func (s *shard) routeRemoteAll(m *message.Message, hits []topictree.Hit, loops u
 			if !hits[j].Shared && hits[j].Loops&(1<<i) != 0 {
 				b.ids = append(b.ids, hits[j].ID)
 				e.ids++
+				if s.owe(m, hits[j].ID, i) {
+					b.owe(e, hits[j].ID)
+				}
 			}
 		}
 	}
@@ -108,6 +116,9 @@ func (b *batch) add(m *message.Message) *envelope {
 	b.cost += envelopeCost + int64(len(m.Payload))
 	if m.QoS > 0 || len(m.Payload) >= shareFrom || m.Kept() {
 		e.m = m.Keep()
+		if b.from.journal != nil {
+			b.from.storedOf(e.m) // before others see it
+		}
 		return e
 	}
 	e.at = len(b.buf)
@@ -155,7 +166,7 @@ func (s *shard) postRemote() {
 // Run implements wsnet.Task on the receiving loop.
 func (b *batch) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	ids := b.ids
+	ids, owed := b.ids, b.owed
 	for i := range b.items {
 		e := &b.items[i]
 		m := e.message(b, &s.far)
@@ -175,13 +186,22 @@ func (b *batch) Run(l *wsnet.Loop) {
 			s.fanOut(ids[0], m)
 		}
 		s.live.Release()
-		ids = ids[e.ids:]
+		for _, id := range owed[:e.owed] {
+			s.paid(m, id)
+		}
+		ids, owed = ids[e.ids:], owed[e.owed:]
 	}
 	left := b.debt.Add(-b.cost)
 	if left <= debtMax/2 && left+b.cost > debtMax/2 {
 		from, to := b.from, s.index
 		from.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { from.unblock(to) }))
 	}
+}
+
+// owe notes that the store has an envelope in transit for a filter.
+func (b *batch) owe(e *envelope, id topictree.FilterID) {
+	b.owed = append(b.owed, id)
+	e.owed++
 }
 
 // unblock resumes reading after shard `to` has caught up.

@@ -19,6 +19,10 @@ const replayStep = 500
 // retain stores m as the topic's retained message, or removes it when the payload is empty [MQTT-3.3.1-5]
 // [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 func (s *shard) retain(m *message.Message) {
+	if s.keptOnDisk(m.Topic) {
+		s.retainDurably(m)
+		return
+	}
 	var old *message.Message
 	var existed bool
 	if len(m.Payload) == 0 {
@@ -30,6 +34,11 @@ func (s *shard) retain(m *message.Message) {
 			return
 		}
 	}
+	s.countRetained(m, old, existed)
+}
+
+// countRetained notes that m has taken the place of old, if there was one.
+func (s *shard) countRetained(m, old *message.Message, existed bool) {
 	delta := m.Size()
 	if existed {
 		delta -= old.Size()
@@ -149,7 +158,7 @@ func (s *shard) replayRetained(cl *client) {
 	left := replayStep
 	for cl.conn != nil && cl.replays() != nil && left > 0 {
 		r := cl.replays().first
-		if cl.conn.Buffered() > s.opts.MaxBufferedBytes/2 {
+		if cl.buffered() > s.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
 		if r.grant != nil && r.cursor == nil {
@@ -294,6 +303,9 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 			Retain:         true,
 			SubscriptionID: r.subID,
 		} // [MQTT-3.3.1-8]
+		if g.QoS > 0 && cl.Durable() {
+			m = m.Clone() // other loops have this one too, and each may store it
+		}
 		s.send(cl, m, g)
 	})
 }
@@ -312,9 +324,7 @@ func (s *shard) sweepRetained(c *topictree.Cursor[*message.Message]) *topictree.
 		if !m.Expired(now) {
 			return
 		}
-		if s.b.retained.DeleteIf([]byte(topic), func(now *message.Message) bool { return now == m }) {
-			s.b.retainBytes.Add(-m.Size())
-		}
+		s.forgetRetained([]byte(topic), m)
 	})
 	if done {
 		return nil

@@ -41,6 +41,7 @@ type job struct {
 	m         *message.Message
 	parts     []part
 	next, end int
+	owed      bool // the store has a transit of it
 }
 
 // options are the subscription options of MQTT 5 in one byte.
@@ -126,7 +127,7 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 
 // startJob queues m for a crowd that is served in slices.
 func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message) {
-	j := job{m: m.Keep(), end: len(cr.list)}
+	j := job{m: m.Keep(), end: len(cr.list), owed: s.owe(m, id, s.index)}
 	if cr.more != nil {
 		j.parts = cr.more.parts()
 		for _, t := range cr.more.taps {
@@ -158,7 +159,9 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 	over := s.serve(t.id, cr, j)
 	s.live.Release()
 	if over {
-		cr.jobs.Pop()
+		if done := cr.jobs.Pop(); done.owed {
+			s.paid(done.m, t.id)
+		}
 		s.jobDone(1)
 	}
 	if cr.jobs.Len() > 0 {

@@ -44,6 +44,7 @@ type shard struct {
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
+	journal  *journal // nil without a store
 	sys      *sysTree // shard 0 only
 	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
@@ -153,6 +154,7 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 			continue
 		}
 		cl.lastSeen = uint32(s.seconds())
+		s.begin()
 		if err := s.handle(cl, h, body); err != nil {
 			s.fail(cl, err)
 		}
@@ -236,7 +238,7 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 		s.debugf("Received PINGREQ from %s", cl)
 		s.debugf("Sending PINGRESP to %s", cl)
 		cl.sent(2)
-		codec.AppendPingresp(cl.conn.Reserve(2)[:0])
+		codec.AppendPingresp(cl.reserve(2)[:0])
 		return s.checkOutput(cl)
 	case codec.SUBSCRIBE:
 		return s.handleSubscribe(cl, h, body)
@@ -259,7 +261,7 @@ func (s *shard) checkOutput(cl *client) error {
 	if int(cl.answers) <= s.opts.MaxBufferedBytes {
 		return nil
 	}
-	cl.answers = int32(min(int(cl.answers), cl.conn.Buffered()))
+	cl.answers = int32(min(int(cl.answers), cl.buffered()))
 	if int(cl.answers) > 4*s.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
@@ -277,7 +279,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	case *client:
 		if a.conn == c {
 			s.lost(a, reason)
-			s.postRemote() // EndTurn was before this: a will must not wait for the next turn
+			s.EndTurn() // it was called before this: a will must not wait for the next turn
 		}
 	}
 	c.Attachment = nil
@@ -295,6 +297,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
 func (s *shard) EndTurn() {
+	s.postJournal() // what others will refer to
 	s.postRemote()
 	s.watchMemory()
 }

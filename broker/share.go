@@ -125,6 +125,9 @@ func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 	e := b.add(m)
 	b.ids = append(b.ids, id)
 	e.ids, e.deal = 1, true
+	if s.oweShared(m, id, home) {
+		b.owe(e, id)
+	}
 }
 
 // deal gives m to the next member that is ready, else to the next that is online, else to the next one
@@ -152,7 +155,12 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 		s.deliverShared(mb, m)
 		return
 	}
-	s.box(mb.c.shard.index).add(m).target = mb
+	b := s.box(mb.c.shard.index)
+	e := b.add(m)
+	e.target = mb
+	if s.oweShared(m, id, mb.c.shard.index) {
+		b.owe(e, id)
+	}
 }
 
 // deliverShared gives m to one member, on the member's loop. If it has left meanwhile, another one is dealt

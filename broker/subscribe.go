@@ -84,6 +84,9 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
+	if cl.Durable() && s.storeFails() {
+		return refused(cl, codec.QuotaExceeded), false
+	}
 	var err error
 	if shared {
 		fresh, err = s.subscribeShared(cl, group, name, o, subID)
@@ -94,6 +97,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, f.Name, err)
 		return refused(cl, codec.QuotaExceeded), false
 	}
+	s.saveSubscription(cl, f, o, subID)
 	if fresh && cl.grants() != nil {
 		fresh = !cl.hasGranted(string(f.Name), "")
 	}
@@ -122,6 +126,7 @@ func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32)
 	at := s.join(id, member{c: cl, opts: o, subID: subID})
 	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
 	s.count.subscriptions++
+	s.joinDurable(cl, id)
 	return true, nil
 }
 
@@ -149,6 +154,7 @@ func (s *shard) subscribeShared(
 	cl.shared++
 	cl.updateFull()
 	s.count.sharedSubscriptions++
+	s.joinDurable(cl, id)
 	return true, nil
 }
 
@@ -218,6 +224,9 @@ func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 	}
 	if i, ok := s.lookup(cl, name); ok {
 		s.unsubscribe(cl, i)
+		if cl.Durable() {
+			s.journal.batch.DeleteSubscription(cl.number, string(name))
+		}
 		code = codec.Success
 	}
 	return code
@@ -228,6 +237,7 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	sub := cl.subs[i]
 	cl.removeSub(i)
 	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]
+	s.leaveDurable(cl, sub.id)
 	if sub.share != nil {
 		cl.shared--
 		s.count.sharedSubscriptions--

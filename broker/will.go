@@ -40,6 +40,7 @@ func newWill(cl *client, w *codec.Will) *will {
 func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
+	s.saveSession(cl) // in one with the message
 	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
 		!s.guarded(cl, w.m.Topic) {
 		return

@@ -8,10 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"testing"
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -33,6 +35,9 @@ func Start(
 	l.Net = wsnet.ListenerConfig{Network: "tcp4", Address: "127.0.0.1:0", NoDelay: true}
 	if change != nil {
 		change(&o, &l)
+	}
+	if os.Getenv("NOCTULE_TEST_STORE") != "" && o.Store == nil { // every test with durable sessions
+		o.Store = store.NewMemory()
 	}
 	b, err := broker.New(o)
 	if err != nil {
@@ -149,6 +154,11 @@ func (c *Client) Next() (codec.Header, []byte, error) {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
 		return codec.Header{}, nil, err
 	}
+	return c.read()
+}
+
+// read reads one packet until the connection's deadline.
+func (c *Client) read() (codec.Header, []byte, error) {
 	for {
 		h, err := codec.ParseHeader(c.buf)
 		if err == nil && len(c.buf) >= h.Size+h.Len {
@@ -166,6 +176,15 @@ func (c *Client) Next() (codec.Header, []byte, error) {
 			return h, nil, err
 		}
 	}
+}
+
+// NextWithin reads one packet; ok is false when none comes in time, or the connection ends.
+func (c *Client) NextWithin(d time.Duration) (h codec.Header, body []byte, ok bool) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return h, nil, false
+	}
+	h, body, err := c.read()
+	return h, body, err == nil
 }
 
 // Parser is what Want fills.

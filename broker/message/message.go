@@ -31,6 +31,9 @@ type Message struct {
 	// Retain is the RETAIN flag of the publication.
 	Retain bool
 
+	// Stored is what a durable store knows of the message. It is set on the heap copy, by the loop that has
+	// the message first, before another can see it; nil without a store.
+	Stored *Stored
 	// Source is who published it, where that is asked later; mostly nil. It is never changed.
 	Source *Source
 
@@ -86,4 +89,14 @@ func New(topic, payload []byte, qos uint8, retain bool) *Message {
 	m := &Message{Topic: topic, Payload: payload, QoS: qos, Retain: retain}
 	m.kept = m
 	return m
+}
+
+// Clone returns a kept message with the same content and nothing in a store. m is kept.
+func (m *Message) Clone() *Message {
+	k := &Message{
+		Topic: m.Topic, Payload: m.Payload, Properties: m.Properties,
+		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
+	}
+	k.kept = k
+	return k
 }

@@ -41,13 +41,16 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 		s.in.bytes += m.Held()
 	}
 	s.in.held[id] = m
+	if s.durable {
+		sink.Changed(Change{Kind: Held, ID: id, Message: m})
+	}
 	sink.SendAck(codec.PUBREC, id, r)
 	return nil
 }
 
 // Release takes a PUBREL: it returns the message that is to be passed on now (nil: none) and the reason for
 // the PUBCOMP that the caller sends after it [MQTT-4.3.3-11].
-func (s *Session) Release(id uint16) (m *message.Message, r codec.Reason) {
+func (s *Session) Release(id uint16, sink Sink) (m *message.Message, r codec.Reason) {
 	if s.in == nil {
 		return nil, codec.PacketIdentifierNotFound
 	}
@@ -56,6 +59,9 @@ func (s *Session) Release(id uint16) (m *message.Message, r codec.Reason) {
 		return nil, codec.PacketIdentifierNotFound
 	}
 	delete(s.in.held, id)
+	if s.durable {
+		sink.Changed(Change{Kind: Released, ID: id, Message: m})
+	}
 	if m != nil {
 		s.in.bytes -= m.Held()
 	}

@@ -73,7 +73,7 @@ func (r *receiver) SendAck(t codec.Type, id uint16, _ codec.Reason) {
 	r.answers = append(r.answers, answer{codec.PUBCOMP, id})
 }
 
-func (r *receiver) Expired(*message.Message) { r.t.Fatal("nothing expires here") }
+func (r *receiver) Changed(Change) { r.t.Fatal("nothing expires here") }
 
 // answer sends one pending acknowledgement, not always the oldest.
 func (r *receiver) answer() {

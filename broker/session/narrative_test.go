@@ -72,7 +72,11 @@ func (w *teller) SendAck(t codec.Type, id uint16, r codec.Reason) {
 	w.say("%s m%d 0x%02x", t, id, byte(r))
 }
 
-func (w *teller) Expired(m *message.Message) { w.say("expired %s", m.Payload) }
+func (w *teller) Changed(c Change) {
+	if c.Kind == Expired {
+		w.say("expired %s", c.Message.Payload)
+	}
+}
 
 func tell(t *testing.T, file string) {
 	f, err := os.Open(file)
@@ -155,7 +159,7 @@ func (w *teller) command(t *testing.T, f []string) {
 		m := message.New([]byte("t"), []byte(f[2]), 2, false)
 		err = w.s.Receive(uint16(arg(1)), m, codec.Reason(arg(3)), w)
 	case "release":
-		m, r := w.s.Release(uint16(arg(1)))
+		m, r := w.s.Release(uint16(arg(1)), w)
 		if m != nil {
 			w.say("route %s", m.Payload)
 		}

@@ -46,9 +46,34 @@ type Sink interface {
 	SendPublish(m *message.Message, d message.Delivery) bool
 	// SendAck writes PUBACK, PUBREC, PUBREL or PUBCOMP.
 	SendAck(t codec.Type, id uint16, r codec.Reason)
-	// Expired reports a queued message whose Message Expiry Interval passed before it was sent.
-	Expired(m *message.Message)
+	// Changed reports what a durable session must find again after a restart, and of every session what
+	// expired.
+	Changed(c Change)
 }
+
+// Change is one step of the state of a session. Each names the whole state of what it is about.
+type Change struct {
+	Kind    ChangeKind
+	Seq     uint64           // of the outgoing message, ascending in the session; 0 if it has none
+	Message *message.Message // nil when only the handshake is left
+	Grant   Grant
+	State   State  // of Stored
+	ID      uint16 // packet id; 0 while there is none
+}
+
+// ChangeKind says what has changed.
+type ChangeKind uint8
+
+// The kinds of changes.
+const (
+	Expired  ChangeKind = iota // Message's Message Expiry Interval passed before it was sent; Removed follows
+	Stored                     // an outgoing message is new
+	Moved                      // it has a packet id and a state now
+	Yielded                    // PUBREC has come for Message: it is the receiver's, the handshake stays
+	Removed                    // it is delivered, or given up
+	Held                       // an incoming QoS 2 packet id is known; Message, if any, waits for PUBREL
+	Released                   // it is free; Message is passed on
+)
 
 // Outcome says what Deliver did with a message.
 type Outcome uint8
@@ -72,6 +97,8 @@ type Session struct {
 	window uint16    // min(Receive Maximum, own limit) of this connection
 	online bool
 	held   bool // the client's output is full: what is not sent yet waits
+
+	durable bool // Changed is told everything
 }
 
 type outbound struct {
@@ -82,23 +109,28 @@ type outbound struct {
 	used       int    // messages in flight on this connection
 	resent     int    // flight entries that were sent on this connection, or are done
 	base       uint16 // packet id of the oldest flight entry; of the next message when there is none
+	seq        uint64 // of the last message, in a durable session
 }
 
 // entry is one outgoing message. Its packet id follows from its place in the flight.
 type entry struct {
 	m      *message.Message // nil once only the handshake is left
+	seq    uint64           // 0 unless the session is durable
 	subID  uint32
 	qos    uint8
-	state  state
+	state  State
 	retain bool
 }
 
-type state uint8
+// State says how far the delivery of an outgoing message is.
+type State uint8
 
+// The states of a message; done is never told.
 const (
-	waitAck  state = iota // QoS 1 sent
-	waitRec               // QoS 2 sent
-	waitComp              // PUBREL sent
+	Waiting  State = iota // not sent
+	WaitAck               // QoS 1 sent
+	WaitRec               // QoS 2 sent
+	WaitComp              // PUBREL sent
 	done                  // acknowledged out of order; goes when it is the oldest
 )
 
@@ -169,9 +201,22 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 		return DroppedFull
 	}
 	e.m = m.Keep()
+	if s.durable {
+		o.seq++
+		e.seq = o.seq
+		sink.Changed(e.change(Stored, 0))
+	}
 	o.queue.Push(e)
 	o.queueBytes += m.Size()
 	return Queued
+}
+
+// change tells of e, which has or had a packet id, or 0.
+func (e *entry) change(k ChangeKind, id uint16) Change {
+	return Change{
+		Kind: k, Seq: e.seq, Message: e.m, State: e.state, ID: id,
+		Grant: Grant{QoS: e.qos, Retain: e.retain, SubscriptionID: e.subID},
+	}
 }
 
 // hasRoom reports whether one message more may be in flight [MQTT-3.3.4-9].
@@ -185,20 +230,39 @@ func (s *Session) send(o *outbound, e entry, sink Sink) {
 	d := message.Delivery{QoS: e.qos, Retain: e.retain, SubscriptionID: e.subID}
 	if e.qos == 0 {
 		sink.SendPublish(e.m, d)
+		s.removed(&e, sink)
 		return
 	}
 	d.PacketID = idAt(o.base, o.flight.Len())
 	if !sink.SendPublish(e.m, d) {
+		s.removed(&e, sink)
 		return
 	}
-	e.state = waitAck
+	e.state = WaitAck
 	if e.qos == 2 {
-		e.state = waitRec
+		e.state = WaitRec
+	}
+	if s.durable {
+		switch {
+		case e.seq == 0:
+			o.seq++
+			e.seq = o.seq
+			sink.Changed(e.change(Stored, d.PacketID))
+		case e.qos == 2: // the id of a QoS 1 message need not be known again
+			sink.Changed(e.change(Moved, d.PacketID))
+		}
 	}
 	o.flight.Push(e)
 	o.resent = o.flight.Len()
 	o.used++
 	o.bytes += e.m.Size()
+}
+
+// removed tells that a message, if it was told of, is no longer there.
+func (s *Session) removed(e *entry, sink Sink) {
+	if e.seq != 0 {
+		sink.Changed(e.change(Removed, 0))
+	}
 }
 
 // idAt is the packet id i places after base, skipping 0 [MQTT-2.2.1-3].
@@ -226,7 +290,7 @@ func (s *Session) Puback(id uint16, now int64, sink Sink) error {
 	if o.flight.At(i).qos != 1 {
 		return errWrongAck(codec.PUBACK)
 	}
-	s.finish(o, i)
+	s.finish(o, i, sink)
 	s.drain(o, now, sink)
 	return nil
 }
@@ -245,14 +309,17 @@ func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error 
 		return errWrongAck(codec.PUBREC)
 	}
 	if r >= 0x80 {
-		s.finish(o, i)
+		s.finish(o, i, sink)
 		s.drain(o, now, sink)
 		return nil
 	}
-	if e.state == waitRec {
-		e.state = waitComp
+	if e.state == WaitRec {
+		e.state = WaitComp
 		if i < o.resent {
 			o.bytes -= e.m.Size()
+		}
+		if s.durable {
+			sink.Changed(e.change(Yielded, id))
 		}
 		e.m = nil // the receiver owns the message now [MQTT-4.3.3-5]
 	}
@@ -266,10 +333,10 @@ func (s *Session) Pubcomp(id uint16, now int64, sink Sink) error {
 	if !ok {
 		return nil
 	}
-	if o.flight.At(i).state != waitComp {
+	if o.flight.At(i).state != WaitComp {
 		return errWrongAck(codec.PUBCOMP)
 	}
-	s.finish(o, i)
+	s.finish(o, i, sink)
 	s.drain(o, now, sink)
 	return nil
 }
@@ -290,7 +357,7 @@ func errWrongAck(t codec.Type) error {
 }
 
 // finish marks one flight entry as acknowledged and drops the done ones at the head.
-func (s *Session) finish(o *outbound, i int) {
+func (s *Session) finish(o *outbound, i int, sink Sink) {
 	e := o.flight.At(i)
 	if i < o.resent {
 		o.used--
@@ -298,7 +365,8 @@ func (s *Session) finish(o *outbound, i int) {
 			o.bytes -= e.m.Size()
 		}
 	}
-	e.state, e.m = done, nil
+	s.removed(e, sink)
+	e.state, e.m, e.seq = done, nil, 0
 	for o.flight.Len() > 0 && o.flight.At(0).state == done {
 		o.flight.Pop()
 		o.base = idAt(o.base, 1)
@@ -319,7 +387,8 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 		e := o.queue.Pop()
 		o.queueBytes -= e.m.Size()
 		if e.m.Expired(now) {
-			sink.Expired(e.m)
+			sink.Changed(e.change(Expired, 0))
+			s.removed(&e, sink)
 			continue
 		}
 		s.send(o, e, sink)
@@ -334,9 +403,10 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	id := idAt(o.base, i)
 	o.resent++
 	switch e.state {
+	case Waiting, WaitAck, WaitRec:
 	case done:
 		return
-	case waitComp:
+	case WaitComp:
 		o.used++
 		sink.SendAck(codec.PUBREL, id, codec.Success)
 		return
@@ -345,7 +415,7 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	o.bytes += e.m.Size()
 	d := message.Delivery{PacketID: id, QoS: e.qos, Dup: true, Retain: e.retain, SubscriptionID: e.subID}
 	if !sink.SendPublish(e.m, d) {
-		s.finish(o, i)
+		s.finish(o, i, sink)
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *command) run(args []string) int {
 		return c.presub(args[1:])
 	}
 	code := c.dispatch(args)
-	if !c.background {
+	if !c.background && (len(args) == 0 || args[0] != "db") {
 		c.info("mosquitto version %s terminating", compatible)
 	}
 	c.handler.Close()
@@ -104,6 +104,9 @@ func (c *command) fail(err error) {
 
 // dispatch does what the command line asks for.
 func (c *command) dispatch(args []string) int {
+	if len(args) > 0 && args[0] == "db" {
+		return c.database(args[1:])
+	}
 	if len(args) > 0 && args[0] == "check" {
 		if len(args) != 2 {
 			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
@@ -232,6 +235,16 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
+	db, err := c.openStore(cfg)
+	if err != nil {
+		c.fail(err)
+		return exitConfig
+	}
+	if db != nil {
+		defer db.Close() //nolint:errcheck // all is on disk
+		stop := c.serveBackups(db, cfg.Persistence.Path())
+		defer stop()
+	}
 	b, err := broker.New(cfg.Options)
 	if err != nil {
 		c.fail(err)

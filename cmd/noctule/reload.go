@@ -31,9 +31,12 @@ func (s *service) reload(ctx context.Context) {
 	for _, n := range next.notes {
 		s.log.Log(ctx, n.Level, n.Text)
 	}
-	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	patient, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
-	if err := s.apply(ctx, next); err != nil {
+	switch err := s.apply(patient, next); {
+	case ctx.Err() != nil: // the program ends
+		return
+	case err != nil:
 		s.fail(fmt.Errorf("The configuration is in force, but not all clients could be looked at: %w", err))
 		return
 	}

@@ -96,7 +96,7 @@ func TestReload(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	s.passwords(t, "passwords", "alice a", "bob b", "carol c")
 	s.write(t, "acl", "topic #\nuser alice\ntopic #\n")
-	base := fmt.Sprintf("listener %d 127.0.0.1\npassword_file DIR/passwords\nacl_file DIR/acl\nlog_type all\n", port)
+	base := fmt.Sprintf("listener %d 127.0.0.1\npassword_file DIR/passwords\nacl_file DIR/acl\nlog_dest stderr\n", port)
 	s.conf(t, base+"allow_anonymous true\nmax_qos 2")
 	s.start(t)
 	clients := map[string]*brokertest.Client{"anonymous": brokertest.Connect(t, addr, "anonymous", codec.V5, nil)}
@@ -111,7 +111,7 @@ func TestReload(t *testing.T) {
 	s.passwords(t, "passwords", "bob changed")
 	s.write(t, "passwords", readFile(t, s.path("passwords"))+same+"\n")
 	s.write(t, "acl", "user alice\ntopic new\n")
-	s.conf(t, base+"allow_anonymous false\nmax_qos 1\nmax_packet_size 1000\n")
+	s.conf(t, base+"allow_anonymous false\nmax_qos 1\nmax_packet_size 1000\nlog_type all\nlog_dest file DIR/new.log\n")
 	log, ok := s.hup(t)
 	if !ok {
 		t.Fatal(log)
@@ -124,6 +124,8 @@ func TestReload(t *testing.T) {
 		t.Errorf("the log is\n%s", log)
 	}
 	alice.Publish("old/x", "m", 0, 0)
+	s.p.await(t, `^\d+: Denied PUBLISH from alice `)
+	eventually(t, "the new log file", func() bool { return strings.Contains(readFile(t, s.path("new.log")), "Denied PUBLISH") })
 	alice.Publish("new", "m", 0, 0)
 	alice.WantPublish("new", "m")
 	if r := alice.Subscribe("more", 2); r != 1 {

@@ -126,12 +126,29 @@ func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer cancel()
 	go watchdog(ctx, s.b) // ends with ctx
 	go pace(ctx)          // ends with ctx
-	for sig := range signals {
-		if isEnd(sig) {
-			break
+	tasks := make(chan os.Signal, cap(signals))
+	go sort(signals, tasks, cancel) // ends with the program
+	for sig := range tasks {
+		if ctx.Err() == nil {
+			s.handle(ctx, sig)
 		}
-		s.handle(ctx, sig)
 	}
 	_ = notify("STOPPING=1") // nothing depends on it
 	return exitOK
+}
+
+// sort passes signals on until one of them ends the program: then it calls end, so that what is under way is
+// given up, and closes tasks. Signals that come while tasks is full are lost, as are those of the system.
+func sort(signals <-chan os.Signal, tasks chan<- os.Signal, end func()) {
+	defer close(tasks)
+	for sig := range signals {
+		if isEnd(sig) {
+			end()
+			return
+		}
+		select {
+		case tasks <- sig:
+		default:
+		}
+	}
 }

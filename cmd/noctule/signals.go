@@ -18,7 +18,11 @@ func (s *service) handle(ctx context.Context, sig os.Signal) {
 			s.fail(err)
 		}
 	case taskSave:
-		s.log.Warn(sig.String() + ": saving the in-memory database is not supported yet.")
+		if !s.cfg.Persistence.On {
+			s.log.Warn(sig.String() + ": there is no persistent state to save.")
+			return
+		}
+		s.save(s.b, s.cfg.Persistence.Path())
 	case taskTree:
 		s.printTree(ctx)
 	}

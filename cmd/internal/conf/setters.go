@@ -413,9 +413,6 @@ func setPerListener(p *parser, a arg) error {
 
 func setPersistence(p *parser, a arg) error {
 	v, err := a.truth()
-	if err == nil && v {
-		p.value("persistence true")
-	}
 	p.cfg.Persistence.On = v
 	return err
 }

@@ -1,0 +1,492 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/auth"
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/broker/store"
+	"noctule/codec"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// How durable state is kept, and how its promises are.
+//
+// Whatever changes a durable session, one whose expiry interval is not 0, is noted as an operation in the
+// journal of its loop. At the end of the turn, before other loops are told anything and before a socket is
+// written, the journal is posted to the committer (broker/store); some milliseconds later that tells that the
+// post is durable. A packet that promises something - PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK, CONNACK,
+// PUBREL, and a PUBLISH of QoS 2 with its packet id - waits behind a gate of its client until then, and all
+// that goes to this client later waits behind it, so that order holds [MQTT-4.6.0-2]. A packet whose handling
+// noted nothing, and a client without a gate, do not wait.
+//
+// The operations of a turn are durable together or not at all. So a PUBREL's fan-out to the sessions of
+// this loop and the end of its packet id are one. For sessions of other loops the same post holds a transit
+// per loop and filter: a debt, which the other loop pays in the one post that holds what its sessions got.
+// What is still owed after a crash is paid at the start (restore.go).
+type journal struct {
+	// Set by newJournal, then read-only:
+	c     *store.Committer
+	gates bool // false: nothing waits (persistence_sync interval)
+
+	// Owned by the loop:
+	batch   store.Batch
+	posted  uint64 // number of the last post
+	touched int    // changes of this turn that are not in batch
+	mark    int    // changes of this turn before the current packet
+	wanted  bool   // somebody waits for the next post
+	gated   []gated
+	members map[topictree.FilterID]int // durable subscribers of this loop
+}
+
+// gated is a client that waits for a post.
+type gated struct {
+	cl   *client
+	gate *gate
+	post uint64
+}
+
+// gate is output of one connection that must not leave yet.
+type gate struct {
+	buf   []byte
+	from  int       // what is before has left
+	parts []segment // oldest first
+}
+
+// segment is output up to a place, and the post it waits for.
+type segment struct {
+	post uint64
+	end  int
+}
+
+// PersistenceSync says when what is acknowledged is durable.
+type PersistenceSync uint8
+
+// The values of persistence_sync.
+const (
+	SyncGroup    PersistenceSync = iota // before the acknowledgement, in commits a millisecond apart or more
+	SyncAlways                          // before the acknowledgement, at once
+	SyncInterval                        // about a second later
+)
+
+// Times and sizes of commits.
+const (
+	groupLinger    = time.Millisecond
+	intervalLinger = time.Second
+	groupFull      = 1 << 20
+)
+
+// openJournal starts the committer for the store in the options.
+func (b *Broker) openJournal(loops int) {
+	o := store.CommitterOptions{
+		Sources:   loops,
+		FullBytes: groupFull,
+		Failed:    b.commitFailed,
+		Done: func(source int, post uint64) {
+			s := b.shards[source]
+			s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.durable(post) })) // one a commit
+		},
+	}
+	switch b.opts.PersistenceSync {
+	case SyncGroup:
+		o.Linger = groupLinger
+	case SyncInterval:
+		o.Linger, o.FullBytes = intervalLinger, 0
+	case SyncAlways:
+	}
+	b.committer = store.NewCommitter(b.opts.Store, o)
+	for _, s := range b.shards {
+		s.journal = &journal{
+			c: b.committer, gates: b.opts.PersistenceSync != SyncInterval,
+			members: make(map[topictree.FilterID]int),
+		}
+	}
+}
+
+func (b *Broker) commitFailed(err error) {
+	if err == nil {
+		logf(b.opts.Log, LevelNotice, "Persistent state can be written again.")
+		return
+	}
+	logf(b.opts.Log, LevelError,
+		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
+}
+
+// changes counts what this turn has changed so far.
+func (j *journal) changes() int { return j.batch.Len() + j.touched }
+
+// begin notes that the handling of a packet begins.
+func (s *shard) begin() {
+	if s.journal != nil {
+		s.journal.mark = s.journal.changes()
+	}
+}
+
+// postJournal hands what this turn has changed to the committer.
+func (s *shard) postJournal() {
+	j := s.journal
+	if j == nil || j.changes() == 0 && !j.wanted {
+		return
+	}
+	j.posted++
+	spare := j.batch.Take(nil)
+	spare = j.c.Post(s.index, j.posted, spare)
+	j.batch.Take(spare)
+	j.touched, j.mark, j.wanted = 0, 0, false
+}
+
+// storeFails reports whether the store cannot keep anything at the moment.
+func (s *shard) storeFails() bool { return s.journal != nil && s.journal.c.Failing() }
+
+// errStore refuses what an MQTT 3 client could not be told otherwise.
+func errStore(t codec.Type) error {
+	return &codec.Error{Reason: codec.QuotaExceeded, Packet: t, Detail: "persistent state cannot be written"}
+}
+
+// storedOf is what the store knows of m, which is kept for it.
+func (s *shard) storedOf(m *message.Message) *message.Stored {
+	k := m.Keep()
+	if k.Stored == nil {
+		k.Stored = &message.Stored{ID: s.b.lastMessage.Add(1)}
+	}
+	return k.Stored
+}
+
+// ref notes one reference more to m, which is put into the store with the first.
+func (s *shard) ref(m *message.Message) (id uint64) {
+	st := s.storedOf(m)
+	if st.Ref() {
+		s.journal.batch.PutMessage(st.ID, m)
+	}
+	return st.ID
+}
+
+// unref notes one less.
+func (s *shard) unref(m *message.Message) {
+	if st := m.Keep().Stored; st.Unref() {
+		s.journal.batch.DeleteMessage(st.ID)
+	}
+}
+
+// Changed implements session.Sink.
+func (c *client) Changed(ch session.Change) {
+	s := c.shard
+	if ch.Kind == session.Expired {
+		s.drop(DropExpired)
+		return
+	}
+	b := &s.journal.batch
+	e := store.Entry{
+		Session: c.number, Seq: ch.Seq, QoS: ch.Grant.QoS, Retain: ch.Grant.Retain,
+		SubscriptionID: ch.Grant.SubscriptionID, State: store.State(ch.State), PacketID: ch.ID,
+	}
+	switch ch.Kind {
+	case session.Stored:
+		e.Message = s.ref(ch.Message)
+		b.PutEntry(&e)
+	case session.Moved:
+		e.Message = s.storedOf(ch.Message).ID
+		b.PutEntry(&e)
+	case session.Yielded:
+		b.PutEntry(&e)
+		s.unref(ch.Message)
+	case session.Removed:
+		b.DeleteEntry(c.number, ch.Seq)
+		if ch.Message != nil {
+			s.unref(ch.Message)
+		}
+	case session.Held:
+		h := store.Handshake{Session: c.number, PacketID: ch.ID}
+		if ch.Message != nil {
+			h.Message = s.ref(ch.Message)
+		}
+		b.PutHandshake(&h)
+	case session.Released:
+		b.DeleteHandshake(c.number, ch.ID) // who passes the message on gives it up after that
+	case session.Expired:
+	}
+}
+
+// saveSession notes what CONNECT, DISCONNECT and the will have made of a durable session.
+func (s *shard) saveSession(cl *client) {
+	if !cl.Durable() {
+		return
+	}
+	r := store.Session{Number: cl.number, ClientID: cl.id, Expiry: cl.expiry}
+	if cl.conn == nil {
+		r.OfflineAt = int64(cl.offlineAt)
+	}
+	if cl.rare != nil {
+		r.Username = cl.rare.username
+	}
+	// What its client may do is not stored, so a will that may not be published now never is after a restart.
+	if w := cl.will(); w != nil && cl.may(auth.Write, w.m.Topic) {
+		r.Will = &store.Will{Message: *w.m, Delay: w.delay, Expiry: w.expiry}
+	}
+	s.journal.batch.PutSession(&r)
+}
+
+// saveEnd notes that a durable session is no more.
+func (s *shard) saveEnd(cl *client) {
+	if cl.Durable() {
+		cl.Messages(s.unref)
+		s.journal.batch.DropSession(cl.number)
+	}
+}
+
+// storedOptions are the options that a client asks for; covered is worked out anew when it connects.
+const storedOptions = qosMask | noLocal | retainAsPublished
+
+// saveSubscription notes a subscription that was granted.
+func (s *shard) saveSubscription(cl *client, f *codec.Filter, o options, subID uint32) {
+	if cl.Durable() {
+		r := store.Subscription{
+			Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID,
+		}
+		s.journal.batch.PutSubscription(&r)
+	}
+}
+
+// loopsOf is which loops have durable subscribers of a filter, as a bit set; for a shared subscription, which
+// have durable members. Messages for others are no debt.
+func (b *Broker) loopsOf(id topictree.FilterID) uint64 {
+	if set, ok := b.durable.Load(id); ok {
+		return set.(*loopSet).bits.Load()
+	}
+	return 0
+}
+
+// joinDurable notes a durable subscriber of this loop.
+func (s *shard) joinDurable(cl *client, id topictree.FilterID) {
+	if !cl.Durable() {
+		return
+	}
+	m := s.journal.members
+	if m[id]++; m[id] > 1 {
+		return
+	}
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	set, _ := s.b.durable.LoadOrStore(id, &loopSet{})
+	set.(*loopSet).bits.Or(1 << s.index)
+}
+
+// leaveDurable notes that one has gone.
+func (s *shard) leaveDurable(cl *client, id topictree.FilterID) {
+	if !cl.Durable() {
+		return
+	}
+	m := s.journal.members
+	if m[id]--; m[id] > 0 {
+		return
+	}
+	delete(m, id)
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if set, ok := s.b.durable.Load(id); ok {
+		bits := &set.(*loopSet).bits
+		if bits.And(^(uint64(1) << s.index)); bits.Load() == 0 {
+			s.b.durable.Delete(id)
+		}
+	}
+}
+
+// loopSet is a set of loops. It changes under Broker.mu.
+type loopSet struct {
+	bits atomic.Uint64
+}
+
+// owe notes that a loop is to take m for a filter, if it has durable subscribers there; true when it has.
+func (s *shard) owe(m *message.Message, id topictree.FilterID, loop int) bool {
+	if s.journal == nil || m.QoS == 0 || s.b.loopsOf(id)&(1<<loop) == 0 {
+		return false
+	}
+	s.putTransit(m, id, loop)
+	return true
+}
+
+// oweShared is owe for a shared subscription that another loop deals or has the member of.
+func (s *shard) oweShared(m *message.Message, id topictree.FilterID, loop int) bool {
+	if s.journal == nil || m.QoS == 0 || s.b.loopsOf(id) == 0 {
+		return false
+	}
+	s.putTransit(m, id, loop)
+	return true
+}
+
+func (s *shard) putTransit(m *message.Message, id topictree.FilterID, loop int) {
+	t := store.Transit{Message: s.ref(m), Loop: uint8(loop), Filter: s.b.index.Filter(id)}
+	s.journal.batch.PutTransit(&t)
+}
+
+// paid notes that this loop has taken m for a filter.
+func (s *shard) paid(m *message.Message, id topictree.FilterID) {
+	t := store.Transit{Message: m.Keep().Stored.ID, Loop: uint8(s.index), Filter: s.b.index.Filter(id)}
+	s.journal.batch.DeleteTransit(&t)
+	s.unref(m)
+}
+
+// retainDurably is retain with a store: the index and the store see the changes of a topic in one order.
+func (s *shard) retainDurably(m *message.Message) {
+	j := s.journal
+	j.touched++
+	var old *message.Message
+	var existed bool
+	if len(m.Payload) == 0 {
+		j.c.Shared(func(b *store.Batch) {
+			if old, existed = s.b.retained.Delete(m.Topic); existed {
+				b.DeleteRetained(m.Topic)
+			}
+		})
+		s.countRetained(m, old, existed)
+		return
+	}
+	k := m.Keep()
+	var err error
+	j.c.Shared(func(b *store.Batch) {
+		if old, existed, err = s.b.retained.Set(k.Topic, k); err == nil {
+			b.PutRetained(k)
+		}
+	})
+	if err != nil {
+		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+		return
+	}
+	s.countRetained(m, old, existed)
+}
+
+// keptOnDisk reports whether retained messages of a topic are durable: those of the broker itself are made
+// anew.
+func (s *shard) keptOnDisk(topic []byte) bool {
+	return s.journal != nil && !bytes.HasPrefix(topic, []byte("$SYS/"))
+}
+
+// forgetRetained removes a retained message that has expired, if it is still that one.
+func (s *shard) forgetRetained(topic []byte, m *message.Message) {
+	same := func(now *message.Message) bool { return now == m }
+	gone := false
+	if s.keptOnDisk(topic) {
+		s.journal.c.Shared(func(b *store.Batch) {
+			if gone = s.b.retained.DeleteIf(topic, same); gone {
+				b.DeleteRetained(topic)
+			}
+		})
+	} else {
+		gone = s.b.retained.DeleteIf(topic, same)
+	}
+	if gone {
+		s.b.retainBytes.Add(-m.Size())
+	}
+}
+
+// promise makes what goes to c from now on wait if the current packet has changed anything.
+func (c *client) promise() {
+	if j := c.shard.journal; j != nil && j.changes() != j.mark {
+		c.wait()
+	}
+}
+
+// wait makes what goes to c from now on wait for the post of this turn.
+func (c *client) wait() {
+	j := c.shard.journal
+	if !j.gates {
+		return
+	}
+	x := c.extra()
+	if x.gate == nil {
+		x.gate = &gate{}
+	}
+	g, post := x.gate, j.posted+1
+	if n := len(g.parts); n > 0 && g.parts[n-1].post == post {
+		return
+	}
+	g.parts = append(g.parts, segment{post: post, end: len(g.buf)})
+	j.gated = append(j.gated, gated{c, g, post})
+	j.wanted = true
+}
+
+// reserve returns n bytes at the end of the client's output, to be filled at once.
+func (c *client) reserve(n int) []byte {
+	if c.rare == nil || c.rare.gate == nil {
+		return c.conn.Reserve(n)
+	}
+	g := c.rare.gate
+	at := len(g.buf)
+	g.buf = append(g.buf, make([]byte, n)...)
+	g.parts[len(g.parts)-1].end = at + n
+	return g.buf[at : at+n : at+n]
+}
+
+// buffered is the output that has not left.
+func (c *client) buffered() int {
+	n := c.conn.Buffered()
+	if c.rare != nil && c.rare.gate != nil {
+		n += len(c.rare.gate.buf) - c.rare.gate.from
+	}
+	return n
+}
+
+// dropGate forgets what waits; the connection ends.
+func (c *client) dropGate() {
+	if c.rare != nil {
+		c.rare.gate = nil
+	}
+}
+
+// durable lets out what has waited for posts up to one.
+func (s *shard) durable(post uint64) {
+	j := s.journal
+	n := 0
+	for ; n < len(j.gated) && j.gated[n].post <= post; n++ {
+		w := &j.gated[n]
+		if w.cl.conn != nil && w.cl.rare != nil && w.cl.rare.gate == w.gate {
+			s.open(w.cl, w.gate, post)
+		}
+	}
+	left := copy(j.gated, j.gated[n:])
+	clear(j.gated[left:])
+	j.gated = j.gated[:left]
+	if left == 0 && cap(j.gated) > 4096 {
+		j.gated = nil
+	}
+}
+
+// open lets out what a client's gate holds for posts up to one.
+func (s *shard) open(cl *client, g *gate, post uint64) {
+	n, end := 0, g.from
+	for ; n < len(g.parts) && g.parts[n].post <= post; n++ {
+		end = g.parts[n].end
+	}
+	copy(cl.conn.Reserve(end-g.from), g.buf[g.from:end])
+	g.from = end
+	g.parts = g.parts[n:]
+	if len(g.parts) == 0 {
+		cl.rare.gate = nil
+		cl.settle()
+	} else if g.from > len(g.buf)/2 {
+		g.shift()
+	}
+	if !cl.conn.Blocked() { // otherwise Drained goes on
+		cl.Continue(s.loop.Now(), cl)
+		cl.updateFull()
+		s.replayRetained(cl)
+	}
+}
+
+// shift gives the room of what has left to what comes.
+func (g *gate) shift() {
+	by := g.from
+	g.buf = g.buf[:copy(g.buf, g.buf[by:])]
+	g.from = 0
+	for i := range g.parts {
+		g.parts[i].end -= by
+	}
+}
+
+// errNoStore is what Save and Backup of a broker without a store say.
+var errNoStore = errors.New("broker: no persistent state")

@@ -1,0 +1,442 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/broker/store"
+	"noctule/codec"
+	"noctule/topictree"
+)
+
+// A broker with a store begins with what the last one has left: New reads the tables, gives every session
+// to its loop, lets connections that ended with the last broker end as lost connections do, with their
+// wills, and pays what loops still owed each other. Only then does New return, so that no client is there
+// before.
+
+// Numbers that must never come again after a restart begin with the store's epoch.
+const epochShift = 40
+
+// restored is a session on its way to its loop.
+type restored struct {
+	store.Session
+	subs  []store.Subscription
+	out   []session.Change
+	holds []hold
+}
+
+type hold struct {
+	id uint16
+	m  *message.Message
+}
+
+// restoring is what the tables hold.
+type restoring struct {
+	b        *Broker
+	meta     store.Meta // of the last broker
+	messages map[uint64]*message.Message
+	sessions map[uint64]*restored
+	transits []store.Transit
+	fix      store.Batch // removes what refers to nothing: the end of something that a crash has cut off
+	retained int
+	entries  int
+}
+
+// restoreTimeout bounds how long loops and the disk may take at the start.
+const restoreTimeout = 10 * time.Minute
+
+// restore brings back what the store holds. The broker listens nowhere yet.
+func (b *Broker) restore() error {
+	start := now()
+	r := &restoring{b: b, messages: map[uint64]*message.Message{}, sessions: map[uint64]*restored{}}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := r.read(); err != nil {
+		return err
+	}
+	if r.fix.Len() > 0 {
+		if err := b.opts.Store.Commit(r.fix.Bytes()); err != nil {
+			return fmt.Errorf("persistent state cannot be written: %w", err)
+		}
+	}
+	b.openJournal(len(b.shards))
+	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
+	defer cancel()
+	parts := make([][]*restored, len(b.shards))
+	for _, s := range r.sessions {
+		i := b.home([]byte(s.ClientID)).index
+		parts[i] = append(parts[i], s)
+	}
+	err := errors.Join(
+		b.onEach(ctx, func(s *shard) { s.adoptAll(parts[s.index]) }),
+		b.onEach(ctx, func(s *shard) { r.payDebts(s) }),
+		r.payShares(ctx),
+		b.settle(ctx), // what was owed is in the sessions now, and a second time would be noticed
+		b.onEach(ctx, r.clearDebts),
+		b.settle(ctx),
+		b.onEach(ctx, func(s *shard) { s.endLost(parts[s.index]) }),
+		b.settle(ctx),
+	)
+	if err != nil {
+		return fmt.Errorf("restoring persistent state: %w", err)
+	}
+	if len(r.sessions)+r.retained > 0 {
+		logf(b.opts.Log, LevelInfo,
+			"Restored %d sessions with %d messages and %d retained messages in %.1f s.",
+			len(r.sessions), r.entries, r.retained, now().Sub(start).Seconds())
+	}
+	return nil
+}
+
+// settle returns when what the loops have done so far, what that has led to on other loops included, is
+// durable.
+func (b *Broker) settle(ctx context.Context) error {
+	if err := b.onEach(ctx, func(*shard) {}); err != nil { // the turn before has ended
+		return err
+	}
+	return b.Save(ctx)
+}
+
+// begin reads what the last broker was and gives the next its numbers.
+func (r *restoring) begin() error {
+	err := r.b.opts.Store.Walk(store.Config, func(_, value []byte) (err error) {
+		r.meta, err = store.ReadMeta(value)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if r.meta.Seed == 0 {
+		r.meta.Seed, r.meta.Loops = rand.Uint64()|1, uint64(len(r.b.shards))
+	}
+	r.meta.Epoch++
+	r.b.homeSeed = r.meta.Seed
+	r.b.lastNumber.Store(r.meta.Epoch << epochShift)
+	r.b.lastMessage.Store(r.meta.Epoch << epochShift)
+	r.fix.PutMeta(&r.meta) // debts still name the loops of the last broker
+	return nil
+}
+
+// progressEvery is how many records pass between lines about the progress.
+const progressEvery = 500_000
+
+// read reads all tables.
+func (r *restoring) read() error {
+	n := 0
+	walk := func(t store.Table, f func(key, value []byte) error) error {
+		err := r.b.opts.Store.Walk(t, func(key, value []byte) error {
+			if n++; n%progressEvery == 0 {
+				logf(r.b.opts.Log, LevelInfo, "Reading persistent state: %d records.", n)
+			}
+			return f(key, value)
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", t, err)
+		}
+		return nil
+	}
+	for _, step := range []struct {
+		t store.Table
+		f func(key, value []byte) error
+	}{
+		{store.Messages, r.message},
+		{store.Sessions, r.session},
+		{store.Subscriptions, r.subscription},
+		{store.Entries, r.entry},
+		{store.Inbound, r.handshake},
+		{store.Transits, r.transit},
+		{store.Retained, r.retain},
+	} {
+		if err := walk(step.t, step.f); err != nil {
+			return err
+		}
+	}
+	for id, m := range r.messages { // of nobody
+		if !r.used(m) {
+			r.fix.DeleteMessage(id)
+		}
+	}
+	return nil
+}
+
+// used reports whether something has referred to m.
+func (r *restoring) used(m *message.Message) bool { return m.Stored.Used() }
+
+func (r *restoring) message(key, value []byte) error {
+	m, err := store.ReadMessage(value)
+	if err != nil {
+		return err
+	}
+	id := store.KeyNumber(key)
+	k := m.Keep()
+	k.Stored = message.Restored(id)
+	r.messages[id] = k
+	return nil
+}
+
+func (r *restoring) session(key, value []byte) error {
+	s, err := store.ReadSession(key, value)
+	if err != nil {
+		return err
+	}
+	if s.Will != nil {
+		s.Will.Message = *s.Will.Message.Keep()
+	}
+	r.sessions[s.Number] = &restored{Session: s}
+	return nil
+}
+
+func (r *restoring) subscription(key, value []byte) error {
+	s, err := store.ReadSubscription(key, value)
+	if err != nil {
+		return err
+	}
+	if of := r.sessions[s.Session]; of != nil {
+		of.subs = append(of.subs, s)
+	} else {
+		r.fix.DeleteSubscription(s.Session, s.Filter)
+	}
+	return nil
+}
+
+func (r *restoring) entry(key, value []byte) error {
+	e, err := store.ReadEntry(key, value)
+	if err != nil {
+		return err
+	}
+	of, m := r.sessions[e.Session], r.messages[e.Message]
+	if of == nil || m == nil && e.State != store.WaitComp {
+		r.fix.DeleteEntry(e.Session, e.Seq)
+		return nil
+	}
+	if m != nil {
+		m.Stored.Ref()
+	}
+	r.entries++
+	of.out = append(of.out, session.Change{
+		Seq: e.Seq, Message: m, State: session.State(e.State), ID: e.PacketID,
+		Grant: session.Grant{QoS: e.QoS, Retain: e.Retain, SubscriptionID: e.SubscriptionID},
+	})
+	return nil
+}
+
+func (r *restoring) handshake(key, value []byte) error {
+	h, err := store.ReadHandshake(key, value)
+	if err != nil {
+		return err
+	}
+	of, m := r.sessions[h.Session], r.messages[h.Message]
+	if of == nil {
+		r.fix.DeleteHandshake(h.Session, h.PacketID)
+		return nil
+	}
+	if m != nil {
+		m.Stored.Ref()
+	}
+	of.holds = append(of.holds, hold{h.PacketID, m})
+	return nil
+}
+
+func (r *restoring) transit(key, value []byte) error {
+	t, err := store.ReadTransit(key, value)
+	if err != nil {
+		return err
+	}
+	if m := r.messages[t.Message]; m != nil {
+		m.Stored.Ref()
+		r.transits = append(r.transits, t)
+	} else {
+		r.fix.DeleteTransit(&t)
+	}
+	return nil
+}
+
+func (r *restoring) retain(_, value []byte) error {
+	m, err := store.ReadMessage(value)
+	if err != nil {
+		return err
+	}
+	if m.Expired(r.b.nowMilli()) {
+		r.fix.DeleteRetained(m.Topic)
+		return nil
+	}
+	r.retained++
+	r.b.retainBytes.Add(m.Size())
+	if _, _, err := r.b.retained.Set(m.Topic, m.Keep()); err != nil {
+		return fmt.Errorf("%q: %w", m.Topic, err)
+	}
+	return nil
+}
+
+// nowMilli is the broker's time, before loops have turns.
+func (b *Broker) nowMilli() int64 {
+	if b.opts.Clock != nil {
+		return b.opts.Clock.Now()
+	}
+	return now().UnixMilli()
+}
+
+// adoptAll makes sessions again that live on this loop.
+func (s *shard) adoptAll(list []*restored) {
+	for _, r := range list {
+		cl := &client{Session: session.New(&s.limits), id: r.ClientID, number: r.Number, shard: s}
+		cl.SetDurable()
+		cl.expiry = s.capExpiry(r.Expiry)
+		if cl.offlineAt = uint32(r.OfflineAt); r.OfflineAt == 0 {
+			cl.offlineAt = uint32(s.b.nowMilli() / 1000)
+		}
+		if r.Username != "" {
+			s.rename(cl, r.Username)
+		}
+		if w := r.Will; w != nil {
+			cl.extra().will = &will{m: w.Message.Keep(), delay: w.Delay, expiry: w.Expiry}
+		}
+		s.sessions[cl.id] = cl
+		s.count.sessions++
+		s.b.sessions.Add(1)
+		for i := range r.subs {
+			s.adoptSubscription(cl, &r.subs[i])
+		}
+		if len(r.out) > 0 {
+			cl.Restore(r.out)
+		}
+		for _, h := range r.holds {
+			cl.RestoreHeld(h.id, h.m)
+		}
+	}
+}
+
+func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
+	name, o := []byte(r.Filter), options(r.Options)&storedOptions|covered
+	var err error
+	if group, filter, shared := codec.SplitShare(name); shared {
+		_, err = s.subscribeShared(cl, group, filter, o, r.ID)
+	} else {
+		_, err = s.subscribePlain(cl, name, o, r.ID)
+	}
+	if err != nil {
+		s.logf(LevelWarning, "Subscription of %s to %q is not restored: %v.", cl.id, r.Filter, err)
+	}
+}
+
+// endLost does for sessions that were online when the last broker ended what the end of a connection without
+// DISCONNECT does: their wills are due [MQTT-3.1.2-8], and who has no expiry interval has ended.
+func (s *shard) endLost(list []*restored) {
+	for _, r := range list {
+		cl := s.sessions[r.ClientID]
+		if cl == nil || cl.number != r.Number {
+			continue
+		}
+		if r.OfflineAt == 0 {
+			if w := cl.will(); w != nil && (w.delay == 0 || cl.expiry == 0) {
+				s.sendWill(cl)
+			}
+			if cl.expiry == 0 {
+				s.endSession(cl)
+				continue
+			}
+			s.saveSession(cl)
+		}
+		s.arm(cl)
+	}
+}
+
+// payDebts gives this loop's sessions what the last broker's loops had not taken yet. A session that has the
+// message already took it before a crash that came while a large fan-out was under way, or while a start was.
+func (r *restoring) payDebts(s *shard) {
+	for i := range r.transits {
+		t := &r.transits[i]
+		if _, _, shared := codec.SplitShare([]byte(t.Filter)); shared {
+			continue
+		}
+		if id, ok := s.b.index.Lookup([]byte(t.Filter)); ok {
+			m := r.messages[t.Message]
+			s.live.Reset(m, s.loop.Now())
+			r.payFilter(s, t, id, m)
+			s.live.Release()
+		}
+	}
+}
+
+func (r *restoring) payFilter(s *shard, t *store.Transit, id topictree.FilterID, m *message.Message) {
+	pay := func(mb member) {
+		there := homeOf(r.meta.Seed, []byte(mb.c.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
+		if there && mb.c.Durable() && !mb.c.has(m) {
+			s.deliver(mb, m)
+		}
+	}
+	if one := s.only[id]; one != nil {
+		pay(one.member(id))
+		return
+	}
+	if cr := s.crowds[id]; cr != nil {
+		for _, mb := range cr.list {
+			pay(mb)
+		}
+	}
+}
+
+// payShares deals again what was on its way to a member of a shared subscription, unless one has it.
+func (r *restoring) payShares(ctx context.Context) error {
+	for i := range r.transits {
+		t := &r.transits[i]
+		group, filter, shared := codec.SplitShare([]byte(t.Filter))
+		if !shared {
+			continue
+		}
+		id, ok := r.b.index.LookupShared(group, filter)
+		if !ok {
+			continue
+		}
+		m := r.messages[t.Message]
+		var has atomic.Bool
+		err := r.b.onEach(ctx, func(s *shard) {
+			for _, cl := range s.sessions {
+				if _, member := cl.find(id); member && cl.has(m) {
+					has.Store(true)
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		home := r.b.shareHome(group, filter)
+		err = r.b.onEach(ctx, func(s *shard) {
+			if s.index == home && !has.Load() {
+				s.live.Reset(m, s.loop.Now())
+				s.deal(id, m)
+				s.live.Release()
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// has reports whether a message waits for the client.
+func (c *client) has(m *message.Message) (found bool) {
+	c.Messages(func(x *message.Message) { found = found || x == m })
+	return found
+}
+
+// clearDebts notes that all is paid, once that is durable.
+func (r *restoring) clearDebts(s *shard) {
+	if s.index != 0 {
+		return
+	}
+	for i := range r.transits {
+		s.journal.batch.DeleteTransit(&r.transits[i])
+		s.unref(r.messages[r.transits[i].Message])
+	}
+	r.meta.Loops = uint64(len(r.b.shards))
+	s.journal.batch.PutMeta(&r.meta)
+}

@@ -1,0 +1,232 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"noctule/broker/store"
+)
+
+// fold is a part of the log on its way into the tables.
+type fold struct {
+	upTo  uint64  // last log entry of the part
+	drops []drop  // first
+	ops   []netOp // then these, in the order of table and key
+	at    progress
+}
+
+// progress is how far a fold has been applied.
+type progress struct {
+	drop, op int
+	freed    int64 // bytes of log entries that have gone
+	done     bool
+}
+
+// drop removes an owner's keys from a table.
+type drop struct {
+	table store.Table
+	owner [8]byte
+}
+
+// netOp is what is left of all operations on one key.
+type netOp struct {
+	table  store.Table
+	delete bool
+	key    string
+	value  []byte
+}
+
+// readBytes is how much of the log one read transaction looks at: a long one would keep pages from being used
+// again.
+const readBytes = 4 << 20
+
+// builder works out what is left of a part of the log.
+type builder struct {
+	tables [store.Tables]map[string]last
+	drops  map[drop]int // number of the operation
+	n      int
+}
+
+// last is the last operation on a key.
+type last struct {
+	value  []byte
+	n      int
+	delete bool
+}
+
+// prepare reads the log up to an entry, at most about limit bytes of it (0: all), and works out what is left.
+func (s *Store) prepare(upTo uint64, limit int64) (f *fold, err error) {
+	b := &builder{drops: make(map[drop]int)}
+	f = &fold{}
+	var total int64
+	for more := true; more && f.upTo < upTo; {
+		err := guard(func() error {
+			return s.db.View(func(tx *bbolt.Tx) error {
+				n := 0
+				c := tx.Bucket([]byte(logBucket)).Cursor()
+				k, v := c.Seek(binary.BigEndian.AppendUint64(nil, f.upTo+1))
+				for ; k != nil && store.KeyNumber(k) <= upTo && n < readBytes; k, v = c.Next() {
+					ops, err := piece(store.KeyNumber(k), v)
+					if err == nil {
+						err = store.Each(bytes.Clone(ops), b.add)
+					}
+					if err != nil {
+						return err
+					}
+					n += len(v)
+					f.upTo = store.KeyNumber(k)
+				}
+				total += int64(n)
+				more = n > 0 && (limit == 0 || total < limit)
+				return nil
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	b.finish(f)
+	return f, nil
+}
+
+func (b *builder) add(op store.Op) error {
+	b.n++
+	if op.Kind == store.Drop {
+		b.drops[drop{op.Table, [8]byte(op.Key)}] = b.n
+		return nil
+	}
+	t := b.tables[op.Table]
+	if t == nil {
+		t = make(map[string]last)
+		b.tables[op.Table] = t
+	}
+	t[string(op.Key)] = last{value: op.Value, n: b.n, delete: op.Kind == store.Delete}
+	return nil
+}
+
+// finish sorts what is left into f.
+func (b *builder) finish(f *fold) {
+	for d := range b.drops {
+		f.drops = append(f.drops, d)
+	}
+	slices.SortFunc(f.drops, func(a, b drop) int {
+		return cmp.Or(cmp.Compare(a.table, b.table), bytes.Compare(a.owner[:], b.owner[:]))
+	})
+	for t, m := range b.tables {
+		from := len(f.ops)
+		for k, l := range m {
+			if len(b.drops) > 0 && len(k) >= 8 {
+				if n := b.drops[drop{store.Table(t), [8]byte([]byte(k[:8]))}]; n > l.n {
+					continue
+				}
+			}
+			f.ops = append(f.ops, netOp{store.Table(t), l.delete, k, l.value})
+		}
+		slices.SortFunc(f.ops[from:], func(a, b netOp) int { return cmp.Compare(a.key, b.key) })
+		b.tables[t] = nil
+	}
+}
+
+// clockEvery is how many operations pass between looks at the clock.
+const clockEvery = 32
+
+// step applies a slice of the fold, until a time; the fold itself does not change, since the transaction may
+// fail.
+func (f *fold) step(tx *bbolt.Tx, until time.Time) (at progress, err error) {
+	at = f.at
+	for n := 1; n%clockEvery != 0 || now().Before(until); n++ {
+		switch {
+		case at.drop < len(f.drops):
+			d := &f.drops[at.drop]
+			more, err := dropSome(tx.Bucket(bucketOf(d.table)), d.owner[:])
+			if err != nil {
+				return at, err
+			}
+			if !more {
+				at.drop++
+			}
+		case at.op < len(f.ops):
+			if err := f.ops[at.op].apply(tx); err != nil {
+				return at, err
+			}
+			at.op++
+		default:
+			c := tx.Bucket([]byte(logBucket)).Cursor()
+			k, v := c.First()
+			if k == nil || store.KeyNumber(k) > f.upTo {
+				at.done = true
+				return at, nil
+			}
+			at.freed += int64(len(v))
+			if err := c.Delete(); err != nil {
+				return at, err
+			}
+		}
+	}
+	return at, nil
+}
+
+func (o *netOp) apply(tx *bbolt.Tx) error {
+	b := tx.Bucket(bucketOf(o.table))
+	if o.delete {
+		return b.Delete([]byte(o.key))
+	}
+	if o.table == store.Messages {
+		b.FillPercent = 0.9 // keys ascend
+	}
+	if len(o.key) > bbolt.MaxKeySize {
+		return fmt.Errorf("store: a key of %d bytes", len(o.key))
+	}
+	return b.Put([]byte(o.key), o.value)
+}
+
+// dropSome removes some of an owner's keys; more reports that others are left.
+func dropSome(b *bbolt.Bucket, owner []byte) (more bool, err error) {
+	c := b.Cursor()
+	for range clockEvery {
+		k, _ := c.Seek(owner)
+		if !bytes.HasPrefix(k, owner) {
+			return false, nil
+		}
+		if err := c.Delete(); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Sizes of folding at Open, where nothing else happens.
+const (
+	openPart = 64 << 20
+	openTime = time.Second
+)
+
+// foldAll folds the whole log.
+func (s *Store) foldAll() error {
+	for {
+		f, err := s.prepare(s.seq, openPart)
+		if err != nil {
+			return err
+		}
+		if f.upTo == 0 {
+			s.logBytes = 0
+			return nil
+		}
+		for !f.at.done {
+			err := s.db.Update(func(tx *bbolt.Tx) error {
+				at, err := f.step(tx, now().Add(openTime))
+				f.at = at
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,387 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Committer makes posts durable in groups, on a goroutine of its own. Posts become durable in the order in
+// which they were made, whoever made them: what one loop has posted before it told another is durable before
+// what the other posts about it. Methods are for any goroutine.
+type Committer struct {
+	// Set by NewCommitter, then read-only:
+	store   Store
+	opts    CommitterOptions
+	wake    chan struct{} // holds one
+	closing chan struct{}
+	stopped chan struct{}
+
+	// Owned by the committer's goroutine:
+	sources []uint64 // scratch: highest number of each source in a group
+	raws    [][]byte // scratch
+	last    time.Time
+
+	// Guarded by mu:
+	mu struct {
+		sync.Mutex
+		posts  []post
+		shared Batch
+		bytes  int
+		closed bool
+
+		made, durable uint64     // posts and calls of Shared so far, and how many of them are durable
+		hurry         bool       // somebody waits in Sync
+		ended         bool       // nothing becomes durable any more
+		cond          *sync.Cond // durable or ended has changed
+	}
+
+	// Atomic:
+	failing atomic.Bool
+	spares  sync.Pool
+	stats   counts
+}
+
+type post struct {
+	source int
+	number uint64
+	ops    []byte
+}
+
+// CommitterOptions say how a Committer works.
+type CommitterOptions struct {
+	// Sources is the number of those who post, from 0.
+	Sources int
+	// Linger is the least time from one commit to the next; 0 means at once.
+	Linger time.Duration
+	// FullBytes ends the linger early, once so much waits.
+	FullBytes int
+	// Done is called on the committer's goroutine when all posts of a source up to a number are durable.
+	Done func(source int, number uint64)
+	// Failed is called there when a commit has failed that will be tried again, and with nil when one has
+	// succeeded after that.
+	Failed func(err error)
+}
+
+// Times between attempts after a failure.
+const (
+	retryFirst = 20 * time.Millisecond
+	retryMost  = time.Second
+)
+
+// groupBytes is about how much one commit takes.
+const groupBytes = 8 << 20
+
+// NewCommitter starts a committer; Close ends it. The store is its own from now on, Close leaves it open.
+func NewCommitter(s Store, o CommitterOptions) *Committer {
+	c := &Committer{
+		store: s, opts: o,
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), stopped: make(chan struct{}),
+		sources: make([]uint64, o.Sources),
+	}
+	c.mu.cond = sync.NewCond(&c.mu.Mutex)
+	go c.run() // Close waits for it
+	return c
+}
+
+// Post hands over the operations of a source, which numbers its posts from 1. It returns memory for the next
+// ones. Posts after Close are lost.
+func (c *Committer) Post(source int, number uint64, ops []byte) (spare []byte) {
+	c.mu.Lock()
+	if c.mu.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.posts = append(c.mu.posts, post{source, number, ops})
+	c.mu.bytes += len(ops)
+	c.mu.made++
+	full := c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
+	first := len(c.mu.posts) == 1
+	c.mu.Unlock()
+	if first || full {
+		c.signal()
+	}
+	if b, ok := c.spares.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return nil
+}
+
+func (c *Committer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Shared calls f under a lock that all calls share, with a batch that becomes durable no later than any post
+// made after the call: for what several sources change, in the order in which they change it. f must be
+// short and must not call the Committer.
+func (c *Committer) Shared(f func(b *Batch)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.mu.shared)
+	c.mu.made++
+	if c.mu.shared.Len() > 0 {
+		c.signal()
+	}
+}
+
+// Failing reports whether the last attempt has failed: what needs the store is to be refused.
+func (c *Committer) Failing() bool { return c.failing.Load() }
+
+// Close makes durable what has been posted and stops. It returns the error of the last attempt, if that
+// failed.
+func (c *Committer) Close() error {
+	c.mu.Lock()
+	again := c.mu.closed
+	c.mu.closed = true
+	c.mu.Unlock()
+	if !again {
+		close(c.closing)
+	}
+	<-c.stopped
+	if c.failing.Load() {
+		return errNotDurable
+	}
+	return nil
+}
+
+// run is the committer's goroutine.
+func (c *Committer) run() {
+	defer close(c.stopped)
+	defer c.reached(0, true)
+	for {
+		var closing bool
+		select {
+		case <-c.wake:
+			closing = c.linger()
+		case <-c.closing:
+			closing = true
+		}
+		for {
+			group, made, more := c.take()
+			if len(group) > 0 && !c.commit(group) {
+				return
+			}
+			if !more {
+				c.reached(made, false)
+				break
+			}
+		}
+		if closing {
+			return
+		}
+	}
+}
+
+// linger waits until the next commit may begin; true when the committer is to end.
+func (c *Committer) linger() (closing bool) {
+	wait := c.opts.Linger - now().Sub(c.last)
+	if c.opts.Linger == 0 || wait <= 0 {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for !c.urgent() {
+		select {
+		case <-timer.C:
+			return false
+		case <-c.closing:
+			return true
+		case <-c.wake:
+		}
+	}
+	return false
+}
+
+// urgent reports whether a commit should not wait any longer.
+func (c *Committer) urgent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.hurry || c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
+}
+
+// reached tells those who wait in Sync how far it is.
+func (c *Committer) reached(made uint64, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.durable, c.mu.ended = max(c.mu.durable, made), ended
+	c.mu.hurry = c.mu.hurry && c.mu.durable < c.mu.made
+	c.mu.cond.Broadcast()
+}
+
+// Sync returns when everything that was posted before the call is durable.
+func (c *Committer) Sync(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.cond.Broadcast()
+	})()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for made := c.mu.made; c.mu.durable < made; c.mu.cond.Wait() {
+		if c.mu.ended {
+			return errNotDurable
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.mu.hurry = true
+		c.signal()
+	}
+	return nil
+}
+
+var errNotDurable = errors.New("store: what was posted last is not durable")
+
+// take cuts the next group off the queue; more reports that others are left. made is the number of posts when
+// none were left.
+func (c *Committer) take() (group []post, made uint64, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, size := 0, 0
+	for n < len(c.mu.posts) && size < groupBytes {
+		size += len(c.mu.posts[n].ops)
+		n++
+	}
+	group = c.mu.posts[:n:n]
+	c.mu.posts = c.mu.posts[n:]
+	if len(c.mu.posts) == 0 {
+		c.mu.posts = nil
+	}
+	c.mu.bytes -= size
+	if c.mu.shared.Len() > 0 { // first: no post refers to what comes after it
+		group = append([]post{{source: -1, ops: c.mu.shared.Take(nil)}}, group...)
+	}
+	return group, c.mu.made, len(c.mu.posts) > 0
+}
+
+// commit makes a group durable, however often it takes; false when the committer was closed meanwhile.
+func (c *Committer) commit(group []post) bool {
+	c.raws = c.raws[:0]
+	size := 0
+	for i := range group {
+		if len(group[i].ops) > 0 {
+			c.raws = append(c.raws, group[i].ops)
+			size += len(group[i].ops)
+		}
+	}
+	c.last = now()
+	for wait := retryFirst; len(c.raws) > 0; wait = min(2*wait, retryMost) {
+		err := c.store.Commit(c.raws...)
+		if err == nil {
+			break
+		}
+		c.stats.errors.Add(1)
+		if !c.failing.Swap(true) && c.opts.Failed != nil {
+			c.opts.Failed(fmt.Errorf("store: %w", err))
+		}
+		select {
+		case <-time.After(wait):
+		case <-c.closing: // once more, then it is given up
+			if err := c.store.Commit(c.raws...); err != nil {
+				return false
+			}
+			c.raws = c.raws[:0]
+		}
+		c.last = now()
+	}
+	if c.failing.Swap(false) && c.opts.Failed != nil {
+		c.opts.Failed(nil)
+	}
+	c.stats.add(now().Sub(c.last), len(group), size)
+	c.tell(group)
+	return true
+}
+
+// tell tells each source how far it has got, and keeps the memory for later.
+func (c *Committer) tell(group []post) {
+	clear(c.sources)
+	for i := range group {
+		p := &group[i]
+		if p.source >= 0 {
+			c.sources[p.source] = p.number
+		}
+		if b := p.ops; cap(b) > 0 && cap(b) <= spareMost {
+			c.spares.Put(&b)
+		}
+	}
+	clear(c.raws)
+	for source, number := range c.sources {
+		if number > 0 {
+			c.opts.Done(source, number)
+		}
+	}
+}
+
+// spareMost is the largest buffer that is kept.
+const spareMost = 256 << 10
+
+// bounds are the upper bounds, in seconds, of the commit latencies that Stats counts.
+func bounds() [buckets]float64 {
+	return [buckets]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1}
+}
+
+const buckets = 11
+
+// Stats is what a Committer has counted.
+type Stats struct {
+	Commits, Posts, Bytes, Errors int64
+	Pending                       int64 // bytes that wait
+	Failing                       bool
+	Seconds                       float64 // sum of the commit latencies
+
+	// Counts is the commits by bound of their latency, not cumulative; the last is above all bounds.
+	Counts [buckets + 1]int64
+}
+
+// Latency is the commits by upper bound of their latency in seconds, each with those below.
+func (s *Stats) Latency() map[float64]uint64 {
+	m := make(map[float64]uint64, buckets)
+	var n uint64
+	for i, limit := range bounds() {
+		n += uint64(s.Counts[i])
+		m[limit] = n
+	}
+	return m
+}
+
+type counts struct {
+	commits, posts, bytes, errors, nanos atomic.Int64
+	latency                              [buckets + 1]atomic.Int64
+}
+
+func (n *counts) add(d time.Duration, posts, bytes int) {
+	n.commits.Add(1)
+	n.posts.Add(int64(posts))
+	n.bytes.Add(int64(bytes))
+	n.nanos.Add(int64(d))
+	i := 0
+	for _, limit := range bounds() {
+		if d.Seconds() <= limit {
+			break
+		}
+		i++
+	}
+	n.latency[i].Add(1)
+}
+
+// Stats returns the numbers so far.
+func (c *Committer) Stats() Stats {
+	n := &c.stats
+	s := Stats{
+		Commits: n.commits.Load(), Posts: n.posts.Load(), Bytes: n.bytes.Load(), Errors: n.errors.Load(),
+		Failing: c.failing.Load(), Seconds: time.Duration(n.nanos.Load()).Seconds(),
+	}
+	for i := range s.Counts {
+		s.Counts[i] = n.latency[i].Load()
+	}
+	c.mu.Lock()
+	s.Pending = int64(c.mu.bytes)
+	c.mu.Unlock()
+	return s
+}

@@ -1,0 +1,328 @@
+package mosquitto_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"noctule/broker/store"
+	"noctule/broker/store/mosquitto"
+	"noctule/codec"
+)
+
+// The samples were written by Debian's mosquitto 2.0.11: one with queues and retained messages, one with
+// QoS 1 and 2 messages in flight in both directions.
+const (
+	queues   = "testdata/debian-2.0.11-v6.db"
+	inflight = "testdata/debian-2.0.11-inflight-v6.db"
+	savedAt  = 1795634700 // about
+)
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func decode(t *testing.T, raw []byte) *mosquitto.State {
+	t.Helper()
+	s, unknown, err := mosquitto.Decode(bytes.NewReader(raw))
+	if err != nil || unknown != 0 {
+		t.Fatalf("%v, %d unknown chunks", err, unknown)
+	}
+	return s
+}
+
+func imported(t *testing.T, s *mosquitto.State) (*store.Memory, mosquitto.Report) {
+	t.Helper()
+	m := store.NewMemory()
+	r, err := mosquitto.Import(s, m, savedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, r
+}
+
+// records is all records of a table, by a name that read gives.
+func records[R any](t *testing.T, s store.Store, table store.Table, read func(k, v []byte) (R, error)) (list []R) {
+	t.Helper()
+	err := s.Walk(table, func(k, v []byte) error {
+		r, err := read(bytes.Clone(k), bytes.Clone(v))
+		list = append(list, r)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestQueuesAndRetained(t *testing.T) {
+	s := decode(t, read(t, queues))
+	if len(s.Clients) != 3 || len(s.Subscriptions) != 3 || len(s.Retained) != 3 || len(s.ClientMessages) != 7 {
+		t.Errorf("%d clients, %d subscriptions, %d retained, %d messages of clients", len(s.Clients),
+			len(s.Subscriptions), len(s.Retained), len(s.ClientMessages))
+	}
+	m, r := imported(t, s)
+	if r.Sessions != 3 || r.Queued != 7 || r.Retained != 3 || len(r.Notes) != 0 {
+		t.Errorf("%+v", r)
+	}
+	sessions := map[string]store.Session{}
+	for _, x := range records(t, m, store.Sessions, store.ReadSession) {
+		sessions[x.ClientID] = x
+	}
+	if x := sessions["shared"]; x.Username != "user" || x.Expiry != 86400 || x.OfflineAt == 0 || x.OfflineAt > savedAt+60 {
+		t.Errorf("%+v", x)
+	}
+	if x := sessions["old"]; x.Expiry != 0xFFFFFFFF || x.OfflineAt != savedAt {
+		t.Errorf("%+v", x)
+	}
+	// Mosquitto 2.0.11 does not write shared subscriptions, only what waits for them.
+	subs := map[string]store.Subscription{}
+	for _, x := range records(t, m, store.Subscriptions, store.ReadSubscription) {
+		subs[x.Filter] = x
+	}
+	if x := subs["queue/+"]; x.Session != sessions["five"].Number || x.Options != 2|8 || x.ID != 7 {
+		t.Errorf("%+v", x)
+	}
+	n := 0
+	_ = m.Walk(store.Messages, func(_, v []byte) error {
+		n++
+		x, err := store.ReadMessage(v)
+		if err != nil {
+			t.Error(err)
+		}
+		if string(x.Topic) == "queue/2" {
+			kind, _ := x.Properties.Bytes(codec.ContentType)
+			if string(x.Payload) != "two" || string(kind) != "text/plain" || x.QoS != 2 || x.Expiry < savedAt*1000 {
+				t.Errorf("%+v", x)
+			}
+		}
+		return nil
+	})
+	if n != 4 {
+		t.Errorf("%d messages are stored for 7 places in queues", n)
+	}
+}
+
+func TestInFlight(t *testing.T) {
+	m, r := imported(t, decode(t, read(t, inflight)))
+	if r.Sessions != 3 || len(r.Notes) != 0 {
+		t.Errorf("%+v", r)
+	}
+	names := map[uint64]string{}
+	for _, x := range records(t, m, store.Sessions, store.ReadSession) {
+		names[x.Number] = x.ClientID
+	}
+	got := map[string][]store.Entry{}
+	for _, e := range records(t, m, store.Entries, store.ReadEntry) {
+		got[names[e.Session]] = append(got[names[e.Session]], e)
+	}
+	list := got["sub"]
+	if len(list) != 2 || list[0].State != store.WaitComp || list[0].PacketID != 2 || list[0].Message != 0 ||
+		list[1].State != store.WaitRec || list[1].PacketID != 3 || list[1].Message == 0 {
+		t.Errorf("%+v", list)
+	}
+	if list := got["sub1"]; len(list) != 3 || list[0].State != store.Queued || list[0].QoS != 1 {
+		t.Errorf("%+v", list)
+	}
+	h := records(t, m, store.Inbound, store.ReadHandshake)
+	if len(h) != 1 || names[h[0].Session] != "pub" || h[0].PacketID != 4 || h[0].Message == 0 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// chunks cuts a file into its header and its chunks.
+func chunks(raw []byte) (list [][]byte) {
+	const head = 23
+	list = append(list, raw[:head])
+	for raw = raw[head:]; len(raw) > 0; {
+		n := 8 + int(binary.BigEndian.Uint32(raw[4:]))
+		list = append(list, raw[:n])
+		raw = raw[n:]
+	}
+	return list
+}
+
+// Version 5 has clients without port and username.
+func TestVersion5(t *testing.T) {
+	raw := read(t, queues)
+	var five []byte
+	for i, c := range chunks(raw) {
+		c = bytes.Clone(c)
+		switch {
+		case i == 0:
+			binary.BigEndian.PutUint32(c[19:], 5)
+		case binary.BigEndian.Uint32(c) == 6:
+			username := int(binary.BigEndian.Uint16(c[8+18:]))
+			c = append(c[:8+16], c[8+24:len(c)-username]...)
+			binary.BigEndian.PutUint32(c[4:], uint32(len(c)-8))
+		}
+		five = append(five, c...)
+	}
+	want, got := decode(t, raw), decode(t, five)
+	for i := range want.Clients {
+		want.Clients[i].Port, want.Clients[i].Username = 0, ""
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestOtherVersionsAreRefused(t *testing.T) {
+	raw := read(t, queues)
+	for _, v := range []uint32{0, 2, 3, 4, 7} {
+		binary.BigEndian.PutUint32(raw[19:], v)
+		if _, _, err := mosquitto.Decode(bytes.NewReader(raw)); !errors.Is(err, mosquitto.ErrVersion) {
+			t.Errorf("version %d: %v", v, err)
+		}
+	}
+}
+
+// A file that is cut off within a chunk is refused; one that is cut between chunks cannot be told from a
+// whole.
+func TestEveryPrefixIsRefused(t *testing.T) {
+	for _, name := range []string{queues, inflight} {
+		raw := read(t, name)
+		whole := map[int]bool{}
+		at := 0
+		for _, c := range chunks(raw) {
+			at += len(c)
+			whole[at] = true
+		}
+		for n := range raw {
+			_, _, err := mosquitto.Decode(bytes.NewReader(raw[:n]))
+			if (err == nil) != whole[n] || err != nil && !errors.Is(err, mosquitto.ErrFormat) {
+				t.Errorf("%s: %d of %d bytes: %v", name, n, len(raw), err)
+			}
+		}
+	}
+}
+
+func TestUnknownChunksAreCounted(t *testing.T) {
+	raw := append(read(t, queues), 0, 0, 0, 99, 0, 0, 0, 2, 1, 2)
+	if _, unknown, err := mosquitto.Decode(bytes.NewReader(raw)); err != nil || unknown != 1 {
+		t.Errorf("%d, %v", unknown, err)
+	}
+}
+
+// What a store exports as JSON makes the same store again.
+func TestExportAndImportAgain(t *testing.T) {
+	for _, name := range []string{queues, inflight} {
+		first, _ := imported(t, decode(t, read(t, name)))
+		state, err := mosquitto.Export(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again mosquitto.State
+		if err := json.Unmarshal(text, &again); err != nil {
+			t.Fatal(err)
+		}
+		second, r := imported(t, &again)
+		if len(r.Notes) > 0 {
+			t.Error(r.Notes)
+		}
+		third, err := mosquitto.Export(second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(state, third) {
+			a, _ := json.Marshal(third)
+			t.Errorf("%s: was %s\nis %s", name, text, a)
+		}
+	}
+}
+
+// The words are those of mosquitto_db_dump --json.
+func TestJSON(t *testing.T) {
+	const text = `{"base-messages":[{"storeid":273732462748327,"expiry-time":1895634700,"source-mid":1,"source-port":1883,"qos":1,` +
+		`"retain":1,"topic":"test-topic","clientid":"c","payload":"bWVzc2FnZQ==","properties":[{"identifier":"content-type",` +
+		`"value":"text/plain"},{"identifier":"correlation-data","value":"3566"},{"identifier":"payload-format-indicator","value":1},` +
+		`{"identifier":"user-property","name":"k","value":"v"}]}],"clients":[{"clientid":"c","session-expiry-time":1895634700,` +
+		`"session-expiry-interval":60,"last-mid":1,"listener-port":0}],"client-messages":[{"clientid":"c","storeid":273732462748327,` +
+		`"mid":1,"qos":1,"state":11,"retain-dup":0,"direction":1,"subscription-identifier":42}],"retained-messages":[{"storeid":273732462748327}],` +
+		`"subscriptions":[{"clientid":"c","topic":"test-topic","qos":1,"options":0,"identifier":42}]}`
+	var s mosquitto.State
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(&s)
+	if err != nil || string(again) != text {
+		t.Errorf("%s, %v", again, err)
+	}
+	if _, r := imported(t, &s); r.Sessions != 1 || r.Queued != 1 || r.Retained != 1 || r.Subscriptions != 1 || len(r.Notes) > 0 {
+		t.Errorf("%+v", r)
+	}
+	for _, bad := range []string{
+		`{"base-messages":[{"payload":"*"}]}`, `{"base-messages":[{"properties":[{"identifier":"x","value":1}]}]}`,
+		`{"base-messages":[{"properties":[{"identifier":"content-type","value":1}]}]}`,
+	} {
+		if err := json.Unmarshal([]byte(bad), &mosquitto.State{}); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}
+
+// What cannot be in a broker is left out with a note, not stored.
+func TestNonsenseIsLeftOut(t *testing.T) {
+	s := &mosquitto.State{
+		Clients: []mosquitto.Client{{ID: "c", Expiry: 60}, {ID: "c", Expiry: 60}, {ID: "", Expiry: 1}, {ID: "ended"}, {ID: "expired", Expiry: 5, Expires: 7}},
+		Messages: []mosquitto.Message{
+			{ID: 1, Topic: "a/#"},
+			{ID: 2, Topic: ""},
+			{ID: 3, Topic: "t", QoS: 3},
+			{ID: 4, Topic: "$SYS/x"},
+			{ID: 5, Topic: strings.Repeat("x", 70000)},
+			{ID: 6, Topic: "ok", Payload: []byte("x")},
+		},
+		ClientMessages: []mosquitto.ClientMessage{{Client: "nobody", Message: 6, QoS: 1, Direction: 1}, {Client: "c", Message: 99, QoS: 1, Direction: 1, State: 11}},
+		Subscriptions:  []mosquitto.Subscription{{Client: "c", Topic: "a/#/b"}, {Client: "nobody", Topic: "a"}},
+		Retained:       []mosquitto.Retained{{1}, {2}, {6}, {77}},
+	}
+	m, r := imported(t, s)
+	if r.Sessions != 1 || r.Subscriptions != 0 || r.Queued != 0 || r.Retained != 1 || len(r.Notes) < 8 {
+		t.Errorf("%+v", r)
+	}
+	want := map[store.Table]int{store.Sessions: 1, store.Retained: 1}
+	got := map[store.Table]int{}
+	for table := range store.Tables {
+		_ = m.Walk(table, func(_, _ []byte) error { got[table]++; return nil })
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.db")
+	for _, name := range names {
+		f.Add(read(f, name))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, _, err := mosquitto.Decode(bytes.NewReader(raw))
+		if err != nil {
+			return
+		}
+		m := store.NewMemory()
+		if _, err := mosquitto.Import(s, m, savedAt); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mosquitto.Export(m); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

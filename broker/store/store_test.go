@@ -1,0 +1,184 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"noctule/broker/message"
+	"noctule/broker/store"
+	"noctule/broker/store/storetest"
+	"noctule/codec"
+)
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(testing.TB) storetest.Opener {
+		m := store.NewMemory()
+		return func(testing.TB) store.Store { return m }
+	})
+}
+
+func TestMemoryTakesNothingOfAWrongBatch(t *testing.T) {
+	m := store.NewMemory()
+	var b store.Batch
+	b.Put(store.Retained, []byte("a"), []byte("1"))
+	if err := m.Commit(b.Bytes(), []byte{0xFF}); !errors.Is(err, store.ErrCorrupt) {
+		t.Error(err)
+	}
+	_ = m.Walk(store.Retained, func(_, _ []byte) error { t.Error("something was stored"); return nil })
+}
+
+var long = strings.Repeat("l", 40000)
+
+func messages() []message.Message {
+	return []message.Message{
+		{Topic: []byte("t"), Payload: []byte{}},
+		{Topic: []byte("a/b"), Payload: []byte("payload"), Expiry: 1_800_000_000_000, Publisher: 1 << 50, QoS: 2, Retain: true},
+		{Topic: []byte(long), Payload: []byte("x"), Properties: codec.AppendUserProperty(nil, []byte("k"), []byte("v"))},
+	}
+}
+
+// pair is the only pair in a table.
+func pair(t *testing.T, b *store.Batch, table store.Table) (key, value []byte) {
+	t.Helper()
+	m := store.NewMemory()
+	if err := m.Commit(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	_ = m.Walk(table, func(k, v []byte) error {
+		key, value = k, v
+		n++
+		return nil
+	})
+	if n != 1 {
+		t.Fatalf("%d pairs", n)
+	}
+	if len(key) > 32<<10 {
+		t.Errorf("key of %d bytes", len(key))
+	}
+	return key, value
+}
+
+// record reads what put has written, and every proper prefix of the value, which must be refused.
+func record[R any](t *testing.T, table store.Table, want R, put func(b *store.Batch), read func(k, v []byte) (R, error)) {
+	t.Helper()
+	var b store.Batch
+	put(&b)
+	k, v := pair(t, &b, table)
+	got, err := read(k, v)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v: %v", table, got, want, err)
+	}
+	for n := range min(len(v), 200) {
+		if _, err := read(k, v[:n:n]); err == nil && table != store.Messages && table != store.Retained && table != store.Sessions {
+			t.Errorf("%s: %d of %d bytes are taken", table, n, len(v))
+		}
+	}
+	if _, err := read(k, append(bytes.Clone(v[:1:1]), 0xFF)); err == nil {
+		t.Errorf("%s: nonsense is taken", table)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	meta := store.Meta{Epoch: 3, Seed: 1 << 63, Loops: 64}
+	record(t, store.Config, meta, func(b *store.Batch) { b.PutMeta(&meta) },
+		func(_, v []byte) (store.Meta, error) { return store.ReadMeta(v) })
+	for _, m := range messages() {
+		record(t, store.Messages, m, func(b *store.Batch) { b.PutMessage(7, &m) },
+			func(_, v []byte) (message.Message, error) { return store.ReadMessage(v) })
+		record(t, store.Retained, m, func(b *store.Batch) { b.PutRetained(&m) },
+			func(_, v []byte) (message.Message, error) { return store.ReadMessage(v) })
+		s := store.Session{Number: 9, ClientID: "c", Username: "u", Expiry: 0xFFFFFFFF, OfflineAt: 1_800_000_000, Will: &store.Will{Message: m, Delay: 5, Expiry: 6}}
+		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
+		s.Will = nil
+		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
+	}
+	for _, filter := range []string{"a/+", "$share/g/a/#", long} {
+		s := store.Subscription{Session: 1 << 40, Filter: filter, Options: 0x2C, ID: 268435455}
+		record(t, store.Subscriptions, s, func(b *store.Batch) { b.PutSubscription(&s) }, store.ReadSubscription)
+		x := store.Transit{Message: 1 << 41, Loop: 63, Filter: filter}
+		record(t, store.Transits, x, func(b *store.Batch) { b.PutTransit(&x) }, store.ReadTransit)
+	}
+	for _, e := range []store.Entry{
+		{Session: 1, Seq: 2, Message: 3, QoS: 1},
+		{Session: 1 << 60, Seq: 1 << 50, QoS: 2, State: store.WaitComp, Retain: true, PacketID: 65535, SubscriptionID: 268435455},
+	} {
+		record(t, store.Entries, e, func(b *store.Batch) { b.PutEntry(&e) }, store.ReadEntry)
+	}
+	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
+	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
+}
+
+func TestRecordsAreRemovedByTheirKeys(t *testing.T) {
+	var b store.Batch
+	m := message.Message{Topic: []byte(long)}
+	b.PutRetained(&m)
+	b.DeleteRetained(m.Topic)
+	b.PutMessage(1, &m)
+	b.DeleteMessage(1)
+	b.PutSubscription(&store.Subscription{Session: 1, Filter: long})
+	b.DeleteSubscription(1, long)
+	b.PutEntry(&store.Entry{Session: 1, Seq: 2})
+	b.DeleteEntry(1, 2)
+	b.PutHandshake(&store.Handshake{Session: 1, PacketID: 2})
+	b.DeleteHandshake(1, 2)
+	b.PutTransit(&store.Transit{Message: 1, Filter: long})
+	b.DeleteTransit(&store.Transit{Message: 1, Filter: long})
+	s := store.NewMemory()
+	if err := s.Commit(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	for table := range store.Tables {
+		_ = s.Walk(table, func(k, _ []byte) error { t.Errorf("%s keeps %x", table, k); return nil })
+	}
+}
+
+func TestEachRefusesEveryPrefix(t *testing.T) {
+	var b store.Batch
+	b.Put(store.Retained, []byte("topic"), []byte("value"))
+	raw := b.Bytes()
+	for n := 1; n < len(raw); n++ {
+		if err := store.Each(raw[:n], func(store.Op) error { return nil }); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%d of %d bytes: %v", n, len(raw), err)
+		}
+	}
+}
+
+func FuzzEach(f *testing.F) {
+	var b store.Batch
+	for _, m := range messages()[:2] {
+		b.PutMessage(1, &m)
+		b.PutSession(&store.Session{Number: 1, ClientID: "c", Will: &store.Will{Message: m}})
+	}
+	b.DropSession(3)
+	f.Add(b.Bytes())
+	f.Add([]byte{0x20, 8, 0, 0, 0, 0, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var again store.Batch
+		err := store.Each(raw, func(op store.Op) error {
+			switch op.Kind {
+			case store.Put:
+				again.Put(op.Table, op.Key, op.Value)
+			case store.Delete:
+				again.Delete(op.Table, op.Key)
+			case store.Drop:
+			}
+			_, _ = store.ReadSession(op.Key, op.Value)
+			_, _ = store.ReadSubscription(op.Key, op.Value)
+			_, _ = store.ReadMessage(op.Value)
+			_, _ = store.ReadEntry(op.Key, op.Value)
+			_, _ = store.ReadHandshake(op.Key, op.Value)
+			_, _ = store.ReadTransit(op.Key, op.Value)
+			_, _ = store.ReadMeta(op.Value)
+			return nil
+		})
+		if err == nil && again.Len() > 0 {
+			if err := store.Each(again.Bytes(), func(store.Op) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"noctule/broker/store"
+	"noctule/broker/store/bolt"
+	"noctule/broker/store/mosquitto"
+)
+
+const databaseUsage = `Usage: noctule db COMMAND FILE ...
+
+FILE is the file of persistent state, which no broker has open (except for backup).
+
+ check FILE          look at every page and record
+ stats FILE          sizes and numbers
+ dump FILE           every record, as text
+ compact FILE        write the file anew, without gaps
+ export FILE [TO]    as JSON, like mosquitto_db_dump --json; to standard output without TO
+ import FILE FROM    make FILE, which must not exist, of a mosquitto.db of version 5 or 6, of JSON, or of the
+                     SQLite file of Mosquitto 2.1
+ backup FILE TO      copy, also while a broker runs
+`
+
+// database is `noctule db`.
+func (c *command) database(args []string) int {
+	most := map[string][2]int{
+		"check": {2, 2}, "stats": {2, 2}, "dump": {2, 2}, "compact": {2, 2}, "export": {2, 3},
+		"import": {3, 3}, "backup": {3, 3},
+	}
+	if len(args) == 0 || len(args) < most[args[0]][0] || len(args) > most[args[0]][1] {
+		fmt.Fprint(c.stderr, databaseUsage)
+		return exitConfig
+	}
+	name, to := args[1], ""
+	if len(args) > 2 {
+		to = args[2]
+	}
+	var err error
+	switch args[0] {
+	case "import":
+		err = c.importInto(name, to)
+	case "backup":
+		err = backup(name, to)
+	default:
+		err = c.withFile(name, func(s *bolt.Store) error { return c.inspect(args[0], s, name, to) })
+	}
+	if err != nil {
+		c.fail(err)
+		return exitListener
+	}
+	return exitOK
+}
+
+// withFile opens a file that exists.
+func (c *command) withFile(name string, f func(s *bolt.Store) error) error {
+	if _, err := os.Stat(name); err != nil {
+		return err
+	}
+	s, err := bolt.Open(name, bolt.Options{Log: c.log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s), s.Close())
+}
+
+// inspect does what needs an open file.
+func (c *command) inspect(what string, s *bolt.Store, name, to string) error {
+	switch what {
+	case "check":
+		return c.checkFile(s)
+	case "stats":
+		return c.fileStats(s)
+	case "dump":
+		return dump(c.stdout, s)
+	case "compact":
+		return compact(s, name)
+	default:
+		return export(c.stdout, s, to)
+	}
+}
+
+// checkFile reads everything.
+func (c *command) checkFile(s *bolt.Store) error {
+	problems := s.Check()
+	records := 0
+	for t := range store.Tables {
+		err := s.Walk(t, func(key, value []byte) error {
+			records++
+			if _, err := text(t, key, value); err != nil {
+				problems = append(problems, fmt.Errorf("key %x: %w", key, err))
+			}
+			return nil
+		})
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	fmt.Fprintf(c.stdout, "%d records, no problems.\n", records)
+	return nil
+}
+
+func (c *command) fileStats(s *bolt.Store) error {
+	size, tables, err := s.Stats()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		fmt.Fprintf(c.stdout, "%-14s %10d keys %14d bytes\n", t.Name, t.Keys, t.Bytes)
+	}
+	fmt.Fprintf(c.stdout, "%-14s %30d bytes\n", "file", size)
+	return nil
+}
+
+// dump prints a line for each record.
+func dump(w io.Writer, s store.Store) error {
+	for t := range store.Tables {
+		err := s.Walk(t, func(key, value []byte) error {
+			line, err := text(t, key, value)
+			if err != nil {
+				line = fmt.Sprintf("key %x: %v", key, err)
+			}
+			_, err = fmt.Fprintf(w, "%s: %s\n", t, line)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text is a record as a line.
+func text(t store.Table, key, value []byte) (string, error) {
+	switch t {
+	case store.Config:
+		m, err := store.ReadMeta(value)
+		return fmt.Sprintf("start %d, %d loops", m.Epoch, m.Loops), err
+	case store.Sessions:
+		r, err := store.ReadSession(key, value)
+		state := "online"
+		if r.OfflineAt != 0 {
+			state = "offline since " + time.Unix(r.OfflineAt, 0).UTC().Format(time.RFC3339)
+		}
+		will := ""
+		if r.Will != nil {
+			will = fmt.Sprintf(", will on %q", r.Will.Message.Topic)
+		}
+		return fmt.Sprintf("%d client %q user %q expiry %d, %s%s",
+			r.Number, r.ClientID, r.Username, r.Expiry, state, will), err
+	case store.Subscriptions:
+		r, err := store.ReadSubscription(key, value)
+		return fmt.Sprintf("session %d %q options 0x%02x id %d", r.Session, r.Filter, r.Options, r.ID), err
+	case store.Messages, store.Retained:
+		m, err := store.ReadMessage(value)
+		id := ""
+		if t == store.Messages {
+			id = fmt.Sprintf("%d ", store.KeyNumber(key))
+		}
+		return fmt.Sprintf("%s%q QoS %d, %d bytes", id, m.Topic, m.QoS, len(m.Payload)), err
+	case store.Entries:
+		r, err := store.ReadEntry(key, value)
+		return fmt.Sprintf("session %d place %d message %d QoS %d state %d packet id %d",
+			r.Session, r.Seq, r.Message, r.QoS, r.State, r.PacketID), err
+	case store.Inbound:
+		r, err := store.ReadHandshake(key, value)
+		return fmt.Sprintf("session %d packet id %d message %d", r.Session, r.PacketID, r.Message), err
+	default:
+		r, err := store.ReadTransit(key, value)
+		return fmt.Sprintf("message %d for loop %d and %q", r.Message, r.Loop, r.Filter), err
+	}
+}
+
+// compact replaces a file by a smaller copy.
+func compact(s *bolt.Store, name string) error {
+	fresh := name + ".compact"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := s.Compact(fresh); err != nil {
+		return errors.Join(err, os.Remove(fresh))
+	}
+	return os.Rename(fresh, name)
+}
+
+// export writes JSON to a file, or to w.
+func export(w io.Writer, s store.Store, to string) (err error) {
+	state, err := mosquitto.Export(s)
+	if err != nil {
+		return err
+	}
+	if to != "" {
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(state)
+}
+
+// importInto makes a new file of another program's.
+func (c *command) importInto(name, from string) error {
+	if _, err := os.Stat(name); err == nil {
+		return fmt.Errorf("%s exists", name)
+	}
+	fresh := name + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	r, err := importFile(from, fresh)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", from, err), removeIf(fresh))
+	}
+	fmt.Fprintf(c.stdout, "%d sessions, %d subscriptions, %d messages of sessions, %d retained messages\n",
+		r.Sessions, r.Subscriptions, r.Queued, r.Retained)
+	for _, n := range r.Notes {
+		fmt.Fprintln(c.stdout, "not imported:", n)
+	}
+	return os.Rename(fresh, name)
+}
+
+// removeIf removes a file that may be there.
+func removeIf(name string) error {
+	if err := os.Remove(name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
