@@ -252,12 +252,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	}
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
 	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre}
-	code := exitListener
-	if err = pre.attach(b); err != nil {
-		c.fail(err)
-	} else {
-		code = svc.operate(policies, signals)
-	}
+	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.Shutdown(ctx); err != nil {

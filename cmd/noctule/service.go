@@ -108,7 +108,11 @@ func (s *service) openAdmin() (end func(), err error) {
 // operate opens what listens and waits for signals.
 func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer s.closeAPIs()
-	if err := s.open(policies); err != nil {
+	err := s.pre.attach(s.b)
+	if err == nil {
+		err = s.open(policies)
+	}
+	if err != nil {
 		s.fail(err)
 		return exitListener
 	}
