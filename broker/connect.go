@@ -149,7 +149,11 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
 	}
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", p.ClientID, peer(c), refusalText(r))
+		id := p.ClientID
+		if len(id) == 0 {
+			id = []byte("<unknown>") // Mosquitto's word
+		}
+		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), refusalText(r))
 	}
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
 }

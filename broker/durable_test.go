@@ -374,6 +374,51 @@ func TestFailingStore(t *testing.T) {
 	five.WantPublish("t", "lost")
 }
 
+// A disk that stands still makes the broker stop reading, not grow.
+func TestSlowDiskHoldsPublishersBack(t *testing.T) {
+	d := newDurable(t, 1, func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedMessages = 0 })
+	sub := d.connect("s", codec.V5, keep)
+	sub.Subscribe("t", 1)
+	sub.Hangup()
+	pub := d.connect("p", codec.V311, nil)
+	save(t, d.b)
+	gate := make(chan struct{})
+	d.store.mu.Lock()
+	d.store.gate = gate
+	d.store.mu.Unlock()
+	const size, most = 1 << 20, 200
+	written := make(chan int, most)
+	go func() { // ends when all is written, or with the connection
+		defer close(written)
+		for i := range most {
+			p := codec.Publish{Topic: []byte("t"), Payload: make([]byte, size), QoS: 1, PacketID: uint16(i + 1)}
+			if _, err := pub.Conn.Write(p.Append(nil, codec.V311)); err != nil {
+				return
+			}
+			written <- i
+		}
+	}()
+	n := 0
+	for stuck := false; !stuck; {
+		select {
+		case _, more := <-written:
+			if !more {
+				t.Fatalf("the broker took %d MB while nothing was durable", n)
+			}
+			n++
+		case <-time.After(500 * time.Millisecond): // nothing is taken any more
+			stuck = true
+		}
+	}
+	if n < 60 || n > 150 {
+		t.Errorf("%d MB were taken", n)
+	}
+	close(gate)
+	for range most {
+		pub.Want(codec.PUBACK, nil)
+	}
+}
+
 func TestRetainedMessagesSurvive(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		d := newDurable(t, loops, nil)

@@ -40,6 +40,7 @@ type journal struct {
 	touched int    // changes of this turn that are not in batch
 	mark    int    // changes of this turn before the current packet
 	wanted  bool   // somebody waits for the next post
+	full    bool   // too much is not durable: no sockets are read
 	gated   []gated
 	members map[topictree.FilterID]int // durable subscribers of this loop
 }
@@ -79,6 +80,7 @@ const (
 	groupLinger    = time.Millisecond
 	intervalLinger = time.Second
 	groupFull      = 1 << 20
+	pendingMax     = 64 << 20 // bytes not yet durable from which no socket is read: the disk is too slow
 )
 
 // openJournal starts the committer for the store in the options.
@@ -115,6 +117,9 @@ func (b *Broker) commitFailed(err error) {
 	}
 	logf(b.opts.Log, LevelError,
 		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
+	for _, s := range b.shards {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.resume() })) // once a failure
+	}
 }
 
 // changes counts what this turn has changed so far.
@@ -138,6 +143,18 @@ func (s *shard) postJournal() {
 	spare = j.c.Post(s.index, j.posted, spare)
 	j.batch.Take(spare)
 	j.touched, j.mark, j.wanted = 0, 0, false
+	if !j.full && j.c.Pending() > pendingMax && !j.c.Failing() {
+		j.full = true
+		s.halt(true)
+	}
+}
+
+// resume goes on reading sockets when the disk has caught up, or when what needs it is refused anyway.
+func (s *shard) resume() {
+	if j := s.journal; j.full && (j.c.Pending() <= pendingMax/2 || j.c.Failing()) {
+		j.full = false
+		s.halt(false)
+	}
 }
 
 // storeFails reports whether the store cannot keep anything at the moment.
@@ -441,6 +458,7 @@ func (c *client) dropGate() {
 // durable lets out what has waited for posts up to one.
 func (s *shard) durable(post uint64) {
 	j := s.journal
+	s.resume()
 	n := 0
 	for ; n < len(j.gated) && j.gated[n].post <= post; n++ {
 		w := &j.gated[n]
