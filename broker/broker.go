@@ -61,8 +61,12 @@ type Broker struct {
 	heap        atomic.Int64 // bytes of the heap's objects, garbage included
 	heapMax     atomic.Int64 // the highest seen
 
+	lastRevision              atomic.Uint64 // of subscriptions made by servers
+	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
+
 	asked   sync.WaitGroup // goroutines of admissions
 	hashing *auth.Pool     // checks passwords
+	ended   chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	mu struct {
 		sync.Mutex
@@ -103,6 +107,7 @@ func New(o Options) (*Broker, error) {
 		retained: topictree.NewRetained[*message.Message](topictree.Options{}),
 		seed:     maphash.MakeSeed(),
 		started:  now(),
+		ended:    make(chan struct{}),
 	}
 	hashing := o.Hashing
 	hashing.Now = func() int64 { return now().UnixMilli() }
@@ -164,6 +169,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	if b.stopping.Swap(true) {
 		return nil
 	}
+	defer close(b.ended)
 	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {
 		return err
 	}

@@ -23,18 +23,21 @@ type greet struct {
 	id     []byte // a client id made by the broker, if the client sent none
 	as     *persona
 	opts   *ListenerOptions // by which it was let in
+	grants []pinned         // subscriptions that others have made for it
 }
 
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
 	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
+		s.unpinAll(g.grants)
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
 	g.as.dress(&s.connect)
 	now := listenerOf(g.conn).opts.Load()
 	if !s.stands(g, now) {
+		s.unpinAll(g.grants)
 		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
 		return
 	}
@@ -248,7 +251,7 @@ func generateID(prefix string) []byte {
 }
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
-// resume, CONNACK, then what the session holds for the client.
+// resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
 	c, made, p := g.conn, g.id, &s.connect
 	s.begin()
@@ -261,6 +264,7 @@ func (s *shard) welcome(g *greet) {
 		id = made
 	}
 	if s.full(id) {
+		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.turnAway(c, p)
 		return
@@ -273,11 +277,7 @@ func (s *shard) welcome(g *greet) {
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
-	if len(p.Username) > 0 {
-		cl.extra().username = string(p.Username)
-	} else if cl.rare != nil {
-		cl.rare.username = ""
-	}
+	s.rename(cl, string(p.Username))
 	s.entitle(cl, g)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
@@ -294,6 +294,7 @@ func (s *shard) welcome(g *greet) {
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
+	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
@@ -304,6 +305,10 @@ func (s *shard) welcome(g *greet) {
 	cl.Resume(window, s.loop.Now(), cl)
 	cl.updateFull()
 	s.arm(cl)
+	s.replayRetained(cl)
+	if cl.grants() != nil {
+		s.tell(cl)
+	}
 }
 
 // full reports that a session for a client id would be one more than there may be.
@@ -435,7 +440,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if l.MaxQoS < 2 {
 		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
 	}
-	ack.Properties = props
+	ack.Properties = cl.tellGrants(props)
 	return ack
 }
 

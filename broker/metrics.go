@@ -17,6 +17,9 @@ type Metrics struct {
 	SessionsMaximum     int64 // highest value of Sessions so far
 	Subscriptions       int64 // without shared ones
 	SharedSubscriptions int64
+	Granted             int64 // subscriptions made on behalf of sessions
+	Sets                int64 // different lists of them, each loop's for itself
+	PendingRequests     int64 // requests on behalf of clients that are not connected
 	Retained            int64 // messages, $SYS included
 	QueuedMessages      int64 // waiting behind the windows of all sessions
 	QueuedBytes         int64 // their payload bytes
@@ -35,6 +38,7 @@ type Metrics struct {
 	ConnectionsTotal                       int64 // accepted sockets
 	Connects                               int64 // valid CONNECT packets
 	SessionsExpired                        int64
+	PendingExpired                         int64 // requests whose client has not come
 	MemoryRefused                          int64 // sockets closed because of memory_limit
 	SysDropped                             int64 // messages that PublishSys did not take
 	Dropped                                [DropReasons]int64

@@ -293,7 +293,7 @@ func (s *shard) adoptAll(list []*restored) {
 			cl.offlineAt = uint32(s.b.nowMilli() / 1000)
 		}
 		if r.Username != "" {
-			cl.extra().username = r.Username
+			s.rename(cl, r.Username)
 		}
 		if w := r.Will; w != nil {
 			cl.extra().will = &will{m: w.Message.Keep(), delay: w.Delay, expiry: w.Expiry}

@@ -30,6 +30,10 @@ type shard struct {
 	debug    bool // log_type debug is on
 	logSubs  bool // log_type subscribe is on
 	sessions map[string]*client
+	users    map[string][]*client // sessions by username, if anybody asks by it
+	sets     map[setKey]*set
+	loose    []*set // pinned while grants are given
+	waiting  pendingList
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
 	shares   map[topictree.FilterID]*shareGroup
@@ -92,6 +96,9 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		shares:   make(map[topictree.FilterID]*shareGroup),
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
+	}
+	if o.RequestsByUsername {
+		s.users = make(map[string][]*client)
 	}
 	s.watchLevels()
 	return s
@@ -310,6 +317,7 @@ func (s *shard) Tick(now int64) {
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
+	s.expirePending(now)
 	if s.index == 0 {
 		s.sampleMemory()
 		if s.sys != nil {

@@ -1,0 +1,364 @@
+// Package presub subscribes clients on their behalf: it takes requests through several doors, asks providers
+// for the lists of clients that connect, and tells the broker, whose narrow door is behalf.Broker.
+//
+// All requests pass through Engine.Do, which decides whether they are allowed, names their origin, and writes
+// the audit line, whatever door they came in by.
+package presub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+)
+
+// Door is where a request came in.
+type Door string
+
+// The doors.
+const (
+	MQTT    Door = "mqtt"    // $CONTROL/presub/v1
+	HTTP    Door = "http"    // the admin listener
+	Connect Door = "connect" // the topic that says who has logged in
+	Go      Door = "go"      // the program itself
+)
+
+// Caller is who asks.
+type Caller struct {
+	Door      Door
+	Principal string
+	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by
+	// default.
+	Allowed bool
+}
+
+// Engine answers requests and CONNECTs. It may be used from any goroutine.
+type Engine struct {
+	// Set by New, then read-only:
+	cfg       *Config
+	broker    behalf.Broker
+	log       *slog.Logger
+	providers []*provider
+	known     map[string]*behalf.Origin // of providers, by their name
+	sets      *interner
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	work      chan func(context.Context)
+	workers   sync.WaitGroup
+	metrics   *metrics
+
+	mu struct {
+		sync.Mutex
+		origins map[string]*behalf.Origin // of principals
+	}
+}
+
+// How many jobs wait, and how many are worked on at once: messages of doors, lookups after CONNACK.
+const (
+	workMax     = 4096
+	workersMany = 32
+)
+
+// originsMax bounds the table of principals' origins.
+const originsMax = 10000
+
+// New makes an engine for a broker, which may be set later with Attach if it needs the engine first.
+func New(cfg *Config, log *slog.Logger) (*Engine, error) {
+	e := &Engine{
+		cfg: cfg, log: log, sets: newInterner(), known: make(map[string]*behalf.Origin),
+		work: make(chan func(context.Context), workMax), metrics: newMetrics(),
+	}
+	e.mu.origins = make(map[string]*behalf.Origin)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	for i := range cfg.Providers {
+		p, err := newProvider(&cfg.Providers[i], e)
+		if err != nil {
+			e.cancel()
+			for _, made := range e.providers {
+				made.close()
+			}
+			return nil, fmt.Errorf("presub: provider %s: %w", cfg.Providers[i].Name, err)
+		}
+		e.providers = append(e.providers, p)
+		e.known[p.cfg.Name] = p.origin
+	}
+	return e, nil
+}
+
+// Attach gives the engine its broker and starts its workers.
+func (e *Engine) Attach(b behalf.Broker) {
+	e.broker = b
+	for range workersMany {
+		e.workers.Go(func() { // Close waits
+			for {
+				select {
+				case f := <-e.work:
+					f(e.ctx)
+				case <-e.ctx.Done():
+					return
+				}
+			}
+		})
+	}
+}
+
+// Close ends what is under way and waits for it.
+func (e *Engine) Close() {
+	e.cancel()
+	e.workers.Wait()
+	for _, p := range e.providers {
+		p.close()
+	}
+}
+
+// Go runs f on a goroutine that Close waits for; its context ends with Close.
+func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
+
+// later has f run by a worker; false when too much waits.
+func (e *Engine) later(f func(context.Context)) bool {
+	select {
+	case e.work <- f:
+		return true
+	default:
+		e.metrics.overload.Inc()
+		return false
+	}
+}
+
+// Errors of Do.
+var (
+	ErrNotAllowed = errors.New("presub: no right to subscribe on behalf of others")
+	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
+)
+
+// Do answers a batch. later, when not nil, hears of entries that were pending; it must not block.
+func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answer)) ([]Answer, error) {
+	if !c.Allowed {
+		e.audit(c, "denied", "entries", len(list))
+		e.metrics.requests.WithLabelValues(string(c.Door), "denied").Inc()
+		return nil, ErrNotAllowed
+	}
+	var out []Answer
+	for i := range list {
+		answers, err := e.entry(ctx, c, &list[i], later)
+		if err != nil {
+			e.audit(c, "refused", "entry", i+1, "reason", err.Error())
+			e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
+			return out, fmt.Errorf("entry %d: %w", i+1, err)
+		}
+		out = append(out, answers...)
+	}
+	return out, nil
+}
+
+// entry answers one entry.
+func (e *Engine) entry(ctx context.Context, c Caller, x *Entry, later func(Answer)) ([]Answer, error) {
+	o, err := e.originOf(c, x.Origin)
+	if err != nil {
+		return nil, err
+	}
+	action, _ := actionOf(x.Action)
+	set, bad := x.set()
+	r := &behalf.Request{
+		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
+		IfRevision: x.IfRevision,
+	}
+	r.Wait, r.Hold = x.wait(time.Duration(e.cfg.Pending.DefaultWait))
+	if later != nil {
+		r.Later = func(a behalf.Answer) { // on an event loop
+			e.later(func(context.Context) { later(answerOf(&a, nil)) })
+		}
+	}
+	var answers []behalf.Answer
+	if set.Len() == 0 && len(bad) > 0 {
+		answers = []behalf.Answer{{ClientID: x.ClientID}}
+	} else {
+		answers = e.broker.Apply(ctx, r)
+	}
+	if len(answers) == 0 {
+		answers = []behalf.Answer{{Code: behalf.NoSession}}
+	}
+	out := make([]Answer, 0, len(answers))
+	for i := range answers {
+		a := answerOf(&answers[i], bad)
+		if a.ClientID == "" {
+			a.Username = x.Username
+		}
+		out = append(out, a)
+	}
+	e.record(c, x, o, out)
+	return out, nil
+}
+
+// record counts and logs an entry that was answered.
+func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer) {
+	var revision uint64
+	for i := range list {
+		if list[i].Code != 0 {
+			e.metrics.requests.WithLabelValues(string(c.Door), "failed").Inc()
+		} else {
+			e.metrics.requests.WithLabelValues(string(c.Door), "done").Inc()
+		}
+		revision = max(revision, list[i].Revision)
+		for _, r := range list[i].Results {
+			e.metrics.results.WithLabelValues(r.State, fmt.Sprintf("0x%02x", r.Code)).Inc()
+		}
+	}
+	e.audit(c, x.Action, "clientid", x.ClientID, "username", x.Username, "origin", o.Name,
+		"topics", len(x.Topics), "sessions", len(list), "revision", revision, "outcome", outcome(list))
+}
+
+// outcome sums answers up: "2 new, 1 existing".
+func outcome(list []Answer) string {
+	counts := map[string]int{}
+	for i := range list {
+		if list[i].Code != 0 {
+			counts[list[i].Error]++
+		}
+		for _, r := range list[i].Results {
+			if r.Code >= 0x80 {
+				counts["refused"]++
+			} else {
+				counts[r.State]++
+			}
+		}
+	}
+	var parts []string
+	for _, name := range []string{"new", "existing", "removed", "absent", "pending", "refused"} {
+		if n := counts[name]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, name))
+		}
+		delete(counts, name)
+	}
+	for name, n := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", n, name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// audit writes the audit line, in the same form for all doors.
+func (e *Engine) audit(c Caller, action string, pairs ...any) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Pre-subscription: %s by %q at %s", action, c.Principal, c.Door)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if s, ok := pairs[i+1].(string); ok {
+			if s != "" {
+				fmt.Fprintf(&b, ", %s %q", pairs[i], s)
+			}
+			continue
+		}
+		fmt.Fprintf(&b, ", %s %v", pairs[i], pairs[i+1])
+	}
+	e.log.Log(context.Background(), levelNotice, b.String())
+}
+
+// levelNotice is the broker's level of that name.
+const levelNotice = slog.LevelInfo + 2
+
+// originOf is the origin of what a principal asks for: its own, or one with a name below it.
+func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
+	full := "api:" + c.Principal
+	if name != "" && name != full {
+		name = strings.TrimPrefix(name, full+"/")
+		if len(name) > 64 || strings.Trim(name, originBytes) != "" {
+			return nil, ErrOrigin
+		}
+		full += "/" + name
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	o := e.mu.origins[full]
+	if o == nil {
+		o = &behalf.Origin{
+			Name: full, Unsubscribe: policyOf(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass",
+		}
+		if len(e.mu.origins) < originsMax {
+			e.mu.origins[full] = o
+		}
+	}
+	return o, nil
+}
+
+// originBytes may be in the name of an origin.
+const originBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// Subscribe is the door for programs that embed the broker: it makes these the topics of one client, of the
+// origin "api:PRINCIPAL".
+func (e *Engine) Subscribe(
+	ctx context.Context,
+	principal, clientID string,
+	topics []Topic,
+) ([]Answer, error) {
+	c := Caller{Door: Go, Principal: principal, Allowed: true}
+	list := []Entry{{ClientID: clientID, Action: im.Replace.String(), Topics: topics}}
+	if err := CheckEntries(list); err != nil {
+		return nil, err
+	}
+	return e.Do(ctx, c, list, nil)
+}
+
+// Move edits a list that many have: every session whose list of an origin has just the topics from gets those
+// of to. The origin is a provider's, "presub:NAME", whose cache follows, or one of the principal's own.
+func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []Topic) (int, error) {
+	if !c.Allowed {
+		return 0, ErrNotAllowed
+	}
+	a, bad := (&Entry{Topics: from}).set()
+	b, worse := (&Entry{Topics: to}).set()
+	if len(bad)+len(worse) > 0 || len(from)+len(to) > topicsMax {
+		return 0, errors.New("presub: topics that nobody may subscribe to, or too many")
+	}
+	a, b = e.sets.intern(a), e.sets.intern(b)
+	name, isProvider := strings.CutPrefix(origin, "presub:")
+	o := e.known[name]
+	var err error
+	switch {
+	case !isProvider:
+		o, err = e.originOf(c, origin)
+	case o == nil:
+		err = ErrOrigin
+	default:
+		e.replaceCached(name, a, b)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := e.broker.Move(ctx, o, a, b)
+	e.audit(c, "move", "origin", o.Name, "from", a.Len(), "to", b.Len(), "sessions", n)
+	return n, err
+}
+
+// replaceCached puts a list in the place of another in a provider's cache.
+func (e *Engine) replaceCached(name string, from, to *behalf.Set) {
+	for _, p := range e.providers {
+		if p.cfg.Name != name || p.cache == nil {
+			continue
+		}
+		for _, key := range p.cache.Keys() {
+			if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
+				x.set = to
+				p.cache.Add(key, x)
+			}
+		}
+	}
+}
+
+// List is what a session has.
+func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
+	return e.broker.List(ctx, clientID)
+}
+
+// refusal is the reason for which a CONNECT is refused when its list cannot be had.
+func refusal(err error) codec.Reason {
+	if errors.Is(err, errTooMany) {
+		return codec.QuotaExceeded
+	}
+	return codec.ServerUnavailable
+}
