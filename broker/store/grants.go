@@ -27,6 +27,7 @@ type SetTopic struct {
 type Grant struct {
 	Session     uint64
 	Origin      string
+	Place       uint8 // among the session's grants, from 0: of several with a filter the first counts
 	Revision    uint64
 	Set         SetKey
 	Unsubscribe uint8 // what an UNSUBSCRIBE of the client does: 0 ends, 1 ends until the next CONNECT, 2 nothing
@@ -101,6 +102,7 @@ const (
 func (b *Batch) PutGrant(g *Grant) {
 	v := make([]byte, 0, 64+len(g.Origin))
 	v = append(v, version, g.Unsubscribe|flag(g.Bypass)*grantBypass|flag(g.PerConnect)*grantPerConnect)
+	v = append(v, g.Place)
 	v = binary.AppendUvarint(v, g.Revision)
 	v = append(v, g.Set[:]...)
 	v = binary.AppendUvarint(v, uint64(len(g.Muted)))
@@ -131,7 +133,7 @@ func ReadGrant(key, value []byte) (g Grant, err error) {
 	if f > grantFlags || g.Unsubscribe > unsubscribeMost {
 		r.bad = true
 	}
-	g.Revision = r.uvarint()
+	g.Place, g.Revision = r.byte(), r.uvarint()
 	for i := range g.Set {
 		g.Set[i] = r.byte()
 	}

@@ -115,7 +115,7 @@ func TestRecords(t *testing.T) {
 		record(t, store.Sets, x, func(b *store.Batch) { b.PutSet(&x) }, store.ReadSet)
 	}
 	for _, g := range []store.Grant{
-		{Session: 1 << 40, Origin: "api:x", Revision: 1 << 50},
+		{Session: 1 << 40, Origin: "api:x", Place: 31, Revision: 1 << 50},
 		{Session: 2, Origin: long, Set: store.SetKey{3, 4}, Unsubscribe: 2, PerConnect: true, Muted: []string{"a", long}},
 		{Session: 3, Origin: "presub:y", Unsubscribe: 1, Bypass: true, Muted: []string{"b/#"}},
 	} {
