@@ -12,11 +12,11 @@ import (
 	"noctule/wsnet"
 )
 
-// What servers have subscribed durable sessions to is stored as grants, one per session and origin, that refer
-// to a list by its key. A grant is an operation of its session's loop like any other. A list is stored once,
-// whatever the number of loops that have it: it is put under the committer's lock before the first grant that
-// refers to it is posted, and removed when the post that has let go of the last one is durable. What a crash
-// in between leaves is a list that nobody refers to, and the next start removes it.
+// What servers have subscribed durable sessions to is stored as grants, one per session and origin, that
+// refer to a list by its key. A grant is an operation of its session's loop like any other. A list is stored
+// once, whatever the number of loops that have it: it is put under the committer's lock before the first
+// grant that refers to it is posted, and removed when the post that has let go of the last one is durable.
+// What a crash in between leaves is a list that nobody refers to, and the next start removes it.
 
 // kept is how a set is stored.
 type kept struct {
@@ -195,7 +195,7 @@ func (j *journal) answer(post uint64) {
 	}
 }
 
-// durably returns when what a shard has changed for sessions so far is durable; false when ctx has ended before.
+// durably returns when what a shard has changed so far is durable; false when ctx has ended before.
 func (b *Broker) durably(ctx context.Context, s *shard) bool {
 	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
 		return true
@@ -289,7 +289,8 @@ func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origin
 		x := &list[i]
 		g := cl.addGrant(origins.of(x))
 		if g == nil {
-			s.logf(LevelWarning, "Subscriptions of %s by %q are not restored: too many origins.", cl.id, x.Origin)
+			s.logf(LevelWarning, "Subscriptions of %s by %q are not restored: it has too many origins.",
+				cl.id, x.Origin)
 			s.journal.batch.DeleteGrant(x.Session, x.Origin)
 			continue
 		}

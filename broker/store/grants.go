@@ -30,7 +30,7 @@ type Grant struct {
 	Place       uint8 // among the session's grants, from 0: of several with a filter the first counts
 	Revision    uint64
 	Set         SetKey
-	Unsubscribe uint8 // what an UNSUBSCRIBE of the client does: 0 ends, 1 ends until the next CONNECT, 2 nothing
+	Unsubscribe uint8 // of the client: 0 ends it, 1 ends it until the next CONNECT, 2 is refused
 	Bypass      bool  // access rules are left out of account
 	PerConnect  bool  // each CONNECT makes the list anew
 	Muted       []string
