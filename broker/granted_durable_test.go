@@ -180,7 +180,11 @@ func TestAnswerWaitsForTheStore(t *testing.T) {
 			n, _ := d.b.Move(context.Background(), move, list, topics("e:1"))
 			moved <- n
 		}()
-		for len(d.list("c").Holdings) < 2 || d.list("d").Holdings[1].Topics[0].Filter != "e" { // in effect
+		inEffect := func() bool {
+			return len(d.list("c").Holdings) > 1 && d.list("d").Holdings[1].Topics[0].Filter == "e"
+		}
+		for !inEffect() {
+			brokertest.Settle(t, d.b)
 		}
 		d.ask(behalf.Request{ClientID: "passing", Topics: topics("p:1")})
 		passing.WantNothing()
@@ -396,8 +400,8 @@ func (d *durable) granted(ids []string) grantModel {
 			}
 		}
 		slices.Sort(l.Muted)
-		for _, f := range slices.Compact(l.Muted) {
-			m[id]["muted"] = append(m[id]["muted"], f)
+		if len(l.Muted) > 0 {
+			m[id]["muted"] = slices.Compact(l.Muted)
 		}
 	}
 	return m

@@ -214,6 +214,16 @@ func (b *Broker) durably(ctx context.Context, s *shard) bool {
 	}
 }
 
+// promised returns when what a shard has changed for a request is durable, or leaves that to the request's
+// Promises; false when ctx has ended before.
+func (b *Broker) promised(ctx context.Context, s *shard, r *behalf.Request) bool {
+	if r.Promises == nil {
+		return b.durably(ctx, s)
+	}
+	r.Promises.Add(s.index, func(ctx context.Context) bool { return b.durably(ctx, s) })
+	return true
+}
+
 // refusesGrants reports whether a session's subscriptions may not be changed since that could not be kept.
 func (s *shard) refusesGrants(cl *client) bool { return cl.Durable() && s.storeFails() }
 
@@ -305,9 +315,7 @@ func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origin
 			s.saveGrant(cl, g)
 		}
 	}
-	if len(list) > 0 {
-		s.syncShares(cl)
-	}
+	s.syncShares(cl)
 }
 
 func (s *shard) adoptSet(cl *client, g *grant, topics *behalf.Set) {
@@ -316,7 +324,9 @@ func (s *shard) adoptSet(cl *client, g *grant, topics *behalf.Set) {
 	}
 	x := s.pin(topics, g.origin.Bypass)
 	s.plant(x, topics.Len())
-	s.exchange(cl, g, x)
+	if x.len() > 0 { // else all of it was refused
+		s.exchange(cl, g, x)
+	}
 	s.unpin(x)
 	s.count.subscriptions += int64(x.plainLen())
 	s.count.granted += int64(x.len())

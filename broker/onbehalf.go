@@ -87,7 +87,7 @@ func (b *Broker) Apply(ctx context.Context, r *behalf.Request) []behalf.Answer {
 	if r.ClientID != "" {
 		j := &applying{b: b, r: r, s: b.home([]byte(r.ClientID)), id: r.ClientID}
 		a := j.run(ctx)
-		if j.kept && !b.durably(ctx, j.s) {
+		if j.kept && !b.promised(ctx, j.s, r) {
 			a = behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
 		}
 		return []behalf.Answer{a}
@@ -116,7 +116,7 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 			}
 			kept = kept || j.kept
 		}
-		if kept && !b.durably(ctx, s) {
+		if kept && !b.promised(ctx, s, r) {
 			return append(out, behalf.Answer{Code: codec.ServerBusy})
 		}
 	}

@@ -320,7 +320,8 @@ func TestNonsenseIsLeftOut(t *testing.T) {
 			},
 		}},
 		Grants: []mosquitto.Grant{
-			{Client: "nobody", Origin: "api:x", Unsubscribe: "allow"}, {Client: "c", Unsubscribe: "allow"},
+			{Client: "nobody", Origin: "api:x", Unsubscribe: "allow"},
+			{Client: "c", Unsubscribe: "allow"},
 			{Client: "c", Origin: "api:x", Unsubscribe: "never"},
 			{Client: "c", Origin: "api:x", Unsubscribe: "allow", List: "12"},
 			{Client: "c", Origin: "api:x", Unsubscribe: "allow", List: strings.Repeat("b1", 16)},
