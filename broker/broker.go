@@ -42,6 +42,9 @@ type Broker struct {
 	committer *store.Committer
 	homeSeed  uint64 // of the hash that says where a session lives, the same after a restart
 
+	// Guarded by the committer's lock:
+	kept map[store.SetKey]int // lists of topics in the store, and how many sets of loops have them
+
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
 	lastMessage atomic.Uint64 // ids of stored messages given out

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/behalf"
 	"noctule/broker/brokertest"
 	"noctule/codec"
 )
@@ -148,10 +149,14 @@ func TestModelExactlyOnceAcrossCrashes(t *testing.T) {
 		const subscribers, talkers, each = 6, 3, 6
 		for i := range subscribers {
 			c := d.connect(fmt.Sprint("s", i), codec.V311, unclean)
-			if i%2 == 0 {
-				c.Subscribe("m/+", 2)
-			} else {
-				c.Subscribe("$share/g/m/#", 2)
+			filter := "m/+"
+			if i%2 == 1 {
+				filter = "$share/g/m/#"
+			}
+			if rnd.IntN(2) == 0 {
+				c.Subscribe(filter, 2)
+			} else { // on its behalf
+				d.ask(behalf.Request{ClientID: fmt.Sprint("s", i), Topics: topics(filter + ":2")})
 			}
 			c.Disconnect()
 		}

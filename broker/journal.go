@@ -42,7 +42,11 @@ type journal struct {
 	wanted  bool   // somebody waits for the next post
 	full    bool   // too much is not durable: no sockets are read
 	gated   []gated
-	members map[topictree.FilterID]int // durable subscribers of this loop
+	members map[topictree.FilterID]int // durable subscribers of this loop, and sets that such have
+
+	// Of subscriptions made by servers, oldest first (grantjournal.go):
+	told     []told
+	released []release
 }
 
 // gated is a client that waits for a post.
@@ -283,6 +287,19 @@ func (s *shard) joinDurable(cl *client, id topictree.FilterID) {
 	if !cl.Durable() {
 		return
 	}
+	s.enterDurable(id)
+}
+
+// leaveDurable notes that one has gone.
+func (s *shard) leaveDurable(cl *client, id topictree.FilterID) {
+	if !cl.Durable() {
+		return
+	}
+	s.leaveRouted(id)
+}
+
+// enterDurable counts a filter that a durable session, or a set that such have, has on this loop.
+func (s *shard) enterDurable(id topictree.FilterID) {
 	m := s.journal.members
 	if m[id]++; m[id] > 1 {
 		return
@@ -293,11 +310,8 @@ func (s *shard) joinDurable(cl *client, id topictree.FilterID) {
 	set.(*loopSet).bits.Or(1 << s.index)
 }
 
-// leaveDurable notes that one has gone.
-func (s *shard) leaveDurable(cl *client, id topictree.FilterID) {
-	if !cl.Durable() {
-		return
-	}
+// leaveRouted is the end of enterDurable.
+func (s *shard) leaveRouted(id topictree.FilterID) {
 	m := s.journal.members
 	if m[id]--; m[id] > 0 {
 		return
@@ -472,6 +486,8 @@ func (s *shard) durable(post uint64) {
 	if left == 0 && cap(j.gated) > 4096 {
 		j.gated = nil
 	}
+	s.dropKept(post)
+	j.answer(post)
 }
 
 // open lets out what a client's gate holds for posts up to one.

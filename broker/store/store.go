@@ -20,8 +20,8 @@ import (
 // Table names one table.
 type Table uint8
 
-// The tables. Keys of Subscriptions, Entries and Inbound begin with the 8 bytes of their session's number, so
-// that they can be dropped together.
+// The tables. Keys of Subscriptions, Entries, Inbound and Grants begin with the 8 bytes of their session's
+// number, so that they can be dropped together.
 const (
 	Config        Table = iota // "state" -> Meta
 	Sessions                   // session number -> Session
@@ -31,6 +31,8 @@ const (
 	Inbound                    // session number, packet id -> Handshake
 	Retained                   // topic -> message
 	Transits                   // message id, target -> Transit
+	Sets                       // key -> Set; since version 2 of the file, as is Grants
+	Grants                     // session number, origin -> Grant
 	Tables                     // number of tables
 )
 
@@ -38,6 +40,7 @@ const (
 func (t Table) String() string {
 	names := [...]string{
 		"config", "sessions", "subscriptions", "messages", "entries", "inbound", "retained", "transits",
+		"sets", "grants",
 	}
 	if int(t) < len(names) {
 		return names[t]

@@ -91,6 +91,7 @@ func operations(t *testing.T, open Opener) {
 		b.PutSubscription(&store.Subscription{Session: n, Filter: "f"})
 		b.PutEntry(&store.Entry{Session: n, Seq: 1, Message: 7})
 		b.PutHandshake(&store.Handshake{Session: n, PacketID: 1})
+		b.PutGrant(&store.Grant{Session: n, Origin: "api:x", Set: store.SetKey{9}})
 	}
 	commit(t, s, &b)
 	closed(t, s)
@@ -102,12 +103,15 @@ func operations(t *testing.T, open Opener) {
 	b.Delete(store.Retained, []byte("b"))
 	b.Delete(store.Retained, []byte("nothing"))
 	b.DropSession(1)
+	b.DropGrants(1)
 	commit(t, s, &b)
 	closed(t, s)
 
 	s = open(t)
 	want(t, s, store.Retained, "a", "2")
-	for _, table := range []store.Table{store.Sessions, store.Subscriptions, store.Entries, store.Inbound} {
+	for _, table := range []store.Table{
+		store.Sessions, store.Subscriptions, store.Entries, store.Inbound, store.Grants,
+	} {
 		for k := range dump(t, s, table) {
 			if store.KeyNumber([]byte(k)) != 2 {
 				t.Errorf("%s still has %x", table, k)
@@ -227,7 +231,9 @@ func RandomBatch(rnd *rand.Rand) *store.Batch {
 		key := []byte(owner(rnd.Uint64N(8), fmt.Sprint(rnd.IntN(30))))
 		switch rnd.IntN(10) {
 		case 0:
-			b.DropSession(rnd.Uint64N(8))
+			n := rnd.Uint64N(8)
+			b.DropSession(n)
+			b.DropGrants(n)
 		case 1, 2, 3:
 			b.Delete(table, key)
 		default:
