@@ -21,7 +21,8 @@ import (
 	"noctule/codec"
 )
 
-// presubscription ties the engine of pre-subscription to the broker. nil: nothing was configured at the start.
+// presubscription ties the engine of pre-subscription to the broker. nil: nothing was configured at the
+// start.
 type presubscription struct {
 	// Set by loadPresub and attach, then read-only:
 	engine *presub.Engine
@@ -166,8 +167,8 @@ func (p *presubscription) silence() {
 	}
 }
 
-// listen hears what is published on the connect topic that is in force, and on no other. Who may publish there
-// was settled with the rules.
+// listen hears what is published on the connect topic that is in force, and on no other. Who may publish
+// there was settled with the rules.
 func (p *presubscription) listen() error {
 	if p == nil || *p.tapped.Load() == p.engine.ConnectTopic() {
 		return nil
