@@ -140,3 +140,30 @@ func TestReloadDisconnectsWhoMayNotComeAnyMore(t *testing.T) {
 		t.Errorf("CONNACK %s", ack.Reason)
 	}
 }
+
+// TestReloadReplacesAdmitters has nobody asked at first, then one who refuses, then nobody again.
+func TestReloadReplacesAdmitters(t *testing.T) {
+	b, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 3 })
+	for i, want := range []codec.Reason{codec.Success, codec.Banned, codec.Success} {
+		o := broker.DefaultOptions()
+		o.SysInterval = 0
+		if want != codec.Success {
+			o.Admitters = []broker.Admitter{refuser(want)}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
+		defer cancel()
+		if err := b.Reload(ctx, o, nil); err != nil {
+			t.Fatal(err)
+		}
+		ack := brokertest.Dial(t, addr, codec.V5).Connack(string(rune('a'+i)), nil)
+		if ack.Reason != want {
+			t.Errorf("round %d: %s, want %s", i, ack.Reason, want)
+		}
+	}
+}
+
+// refuser is an Admitter that lets nobody in.
+type refuser codec.Reason
+
+// Admit implements broker.Admitter.
+func (r refuser) Admit(context.Context, *broker.Admission) codec.Reason { return codec.Reason(r) }
