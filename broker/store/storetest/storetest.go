@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"noctule/broker/store"
@@ -21,6 +24,7 @@ func Run(t *testing.T, start func(t testing.TB) Opener) {
 	t.Run("order in one commit", func(t *testing.T) { order(t, start(t)) })
 	t.Run("walk ends at an error", func(t *testing.T) { walkEnds(t, start(t)) })
 	t.Run("long values", func(t *testing.T) { long(t, start(t)) })
+	t.Run("messages are read beside commits", func(t *testing.T) { reads(t, start(t)) })
 	t.Run("model", func(t *testing.T) {
 		for range 4 {
 			Model(t, start(t), rand.Uint64(), 400)
@@ -239,4 +243,89 @@ func RandomBatch(rnd *rand.Rand) *store.Batch {
 		}
 	}
 	return b
+}
+
+// reads puts, deletes and reads messages by id, on two goroutines: what is durable and not deleted is found,
+// and nothing else under its id, whether a fold has taken it or not.
+func reads(t *testing.T, open Opener) {
+	s := open(t)
+	r := s.(store.Reader)
+	const messages = 6000
+	var durable, deleted atomic.Uint64 // ids up to these
+	value := func(id uint64) string { return fmt.Sprintf("%d %300d", id, id) }
+	read := func(rnd *rand.Rand) {
+		upTo := durable.Load()
+		ids := make([]uint64, 1+rnd.IntN(40))
+		for i := range ids {
+			ids[i] = 1 + rnd.Uint64N(upTo+5)
+		}
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+		found, last := map[uint64]bool{}, -1
+		err := r.ReadMessages(ids, func(i int, v []byte) error {
+			if i <= last || string(v) != value(ids[i]) {
+				t.Errorf("message %d after %d is %q", ids[i], last, v)
+			}
+			last = i
+			found[ids[i]] = true
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		for _, id := range ids {
+			if later := deleted.Load(); id <= upTo && id > later+9 && !found[id] {
+				t.Errorf("message %d, durable up to %d, deleted up to %d, is not found", id, upTo, later)
+			}
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for n := range uint64(2) {
+		wg.Go(func() {
+			for rnd := rand.New(rand.NewPCG(seed, n)); ; {
+				select {
+				case <-stop:
+					return
+				default:
+					read(rnd)
+				}
+			}
+		})
+	}
+	rnd := rand.New(rand.NewPCG(seed, 9))
+	for id := uint64(1); id <= messages && !t.Failed(); {
+		var b store.Batch
+		first := id
+		for range 1 + rnd.IntN(20) {
+			b.Put(store.Messages, binary.BigEndian.AppendUint64(nil, id), []byte(value(id)))
+			id++
+		}
+		d := deleted.Load()
+		for range rnd.IntN(9) {
+			if d+1 < first {
+				d++
+				b.DeleteMessage(d)
+			}
+		}
+		commit(t, s, &b)
+		durable.Store(id - 1)
+		deleted.Store(d)
+		if id%16 == 0 {
+			read(rnd)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	closed(t, s)
+	s = open(t)
+	r = s.(store.Reader)
+	read(rnd)
+	end := errors.New("end")
+	if err := r.ReadMessages([]uint64{messages, messages - 1}, func(int, []byte) error { return end }); !errors.Is(err, end) {
+		t.Errorf("%v instead of the callback's error", err)
+	}
+	closed(t, s)
 }
