@@ -23,6 +23,25 @@ type cut struct {
 	left  int // commits until it goes off; 0: it stays on
 	fails error
 	gate  chan struct{} // commits wait for it if it is set
+
+	readGate  chan struct{} // reads wait for it if it is set
+	readFails error
+	reads     int // messages that were read
+}
+
+// ReadMessages implements store.Reader.
+func (c *cut) ReadMessages(ids []uint64, f func(i int, value []byte) error) error {
+	c.mu.Lock()
+	gate, err := c.readGate, c.readFails
+	c.reads += len(ids)
+	c.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if err != nil {
+		return err
+	}
+	return c.Memory.ReadMessages(ids, f)
 }
 
 var errOff = errors.New("power is off")

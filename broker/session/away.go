@@ -83,7 +83,7 @@ func (o *outbound) loaded() int {
 // enqueue adds e to the queue, with its message, or away when there is no room for that; st says what e is
 // if it has no message.
 func (s *Session) enqueue(o *outbound, e entry, st *message.Stored) {
-	size := int64(0)
+	var size int64
 	if e.m != nil {
 		size, st = e.m.Size(), e.m.Stored
 	} else {
@@ -158,7 +158,7 @@ func (s *Session) Wants(f func(seq uint64, st *message.Stored) bool) {
 }
 
 // Supply answers Wanted: it gives the first entries without a message theirs, in the order of Wants, and
-// sends what waited. What is not, or no longer, wanted is left. An empty list allows the session to ask again.
+// sends what waited. What is not wanted, or no longer, is left. An empty list lets the session ask again.
 func (s *Session) Supply(list []Supplied, now int64, sink Sink) {
 	if s.out == nil || s.out.kept == nil {
 		return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"noctule/broker/message"
 	"noctule/codec"
@@ -200,6 +201,16 @@ func TestModelGivingUpChangesNothing(t *testing.T) {
 		if s[1].End(); left != refs || s[1].limits.Memory.Used() != 0 {
 			t.Errorf("seed %d: %d messages of %d, %d bytes after the end", seed, left, refs, s[1].limits.Memory.Used())
 		}
+	}
+}
+
+// Where no store is configured an entry, and what a session has in flight, are as small as without all this.
+func TestOutboundIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(entry{}); n > 24 {
+		t.Errorf("an entry has %d bytes", n)
+	}
+	if n := unsafe.Sizeof(outbound{}); n > 128 {
+		t.Errorf("the outbound state has %d bytes", n)
 	}
 }
 

@@ -61,9 +61,9 @@ type Change struct {
 	Seq     uint64           // of the outgoing message, ascending in the session; 0 if it has none
 	Message *message.Message // nil when only the handshake is left
 	Grant   Grant
-	Away    *message.Stored  // in place of Message, when that is not in memory
-	State   State            // of Stored
-	ID      uint16           // packet id; 0 while there is none
+	Away    *message.Stored // in place of Message, when that is not in memory
+	State   State           // of Stored
+	ID      uint16          // packet id; 0 while there is none
 }
 
 // ChangeKind says what has changed.

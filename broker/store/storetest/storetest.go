@@ -245,86 +245,104 @@ func RandomBatch(rnd *rand.Rand) *store.Batch {
 	return b
 }
 
-// reads puts, deletes and reads messages by id, on two goroutines: what is durable and not deleted is found,
-// and nothing else under its id, whether a fold has taken it or not.
-func reads(t *testing.T, open Opener) {
-	s := open(t)
-	r := s.(store.Reader)
-	const messages = 6000
-	var durable, deleted atomic.Uint64 // ids up to these
-	value := func(id uint64) string { return fmt.Sprintf("%d %300d", id, id) }
-	read := func(rnd *rand.Rand) {
-		upTo := durable.Load()
-		ids := make([]uint64, 1+rnd.IntN(40))
-		for i := range ids {
-			ids[i] = 1 + rnd.Uint64N(upTo+5)
+// numbered is messages by id, which come and go in the order of their ids.
+type numbered struct {
+	t                testing.TB
+	r                store.Reader
+	durable, deleted atomic.Uint64 // ids up to these
+}
+
+func (n *numbered) value(id uint64) string { return fmt.Sprintf("%d %300d", id, id) }
+
+// read looks for some messages: what is durable and not deleted is found, in order.
+func (n *numbered) read(rnd *rand.Rand) {
+	upTo := n.durable.Load()
+	ids := make([]uint64, 1+rnd.IntN(40))
+	for i := range ids {
+		ids[i] = 1 + rnd.Uint64N(upTo+5)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	found, last := map[uint64]bool{}, -1
+	err := n.r.ReadMessages(ids, func(i int, v []byte) error {
+		if i <= last || string(v) != n.value(ids[i]) {
+			n.t.Errorf("message %d after %d is %q", ids[i], last, v)
 		}
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
-		found, last := map[uint64]bool{}, -1
-		err := r.ReadMessages(ids, func(i int, v []byte) error {
-			if i <= last || string(v) != value(ids[i]) {
-				t.Errorf("message %d after %d is %q", ids[i], last, v)
-			}
-			last = i
-			found[ids[i]] = true
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		for _, id := range ids {
-			if later := deleted.Load(); id <= upTo && id > later+9 && !found[id] {
-				t.Errorf("message %d, durable up to %d, deleted up to %d, is not found", id, upTo, later)
-			}
+		last = i
+		found[ids[i]] = true
+		return nil
+	})
+	if err != nil {
+		n.t.Error(err)
+	}
+	for _, id := range ids { // a commit that deletes may be under way
+		if later := n.deleted.Load(); id <= upTo && id > later+deletesMost && !found[id] {
+			n.t.Errorf("message %d, durable up to %d, deleted up to %d, is not found", id, upTo, later)
 		}
 	}
+}
+
+// deletesMost is how many messages a commit may delete.
+const deletesMost = 8
+
+// change commits new messages from id on and deletes some old ones.
+func (n *numbered) change(rnd *rand.Rand, s store.Store, id uint64) (next uint64) {
+	var b store.Batch
+	first := id
+	for range 1 + rnd.IntN(20) {
+		b.Put(store.Messages, binary.BigEndian.AppendUint64(nil, id), []byte(n.value(id)))
+		id++
+	}
+	d := n.deleted.Load()
+	for range rnd.IntN(deletesMost + 1) {
+		if d+1 < first {
+			d++
+			b.DeleteMessage(d)
+		}
+	}
+	commit(n.t, s, &b)
+	n.durable.Store(id - 1)
+	n.deleted.Store(d)
+	return id
+}
+
+// reads puts, deletes and reads messages by id on several goroutines, whether a fold has taken them or not.
+func reads(t *testing.T, open Opener) {
+	s := open(t)
+	const messages = 6000
+	n := &numbered{t: t, r: s.(store.Reader)}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for n := range uint64(2) {
+	for i := range uint64(2) {
 		wg.Go(func() {
-			for rnd := rand.New(rand.NewPCG(seed, n)); ; {
+			for rnd := rand.New(rand.NewPCG(seed, i)); ; {
 				select {
 				case <-stop:
 					return
 				default:
-					read(rnd)
+					n.read(rnd)
 				}
 			}
 		})
 	}
 	rnd := rand.New(rand.NewPCG(seed, 9))
 	for id := uint64(1); id <= messages && !t.Failed(); {
-		var b store.Batch
-		first := id
-		for range 1 + rnd.IntN(20) {
-			b.Put(store.Messages, binary.BigEndian.AppendUint64(nil, id), []byte(value(id)))
-			id++
-		}
-		d := deleted.Load()
-		for range rnd.IntN(9) {
-			if d+1 < first {
-				d++
-				b.DeleteMessage(d)
-			}
-		}
-		commit(t, s, &b)
-		durable.Store(id - 1)
-		deleted.Store(d)
+		id = n.change(rnd, s, id)
 		if id%16 == 0 {
-			read(rnd)
+			n.read(rnd)
 		}
 	}
 	close(stop)
 	wg.Wait()
 	closed(t, s)
 	s = open(t)
-	r = s.(store.Reader)
-	read(rnd)
+	n.r = s.(store.Reader)
+	n.read(rnd)
 	end := errors.New("end")
-	if err := r.ReadMessages([]uint64{messages, messages - 1}, func(int, []byte) error { return end }); !errors.Is(err, end) {
+	last := []uint64{messages, messages - 1}
+	if err := n.r.ReadMessages(last, func(int, []byte) error { return end }); !errors.Is(err, end) {
 		t.Errorf("%v instead of the callback's error", err)
 	}
 	closed(t, s)
