@@ -142,6 +142,15 @@ func onLoops(t *testing.T, f func(t *testing.T, loops int)) {
 	}
 }
 
+// onBounds is onLoops with all queues in memory and with none.
+func onBounds(t *testing.T, f func(t *testing.T, loops int, change changeFunc)) {
+	for name, change := range map[string]changeFunc{"in memory": nil, "on disk": bounded(1)} {
+		t.Run(name, func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) { f(t, loops, change) })
+		})
+	}
+}
+
 var keep = with(uintProp(codec.SessionExpiry, 1000))
 
 // puback publishes with QoS 1 and waits for the acknowledgement.
@@ -159,8 +168,8 @@ func pubcomp(c *brokertest.Client, topic, payload string) {
 }
 
 func TestQueuedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		const subscribers = 5 // on several loops
 		for i := range subscribers {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
@@ -215,8 +224,8 @@ func TestQueuedMessagesSurviveAKill(t *testing.T) {
 
 // Every shared message goes to one member, and none is lost, whatever loop dealt it.
 func TestSharedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		for i := range 4 {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
 			c.Subscribe("$share/g/s", 1)
@@ -245,8 +254,8 @@ func TestSharedMessagesSurviveAKill(t *testing.T) {
 
 // The handshakes of exactly once go on where they were, with their packet ids [MQTT-4.4.0-1].
 func TestHandshakesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		sub := d.connect("s", codec.V5, keep)
 		sub.Subscribe("t", 2)
 		pub := d.connect("p", codec.V5, keep)
@@ -525,8 +534,8 @@ func TestSessionsExpireAcrossRestarts(t *testing.T) {
 
 // What ends leaves nothing in the store.
 func TestNothingIsLeftBehind(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		pub := d.connect("p", codec.V5, keep)
 		var subs []*brokertest.Client
 		for i := range 6 {
