@@ -19,12 +19,14 @@ var rooms = map[string][]string{
 	"topictree":         {},
 	"internal":          {},
 	"wsnet":             {"noctule/internal/"},
-	"broker":            {"noctule/broker", "noctule/codec", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
-	"admin":             {"noctule/broker"},
+	"broker":            {"noctule/broker", "noctule/codec", "noctule/codec/im", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
+	"broker/behalf":     {"noctule/codec", "noctule/codec/im"},
+	"broker/presub":     {"noctule/broker/", "noctule/codec", "noctule/codec/im", "noctule/topictree"},
+	"admin":             {"noctule/broker", "noctule/broker/behalf", "noctule/broker/presub", "noctule/codec"},
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
 	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/auth", "noctule/broker/store", "noctule/broker/store/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
 	"cmd/internal":      {"noctule/broker", "noctule/broker/store/mosquitto", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 

@@ -41,13 +41,24 @@ type Counter struct {
 	Value      func() int64
 }
 
-// Start listens on address (host:port) and serves until Close.
-func Start(address string, src Source, more ...Counter) (*Server, error) {
+// Part is something more that the server has: a Counter, the door that Presub makes.
+type Part interface {
+	add(mux *http.ServeMux, reg prometheus.Registerer)
+}
+
+// add implements Part.
+func (c Counter) add(_ *http.ServeMux, reg prometheus.Registerer) {
+	o := prometheus.CounterOpts{Name: "noctule_" + c.Name, Help: c.Help}
+	reg.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(c.Value()) }))
+}
+
+// Start listens on address (host:port) and serves, with the parts given, until Close.
+func Start(address string, src Source, parts ...Part) (*Server, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	return serve(netutil.LimitListener(ln, apiConnections), handler(src, more)), nil
+	return serve(netutil.LimitListener(ln, apiConnections), handler(src, parts)), nil
 }
 
 // serve answers requests until Close.
@@ -64,14 +75,10 @@ func serve(ln net.Listener, h http.Handler) *Server {
 	return s
 }
 
-func handler(src Source, more []Counter) http.Handler {
+func handler(src Source, parts []Part) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(newCollector(src), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, c := range more {
-		o := prometheus.CounterOpts{Name: "noctule_" + c.Name, Help: c.Help}
-		reg.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(c.Value()) }))
-	}
 	mux := http.NewServeMux()
 	mux.Handle(
 		"GET /metrics",
@@ -80,6 +87,9 @@ func handler(src Source, more []Counter) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})
+	for _, p := range parts {
+		p.add(mux, reg)
+	}
 	return mux
 }
 

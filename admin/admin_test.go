@@ -40,10 +40,10 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 	}
 	m := broker.Metrics{
 		Uptime: 1.5, Connections: 2, Sessions: 3, Subscriptions: 4, SharedSubscriptions: 5, Retained: 6,
-		QueuedMessages: 7, QueuedBytes: 8, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
+		QueuedMessages: 7, QueuedBytes: 8, QueuedDiskBytes: 37, QueueReads: 38, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
 		PublishBytesSent: 17, SessionsExpired: 18, RetainedBytes: 30, MemoryUsed: 31, MemoryLimit: 32, MemoryShort: true,
-		MemoryRefused: 33, Connects: 34, SysDropped: 35,
+		MemoryRefused: 33, Connects: 34, SysDropped: 35, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
 		Hashing: auth.PoolStats{
 			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
 		},
@@ -117,7 +117,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 	_, body := ask(t, http.MethodGet, url+"/metrics")
 	want := map[string]string{
 		"uptime_seconds": "1.5", "connections": "2", "sessions": "3", "subscriptions": "4", "shared_subscriptions": "5",
-		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "inflight_messages": "9",
+		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "queued_disk_bytes": "37", "queue_reads_waiting": "38", "inflight_messages": "9",
 		"packets_received_total": "10", "packets_sent_total": "11", "received_bytes_total": "12", "sent_bytes_total": "13",
 		"messages_received_total": "14", "messages_sent_total": "15", "message_received_bytes_total": "16",
 		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
@@ -129,7 +129,9 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
 		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
 		"log_lines_dropped_total": "36",
-		"logins_checked_total":    "30", "logins_failed_total": "31", "logins_throttled_total": "32",
+		"granted_subscriptions":   "26", "subscription_sets": "27", "pending_requests": "28",
+		"pending_requests_expired_total": "29",
+		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 	}
 	for i, bound := range []string{

@@ -45,10 +45,6 @@ func newCollector(src Source) *collector {
 	gauge("connections", "Connected clients.", func(m *m) int64 { return m.Connections })
 	gauge("sockets", "Open sockets, before CONNECT as well.", func(m *m) int64 { return m.Net.Open })
 	gauge("sessions", "Sessions, connected and offline.", func(m *m) int64 { return m.Sessions })
-	gauge("subscriptions", "Subscriptions, shared ones excluded.",
-		func(m *m) int64 { return m.Subscriptions })
-	gauge("shared_subscriptions", "Memberships in shared subscriptions.",
-		func(m *m) int64 { return m.SharedSubscriptions })
 	gauge("retained_messages", "Retained messages, $SYS included.", func(m *m) int64 { return m.Retained })
 	gauge("retained_bytes", "Their payloads.", func(m *m) int64 { return m.RetainedBytes })
 	gauge("memory_used_bytes", "Memory of the process as memory_limit counts it.",
@@ -64,6 +60,8 @@ func newCollector(src Source) *collector {
 		})
 	gauge("queued_messages", "Messages waiting in sessions.", func(m *m) int64 { return m.QueuedMessages })
 	gauge("queued_bytes", "Their payloads.", func(m *m) int64 { return m.QueuedBytes })
+	gauge("queued_disk_bytes", "Not in memory of them.", func(m *m) int64 { return m.QueuedDiskBytes })
+	gauge("queue_reads_waiting", "Sessions that read them.", func(m *m) int64 { return m.QueueReads })
 	gauge("inflight_messages", "QoS 1 and 2 messages sent and unacknowledged.",
 		func(m *m) int64 { return m.InflightMessages })
 	add(prometheus.GaugeValue, "loop_lag_seconds", "Longest turn of an event loop since the last scrape.",
@@ -94,8 +92,25 @@ func newCollector(src Source) *collector {
 	count("handshakes_timed_out_total", "WebSocket upgrades that took too long.",
 		func(m *m) int64 { return m.Net.HandshakesTimedOut })
 	addHashing(gauge, count)
+	addSubscriptions(gauge, count)
 	addStore(gauge, count)
 	return c
+}
+
+// addSubscriptions is about subscriptions, those made on behalf of sessions too.
+func addSubscriptions(gauge, count func(name, help string, f func(*broker.Metrics) int64)) {
+	type m = broker.Metrics
+	gauge("subscriptions", "Subscriptions, shared ones excluded.",
+		func(m *m) int64 { return m.Subscriptions })
+	gauge("shared_subscriptions", "Memberships in shared subscriptions.",
+		func(m *m) int64 { return m.SharedSubscriptions })
+	gauge("granted_subscriptions", "Subscriptions made on behalf of sessions.",
+		func(m *m) int64 { return m.Granted })
+	gauge("subscription_sets", "Different lists of them, on all loops.", func(m *m) int64 { return m.Sets })
+	gauge("pending_requests", "Requests on behalf of clients that are not connected.",
+		func(m *m) int64 { return m.PendingRequests })
+	count("pending_requests_expired_total", "Requests whose client has not come.",
+		func(m *m) int64 { return m.PendingExpired })
 }
 
 // Describe implements prometheus.Collector.

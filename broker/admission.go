@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"noctule/broker/auth"
+	"noctule/broker/behalf"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -35,11 +36,17 @@ type Admission struct {
 	Address     netip.AddrPort // of the client; zero for unix sockets
 	Listener    *Listener
 
+	// Set by Admitters: subscriptions that the client is to have before CONNACK leaves. What the session has
+	// of other origins that are PerConnect is revoked.
+	Grants []behalf.Grant
+
+	pinned []pinned // the grants' sets on the session's home loop
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	made   []byte // a client id made by the broker, if the client sent none
 	as     *persona
 	opts   *ListenerOptions
+	ask    []Admitter
 	hash   bool // the policy of opts must check the password first
 	login  auth.Login
 	cancel context.CancelFunc
@@ -73,6 +80,9 @@ func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body []byte, a *Admission, 
 	c.Hold()
 	s.b.asked.Go(func() { // Shutdown waits
 		r := s.b.admit(ctx, a)
+		if r == codec.Success && len(a.Grants) > 0 {
+			r = s.b.plantGrants(ctx, a)
+		}
 		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(a, r) })) // bounded by admissionsMax
 	})
 }
@@ -84,7 +94,7 @@ func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
 			return r
 		}
 	}
-	for _, ad := range b.opts.Admitters {
+	for _, ad := range a.ask {
 		if r := ad.Admit(ctx, a); r != codec.Success {
 			return r
 		}
@@ -145,8 +155,10 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 func (s *shard) answered(a *Admission, r codec.Reason) {
 	s.b.admissions.Add(-1)
 	a.cancel()
+	home := s.b.home([]byte(a.ClientID))
 	g, ok := a.conn.Attachment.(*greeting)
 	if !ok { // it has ended meanwhile
+		home.dropPins(a.pinned)
 		return
 	}
 	g.admission = nil
@@ -154,6 +166,7 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		r = codec.ServerShuttingDown
 	}
 	if r != codec.Success {
+		home.dropPins(a.pinned)
 		p := &s.connect
 		if err := p.Parse(0, a.packet, codec.V311); err == nil { // it parsed before
 			a.as.dress(p)
@@ -162,6 +175,10 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		return
 	}
 	a.conn.Attachment = nil
-	home := s.b.home([]byte(a.ClientID))
-	a.conn.Release(home.loop, &greet{conn: a.conn, packet: a.packet, id: a.made, as: a.as, opts: a.opts})
+	moved := a.conn.Release(home.loop, &greet{
+		conn: a.conn, packet: a.packet, id: a.made, as: a.as, opts: a.opts, grants: a.pinned,
+	})
+	if !moved {
+		home.dropPins(a.pinned)
+	}
 }

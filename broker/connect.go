@@ -23,18 +23,21 @@ type greet struct {
 	id     []byte // a client id made by the broker, if the client sent none
 	as     *persona
 	opts   *ListenerOptions // by which it was let in
+	grants []pinned         // subscriptions that others have made for it
 }
 
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
 	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
+		s.unpinAll(g.grants)
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
 	g.as.dress(&s.connect)
 	now := listenerOf(g.conn).opts.Load()
 	if !s.stands(g, now) {
+		s.unpinAll(g.grants)
 		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
 		return
 	}
@@ -73,7 +76,9 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow}
+		a := &Admission{
+			Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow, ask: s.opts.Admitters,
+		}
 		s.ask(c, p, body, a, login)
 		return true
 	}
@@ -257,11 +262,12 @@ func generateID(prefix string) []byte {
 }
 
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
-// resume, CONNACK, then what the session holds for the client.
+// resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
 	c, made, p := g.conn, g.id, &s.connect
 	s.begin()
 	if s.storeFails() && s.wantsKept(p) {
+		s.unpinAll(g.grants)
 		s.refuse(c, p, codec.ServerUnavailable)
 		return
 	}
@@ -270,11 +276,13 @@ func (s *shard) welcome(g *greet) {
 		id = made
 	}
 	if s.full(id) {
+		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.turnAway(c, p)
 		return
 	}
 	if s.b.memoryShort.Load() && s.sessions[string(id)] == nil {
+		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.refuseMemory(c, p)
 		return
@@ -282,11 +290,7 @@ func (s *shard) welcome(g *greet) {
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
 	cl.version = p.Version
-	if len(p.Username) > 0 {
-		cl.extra().username = string(p.Username)
-	} else if cl.rare != nil {
-		cl.rare.username = ""
-	}
+	s.rename(cl, string(p.Username))
 	s.entitle(cl, g)
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
@@ -303,6 +307,7 @@ func (s *shard) welcome(g *greet) {
 	}
 	s.count.connections++
 	s.logConnected(cl, p)
+	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
@@ -313,6 +318,10 @@ func (s *shard) welcome(g *greet) {
 	cl.Resume(window, s.loop.Now(), cl)
 	cl.updateFull()
 	s.arm(cl)
+	s.replayRetained(cl)
+	if cl.grants() != nil {
+		s.tell(cl)
+	}
 }
 
 // full reports that a session for a client id would be one more than there may be.
@@ -444,7 +453,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if l.MaxQoS < 2 {
 		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
 	}
-	ack.Properties = props
+	ack.Properties = cl.tellGrants(props)
 	return ack
 }
 

@@ -12,6 +12,7 @@ type counters struct {
 	connections, sessions, expired  int64
 	subscriptions                   int64
 	sharedSubscriptions             int64
+	granted, pendingExpired         int64
 	packetsIn, packetsOut           int64
 	bytesIn, bytesOut               int64
 	publishIn, publishOut           int64
@@ -27,6 +28,9 @@ func (s *shard) addTo(m *Metrics) {
 	m.Sessions += c.sessions
 	m.Subscriptions += c.subscriptions
 	m.SharedSubscriptions += c.sharedSubscriptions
+	m.Granted += c.granted
+	m.PendingExpired += c.pendingExpired
+	m.Sets += int64(len(s.sets))
 	m.PacketsReceived += c.packetsIn
 	m.PacketsSent += c.packetsOut
 	m.BytesReceived += c.bytesIn
@@ -42,9 +46,11 @@ func (s *shard) addTo(m *Metrics) {
 	for i, n := range c.dropped {
 		m.Dropped[i] += n
 	}
+	m.QueueReads += int64(s.away.waiting())
 	s.checkTotals()
 	m.QueuedMessages += s.totals.Queued
 	m.QueuedBytes += s.totals.QueuedBytes
+	m.QueuedDiskBytes += s.totals.AwayBytes
 	m.InflightMessages += s.totals.Inflight
 }
 
@@ -69,6 +75,7 @@ func (b *Broker) Metrics(ctx context.Context) Metrics {
 func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
+	m.PendingRequests = b.pendingCount.Load()
 	m.RetainedBytes = b.retainBytes.Load()
 	m.MemoryUsed, m.MemoryLimit = b.memoryUsed.Load(), b.memoryLimit.Load()
 	m.MemoryShort = b.memoryShort.Load()

@@ -110,6 +110,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.Suspend()
 	if cl.rare != nil {
 		cl.rare.replays, cl.rare.gate = nil, nil
+		cl.pauseReplays()
 	}
 	cl.keepAlive = 0
 	cl.answers = 0
@@ -143,6 +144,8 @@ func (s *shard) endSession(cl *client) {
 		s.sendWill(cl) // [MQTT-3.1.3-9]
 	}
 	s.dropSubscriptions(cl)
+	s.dropGrants(cl)
+	s.unlistUser(cl)
 	s.saveEnd(cl)
 	cl.ended = true
 	if cl.alarm != nil {

@@ -23,6 +23,25 @@ type cut struct {
 	left  int // commits until it goes off; 0: it stays on
 	fails error
 	gate  chan struct{} // commits wait for it if it is set
+
+	readGate  chan struct{} // reads wait for it if it is set
+	readFails error
+	reads     int // messages that were read
+}
+
+// ReadMessages implements store.Reader.
+func (c *cut) ReadMessages(ids []uint64, f func(i int, value []byte) error) error {
+	c.mu.Lock()
+	gate, err := c.readGate, c.readFails
+	c.reads += len(ids)
+	c.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if err != nil {
+		return err
+	}
+	return c.Memory.ReadMessages(ids, f)
 }
 
 var errOff = errors.New("power is off")
@@ -123,6 +142,15 @@ func onLoops(t *testing.T, f func(t *testing.T, loops int)) {
 	}
 }
 
+// onBounds is onLoops with all queues in memory and with none.
+func onBounds(t *testing.T, f func(t *testing.T, loops int, change changeFunc)) {
+	for name, change := range map[string]changeFunc{"in memory": nil, "on disk": bounded(1)} {
+		t.Run(name, func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) { f(t, loops, change) })
+		})
+	}
+}
+
 var keep = with(uintProp(codec.SessionExpiry, 1000))
 
 // puback publishes with QoS 1 and waits for the acknowledgement.
@@ -140,8 +168,8 @@ func pubcomp(c *brokertest.Client, topic, payload string) {
 }
 
 func TestQueuedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		const subscribers = 5 // on several loops
 		for i := range subscribers {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
@@ -196,8 +224,8 @@ func TestQueuedMessagesSurviveAKill(t *testing.T) {
 
 // Every shared message goes to one member, and none is lost, whatever loop dealt it.
 func TestSharedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		for i := range 4 {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
 			c.Subscribe("$share/g/s", 1)
@@ -226,8 +254,8 @@ func TestSharedMessagesSurviveAKill(t *testing.T) {
 
 // The handshakes of exactly once go on where they were, with their packet ids [MQTT-4.4.0-1].
 func TestHandshakesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		sub := d.connect("s", codec.V5, keep)
 		sub.Subscribe("t", 2)
 		pub := d.connect("p", codec.V5, keep)
@@ -374,6 +402,51 @@ func TestFailingStore(t *testing.T) {
 	five.WantPublish("t", "lost")
 }
 
+// A disk that stands still makes the broker stop reading, not grow.
+func TestSlowDiskHoldsPublishersBack(t *testing.T) {
+	d := newDurable(t, 1, func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedMessages = 0 })
+	sub := d.connect("s", codec.V5, keep)
+	sub.Subscribe("t", 1)
+	sub.Hangup()
+	pub := d.connect("p", codec.V311, nil)
+	save(t, d.b)
+	gate := make(chan struct{})
+	d.store.mu.Lock()
+	d.store.gate = gate
+	d.store.mu.Unlock()
+	const size, most = 1 << 20, 200
+	written := make(chan int, most)
+	go func() { // ends when all is written, or with the connection
+		defer close(written)
+		for i := range most {
+			p := codec.Publish{Topic: []byte("t"), Payload: make([]byte, size), QoS: 1, PacketID: uint16(i + 1)}
+			if _, err := pub.Conn.Write(p.Append(nil, codec.V311)); err != nil {
+				return
+			}
+			written <- i
+		}
+	}()
+	n := 0
+	for stuck := false; !stuck; {
+		select {
+		case _, more := <-written:
+			if !more {
+				t.Fatalf("the broker took %d MB while nothing was durable", n)
+			}
+			n++
+		case <-time.After(500 * time.Millisecond): // nothing is taken any more
+			stuck = true
+		}
+	}
+	if n < 60 || n > 150 {
+		t.Errorf("%d MB were taken", n)
+	}
+	close(gate)
+	for range most {
+		pub.Want(codec.PUBACK, nil)
+	}
+}
+
 func TestRetainedMessagesSurvive(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		d := newDurable(t, loops, nil)
@@ -461,8 +534,8 @@ func TestSessionsExpireAcrossRestarts(t *testing.T) {
 
 // What ends leaves nothing in the store.
 func TestNothingIsLeftBehind(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		pub := d.connect("p", codec.V5, keep)
 		var subs []*brokertest.Client
 		for i := range 6 {

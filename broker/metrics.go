@@ -17,9 +17,14 @@ type Metrics struct {
 	SessionsMaximum     int64 // highest value of Sessions so far
 	Subscriptions       int64 // without shared ones
 	SharedSubscriptions int64
+	Granted             int64 // subscriptions made on behalf of sessions
+	Sets                int64 // different lists of them, each loop's for itself
+	PendingRequests     int64 // requests on behalf of clients that are not connected
 	Retained            int64 // messages, $SYS included
 	QueuedMessages      int64 // waiting behind the windows of all sessions
 	QueuedBytes         int64 // their payload bytes
+	QueuedDiskBytes     int64 // those of them that are not in memory
+	QueueReads          int64 // sessions that wait for such messages to be read
 	InflightMessages    int64 // QoS 1 and 2 messages sent and not yet acknowledged
 	RetainedBytes       int64 // payloads of retained messages
 	MemoryUsed          int64 // bytes, as memory_limit counts them; sampled once a second
@@ -35,6 +40,7 @@ type Metrics struct {
 	ConnectionsTotal                       int64 // accepted sockets
 	Connects                               int64 // valid CONNECT packets
 	SessionsExpired                        int64
+	PendingExpired                         int64 // requests whose client has not come
 	MemoryRefused                          int64 // sockets closed because of memory_limit
 	SysDropped                             int64 // messages that PublishSys did not take
 	Dropped                                [DropReasons]int64

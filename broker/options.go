@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"noctule/broker/auth"
+	"noctule/broker/behalf"
 	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -81,6 +82,25 @@ type Options struct {
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter
 
+	// Controls take messages over that clients publish to topics which begin with "$", before anybody else
+	// sees them; by topic.
+	Controls map[string]ControlFunc
+	// Guard, when not nil, is asked whether a client may publish on a topic. It runs on an event loop.
+	Guard func(username string, topic []byte) bool
+	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number
+	// of
+	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.
+	Describe func(l *behalf.Listing, count int) []byte
+	// RequestsByUsername keeps the index of sessions by username that requests on behalf of a user need.
+	RequestsByUsername bool
+	// MaxPending and MaxPendingBytes bound the requests that wait for their clients to connect: their number,
+	// and the bytes of their filters.
+	MaxPending      int
+	MaxPendingBytes int64
+	// MaxQueuedMemory is how many payload bytes the queues of stored sessions may hold in memory, a message
+	// counted in each queue; what is beyond stays in the Store until its client can take it. Then the Store
+	// must be a store.Reader. 0 keeps all in memory.
+	MaxQueuedMemory int64
 	// Store keeps persistent sessions and retained messages across restarts; nil keeps them in memory. It is
 	// the broker's alone until Shutdown has returned, and is not closed by it.
 	Store store.Store
@@ -118,6 +138,8 @@ func DefaultOptions() Options {
 		SysInterval:        10 * time.Second,
 		Version:            "2.1.2",
 		ConnectionMessages: true,
+		MaxPending:         10000,
+		MaxPendingBytes:    16 << 20,
 		Log:                slog.New(slog.DiscardHandler),
 	}
 }

@@ -51,17 +51,42 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
-			s.publishMessage(m)
+			s.pass(cl, m)
 		}
 		return nil
 	case 1:
-		if r == codec.Success && !s.publishMessage(m) && cl.version == codec.V5 {
-			r = codec.NoMatchingSubscribers
+		if r == codec.Success {
+			r = s.pass(cl, m)
 		}
 		cl.SendAck(codec.PUBACK, p.PacketID, ackReason(cl, r)) // after the fan-out
 		return s.checkOutput(cl)
 	}
 	return s.receive(cl, p.PacketID, m, r)
+}
+
+// guarded asks who has the say over some topics, if anybody has.
+func (s *shard) guarded(cl *client, topic []byte) bool {
+	if s.opts.Guard == nil {
+		return true
+	}
+	username := ""
+	if cl.rare != nil {
+		username = cl.rare.username
+	}
+	return s.opts.Guard(username, topic)
+}
+
+// pass publishes an admitted message, or gives it to who has taken its topic over.
+func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
+	if m.Topic[0] == '$' {
+		if r, taken := s.control(cl, m); taken {
+			return r
+		}
+	}
+	if !s.publishMessage(m) {
+		return codec.NoMatchingSubscribers
+	}
+	return codec.Success
 }
 
 // receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no
@@ -103,7 +128,8 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) ||
+		!s.guarded(cl, m.Topic) {
 		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
@@ -126,9 +152,9 @@ func verdict(r codec.Reason) string {
 }
 
 // reservedTopic reports whether clients may not publish there: $SYS except the state of bridges, and
-// $share.
+// $share, and what a client hears about itself.
 func reservedTopic(topic []byte) bool {
-	if bytes.HasPrefix(topic, []byte("$share/")) {
+	if bytes.HasPrefix(topic, []byte("$share/")) || bytes.HasPrefix(topic, []byte("$me/")) {
 		return true
 	}
 	if !bytes.HasPrefix(topic, []byte("$SYS")) {
@@ -223,7 +249,7 @@ func (s *shard) release(cl *client, id uint16) codec.Reason {
 	case m.Expired(s.loop.Now()): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
 		s.drop(DropExpired)
 	default:
-		s.publishMessage(m)
+		s.pass(cl, m)
 	}
 	if m != nil && cl.Durable() {
 		s.unref(m)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"noctule/broker"
 	"noctule/broker/message"
@@ -61,6 +62,7 @@ func BenchmarkRestore(b *testing.B) {
 			path := filepath.Join(b.TempDir(), "db")
 			fill(b, path, size.retained, size.sessions, 10)
 			for b.Loop() {
+				start := time.Now()
 				s, err := bolt.Open(path, bolt.Options{})
 				if err != nil {
 					b.Fatal(err)
@@ -72,6 +74,7 @@ func BenchmarkRestore(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
+				b.Logf("%.1f s", time.Since(start).Seconds())
 				if err := x.Shutdown(context.Background()); err != nil {
 					b.Fatal(err)
 				}

@@ -46,8 +46,8 @@ func (s *shard) countRetained(m, old *message.Message, existed bool) {
 	s.b.retainBytes.Add(delta)
 }
 
-// replays are what one client is still to be sent, oldest first. There is one a filter at most: whoever
-// subscribes again and again without taking the messages begins anew and holds no more memory.
+// replays are what one client is still to be sent, oldest first. There is one a filter at most, and one a
+// grant: whoever subscribes again and again without taking the messages begins anew and holds no more memory.
 type replays struct {
 	first, last *replay
 	of          map[topictree.FilterID]*replay
@@ -61,14 +61,19 @@ type replay struct {
 	id         topictree.FilterID
 	opts       options
 	subID      uint32
+
+	grant *grant     // whose topics it goes through; nil for one subscription
+	todo  []setTopic // of the grant: still to come
 }
 
 // add puts r at the end, in place of an earlier one for the same filter.
 func (q *replays) add(r *replay) {
-	if old := q.of[r.id]; old != nil {
-		q.remove(old)
+	if r.grant == nil {
+		if old := q.of[r.id]; old != nil {
+			q.remove(old)
+		}
+		q.of[r.id] = r
 	}
-	q.of[r.id] = r
 	r.prev = q.last
 	if q.last == nil {
 		q.first = r
@@ -79,7 +84,12 @@ func (q *replays) add(r *replay) {
 }
 
 func (q *replays) remove(r *replay) {
-	delete(q.of, r.id)
+	if r.grant == nil {
+		delete(q.of, r.id)
+	} else {
+		r.grant.extra.replay = nil
+		r.grant.settle()
+	}
 	if r.prev == nil {
 		q.first = r.next
 	} else {
@@ -151,6 +161,13 @@ func (s *shard) replayRetained(cl *client) {
 		if cl.buffered() > s.opts.MaxBufferedBytes/2 {
 			return // Drained goes on
 		}
+		if r.grant != nil && r.cursor == nil {
+			left-- // looking costs something too
+			if !s.nextTopic(cl, r) {
+				cl.endReplay(r)
+			}
+			continue
+		}
 		step := left
 		if r.opts.qos() > 0 {
 			if cl.Busy() {
@@ -159,13 +176,100 @@ func (s *shard) replayRetained(cl *client) {
 			step = min(step, cl.Window()-cl.Inflight())
 		}
 		left -= step
-		if s.replayStep(cl, r, step) {
+		switch done := s.replayStep(cl, r, step); {
+		case done && r.grant != nil:
+			r.cursor = nil
+		case done:
 			cl.endReplay(r)
 		}
 	}
 	if cl.conn != nil && cl.replays() != nil && !cl.replays().again {
 		cl.replays().again = true
 		s.loop.Again(replayTask{cl, cl.replays()})
+	}
+}
+
+// replayGranted sends the retained messages for topics of a grant, behind what is under way for it already.
+// For a client that is offline they are sent when it is back.
+func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) {
+	if len(topics) == 0 {
+		return
+	}
+	x := g.more()
+	switch {
+	case cl.conn == nil:
+		x.todo = join(x.todo, topics)
+	case x.replay != nil:
+		x.replay.todo = join(x.replay.todo, topics)
+	default:
+		x.replay = &replay{grant: g, todo: topics}
+		cl.addReplay(x.replay)
+	}
+}
+
+// join is a and, behind, what of b is not in it. Neither list is written to: they may be parts of a set.
+func join(a, b []setTopic) []setTopic {
+	if len(a) == 0 {
+		return b
+	}
+	have := make(map[topictree.FilterID]bool, len(a))
+	for i := range a {
+		have[a[i].id] = true
+	}
+	out := a[:len(a):len(a)]
+	for i := range b {
+		if !have[b[i].id] {
+			out = append(out, b[i])
+		}
+	}
+	return out
+}
+
+// nextTopic goes on to the next topic of a grant that the client still has by it; false when there is none.
+func (s *shard) nextTopic(cl *client, r *replay) bool {
+	for n := 0; len(r.todo) > 0; n++ {
+		if n == replayStep {
+			return true // the rest in a later turn
+		}
+		t := &r.todo[0]
+		r.todo = r.todo[1:]
+		if t.rh == 2 {
+			continue
+		}
+		if ref, ok := cl.granted(t.id); !ok || ref.set != r.grant.set {
+			continue
+		}
+		r.id, r.opts, r.subID = t.id, t.opts, t.subID
+		r.cursor = s.b.retained.Cursor([]byte(t.id.Filter()))
+		return true
+	}
+	return false
+}
+
+// pauseReplays notes what of the grants' retained messages is still to be sent, when the client goes offline.
+func (c *client) pauseReplays() {
+	for g := c.grants(); g != nil; g = g.next {
+		if g.extra == nil || g.extra.replay == nil {
+			continue
+		}
+		r := g.extra.replay
+		g.extra.replay = nil
+		if r.cursor != nil { // the one under way begins anew
+			r.todo = append([]setTopic{{id: r.id, opts: r.opts, subID: r.subID}}, r.todo...)
+		}
+		g.extra.todo = r.todo
+		g.settle()
+	}
+}
+
+// resumeReplays goes on when it is back.
+func (s *shard) resumeReplays(cl *client) {
+	for g := cl.grants(); g != nil; g = g.next {
+		if g.extra != nil && len(g.extra.todo) > 0 {
+			todo := g.extra.todo
+			g.extra.todo = nil
+			s.replayGranted(cl, g, todo)
+		}
 	}
 }
 

@@ -27,17 +27,19 @@ type member struct {
 	opts  options
 }
 
-// crowd is two subscribers or more.
+// crowd is two subscribers or more, or sets that have the filter.
 type crowd struct {
 	list []member
+	more *crowdExtra    // nil mostly
 	jobs ring.Ring[job] // messages under way in slices, oldest first
 	left int            // marked members in list
 }
 
 // job is one message on its way through a crowd: members before next have it, members from end on came
-// later.
+// later. After the crowd's own members it goes through the parts.
 type job struct {
 	m         *message.Message
+	parts     []part
 	next, end int
 	owed      bool // the store has a transit of it
 }
@@ -107,18 +109,32 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 	if len(m.Payload) >= shareFrom {
 		m.Keep()
 	}
-	if len(cr.list) > slice || cr.jobs.Len() > 0 {
+	n := len(cr.list)
+	if cr.more != nil {
+		n += cr.more.members()
+	}
+	if n > slice || cr.jobs.Len() > 0 {
 		s.startJob(id, cr, m)
 		return
 	}
 	for i := range cr.list {
 		s.deliver(cr.list[i], m)
 	}
+	if cr.more != nil {
+		cr.more.fanOut(s, id, m)
+	}
 }
 
 // startJob queues m for a crowd that is served in slices.
 func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message) {
-	cr.jobs.Push(job{m: m.Keep(), end: len(cr.list), owed: s.owe(m, id, s.index)})
+	j := job{m: m.Keep(), end: len(cr.list), owed: s.owe(m, id, s.index)}
+	if cr.more != nil {
+		j.parts = cr.more.parts()
+		for _, t := range cr.more.taps {
+			t.take(m)
+		}
+	}
+	cr.jobs.Push(j)
 	s.backlog++
 	if s.backlog == backlogMax {
 		s.halt(true)
@@ -140,15 +156,9 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 	}
 	j := cr.jobs.At(0)
 	s.live.Reset(j.m, l.Now())
-	end := min(j.next+slice, j.end)
-	for i := j.next; i < end; i++ {
-		if cr.list[i].c != nil {
-			s.deliver(cr.list[i], j.m)
-		}
-	}
+	over := s.serve(t.id, cr, j)
 	s.live.Release()
-	j.next = end
-	if j.next == j.end {
+	if over {
 		if done := cr.jobs.Pop(); done.owed {
 			s.paid(done.m, t.id)
 		}
@@ -159,6 +169,40 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 		return
 	}
 	s.sweep(t.id, cr)
+}
+
+// serve delivers one slice of a job; true when it was the last.
+func (s *shard) serve(id topictree.FilterID, cr *crowd, j *job) bool {
+	left := slice
+	if j.end >= 0 {
+		end := min(j.next+left, j.end)
+		left -= end - j.next
+		for i := j.next; i < end; i++ {
+			if cr.list[i].c != nil {
+				s.deliver(cr.list[i], j.m)
+			}
+		}
+		j.next = end
+		if j.next < j.end {
+			return false
+		}
+		j.next, j.end = 0, -1 // on to the parts
+	}
+	for len(j.parts) > 0 {
+		if left == 0 {
+			return false
+		}
+		p := &j.parts[0]
+		for ; j.next < p.end && left > 0; left-- {
+			s.deliverPart(p, id, j.next, j.m)
+			j.next++
+		}
+		if j.next == p.end {
+			p.ref.set.done()
+			j.parts, j.next = j.parts[1:], 0
+		}
+	}
+	return true
 }
 
 func (s *shard) jobDone(n int) {
@@ -254,28 +298,50 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
 func (s *shard) pick(id topictree.FilterID) {
-	var one [1]member
-	list := one[:]
 	if c := s.only[id]; c != nil {
-		one[0] = c.member(id)
-	} else if cr := s.crowds[id]; cr != nil {
-		list = cr.list
+		s.pickMember(c.member(id))
+		return
 	}
-	for _, mb := range list {
-		if mb.c == nil {
-			continue
+	cr := s.crowds[id]
+	if cr == nil {
+		return
+	}
+	for _, mb := range cr.list {
+		if mb.c != nil {
+			s.pickMember(mb)
 		}
-		at := int(mb.c.pickedAt)
-		if mb.c.version == codec.V5 || at >= len(s.picked) || s.picked[at].c != mb.c {
-			mb.c.pickedAt = uint32(len(s.picked))
-			s.picked = append(s.picked, mb)
-			continue
+	}
+	if cr.more != nil {
+		s.pickGranted(id, cr.more)
+	}
+}
+
+// pickGranted adds the members of the sets that have a filter, and serves its taps.
+func (s *shard) pickGranted(id topictree.FilterID, more *crowdExtra) {
+	for i := range more.sets {
+		ref := &more.sets[i]
+		for _, c := range ref.set.members {
+			if c != nil && !c.masks(ref.set, id) {
+				s.pickMember(member{c: c, subID: ref.subID, opts: ref.opts})
+			}
 		}
-		if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
-			p.opts = mb.opts | p.opts&covered // they match the same topic
-		} else {
-			p.opts |= mb.opts & covered
-		}
+	}
+	for _, t := range more.taps {
+		t.take(s.live.Message())
+	}
+}
+
+func (s *shard) pickMember(mb member) {
+	at := int(mb.c.pickedAt)
+	if mb.c.version == codec.V5 || at >= len(s.picked) || s.picked[at].c != mb.c {
+		mb.c.pickedAt = uint32(len(s.picked))
+		s.picked = append(s.picked, mb)
+		return
+	}
+	if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
+		p.opts = mb.opts | p.opts&covered // they match the same topic
+	} else {
+		p.opts |= mb.opts & covered
 	}
 }
 

@@ -52,6 +52,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		return err
 	}
 	s.replayRetained(cl)
+	if s.opts.Describe != nil {
+		s.tellSubscriber(cl, p.Filters)
+	}
 	return s.checkOutput(cl)
 }
 
@@ -77,7 +80,8 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	}
 	group, name, shared := codec.SplitShare(f.Name)
 	o |= cl.coverage(f.Name)
-	if full := s.opts.MaxSubscriptions; full > 0 && len(cl.subs) >= full && !s.has(cl, f.Name) {
+	full := s.opts.MaxSubscriptions
+	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	if cl.Durable() && s.storeFails() {
@@ -94,6 +98,9 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	s.saveSubscription(cl, f, o, subID)
+	if fresh && cl.grants() != nil {
+		fresh = !cl.hasGranted(string(f.Name), "")
+	}
 	return codec.Reason(qos), fresh
 }
 
@@ -140,6 +147,7 @@ func (s *shard) subscribeShared(
 		m.opts, m.subID = o, subID
 		return false, nil
 	}
+	s.ownShare(cl, id)
 	m := &shareMember{c: cl, id: id, home: home, opts: o, subID: subID}
 	s.joinShare(m)
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
@@ -183,15 +191,9 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	s.codes = s.codes[:0]
 	for _, name := range p.Filters {
 		name = cl.mounted(name)
-		code := codec.NoSubscriptionExisted
-		if !cl.may(auth.Unsubscribe, name) {
-			code = codec.NotAuthorized
-		} else if i, ok := s.lookup(cl, name); ok {
-			s.unsubscribe(cl, i)
-			if cl.Durable() {
-				s.journal.batch.DeleteSubscription(cl.number, string(name))
-			}
-			code = codec.Success
+		code := codec.NotAuthorized
+		if cl.may(auth.Unsubscribe, name) {
+			code = s.endSubscription(cl, name)
 		}
 		if s.debug {
 			s.debugf("\t%s", name)
@@ -206,6 +208,28 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 		return err
 	}
 	return s.checkOutput(cl)
+}
+
+// endSubscription ends what a client has of a filter, by itself or by others.
+func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
+	code := codec.NoSubscriptionExisted
+	if cl.grants() != nil {
+		done, denied := s.withdraw(cl, string(name))
+		if denied {
+			return codec.NotAuthorized
+		}
+		if done {
+			code = codec.Success
+		}
+	}
+	if i, ok := s.lookup(cl, name); ok {
+		s.unsubscribe(cl, i)
+		if cl.Durable() {
+			s.journal.batch.DeleteSubscription(cl.number, string(name))
+		}
+		code = codec.Success
+	}
+	return code
 }
 
 // unsubscribe removes the i-th subscription of a session.
@@ -327,7 +351,7 @@ func (s *shard) leave(id topictree.FilterID, at int) {
 	cr.list[last] = member{}
 	cr.list = cr.list[:last]
 	if last == 0 {
-		s.forget(id)
+		s.settleCrowd(id, cr)
 	}
 }
 
@@ -346,6 +370,7 @@ func (s *shard) place(id topictree.FilterID, cr *crowd, from, to int) {
 // sweep closes the gaps that members left while slices were under way.
 func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 	if cr.left == 0 {
+		s.settleCrowd(id, cr)
 		return
 	}
 	to := 0
@@ -357,9 +382,7 @@ func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
 	}
 	clear(cr.list[to:])
 	cr.list, cr.left = cr.list[:to], 0
-	if to == 0 {
-		s.forget(id)
-	}
+	s.settleCrowd(id, cr)
 }
 
 // forget gives up a filter that has no subscriber on this loop any more.

@@ -14,6 +14,7 @@ func (s *shard) checkTotals() {
 	for _, cl := range s.sessions {
 		t.Queued += int64(cl.Queued())
 		t.QueuedBytes += cl.QueuedBytes()
+		t.AwayBytes += cl.AwayBytes()
 		t.Inflight += int64(cl.Inflight())
 	}
 	if t != s.totals {

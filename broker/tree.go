@@ -219,6 +219,9 @@ func (s *shard) list(id topictree.FilterID, from, limit int) (out []subscriber) 
 			}
 			out = append(out, sub)
 		}
+		if more := s.crowds[id].more; more != nil {
+			out = more.list(out, max(0, from-len(members)), limit-len(out))
+		}
 	case s.only[id] != nil && from == 0:
 		c := s.only[id]
 		out = append(out, subscriber{id: c.id, qos: c.member(id).opts.qos()})

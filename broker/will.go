@@ -41,7 +41,8 @@ func (s *shard) sendWill(cl *client) {
 	w := cl.will()
 	cl.rare.will = nil
 	s.saveSession(cl) // in one with the message
-	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) {
+	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
+		!s.guarded(cl, w.m.Topic) {
 		s.drop(DropDenied)
 		return
 	}

@@ -59,6 +59,9 @@ type Entry struct {
 	share  *shareInfo               // of a shared subscription
 }
 
+// Filter is the filter that an id stands for, for a shared subscription with its "$share/NAME/".
+func (e *Entry) Filter() string { return e.name }
+
 func (e *Entry) key() string { return e.name }
 
 func (e *Entry) sum(hasher) uint64 { return e.hash }

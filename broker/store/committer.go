@@ -41,6 +41,7 @@ type Committer struct {
 
 	// Atomic:
 	failing atomic.Bool
+	pending atomic.Int64 // bytes posted and not yet durable
 	spares  sync.Pool
 	stats   counts
 }
@@ -96,6 +97,7 @@ func (c *Committer) Post(source int, number uint64, ops []byte) (spare []byte) {
 		return nil
 	}
 	c.mu.posts = append(c.mu.posts, post{source, number, ops})
+	c.pending.Add(int64(len(ops)))
 	c.mu.bytes += len(ops)
 	c.mu.made++
 	full := c.opts.FullBytes > 0 && c.mu.bytes >= c.opts.FullBytes
@@ -132,6 +134,10 @@ func (c *Committer) Shared(f func(b *Batch)) {
 
 // Failing reports whether the last attempt has failed: what needs the store is to be refused.
 func (c *Committer) Failing() bool { return c.failing.Load() }
+
+// Pending is how many bytes have been posted and are not yet durable. Who posts more and more without waiting
+// must stop at some number.
+func (c *Committer) Pending() int64 { return c.pending.Load() }
 
 // Close makes durable what has been posted and stops. It returns the error of the last attempt, if that
 // failed.
@@ -301,16 +307,19 @@ func (c *Committer) commit(group []post) bool {
 // tell tells each source how far it has got, and keeps the memory for later.
 func (c *Committer) tell(group []post) {
 	clear(c.sources)
+	size := int64(0)
 	for i := range group {
 		p := &group[i]
 		if p.source >= 0 {
 			c.sources[p.source] = p.number
+			size += int64(len(p.ops))
 		}
 		if b := p.ops; cap(b) > 0 && cap(b) <= spareMost {
 			c.spares.Put(&b)
 		}
 	}
 	clear(c.raws)
+	c.pending.Add(-size)
 	for source, number := range c.sources {
 		if number > 0 {
 			c.opts.Done(source, number)
@@ -380,8 +389,6 @@ func (c *Committer) Stats() Stats {
 	for i := range s.Counts {
 		s.Counts[i] = n.latency[i].Load()
 	}
-	c.mu.Lock()
-	s.Pending = int64(c.mu.bytes)
-	c.mu.Unlock()
+	s.Pending = c.pending.Load()
 	return s
 }

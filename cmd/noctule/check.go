@@ -58,5 +58,9 @@ func (c *command) checkFiles(file string) bool {
 			good = false
 		}
 	}
+	if err := checkPresub(cfg); err != nil {
+		fmt.Fprintf(c.stdout, "Error: %v\n", err)
+		good = false
+	}
 	return good
 }

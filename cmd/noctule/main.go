@@ -60,6 +60,9 @@ func (c *command) run(args []string) int {
 		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
 		return p.run(args[1:])
 	}
+	if len(args) > 0 && args[0] == "presub" {
+		return c.presub(args[1:])
+	}
 	code := c.dispatch(args)
 	if !c.background && (len(args) == 0 || args[0] != "db") {
 		c.info("mosquitto version %s terminating", compatible)
@@ -145,6 +148,10 @@ func (c *command) dispatch(args []string) int {
 		c.log.Log(context.Background(), n.Level, n.Text)
 	}
 	if f.test {
+		if err := checkPresub(cfg); err != nil {
+			c.fail(err)
+			return exitConfig
+		}
 		fmt.Fprintln(c.stdout, "Configuration file is OK.")
 		return exitOK
 	}
@@ -226,6 +233,12 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	tune()
 	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	pre, err := c.loadPresub(cfg)
+	if err != nil {
+		c.fail(err)
+		return exitConfig
+	}
+	defer pre.close()
 	db, err := c.openStore(cfg)
 	if err != nil {
 		c.fail(err)
@@ -242,7 +255,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitListener
 	}
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
-	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys}
+	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre}
 	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

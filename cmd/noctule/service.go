@@ -26,6 +26,7 @@ type service struct {
 	sockets [][]*broker.Listener // of each of cfg's listeners
 	apis    []*api               // of listeners with protocol http_api
 	tree    printing
+	pre     *presubscription // nil: nothing is configured
 
 	// Atomic:
 	told atomic.Pointer[[]admin.APIListener] // what the HTTP API tells of cfg's listeners
@@ -94,11 +95,11 @@ func (s *service) openAdmin() (end func(), err error) {
 	if s.cfg.Admin == "" {
 		return func() {}, nil
 	}
-	server, err := admin.Start(s.cfg.Admin, s.b, admin.Counter{
+	server, err := admin.Start(s.cfg.Admin, s.b, append(s.pre.parts(), admin.Counter{
 		Name:  "log_lines_dropped_total",
 		Help:  "Log lines lost because a destination was too slow.",
 		Value: s.handler.Dropped,
-	})
+	})...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,11 @@ func (s *service) openAdmin() (end func(), err error) {
 // operate opens what listens and waits for signals.
 func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer s.closeAPIs()
-	if err := s.open(policies); err != nil {
+	err := s.pre.attach(s.b)
+	if err == nil {
+		err = s.open(policies)
+	}
+	if err != nil {
 		s.fail(err)
 		return exitListener
 	}

@@ -10,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"noctule/broker/store/mosquitto"
-
 	_ "modernc.org/sqlite" // the driver
+
+	"noctule/broker/store/mosquitto"
 )
 
 // ErrSchema says that the file has another schema.

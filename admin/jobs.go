@@ -1,0 +1,252 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/presub"
+)
+
+// A job applies the same topics to many clients, set to set, at its own pace; its progress can be asked for.
+
+// How many jobs are known, how many run at once, and how many targets one may have.
+const (
+	jobsMax    = 100
+	jobsAtOnce = 4
+	targetsMax = 1000000
+	failedMax  = 100 // targets that are named one by one
+)
+
+// jobOrder is the body of POST /api/v1/presub/jobs.
+type jobOrder struct {
+	ClientIDs []string       `json:"clientids"`
+	Usernames []string       `json:"usernames"`
+	Action    string         `json:"action"`
+	Origin    string         `json:"origin"`
+	Wait      *int           `json:"wait_seconds"`
+	Topics    []presub.Topic `json:"topics"`
+}
+
+// entry is the entry for one target; usernames follow the client ids.
+func (o *jobOrder) entry(i int) presub.Entry {
+	e := presub.Entry{Action: o.Action, Origin: o.Origin, Wait: o.Wait, Topics: o.Topics}
+	if i < len(o.ClientIDs) {
+		e.ClientID = o.ClientIDs[i]
+	} else {
+		e.Username = o.Usernames[i-len(o.ClientIDs)]
+	}
+	return e
+}
+
+// job is one of them, and its progress in JSON.
+type job struct {
+	ID        string          `json:"id"`
+	Principal string          `json:"principal"`
+	State     string          `json:"state"` // waiting, running, done, stopped
+	Total     int             `json:"total"`
+	Done      int             `json:"done"` // targets answered
+	Sessions  int             `json:"sessions"`
+	Results   map[string]int  `json:"results"` // topics by state, over all sessions
+	Failed    int             `json:"failed"`
+	Failures  []presub.Answer `json:"failures,omitempty"` // the first of them
+	Started   time.Time       `json:"started"`
+	Ended     *time.Time      `json:"ended,omitempty"`
+
+	order  jobOrder
+	cancel context.CancelFunc
+}
+
+// jobs are those that are known.
+type jobs struct {
+	e    *presub.Engine
+	slot chan struct{}
+
+	mu   sync.Mutex
+	list []*job // oldest first
+}
+
+func newJobs(e *presub.Engine) *jobs {
+	return &jobs{e: e, slot: make(chan struct{}, jobsAtOnce)}
+}
+
+// start begins a job; false when there are too many that have not ended.
+func (j *jobs) start(principal string, o jobOrder) (job, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.list) >= jobsMax {
+		i := slices.IndexFunc(j.list, func(x *job) bool { return x.Ended != nil })
+		if i < 0 {
+			return job{}, false
+		}
+		j.list = slices.Delete(j.list, i, i+1)
+	}
+	x := &job{
+		ID: rand.Text(), Principal: principal, State: "waiting", Total: len(o.ClientIDs) + len(o.Usernames),
+		Results: map[string]int{}, Started: time.Now().UTC(), order: o,
+	}
+	j.list = append(j.list, x)
+	ctx, cancel := context.WithCancel(context.Background())
+	x.cancel = cancel
+	j.e.Go(func(end context.Context) { // the engine's Close waits
+		defer cancel()
+		stop := context.AfterFunc(end, cancel)
+		defer stop()
+		j.run(ctx, x)
+	})
+	return x.copy(), true
+}
+
+// copy is the job as it is now. jobs.mu is held.
+func (x *job) copy() job {
+	c := *x
+	c.Failures = slices.Clone(x.Failures)
+	c.Results = maps.Clone(x.Results)
+	return c
+}
+
+// jobWorkers is how many targets of a job are worked on at a time: each may have to wait for a disk.
+const jobWorkers = 16
+
+// run works a job off.
+func (j *jobs) run(ctx context.Context, x *job) {
+	select {
+	case j.slot <- struct{}{}:
+		defer func() { <-j.slot }()
+	case <-ctx.Done():
+	}
+	j.mu.Lock()
+	x.State = "running"
+	j.mu.Unlock()
+	caller := presub.Caller{Door: presub.HTTP, Principal: x.Principal, Allowed: true}
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	for range jobWorkers {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < x.Total && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				answers, err := j.e.Do(ctx, caller, []presub.Entry{x.order.entry(i)}, nil)
+				if err != nil {
+					answers = append(answers, presub.Answer{Code: 0x80, Error: err.Error()})
+				}
+				j.note(x, answers)
+			}
+		})
+	}
+	workers.Wait()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := time.Now().UTC()
+	x.State, x.Ended, x.order = "done", &now, jobOrder{}
+	if x.Done < x.Total {
+		x.State = "stopped"
+	}
+}
+
+// note counts the answers for one target.
+func (j *jobs) note(x *job, answers []presub.Answer) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	x.Done++
+	for i := range answers {
+		a := &answers[i]
+		if a.Code != 0 {
+			x.Failed++
+			if len(x.Failures) < failedMax {
+				f := *a
+				f.Results = []presub.Result{}
+				x.Failures = append(x.Failures, f)
+			}
+			continue
+		}
+		x.Sessions++
+		for _, r := range a.Results {
+			x.Results[r.State]++
+		}
+	}
+}
+
+// stop ends the jobs of some principals.
+func (j *jobs) stop(of func(principal string) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, x := range j.list {
+		if of(x.Principal) {
+			x.cancel()
+		}
+	}
+}
+
+// find is a job of a principal.
+func (j *jobs) find(principal, id string) (*job, bool) {
+	i := slices.IndexFunc(j.list, func(x *job) bool { return x.ID == id && x.Principal == principal })
+	if i < 0 {
+		return nil, false
+	}
+	return j.list[i], true
+}
+
+func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
+	var o jobOrder
+	if err := strict(c.body, &o); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	n := len(o.ClientIDs) + len(o.Usernames)
+	if n == 0 || n > targetsMax {
+		fail(w, http.StatusBadRequest, "1 to 1000000 clientids and usernames are needed")
+		return
+	}
+	for i := range n {
+		e := o.entry(i)
+		if err := presub.CheckEntries([]presub.Entry{e}); err != nil {
+			fail(w, http.StatusBadRequest, err.Error())
+			return
+		}
+	}
+	x, ok := d.jobs.start(c.principal, o)
+	if !ok {
+		fail(w, http.StatusTooManyRequests, "too many jobs")
+		return
+	}
+	w.Header().Set("Location", "/api/v1/presub/jobs/"+x.ID)
+	respond(w, http.StatusAccepted, &x)
+}
+
+func (d *Door) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
+	d.jobs.mu.Lock()
+	list := []job{}
+	for _, x := range d.jobs.list {
+		if x.Principal == c.principal {
+			list = append(list, x.copy())
+		}
+	}
+	d.jobs.mu.Unlock()
+	respond(w, http.StatusOK, list)
+}
+
+func (d *Door) getJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, false) }
+
+func (d *Door) stopJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, true) }
+
+func (d *Door) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
+	d.jobs.mu.Lock()
+	x, ok := d.jobs.find(c.principal, r.PathValue("id"))
+	var out job
+	if ok {
+		if stop {
+			x.cancel()
+		}
+		out = x.copy()
+	}
+	d.jobs.mu.Unlock()
+	if !ok {
+		fail(w, http.StatusNotFound, "no such job")
+		return
+	}
+	respond(w, http.StatusOK, &out)
+}

@@ -1,0 +1,327 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"noctule/broker/behalf"
+	"noctule/broker/presub"
+	"noctule/codec"
+)
+
+// Presub is the HTTP door of pre-subscription: the subscriptions of sessions, batches, jobs, explanations,
+// and the engine's metrics. Every request needs one of the tokens; without tokens there are only the metrics.
+func Presub(e *presub.Engine, t *Tokens) *Door {
+	d := &Door{e: e, replies: newReplies(), jobs: newJobs(e)}
+	d.tokens.Store(t)
+	return d
+}
+
+// SetTokens replaces the tokens; nil closes the door. Requests that have begun are answered, jobs of
+// principals that have no token any more are stopped.
+func (d *Door) SetTokens(t *Tokens) {
+	d.tokens.Store(t)
+	d.jobs.stop(func(principal string) bool { return !t.knows(principal) })
+}
+
+// add implements Part.
+func (d *Door) add(mux *http.ServeMux, reg prometheus.Registerer) {
+	reg.MustRegister(d.e)
+	const session = "/api/v1/sessions/{clientid}/subscriptions"
+	mux.HandleFunc("GET "+session, d.guard(d.get))
+	mux.HandleFunc("PUT "+session, d.guard(d.change))
+	mux.HandleFunc("DELETE "+session, d.guard(d.change))
+	mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
+	mux.HandleFunc("POST /api/v1/presub/move", d.guard(d.move))
+	mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
+	mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
+	mux.HandleFunc("GET /api/v1/presub/jobs", d.guard(d.listJobs))
+	mux.HandleFunc("GET /api/v1/presub/jobs/{id}", d.guard(d.getJob))
+	mux.HandleFunc("DELETE /api/v1/presub/jobs/{id}", d.guard(d.stopJob))
+}
+
+// Door is the Part that Presub makes. Any goroutine may use it.
+type Door struct {
+	// Set by Presub, then read-only:
+	e       *presub.Engine
+	replies *replies
+	jobs    *jobs
+
+	// Atomic:
+	tokens atomic.Pointer[Tokens]
+}
+
+// bodyMax is the longest body, in bytes.
+const bodyMax = 16 << 20
+
+// requestTime is how long a request is worked on.
+const requestTime = 25 * time.Second
+
+// call is a request of a known principal.
+type call struct {
+	principal string
+	body      []byte
+}
+
+func (c *call) caller() presub.Caller {
+	return presub.Caller{Door: presub.HTTP, Principal: c.principal, Allowed: true}
+}
+
+// guard finds the principal, reads the body, and sees to requests that are made again.
+func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		tokens := d.tokens.Load()
+		if tokens == nil {
+			http.NotFound(w, r)
+			return
+		}
+		principal, ok := tokens.principal(r)
+		if !ok {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="noctule"`)
+			fail(w, http.StatusUnauthorized, "a bearer token is needed")
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMax))
+		if err != nil {
+			var long *http.MaxBytesError
+			if errors.As(err, &long) {
+				fail(w, http.StatusRequestEntityTooLarge, "the body is too long")
+				return
+			}
+			fail(w, http.StatusBadRequest, "the body cannot be read")
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
+		r = r.WithContext(ctx)
+		c := &call{principal: principal, body: body}
+		if r.Method == http.MethodGet {
+			serve(w, r, c)
+			return
+		}
+		d.replies.once(w, r, c, func(w http.ResponseWriter, r *http.Request) { serve(w, r, c) })
+	}
+}
+
+// respond writes JSON.
+func respond(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be encoded"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n'))
+}
+
+func fail(w http.ResponseWriter, status int, text string) {
+	respond(w, status, map[string]string{"error": text})
+}
+
+// holding is the subscriptions of one origin in JSON.
+type holding struct {
+	Origin   string         `json:"origin"`
+	Revision uint64         `json:"revision,omitempty"`
+	Topics   []presub.Topic `json:"topics"`
+}
+
+// listing is the subscriptions of a session in JSON.
+type listing struct {
+	ClientID  string    `json:"clientid"`
+	Username  string    `json:"username,omitempty"`
+	Connected bool      `json:"connected"`
+	Revision  uint64    `json:"revision"`
+	Origins   []holding `json:"origins"`
+	Muted     []string  `json:"muted,omitempty"`
+}
+
+func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
+	l, ok := d.e.List(r.Context(), r.PathValue("clientid"))
+	if !ok {
+		fail(w, http.StatusNotFound, "no such session")
+		return
+	}
+	out := listing{
+		ClientID: l.ClientID, Username: l.Username, Connected: l.Connected, Revision: l.Revision,
+		Muted:   l.Muted,
+		Origins: []holding{},
+	}
+	for _, h := range l.Holdings {
+		x := holding{Origin: h.Origin, Revision: h.Revision, Topics: []presub.Topic{}}
+		for i := range h.Topics {
+			x.Topics = append(x.Topics, presub.TopicOf(&h.Topics[i]))
+		}
+		out.Origins = append(out.Origins, x)
+	}
+	w.Header().Set("ETag", etag(l.Revision))
+	respond(w, http.StatusOK, &out)
+}
+
+func etag(revision uint64) string { return `"` + strconv.FormatUint(revision, 10) + `"` }
+
+// order is the body of PUT and DELETE.
+type order struct {
+	Topics []presub.Topic `json:"topics"`
+	Origin string         `json:"origin"`
+	Wait   *int           `json:"wait_seconds"`
+}
+
+// change makes a list the one that the session has of the principal (PUT), or ends some topics or all
+// (DELETE).
+func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
+	var o order
+	if len(c.body) > 0 || r.Method == http.MethodPut {
+		if err := strict(c.body, &o); err != nil {
+			fail(w, http.StatusBadRequest, err.Error())
+			return
+		}
+	}
+	e := presub.Entry{
+		ClientID: r.PathValue("clientid"), Action: "replace",
+		Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
+	}
+	if r.Method == http.MethodDelete {
+		for _, t := range r.URL.Query()["topic"] {
+			e.Topics = append(e.Topics, presub.Topic{Topic: t})
+		}
+		none := 0
+		if e.Wait = &none; len(e.Topics) > 0 {
+			e.Action = "unsubscribe"
+		}
+	}
+	if m := r.Header.Get("If-Match"); m != "" && m != "*" {
+		n, err := strconv.ParseUint(strings.Trim(m, `"`), 10, 64)
+		if err != nil {
+			fail(w, http.StatusBadRequest, "If-Match is no revision")
+			return
+		}
+		e.IfRevision = &n
+	}
+	if err := presub.CheckEntries([]presub.Entry{e}); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	list, err := d.e.Do(r.Context(), c.caller(), []presub.Entry{e}, nil)
+	if err != nil {
+		failure(w, err)
+		return
+	}
+	a := &list[0]
+	if a.Revision > 0 {
+		w.Header().Set("ETag", etag(a.Revision))
+	}
+	respond(w, statusOf(a), a)
+}
+
+// strict decodes JSON without unknown fields.
+func strict(b []byte, v any) error {
+	dec := json.NewDecoder(strings.NewReader(string(b)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the object")
+	}
+	return nil
+}
+
+// statusOf is the HTTP status of an answer.
+func statusOf(a *presub.Answer) int {
+	switch codec.Reason(a.Code) {
+	case codec.Success:
+		for _, r := range a.Results {
+			if r.State == "pending" {
+				return http.StatusAccepted
+			}
+		}
+		return http.StatusOK
+	case behalf.NoSession:
+		return http.StatusNotFound
+	case behalf.WrongVersion:
+		return http.StatusPreconditionFailed
+	case codec.QuotaExceeded:
+		return http.StatusTooManyRequests
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+func failure(w http.ResponseWriter, err error) {
+	status := http.StatusBadRequest
+	if errors.Is(err, presub.ErrNotAllowed) || errors.Is(err, presub.ErrOrigin) {
+		status = http.StatusForbidden
+	}
+	fail(w, status, err.Error())
+}
+
+// batch answers entries, as over MQTT.
+func (d *Door) batch(w http.ResponseWriter, r *http.Request, c *call) {
+	list, binary, err := presub.ParseEntries(c.body)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	answers, err := d.e.Do(r.Context(), c.caller(), list, nil)
+	if err != nil {
+		failure(w, err)
+		return
+	}
+	b, err := presub.EncodeAnswers(answers, binary, len(list) == 1)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "the answer cannot be encoded")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if binary {
+		w.Header().Set("Content-Type", "application/octet-stream")
+	}
+	_, _ = w.Write(b)
+}
+
+func (d *Door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
+	id, topic := r.URL.Query().Get("clientid"), r.URL.Query().Get("topic")
+	if err := codec.CheckTopicName([]byte(topic)); err != nil || id == "" {
+		fail(w, http.StatusBadRequest, "clientid and topic are needed; topic is a topic name")
+		return
+	}
+	x := d.e.Explain(r.Context(), id, topic)
+	if !x.Session {
+		respond(w, http.StatusNotFound, &x)
+		return
+	}
+	respond(w, http.StatusOK, &x)
+}
+
+// move edits a list that many sessions have.
+func (d *Door) move(w http.ResponseWriter, r *http.Request, c *call) {
+	var o struct {
+		Origin string         `json:"origin"`
+		From   []presub.Topic `json:"from"`
+		To     []presub.Topic `json:"to"`
+	}
+	if err := strict(c.body, &o); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if len(o.From) == 0 {
+		fail(w, http.StatusBadRequest, "from has no topics")
+		return
+	}
+	n, err := d.e.Move(r.Context(), c.caller(), o.Origin, o.From, o.To)
+	if err != nil {
+		failure(w, err)
+		return
+	}
+	respond(w, http.StatusOK, map[string]int{"sessions": n})
+}

@@ -1,0 +1,127 @@
+// Package behalf says what it is to subscribe a session on its behalf: the words that the broker, which does
+// it, and those who ask for it share. Its values are immutable once made and may be used from any goroutine.
+package behalf
+
+import (
+	"context"
+	"time"
+
+	"noctule/codec"
+	"noctule/codec/im"
+)
+
+// Policy says what becomes of an UNSUBSCRIBE of a client for a subscription that it has not made itself.
+type Policy uint8
+
+// The policies.
+const (
+	Allow  Policy = iota // it ends, for as long as the session lasts or until it is asked for anew
+	Sticky               // it ends for this connection; the next CONNECT brings it back
+	Deny                 // the client is refused: Not authorized
+)
+
+// Origin says who a subscription comes from. Subscriptions of one origin are reconciled with each other and
+// never with those of another.
+type Origin struct {
+	Name        string // "presub:NAME" or "api:PRINCIPAL"; "client" is the client itself
+	Unsubscribe Policy
+	// Bypass leaves the access rules of the client out of account.
+	Bypass bool
+	// PerConnect says that each CONNECT makes the list anew: what no CONNECT repeats is revoked.
+	PerConnect bool
+}
+
+// Client is the name of the origin that every client is itself.
+const Client = "client"
+
+// Action is what a request asks for.
+type Action = im.Action
+
+// State is what has become of a topic.
+type State = im.State
+
+// Request asks for subscriptions of one session, or of all sessions of a user.
+type Request struct {
+	ClientID string // or
+	Username string // all its sessions
+	Action   Action
+	Origin   *Origin
+	Topics   *Set
+	// Wait is how long the request may wait for a client that is not connected; 0: not at all.
+	Wait time.Duration
+	// Hold keeps the request for that long even though the client is connected, for its next CONNECT.
+	Hold bool
+	// IfRevision, when not nil, is the revision that the session must have.
+	IfRevision *uint64
+	// Promises, when not nil, makes Apply return when the request is in effect, though it may not be stored
+	// yet: whoever is answered must be answered after Promises.Wait.
+	Promises *Promises
+	// Later, when not nil, is told when a request that was pending has taken effect, or has been dropped. It
+	// is called on an event loop and must not block.
+	Later func(Answer)
+}
+
+// Result is the answer for one topic.
+type Result struct {
+	Filter string
+	Code   codec.Reason // as in SUBACK or UNSUBACK of MQTT 5
+	State  State
+}
+
+// Answer is the answer for one session.
+type Answer struct {
+	ClientID string
+	// Code is Success, or why nothing has been done: NotAuthorized, QuotaExceeded (too much is pending),
+	// PacketIdentifierNotFound (no such session), UnspecifiedError (IfRevision does not hold), ServerBusy.
+	Code     codec.Reason
+	Revision uint64
+	Results  []Result
+}
+
+// Codes of an Answer that have no better name among the reason codes.
+const (
+	NoSession    = codec.PacketIdentifierNotFound
+	WrongVersion = codec.UnspecifiedError
+)
+
+// Grant is the subscriptions of one origin for a client that connects.
+type Grant struct {
+	Origin *Origin
+	Topics *Set // empty: none
+	// Keep leaves what the session has of this origin as it is; Topics is not used.
+	Keep bool
+}
+
+// Holding is the subscriptions of one origin that a session has.
+type Holding struct {
+	Origin   string
+	Bypass   bool
+	Revision uint64
+	Topics   []Topic
+}
+
+// Listing is all subscriptions of a session.
+type Listing struct {
+	ClientID, Username string
+	Connected          bool
+	Revision           uint64
+	Holdings           []Holding
+	// Mount is the mount point that is part of all filters here.
+	Mount string
+	// MayRead says what access rules allow; nil: everything. It may be used on any goroutine.
+	MayRead func(topic []byte) bool
+	// Muted are topics that the client has unsubscribed from although another origin has them.
+	Muted []string
+}
+
+// Broker is what a broker can do on behalf of sessions. Its methods may be called from any goroutine but a
+// loop's.
+type Broker interface {
+	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer for
+	// a client id, one for each session of a user.
+	Apply(ctx context.Context, r *Request) []Answer
+	// List returns the subscriptions of a session; false when there is none.
+	List(ctx context.Context, clientID string) (Listing, bool)
+	// Move gives all sessions whose list of an origin is from the list to, and returns their number.
+	Move(ctx context.Context, o *Origin, from, to *Set) (int, error)
+}

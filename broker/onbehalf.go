@@ -1,0 +1,557 @@
+package broker
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/auth"
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+	"noctule/wsnet"
+)
+
+// A request on behalf of a session is worked on off the loops: the loop says what the session has of the
+// request's origin, the new list is put together, it is planted on the loop in pieces, and then the loop
+// exchanges one set for the other, if nothing has changed meanwhile; else it begins again. So a loop never
+// does more than plantStep topics at a time, whatever the size of the list.
+
+// Broker implements behalf.Broker.
+var _ behalf.Broker = (*Broker)(nil)
+
+// retriesMax is how often a request begins again because its session has changed under it.
+const retriesMax = 16
+
+// pinned is a set on the home loop of a session that connects.
+type pinned struct {
+	origin *behalf.Origin
+	set    *set
+	keep   bool
+}
+
+// onLoop runs f on a shard's loop and waits for it; false when ctx has ended first, and f then may or may not
+// still run.
+func (b *Broker) onLoop(ctx context.Context, s *shard, f func()) bool {
+	done := make(chan struct{})
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // bounded by the callers, who wait
+		f()
+		close(done)
+	}))
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-b.ended:
+		return false
+	}
+}
+
+// hold makes a set on a shard's loop that is planted and pinned; nil when ctx has ended, or x is empty.
+func (b *Broker) hold(ctx context.Context, s *shard, x *behalf.Set, bypass bool) *set {
+	if x.Len() == 0 {
+		return nil
+	}
+	var st *set
+	var ready bool
+	step := func() {
+		if st == nil {
+			st = s.pin(x, bypass)
+		}
+		ready = s.plant(st, plantStep)
+	}
+	for b.onLoop(ctx, s, step) {
+		if ready {
+			return st
+		}
+	}
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // behind step, if that still runs
+		if st != nil {
+			s.unpin(st)
+		}
+	}))
+	return nil
+}
+
+// letGo lets go of a set, from any goroutine.
+func (s *shard) letGo(x *set) {
+	if x != nil {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.unpin(x) })) // bounded by hold
+	}
+}
+
+// Apply implements behalf.Broker.
+func (b *Broker) Apply(ctx context.Context, r *behalf.Request) []behalf.Answer {
+	if r.ClientID != "" {
+		j := &applying{b: b, r: r, s: b.home([]byte(r.ClientID)), id: r.ClientID}
+		a := j.run(ctx)
+		if j.kept && !b.promised(ctx, j.s, r) {
+			a = behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		}
+		return []behalf.Answer{a}
+	}
+	return b.applyUser(ctx, r)
+}
+
+// applyUser applies a request to all sessions of a user.
+func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answer {
+	var out []behalf.Answer
+	for _, s := range b.shards {
+		var ids []string
+		listed := b.onLoop(ctx, s, func() {
+			for _, cl := range s.users[r.Username] {
+				ids = append(ids, cl.id)
+			}
+		})
+		if !listed {
+			return append(out, behalf.Answer{Code: codec.ServerBusy})
+		}
+		kept := false
+		for _, id := range ids {
+			j := &applying{b: b, r: r, s: s, id: id}
+			if a := j.run(ctx); a.Code != behalf.NoSession {
+				out = append(out, a)
+			}
+			kept = kept || j.kept
+		}
+		if kept && !b.promised(ctx, s, r) {
+			return append(out, behalf.Answer{Code: codec.ServerBusy})
+		}
+	}
+	if r.Wait == 0 || len(out) > 0 && !r.Hold {
+		return out
+	}
+	pending := behalf.Answer{Results: results(r.Topics, im.Pending)}
+	taken := new(atomic.Bool)
+	taken.Store(len(out) > 0)
+	for _, s := range b.shards {
+		if code, _ := b.wait(ctx, &keeping{s: s, r: r, taken: taken}); code != codec.Success {
+			pending.Code, pending.Results = code, nil
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, pending)
+	}
+	return out
+}
+
+// results is the same answer for all topics.
+func results(x *behalf.Set, state behalf.State) []behalf.Result {
+	list := make([]behalf.Result, 0, x.Len())
+	for _, t := range x.Topics() {
+		list = append(list, behalf.Result{Filter: t.Filter, Code: codec.Reason(t.QoS), State: state})
+	}
+	return list
+}
+
+// applying is a request on its way for one session.
+type applying struct {
+	b  *Broker
+	r  *behalf.Request
+	s  *shard
+	id string
+
+	// What the loop said:
+	cl     *client
+	old    *set // pinned
+	origin bool // the session has a grant of this origin
+	room   int  // topics that the session may have of this origin; below 0: any number
+	maxQoS uint8
+	online bool
+	code   codec.Reason
+	rights *rights     // read-only; nil: nothing is restricted
+	topics *behalf.Set // the request's, as the client's listener makes them
+	turns  int         // how often it has gone from waiting to a session
+	kept   bool        // the session is durable, so the answer has to wait for the store
+}
+
+// run does it and returns when it is in effect.
+func (j *applying) run(ctx context.Context) behalf.Answer {
+	for range retriesMax {
+		if !j.b.onLoop(ctx, j.s, j.look) {
+			j.s.loop.MustPost(unpinTask{&j.old}) // behind look, if that still runs
+			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		}
+		if j.code != codec.Success {
+			return behalf.Answer{ClientID: j.id, Code: j.code}
+		}
+		if j.cl == nil {
+			return j.wait(ctx)
+		}
+		want, refused := j.wanted()
+		next := j.b.hold(ctx, j.s, want, j.r.Origin.Bypass)
+		if next == nil && want.Len() > 0 {
+			j.s.letGo(j.old)
+			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		}
+		var a behalf.Answer
+		var ok bool
+		finished := j.b.onLoop(ctx, j.s, func() { a, ok = j.exchange(next, refused) })
+		if finished && ok && next != nil && len(next.shares) > 0 {
+			// The loops that deal have heard of their new member once they have run what was posted.
+			finished = j.b.onEach(ctx, func(*shard) {}) == nil
+		}
+		j.s.letGo(next)
+		j.s.letGo(j.old)
+		if !finished {
+			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		}
+		if ok {
+			j.maybeKeep(ctx)
+			return a
+		}
+	}
+	return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+}
+
+// look notes what the session has. On the loop.
+func (j *applying) look() {
+	s := j.s
+	j.cl, j.old, j.code = s.sessions[j.id], nil, codec.Success
+	cl := j.cl
+	if cl == nil {
+		return
+	}
+	if rev := j.r.IfRevision; rev != nil && *rev != cl.revision() {
+		j.code = behalf.WrongVersion
+		return
+	}
+	if s.refusesGrants(cl) {
+		j.code = codec.QuotaExceeded
+		return
+	}
+	g := cl.grantOf(j.r.Origin.Name)
+	j.origin = g != nil
+	if g != nil && g.set != nil {
+		j.old = g.set
+		j.old.refs++
+	}
+	j.rights = cl.rights()
+	j.online, j.maxQoS = cl.conn != nil, 2
+	if j.online {
+		j.maxQoS = cl.listener().MaxQoS
+	}
+	j.room = -1
+	if full := s.opts.MaxSubscriptions; full > 0 {
+		j.room = max(0, full-len(cl.subs)-cl.grantedTopics()+j.old.len())
+	}
+}
+
+// wanted is the list that the origin is to have, and the codes of topics that are refused. Off the loop.
+func (j *applying) wanted() (want *behalf.Set, refused map[string]codec.Reason) {
+	have := j.old.contents()
+	j.topics = j.r.Topics.Capped(j.maxQoS).Mounted(j.rights.mountPoint())
+	topics := j.topics
+	refused = make(map[string]codec.Reason)
+	if j.r.Action != im.Unsubscribe {
+		topics = j.rights.allowed(topics, j.r.Origin, refused)
+	}
+	switch j.r.Action {
+	case im.Subscribe:
+		want = have.With(topics)
+	case im.Unsubscribe:
+		want = have.Without(topics)
+	default:
+		want = topics
+	}
+	if j.room < 0 || want.Len() <= j.room {
+		return want, refused
+	}
+	// What the session has stays; of the rest the first come in.
+	spare := j.room
+	for _, t := range want.Topics() {
+		if _, had := have.Find(t.Filter); had {
+			spare--
+		}
+	}
+	want = want.Where(func(t behalf.Topic) bool {
+		if _, had := have.Find(t.Filter); had {
+			return true
+		}
+		if spare > 0 {
+			spare--
+			return true
+		}
+		refused[t.Filter] = codec.QuotaExceeded
+		return false
+	})
+	return want, refused
+}
+
+// exchange puts the new set in place of the old one; false when the session has changed. On the loop.
+func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.Answer, bool) {
+	s, cl := j.s, j.cl
+	if s.sessions[j.id] != cl {
+		return behalf.Answer{}, false
+	}
+	g := cl.grantOf(j.r.Origin.Name)
+	if (g != nil) != j.origin || g != nil && g.set != j.old {
+		return behalf.Answer{}, false
+	}
+	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
+	j.kept = cl.Durable()
+	if g != nil || next != nil {
+		asked := j.topics
+		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // asks for nothing anew
+			asked = nil
+		}
+		if s.regrant(cl, j.r.Origin, next, asked, j.r.Action == im.Subscribe) == nil {
+			return behalf.Answer{ClientID: j.id, Code: codec.QuotaExceeded}, true
+		}
+		s.replayRetained(cl)
+		s.tell(cl)
+	}
+	a.Revision = cl.revision()
+	return a, true
+}
+
+// results says what becomes of each topic. On the loop, before the exchange.
+func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.Result {
+	cl, name := j.cl, j.r.Origin.Name
+	had := func(f string) bool {
+		return j.old.contains(f) || cl.hasGranted(f, name) || j.s.has(cl, []byte(f))
+	}
+	list := make([]behalf.Result, 0, j.topics.Len())
+	for _, t := range j.topics.Topics() {
+		x := behalf.Result{Filter: j.rights.plain(t.Filter)}
+		code, no := refused[t.Filter]
+		switch {
+		case no:
+			x.Code, x.State = code, im.Absent
+		case j.r.Action == im.Unsubscribe && j.old.contains(t.Filter):
+			x.State = im.Removed
+		case j.r.Action == im.Unsubscribe:
+			x.Code, x.State = codec.NoSubscriptionExisted, im.Absent
+		case !next.contains(t.Filter):
+			x.Code, x.State = codec.QuotaExceeded, im.Absent
+		case had(t.Filter):
+			x.Code, x.State = codec.Reason(min(t.QoS, j.maxQoS)), im.Existing
+		default:
+			x.Code, x.State = codec.Reason(min(t.QoS, j.maxQoS)), im.New
+		}
+		list = append(list, x)
+	}
+	if j.r.Action == im.Replace && j.old != nil {
+		for i := range j.old.topics {
+			list = j.gone(list, j.old.topics[i].id.Filter(), next)
+		}
+		for i := range j.old.shares {
+			list = j.gone(list, j.old.shares[i].Filter, next)
+		}
+	}
+	return list
+}
+
+// gone adds a topic that was replaced by nothing.
+func (j *applying) gone(list []behalf.Result, f string, next *set) []behalf.Result {
+	if next.contains(f) {
+		return list
+	}
+	if _, asked := j.topics.Find(f); asked { // and refused: that is told already
+		return list
+	}
+	return append(list, behalf.Result{Filter: j.rights.plain(f), State: im.Removed})
+}
+
+// plantGrants makes the sets of a CONNECT ready on the loop of its session.
+func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
+	s := b.home([]byte(a.ClientID))
+	o := a.Listener.Options()
+	r := &rights{mount: o.MountPoint}
+	if o.Policy != nil {
+		r.perms = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
+	}
+	for i := range a.Grants {
+		g := &a.Grants[i]
+		p := pinned{origin: g.Origin, keep: g.Keep}
+		if !g.Keep && g.Topics.Len() > 0 {
+			topics := r.allowed(g.Topics.Capped(o.MaxQoS).Mounted(o.MountPoint), g.Origin, nil)
+			if p.set = b.hold(ctx, s, topics, g.Origin.Bypass); p.set == nil && topics.Len() > 0 {
+				return codec.ServerUnavailable
+			}
+		}
+		a.pinned = append(a.pinned, p)
+	}
+	return codec.Success
+}
+
+// dropPins lets go of the sets of a CONNECT that came to nothing, from any goroutine.
+func (s *shard) dropPins(list []pinned) {
+	if len(list) > 0 {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.unpinAll(list) })) // bounded by admissionsMax
+	}
+}
+
+func (s *shard) unpinAll(list []pinned) {
+	for i := range list {
+		if x := list[i].set; x != nil {
+			s.unpin(x)
+		}
+	}
+}
+
+// admitGrants gives a client that connects what others have subscribed it to, before CONNACK.
+func (s *shard) admitGrants(cl *client, list []pinned) {
+	s.takePending(cl)
+	for g := cl.grants(); g != nil; g = g.next {
+		if g.origin.Unsubscribe == behalf.Sticky && g.extra != nil && len(g.extra.muted) > 0 {
+			g.extra.muted = nil
+			s.saveGrant(cl, g)
+			s.syncShares(cl)
+		}
+		if g.origin.PerConnect && !listed(list, g.origin.Name) {
+			s.regrant(cl, g.origin, nil, nil, false)
+		}
+	}
+	for i := range list {
+		p := &list[i]
+		if p.keep || p.set == nil && cl.grantOf(p.origin.Name) == nil {
+			continue
+		}
+		x := p.set
+		if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
+			x = s.fit(cl, p.origin.Name, x, full)
+		}
+		s.regrant(cl, p.origin, x, nil, false)
+	}
+	s.unpinAll(list)
+	s.unpinLoose()
+	s.resumeReplays(cl)
+}
+
+func listed(list []pinned, origin string) bool {
+	for i := range list {
+		if list[i].origin.Name == origin {
+			return true
+		}
+	}
+	return false
+}
+
+// fit is the part of a set that a client has room for.
+func (s *shard) fit(cl *client, origin string, x *set, full int) *set {
+	room := full - len(cl.subs) - cl.grantedTopics()
+	if g := cl.grantOf(origin); g != nil {
+		room += g.set.len()
+	}
+	if x.len() <= room {
+		return x
+	}
+	s.logf(LevelWarning, "Client %s gets %d of %d topics of %s: it has too many.",
+		cl.id, max(0, room), x.len(), origin)
+	less := x.contents().First(room)
+	if less.Len() == 0 {
+		return nil
+	}
+	return s.ready(less, x.key.bypass)
+}
+
+// tellGrants says in CONNACK what a client has got: MQTT 5 user properties.
+func (c *client) tellGrants(props codec.Properties) codec.Properties {
+	r := c.revision()
+	if r == 0 {
+		return props
+	}
+	props = codec.AppendUserProperty(props, []byte("presub-revision"), strconv.AppendUint(nil, r, 10))
+	n := strconv.AppendInt(nil, int64(c.grantedTopics()), 10)
+	return codec.AppendUserProperty(props, []byte("presub-count"), n)
+}
+
+// rename notes the username of a session.
+func (s *shard) rename(cl *client, name string) {
+	if cl.rare != nil && cl.rare.username != name {
+		s.unlistUser(cl)
+		cl.rare.username = ""
+	}
+	if name == "" || cl.rare != nil && cl.rare.username == name {
+		return
+	}
+	cl.extra().username = name
+	if s.users != nil {
+		s.users[name] = append(s.users[name], cl)
+	}
+}
+
+// unlistUser takes a session out of the index of usernames.
+func (s *shard) unlistUser(cl *client) {
+	if s.users == nil || cl.rare == nil || cl.rare.username == "" {
+		return
+	}
+	list := s.users[cl.rare.username]
+	for i, c := range list {
+		if c == cl {
+			last := len(list) - 1
+			list[i] = list[last]
+			list[last] = nil
+			list = list[:last]
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(s.users, cl.rare.username)
+		return
+	}
+	s.users[cl.rare.username] = list
+}
+
+// List implements behalf.Broker.
+func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
+	s := b.home([]byte(clientID))
+	out := behalf.Listing{ClientID: clientID}
+	found := false
+	ok := b.onLoop(ctx, s, func() {
+		cl := s.sessions[clientID]
+		if cl == nil {
+			return
+		}
+		found = true
+		s.listing(cl, &out)
+	})
+	if !ok {
+		return behalf.Listing{}, false
+	}
+	return out, found
+}
+
+// listing fills a Listing.
+func (s *shard) listing(cl *client, out *behalf.Listing) {
+	out.Connected, out.Revision = cl.conn != nil, cl.revision()
+	if cl.rare != nil {
+		out.Username = cl.rare.username
+	}
+	if r := cl.rights(); r != nil {
+		out.Mount = r.mount
+		if perms := r.perms; perms != nil {
+			out.MayRead = func(topic []byte) bool { return perms.Allows(auth.Read, topic) }
+		}
+	}
+	own := behalf.Holding{Origin: behalf.Client}
+	for i := range cl.subs {
+		sub := &cl.subs[i]
+		opts, subID := sub.opts, sub.subID
+		if sub.share != nil {
+			opts, subID = sub.share.opts, sub.share.subID
+		}
+		own.Topics = append(own.Topics, behalf.Topic{
+			Filter: sub.id.Filter(), ID: subID, QoS: opts.qos(),
+			NoLocal: opts&noLocal != 0, RetainAsPublished: opts&retainAsPublished != 0,
+		})
+	}
+	out.Holdings = append(out.Holdings, own)
+	for g := cl.grants(); g != nil; g = g.next {
+		out.Holdings = append(out.Holdings, behalf.Holding{
+			Origin: g.origin.Name, Bypass: g.origin.Bypass, Revision: g.revision,
+			Topics: g.set.contents().Topics(),
+		})
+		if g.extra != nil {
+			for f := range g.extra.muted {
+				out.Muted = append(out.Muted, f)
+			}
+		}
+	}
+}
+
+// waitMax is the longest time that a request may wait for its client.
+const waitMax = 24 * time.Hour

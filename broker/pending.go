@@ -1,0 +1,421 @@
+package broker
+
+import (
+	"container/heap"
+	"context"
+	"sync/atomic"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+	"noctule/wsnet"
+)
+
+// Requests on behalf of a client that is not connected wait on the loop that its session will live on;
+// those on behalf of a user on every loop. What one origin asks for one client is folded into one list, which
+// is planted already, so that the CONNECT only takes it over.
+
+// pendingRequest is what one origin wants a client, or all sessions of a user, to have.
+type pendingRequest struct {
+	r     *behalf.Request // the last one: origin, time, whom to tell
+	set   *set            // pinned
+	whole bool            // the list replaces what the session has; else it adds to it
+	until int64           // Unix ms
+	bytes int64           // as counted against the limit
+	at    int             // place in the heap
+	taken *atomic.Bool    // of a user: by some session, whatever its loop
+}
+
+// byUsername reports whether it is for all sessions of a user.
+func (p *pendingRequest) byUsername() bool { return p.r.ClientID == "" }
+
+// pendingList is what waits on one loop.
+type pendingList struct {
+	byClient, byUser map[string][]*pendingRequest
+	byTime           pendingHeap
+}
+
+// pendingHeap has the one that expires first in front.
+type pendingHeap []*pendingRequest
+
+// Len implements heap.Interface.
+func (h pendingHeap) Len() int { return len(h) }
+
+// Less implements heap.Interface.
+func (h pendingHeap) Less(i, j int) bool { return h[i].until < h[j].until }
+
+// Swap implements heap.Interface.
+func (h pendingHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+// Push implements heap.Interface.
+func (h *pendingHeap) Push(x any) {
+	p := x.(*pendingRequest)
+	p.at = len(*h)
+	*h = append(*h, p)
+}
+
+// Pop implements heap.Interface.
+func (h *pendingHeap) Pop() any {
+	last := len(*h) - 1
+	p := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return p
+}
+
+// pendingCost is what an entry counts beside its filters, in bytes.
+const pendingCost = 256
+
+// table is the map that requests like r are in, and its key.
+func (l *pendingList) table(r *behalf.Request) (map[string][]*pendingRequest, string) {
+	if r.ClientID != "" {
+		return l.byClient, r.ClientID
+	}
+	return l.byUser, r.Username
+}
+
+// find is what waits already of the same origin for the same target.
+func (l *pendingList) find(r *behalf.Request) *pendingRequest {
+	m, key := l.table(r)
+	for _, p := range m[key] {
+		if p.r.Origin.Name == r.Origin.Name {
+			return p
+		}
+	}
+	return nil
+}
+
+func (l *pendingList) add(p *pendingRequest) {
+	if l.byClient == nil {
+		l.byClient = make(map[string][]*pendingRequest)
+		l.byUser = make(map[string][]*pendingRequest)
+	}
+	m, key := l.table(p.r)
+	m[key] = append(m[key], p)
+	heap.Push(&l.byTime, p)
+}
+
+func (l *pendingList) remove(p *pendingRequest) {
+	m, key := l.table(p.r)
+	list := m[key]
+	for i := range list {
+		if list[i] == p {
+			last := len(list) - 1
+			list[i] = list[last]
+			list[last] = nil
+			m[key] = list[:last]
+			break
+		}
+	}
+	if len(m[key]) == 0 {
+		delete(m, key)
+	}
+	heap.Remove(&l.byTime, p.at)
+}
+
+// endPending takes a request off the list.
+func (s *shard) endPending(p *pendingRequest) {
+	s.waiting.remove(p)
+	s.b.pendingCount.Add(-1)
+	s.b.pendingSize.Add(-p.bytes)
+	if p.set != nil {
+		s.unpin(p.set)
+	}
+}
+
+// expirePending drops what has waited long enough, and says so.
+func (s *shard) expirePending(now int64) {
+	l := &s.waiting
+	for len(l.byTime) > 0 && l.byTime[0].until <= now {
+		p := l.byTime[0]
+		s.count.pendingExpired++
+		tell := p.r.Later != nil && !p.r.Hold
+		if p.byUsername() {
+			tell = tell && s.index == 0 && !p.taken.Load()
+		}
+		if tell {
+			list := results(p.set.contents(), im.Absent)
+			for i := range list {
+				list[i].Code = codec.UnspecifiedError
+			}
+			p.r.Later(behalf.Answer{ClientID: p.r.ClientID, Code: behalf.NoSession, Results: list})
+		}
+		s.endPending(p)
+	}
+}
+
+// takePending gives a client that connects what waits for it.
+func (s *shard) takePending(cl *client) {
+	if len(s.waiting.byTime) == 0 {
+		return
+	}
+	for _, p := range append([]*pendingRequest(nil), s.waiting.byClient[cl.id]...) {
+		s.take(cl, p)
+		if !p.r.Hold {
+			s.endPending(p)
+		}
+	}
+	if cl.rare != nil && cl.rare.username != "" {
+		for _, p := range s.waiting.byUser[cl.rare.username] {
+			s.take(cl, p)
+		}
+	}
+}
+
+// take gives a client one list.
+func (s *shard) take(cl *client, p *pendingRequest) {
+	o := p.r.Origin
+	x := p.set
+	var old *set
+	if g := cl.grantOf(o.Name); g != nil {
+		old = g.set
+	}
+	if r, q := cl.rights(), cl.listener().MaxQoS; r != nil || q < 2 {
+		have := x.contents()
+		if want := r.allowed(have.Capped(q).Mounted(r.mountPoint()), o, nil); want != have {
+			x = s.ready(want, o.Bypass)
+		}
+	}
+	if !p.whole && old != nil && old != x {
+		x = s.ready(old.contents().With(x.contents()), o.Bypass)
+	}
+	if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
+		x = s.fit(cl, o.Name, x, full)
+	}
+	var list []behalf.Result
+	if p.r.Later != nil {
+		list = s.taken(cl, p, old, x)
+	}
+	s.regrant(cl, o, x, nil, false)
+	if p.taken != nil {
+		p.taken.Store(true)
+	}
+	if p.r.Later != nil {
+		a := behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list}
+		s.whenDurable(cl, func() { p.r.Later(a) })
+	}
+}
+
+// taken says what becomes of the topics of a request that has waited.
+func (s *shard) taken(cl *client, p *pendingRequest, old, x *set) []behalf.Result {
+	origin := p.r.Origin.Name
+	list := results(p.set.contents(), im.New)
+	for i := range list {
+		f := cl.rights().full(list[i].Filter)
+		list[i].Code = min(list[i].Code, codec.Reason(cl.listener().MaxQoS))
+		switch {
+		case !x.contains(f):
+			list[i].Code, list[i].State = codec.NotAuthorized, im.Absent
+		case old.contains(f) || cl.hasGranted(f, origin) || s.has(cl, []byte(f)):
+			list[i].State = im.Existing
+		}
+	}
+	return list
+}
+
+// ready is a planted set, pinned until unpinLoose.
+func (s *shard) ready(x *behalf.Set, bypass bool) *set {
+	if x.Len() == 0 {
+		return nil
+	}
+	st := s.pin(x, bypass)
+	s.plant(st, x.Len())
+	s.loose = append(s.loose, st)
+	return st
+}
+
+// unpinLoose lets go of what ready has made, once the grants hold what they took.
+func (s *shard) unpinLoose() {
+	for i, x := range s.loose {
+		s.unpin(x)
+		s.loose[i] = nil
+	}
+	s.loose = s.loose[:0]
+}
+
+// keeping is a request on its way into the list of one loop.
+type keeping struct {
+	s       *shard
+	r       *behalf.Request
+	taken   *atomic.Bool
+	absent  bool // only while there is no session
+	old     *pendingRequest
+	oldSet  *set // pinned
+	session bool // there is a session
+}
+
+// look notes what waits already. On the loop.
+func (k *keeping) look() {
+	k.old, k.oldSet = k.s.waiting.find(k.r), nil
+	if k.old != nil && k.old.set != nil {
+		k.oldSet = k.old.set
+		k.oldSet.refs++
+	}
+}
+
+// put enters the new list; false when something has changed. On the loop.
+func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
+	s, b := k.s, k.s.b
+	if k.absent && s.sessions[k.r.ClientID] != nil {
+		k.session = true
+		return codec.Success, true
+	}
+	old := s.waiting.find(k.r)
+	if old != k.old || old != nil && old.set != k.oldSet {
+		return 0, false
+	}
+	whole := k.r.Action == im.Replace || old != nil && old.whole
+	if old != nil {
+		s.endPending(old)
+	}
+	if next == nil && (!whole || old == nil) || k.r.Action == im.Unsubscribe && old == nil {
+		return codec.Success, true
+	}
+	count, size := b.pendingCount.Add(1), b.pendingSize.Add(bytes)
+	if count > int64(s.opts.MaxPending) || size > s.opts.MaxPendingBytes {
+		b.pendingCount.Add(-1)
+		b.pendingSize.Add(-bytes)
+		return codec.QuotaExceeded, true
+	}
+	p := &pendingRequest{
+		r: k.r, set: next, whole: whole, bytes: bytes, taken: k.taken,
+		until: s.loop.Now() + min(k.r.Wait, waitMax).Milliseconds(),
+	}
+	if old != nil && k.r.Action == im.Unsubscribe {
+		p.r, p.until = old.r, old.until
+	}
+	if next != nil {
+		next.refs++
+	}
+	s.waiting.add(p)
+	return codec.Success, true
+}
+
+// wait folds a request into what waits on a loop. absent says that it may only wait if there is no session;
+// if there is one, session is true and nothing was done.
+func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, session bool) {
+	for range retriesMax {
+		if !b.onLoop(ctx, k.s, k.look) {
+			k.s.loop.MustPost(unpinTask{&k.oldSet})
+			return codec.ServerBusy, false
+		}
+		have := k.oldSet.contents()
+		want := k.r.Topics
+		switch k.r.Action {
+		case im.Subscribe:
+			want = have.With(want)
+		case im.Unsubscribe:
+			want = have.Without(want)
+		}
+		next := b.hold(ctx, k.s, want, k.r.Origin.Bypass)
+		if next == nil && want.Len() > 0 {
+			k.s.letGo(k.oldSet)
+			return codec.ServerBusy, false
+		}
+		ok := false
+		finished := b.onLoop(ctx, k.s, func() { code, ok = k.put(next, pendingCost+int64(want.Bytes())) })
+		k.s.letGo(next)
+		k.s.letGo(k.oldSet)
+		if !finished {
+			return codec.ServerBusy, false
+		}
+		if ok {
+			return code, k.session
+		}
+	}
+	return codec.ServerBusy, false
+}
+
+// wait answers a request for a client that has no session.
+func (j *applying) wait(ctx context.Context) behalf.Answer {
+	r := j.r
+	none := behalf.Answer{ClientID: j.id, Code: behalf.NoSession}
+	if r.Username != "" && r.ClientID == "" { // the session has ended meanwhile
+		return none
+	}
+	switch {
+	case r.Action == im.Unsubscribe && j.b.pendingCount.Load() > 0:
+		return j.unwait(ctx)
+	case r.Action == im.Unsubscribe || r.Wait <= 0:
+		return none
+	case r.IfRevision != nil && *r.IfRevision != 0:
+		none.Code = behalf.WrongVersion
+		return none
+	}
+	code, session := j.b.wait(ctx, &keeping{s: j.s, r: r, absent: true})
+	if session {
+		return j.again(ctx)
+	}
+	a := behalf.Answer{ClientID: j.id, Code: code}
+	if code == codec.Success {
+		a.Results = results(r.Topics, im.Pending)
+	}
+	return a
+}
+
+// again begins anew, since the client has come meanwhile.
+func (j *applying) again(ctx context.Context) behalf.Answer {
+	if j.turns++; j.turns > retriesMax {
+		return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+	}
+	return j.run(ctx)
+}
+
+// unwait takes topics out of what waits.
+func (j *applying) unwait(ctx context.Context) behalf.Answer {
+	k := &keeping{s: j.s, r: j.r, absent: true}
+	if !j.b.onLoop(ctx, j.s, k.look) {
+		return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+	}
+	have := k.oldSet.contents()
+	k.s.letGo(k.oldSet)
+	k.oldSet = nil
+	if have.Len() == 0 {
+		return behalf.Answer{ClientID: j.id, Code: behalf.NoSession}
+	}
+	code, session := j.b.wait(ctx, k)
+	if session {
+		return j.again(ctx)
+	}
+	a := behalf.Answer{ClientID: j.id, Code: code}
+	for _, t := range j.r.Topics.Topics() {
+		x := behalf.Result{Filter: t.Filter, Code: codec.NoSubscriptionExisted, State: im.Absent}
+		if _, had := have.Find(t.Filter); had {
+			x.Code, x.State = codec.Success, im.Removed
+		}
+		a.Results = append(a.Results, x)
+	}
+	return a
+}
+
+// maybeKeep also keeps a request that has taken effect for the client's next CONNECT, if it may wait and the
+// client is offline, or Hold says so; else it only follows in what waits already. If there is no room, it is
+// not kept.
+func (j *applying) maybeKeep(ctx context.Context) {
+	r := *j.r
+	r.Later = nil
+	switch {
+	case r.Action != im.Unsubscribe && r.Wait > 0 && (r.Hold || !j.online):
+	case j.b.pendingCount.Load() == 0:
+		return
+	default:
+		waits := false
+		if !j.b.onLoop(ctx, j.s, func() { waits = j.s.waiting.find(&r) != nil }) || !waits {
+			return
+		}
+	}
+	_, _ = j.b.wait(ctx, &keeping{s: j.s, r: &r})
+}
+
+// unpinTask lets go of a set that an earlier task may have pinned.
+type unpinTask struct{ at **set }
+
+// Run implements wsnet.Task.
+func (t unpinTask) Run(l *wsnet.Loop) {
+	if *t.at != nil {
+		l.Handler().(*shard).unpin(*t.at)
+	}
+}

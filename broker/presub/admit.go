@@ -1,0 +1,57 @@
+package presub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+)
+
+// Grants is what a client that connects gets from all providers. The reason is Success, or why the client is
+// refused. It takes as long as the slowest provider's budget.
+func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Reason) {
+	rules := e.acquire()
+	defer e.release(rules.providers...)
+	providers := rules.providers
+	if len(providers) == 0 {
+		return nil, codec.Success
+	}
+	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
+	grants := make([]behalf.Grant, len(providers))
+	errs := make([]error, len(providers))
+	var wg sync.WaitGroup
+	for i, p := range providers[1:] {
+		if p.fixed != nil || p.cfg.When == "after_connack" {
+			grants[i+1], errs[i+1] = p.grant(ctx, &c)
+			continue
+		}
+		wg.Go(func() { grants[i+1], errs[i+1] = p.grant(ctx, &c) })
+	}
+	grants[0], errs[0] = providers[0].grant(ctx, &c)
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, refusal(err)
+		}
+	}
+	return grants, codec.Success
+}
+
+// applyWait is how long a list that is late waits for its client's CONNECT to be through.
+const applyWait = 10 * time.Second
+
+// apply makes a set the list that a client has of this provider.
+func (p *provider) apply(ctx context.Context, clientID string, set *behalf.Set) []behalf.Answer {
+	answers := p.e.broker.Apply(ctx, &behalf.Request{
+		ClientID: clientID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: applyWait,
+	})
+	for i := range answers {
+		for _, r := range answers[i].Results {
+			p.e.metrics.results.WithLabelValues(r.State.String(), codeText(r.Code)).Inc()
+		}
+	}
+	return answers
+}

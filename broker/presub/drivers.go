@@ -1,0 +1,9 @@
+//go:build !nosql
+
+package presub
+
+import (
+	_ "github.com/go-sql-driver/mysql" // driver
+	_ "github.com/jackc/pgx/v5/stdlib" // driver
+	_ "modernc.org/sqlite"             // driver
+)

@@ -1,0 +1,391 @@
+// Package presub subscribes clients on their behalf: it takes requests through several doors, asks providers
+// for the lists of clients that connect, and tells the broker, whose narrow door is behalf.Broker.
+//
+// All requests pass through Engine.Do, which decides whether they are allowed, names their origin, and writes
+// the audit line, whatever door they came in by.
+package presub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+)
+
+// Door is where a request came in.
+type Door string
+
+// The doors.
+const (
+	MQTT    Door = "mqtt"    // $CONTROL/presub/v1
+	HTTP    Door = "http"    // the admin listener
+	Connect Door = "connect" // the topic that says who has logged in
+	Go      Door = "go"      // the program itself
+)
+
+// Caller is who asks.
+type Caller struct {
+	Door      Door
+	Principal string
+	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by
+	// default.
+	Allowed bool
+}
+
+// Engine answers requests and CONNECTs. It may be used from any goroutine.
+type Engine struct {
+	// Set by New, then read-only:
+	broker  behalf.Broker
+	log     *slog.Logger
+	sets    *interner
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	work    chan func(context.Context)
+	workers sync.WaitGroup
+	metrics *metrics
+
+	// Atomic; changed with mu held:
+	rules atomic.Pointer[rules]
+
+	mu struct {
+		sync.Mutex
+		origins map[string]*behalf.Origin // of principals
+		uses    map[*provider]int         // being in force counts as one; without uses it is closed
+	}
+}
+
+// How many jobs wait, and how many are worked on at once: messages of doors, lookups after CONNACK.
+const (
+	workMax     = 4096
+	workersMany = 32
+)
+
+// originsMax bounds the table of principals' origins.
+const originsMax = 10000
+
+// New makes an engine for a broker, which may be set later with Attach if it needs the engine first.
+func New(cfg *Config, log *slog.Logger) (*Engine, error) {
+	e := &Engine{
+		log: log, sets: newInterner(), work: make(chan func(context.Context), workMax), metrics: newMetrics(),
+	}
+	e.mu.origins = make(map[string]*behalf.Origin)
+	e.mu.uses = make(map[*provider]int)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.rules.Store(&rules{cfg: &Config{}})
+	next, err := e.Prepare(cfg)
+	if err != nil {
+		e.cancel()
+		return nil, err
+	}
+	e.put(next)
+	return e, nil
+}
+
+// Attach gives the engine its broker and starts its workers.
+func (e *Engine) Attach(b behalf.Broker) {
+	e.broker = b
+	for range workersMany {
+		e.workers.Go(func() { // Close waits
+			for {
+				select {
+				case f := <-e.work:
+					f(e.ctx)
+				case <-e.ctx.Done():
+					return
+				}
+			}
+		})
+	}
+}
+
+// Close ends what is under way and waits for it.
+func (e *Engine) Close() {
+	e.cancel()
+	e.workers.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p := range e.mu.uses { // those of lookups that nobody came to as well
+		p.close()
+	}
+	clear(e.mu.uses)
+}
+
+// Go runs f on a goroutine that Close waits for; its context ends with Close.
+func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
+
+// later has f run by a worker; false when too much waits.
+func (e *Engine) later(f func(context.Context)) bool {
+	select {
+	case e.work <- f:
+		return true
+	default:
+		e.metrics.overload.Inc()
+		return false
+	}
+}
+
+// Errors of Do.
+var (
+	ErrNotAllowed = errors.New("presub: no right to subscribe on behalf of others")
+	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
+)
+
+// Do answers a batch. later, when not nil, hears of entries that were pending; it must not block.
+func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answer)) ([]Answer, error) {
+	if !c.Allowed {
+		e.audit(c, "denied", "entries", len(list))
+		e.metrics.requests.WithLabelValues(string(c.Door), "denied").Inc()
+		return nil, ErrNotAllowed
+	}
+	var out []Answer
+	b := &asking{c: c, later: later}
+	defer func() { b.settle(ctx, out) }()
+	for i := range list {
+		answers, err := e.entry(ctx, b, &list[i])
+		if err != nil {
+			e.audit(c, "refused", "entry", i+1, "reason", err.Error())
+			e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
+			return out, fmt.Errorf("entry %d: %w", i+1, err)
+		}
+		out = append(out, answers...)
+	}
+	return out, nil
+}
+
+// asking is a batch on its way.
+type asking struct {
+	c        Caller
+	later    func(Answer)
+	promises behalf.Promises
+}
+
+// settle waits until what the batch has changed is stored; if that takes too long, nothing is promised.
+func (b *asking) settle(ctx context.Context, list []Answer) {
+	if b.promises.Wait(ctx) {
+		return
+	}
+	for i := range list {
+		if a := &list[i]; a.Code == 0 {
+			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: codec.ServerBusy}, nil)
+			busy.Username = a.Username
+			*a = busy
+		}
+	}
+}
+
+// entry answers one entry.
+func (e *Engine) entry(ctx context.Context, b *asking, x *Entry) ([]Answer, error) {
+	c, later := b.c, b.later
+	o, err := e.originOf(c, x.Origin)
+	if err != nil {
+		return nil, err
+	}
+	action, _ := actionOf(x.Action)
+	set, bad := x.set()
+	r := &behalf.Request{
+		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
+		IfRevision: x.IfRevision, Promises: &b.promises,
+	}
+	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
+	if later != nil {
+		r.Later = func(a behalf.Answer) { // on an event loop
+			e.later(func(context.Context) { later(answerOf(&a, nil)) })
+		}
+	}
+	var answers []behalf.Answer
+	if set.Len() == 0 && len(bad) > 0 {
+		answers = []behalf.Answer{{ClientID: x.ClientID}}
+	} else {
+		answers = e.broker.Apply(ctx, r)
+	}
+	if len(answers) == 0 {
+		answers = []behalf.Answer{{Code: behalf.NoSession}}
+	}
+	out := make([]Answer, 0, len(answers))
+	for i := range answers {
+		a := answerOf(&answers[i], bad)
+		if a.ClientID == "" {
+			a.Username = x.Username
+		}
+		out = append(out, a)
+	}
+	e.record(c, x, o, out)
+	return out, nil
+}
+
+// record counts and logs an entry that was answered.
+func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer) {
+	var revision uint64
+	for i := range list {
+		if list[i].Code != 0 {
+			e.metrics.requests.WithLabelValues(string(c.Door), "failed").Inc()
+		} else {
+			e.metrics.requests.WithLabelValues(string(c.Door), "done").Inc()
+		}
+		revision = max(revision, list[i].Revision)
+		for _, r := range list[i].Results {
+			e.metrics.results.WithLabelValues(r.State, fmt.Sprintf("0x%02x", r.Code)).Inc()
+		}
+	}
+	e.audit(c, x.Action, "clientid", x.ClientID, "username", x.Username, "origin", o.Name,
+		"topics", len(x.Topics), "sessions", len(list), "revision", revision, "outcome", outcome(list))
+}
+
+// outcome sums answers up: "2 new, 1 existing".
+func outcome(list []Answer) string {
+	counts := map[string]int{}
+	for i := range list {
+		if list[i].Code != 0 {
+			counts[list[i].Error]++
+		}
+		for _, r := range list[i].Results {
+			if r.Code >= 0x80 {
+				counts["refused"]++
+			} else {
+				counts[r.State]++
+			}
+		}
+	}
+	var parts []string
+	for _, name := range []string{"new", "existing", "removed", "absent", "pending", "refused"} {
+		if n := counts[name]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, name))
+		}
+		delete(counts, name)
+	}
+	for name, n := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", n, name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// audit writes the audit line, in the same form for all doors.
+func (e *Engine) audit(c Caller, action string, pairs ...any) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Pre-subscription: %s by %q at %s", action, c.Principal, c.Door)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if s, ok := pairs[i+1].(string); ok {
+			if s != "" {
+				fmt.Fprintf(&b, ", %s %q", pairs[i], s)
+			}
+			continue
+		}
+		fmt.Fprintf(&b, ", %s %v", pairs[i], pairs[i+1])
+	}
+	e.log.Log(context.Background(), levelNotice, b.String())
+}
+
+// levelNotice is the broker's level of that name.
+const levelNotice = slog.LevelInfo + 2
+
+// originOf is the origin of what a principal asks for: its own, or one with a name below it.
+func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
+	full := "api:" + c.Principal
+	if name != "" && name != full {
+		name = strings.TrimPrefix(name, full+"/")
+		if len(name) > 64 || strings.Trim(name, originBytes) != "" {
+			return nil, ErrOrigin
+		}
+		full += "/" + name
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	o := e.mu.origins[full]
+	if o == nil {
+		cfg := e.config()
+		o = &behalf.Origin{
+			Name: full, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
+		}
+		if len(e.mu.origins) < originsMax {
+			e.mu.origins[full] = o
+		}
+	}
+	return o, nil
+}
+
+// originBytes may be in the name of an origin.
+const originBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// Subscribe is the door for programs that embed the broker: it makes these the topics of one client, of the
+// origin "api:PRINCIPAL".
+func (e *Engine) Subscribe(
+	ctx context.Context,
+	principal, clientID string,
+	topics []Topic,
+) ([]Answer, error) {
+	c := Caller{Door: Go, Principal: principal, Allowed: true}
+	list := []Entry{{ClientID: clientID, Action: im.Replace.String(), Topics: topics}}
+	if err := CheckEntries(list); err != nil {
+		return nil, err
+	}
+	return e.Do(ctx, c, list, nil)
+}
+
+// Move edits a list that many have: every session whose list of an origin has just the topics from gets those
+// of to. The origin is a provider's, "presub:NAME", whose cache follows, or one of the principal's own.
+func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []Topic) (int, error) {
+	if !c.Allowed {
+		return 0, ErrNotAllowed
+	}
+	a, bad := (&Entry{Topics: from}).set()
+	b, worse := (&Entry{Topics: to}).set()
+	if len(bad)+len(worse) > 0 || len(from)+len(to) > topicsMax {
+		return 0, errors.New("presub: topics that nobody may subscribe to, or too many")
+	}
+	a, b = e.sets.intern(a), e.sets.intern(b)
+	name, isProvider := strings.CutPrefix(origin, "presub:")
+	r := e.acquire()
+	defer e.release(r.providers...)
+	var o *behalf.Origin
+	p := r.provider(name)
+	var err error
+	switch {
+	case !isProvider:
+		o, err = e.originOf(c, origin)
+	case p == nil:
+		err = ErrOrigin
+	default:
+		o = p.origin
+		p.replaceCached(a, b)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := e.broker.Move(ctx, o, a, b)
+	e.audit(c, "move", "origin", o.Name, "from", a.Len(), "to", b.Len(), "sessions", n)
+	return n, err
+}
+
+// replaceCached puts a list in the place of another in the provider's cache.
+func (p *provider) replaceCached(from, to *behalf.Set) {
+	if p.cache == nil {
+		return
+	}
+	for _, key := range p.cache.Keys() {
+		if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
+			x.set = to
+			p.cache.Add(key, x)
+		}
+	}
+}
+
+// List is what a session has.
+func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
+	return e.broker.List(ctx, clientID)
+}
+
+// refusal is the reason for which a CONNECT is refused when its list cannot be had.
+func refusal(err error) codec.Reason {
+	if errors.Is(err, errTooMany) {
+		return codec.QuotaExceeded
+	}
+	return codec.ServerUnavailable
+}

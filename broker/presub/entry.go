@@ -1,0 +1,282 @@
+package presub
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+	"noctule/codec/im"
+)
+
+// Limits of a request.
+const (
+	entriesMax = 10000
+	topicsMax  = 100000 // of all entries
+)
+
+// Topic is one subscription in JSON.
+type Topic struct {
+	Topic string `json:"topic"`
+	QoS   uint8  `json:"qos"`
+	NL    bool   `json:"nl,omitempty"`
+	RAP   bool   `json:"rap,omitempty"`
+	RH    uint8  `json:"rh,omitempty"`
+	ID    uint32 `json:"id,omitempty"`
+}
+
+// topic is t in the broker's words.
+func (t *Topic) topic() behalf.Topic {
+	return behalf.Topic{
+		Filter: t.Topic, QoS: t.QoS, NoLocal: t.NL, RetainAsPublished: t.RAP, RetainHandling: t.RH, ID: t.ID,
+	}
+}
+
+// TopicOf is a topic in the words of JSON.
+func TopicOf(t *behalf.Topic) Topic {
+	return Topic{
+		Topic: t.Filter, QoS: t.QoS, NL: t.NoLocal, RAP: t.RetainAsPublished, RH: t.RetainHandling, ID: t.ID,
+	}
+}
+
+// Entry is a request for one client, or for all sessions of a user.
+type Entry struct {
+	ClientID string  `json:"clientid,omitempty"`
+	Username string  `json:"username,omitempty"`
+	Action   string  `json:"action"`
+	Origin   string  `json:"origin,omitempty"` // a name below the requester's own
+	Wait     *int    `json:"wait_seconds,omitempty"`
+	Topics   []Topic `json:"topics"`
+
+	// IfRevision is the revision that the session must have; not part of the entry.
+	IfRevision *uint64 `json:"-"`
+}
+
+// Result is the answer for one topic.
+type Result struct {
+	Topic string `json:"topic"`
+	Code  uint8  `json:"code"`
+	State string `json:"state"`
+}
+
+// Answer is the answer for one session.
+type Answer struct {
+	ClientID string   `json:"clientid,omitempty"`
+	Username string   `json:"username,omitempty"`
+	Revision uint64   `json:"revision"`
+	Code     uint8    `json:"code,omitempty"`  // why nothing was done
+	Error    string   `json:"error,omitempty"` // the same in words
+	Results  []Result `json:"results"`
+}
+
+// ParseEntries reads a batch: one entry or an array of entries in JSON, or the binary form, whose first byte
+// is its version. Errors name the byte.
+func ParseEntries(b []byte) (list []Entry, binary bool, err error) {
+	if len(b) > 0 && b[0] == im.Version {
+		list, err = parseBinary(b)
+		return list, true, err
+	}
+	list, err = parseJSON(b)
+	if err != nil {
+		return nil, false, err
+	}
+	return list, false, CheckEntries(list)
+}
+
+func parseJSON(b []byte) ([]Entry, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var list []Entry
+	var err error
+	if trimmed := bytes.TrimLeft(b, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+		err = dec.Decode(&list)
+	} else {
+		list = make([]Entry, 1)
+		err = dec.Decode(&list[0])
+	}
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the entry")
+		}
+	}
+	if err != nil {
+		return nil, jsonError(err, dec.InputOffset(), len(b))
+	}
+	return list, nil
+}
+
+// jsonError adds the place where decoding stopped.
+func jsonError(err error, at int64, size int) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		at = syntax.Offset
+	case errors.As(err, &kind):
+		at = kind.Offset
+		return fmt.Errorf("entry: byte %d: %q must be %s, not %s", at, kind.Field, kind.Type, kind.Value)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("entry: byte %d: cut off", size)
+	}
+	return fmt.Errorf("entry: byte %d: %s", at, bytes.TrimPrefix([]byte(err.Error()), []byte("json: ")))
+}
+
+// CheckEntries holds entries against the limits, and against what the schema cannot say.
+func CheckEntries(list []Entry) error {
+	if len(list) == 0 || len(list) > entriesMax {
+		return fmt.Errorf("entry: %d entries, 1 to %d are allowed", len(list), entriesMax)
+	}
+	topics := 0
+	for i := range list {
+		e := &list[i]
+		topics += len(e.Topics)
+		_, ok := actionOf(e.Action)
+		switch {
+		case (e.ClientID == "") == (e.Username == ""):
+			return fmt.Errorf("entry %d: either clientid or username is needed", i+1)
+		case !codec.ValidUTF8([]byte(e.ClientID + e.Username)):
+			return fmt.Errorf("entry %d: clientid or username is no MQTT string", i+1)
+		case !ok:
+			return fmt.Errorf("entry %d: action %q is not subscribe, unsubscribe or replace", i+1, e.Action)
+		case len(e.Topics) == 0 && e.Action != im.Replace.String():
+			return fmt.Errorf("entry %d: no topic", i+1)
+		case e.Wait != nil && (*e.Wait < 0 || *e.Wait > 86400):
+			return fmt.Errorf("entry %d: wait_seconds %d is not 0 to 86400", i+1, *e.Wait)
+		case topics > topicsMax:
+			return fmt.Errorf("entry %d: more than %d topics", i+1, topicsMax)
+		}
+	}
+	return nil
+}
+
+func actionOf(name string) (im.Action, bool) {
+	for a := im.Subscribe; a <= im.Replace; a++ {
+		if a.String() == name {
+			return a, true
+		}
+	}
+	return 0, false
+}
+
+func parseBinary(b []byte) ([]Entry, error) {
+	var p im.Batch
+	if err := p.Parse(b); err != nil {
+		return nil, err
+	}
+	list := make([]Entry, 0, len(p.Entries))
+	for i := range p.Entries {
+		e := &p.Entries[i]
+		x := Entry{Action: e.Action.String(), Origin: string(e.Origin)}
+		if e.IsUsername {
+			x.Username = string(e.Target)
+		} else {
+			x.ClientID = string(e.Target)
+		}
+		if e.HasWait {
+			wait := int(e.Wait)
+			x.Wait = &wait
+		}
+		for _, s := range e.Topics {
+			x.Topics = append(x.Topics, Topic{
+				Topic: string(s.Filter), QoS: s.QoS, NL: s.NoLocal, RAP: s.RetainAsPublished,
+				RH: s.RetainHandling, ID: s.ID,
+			})
+		}
+		list = append(list, x)
+	}
+	return list, CheckEntries(list)
+}
+
+// set is the topics that may be subscribed to, and the results of the others.
+func (e *Entry) set() (*behalf.Set, []behalf.Result) {
+	var good []behalf.Topic
+	var bad []behalf.Result
+	for i := range e.Topics {
+		t := e.Topics[i].topic()
+		if code := t.Check(); code != codec.Success {
+			bad = append(bad, behalf.Result{Filter: t.Filter, Code: code, State: im.Absent})
+			continue
+		}
+		good = append(good, t)
+	}
+	return behalf.NewSet(good), bad
+}
+
+// answerOf is an answer in the words of JSON.
+func answerOf(a *behalf.Answer, bad []behalf.Result) Answer {
+	out := Answer{ClientID: a.ClientID, Revision: a.Revision, Code: uint8(a.Code), Results: []Result{}}
+	if a.Code != codec.Success {
+		out.Error = errorText(a.Code)
+	}
+	for _, list := range [][]behalf.Result{a.Results, bad} {
+		for _, r := range list {
+			out.Results = append(
+				out.Results,
+				Result{Topic: r.Filter, Code: uint8(r.Code), State: r.State.String()},
+			)
+		}
+	}
+	return out
+}
+
+func errorText(code codec.Reason) string {
+	switch code {
+	case behalf.NoSession:
+		return "no such session"
+	case behalf.WrongVersion:
+		return "the session's revision is another"
+	case codec.QuotaExceeded:
+		return "too much"
+	default:
+		return code.String()
+	}
+}
+
+// EncodeAnswers writes answers in the form in which they were asked for: binary, or JSON, where the answer to
+// a single entry that has one answer is no array.
+func EncodeAnswers(list []Answer, binary, single bool) ([]byte, error) {
+	if binary {
+		return encodeBinary(list), nil
+	}
+	if single && len(list) == 1 {
+		return json.Marshal(&list[0])
+	}
+	return json.Marshal(list)
+}
+
+func encodeBinary(list []Answer) []byte {
+	var p im.Answers
+	for i := range list {
+		a := &list[i]
+		x := im.Answer{ClientID: []byte(a.ClientID), Code: a.Code, Revision: a.Revision}
+		for _, r := range a.Results {
+			x.Results = append(
+				x.Results,
+				im.Result{Filter: []byte(r.Topic), Code: r.Code, State: stateOf(r.State)},
+			)
+		}
+		p.List = append(p.List, x)
+	}
+	return p.Append(make([]byte, 0, p.Len()))
+}
+
+func stateOf(name string) im.State {
+	for s := im.New; s <= im.Pending; s++ {
+		if s.String() == name {
+			return s
+		}
+	}
+	return im.Absent
+}
+
+// wait is how long an entry may wait for its client, and whether it says so itself.
+func (e *Entry) wait(usual time.Duration) (d time.Duration, explicit bool) {
+	if e.Wait == nil {
+		return usual, false
+	}
+	return time.Duration(*e.Wait) * time.Second, *e.Wait > 0
+}

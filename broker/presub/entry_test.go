@@ -1,0 +1,91 @@
+package presub
+
+import (
+	"strings"
+	"testing"
+
+	"noctule/codec/im"
+)
+
+func TestParseEntries(t *testing.T) {
+	list, binary, err := ParseEntries([]byte(`{"clientid":"c1","action":"subscribe","topics":[{"topic":"/e/e1/im/u/u1","qos":1}]}`))
+	if err != nil || binary || len(list) != 1 || list[0].ClientID != "c1" || list[0].Topics[0].QoS != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	list, _, err = ParseEntries([]byte(` [{"username":"u","action":"replace","wait_seconds":0,"topics":[]},
+		{"clientid":"c","action":"unsubscribe","origin":"x","topics":[{"topic":"a","nl":true,"rap":true,"rh":2,"id":7}]}]`))
+	if err != nil || len(list) != 2 || *list[0].Wait != 0 || list[1].Topics[0].ID != 7 || !list[1].Topics[0].NL {
+		t.Errorf("%+v, %v", list, err)
+	}
+	raw := (&im.Batch{Entries: []im.Entry{{
+		Target: []byte("u"), IsUsername: true, Action: im.Replace, HasWait: true, Wait: 5,
+		Topics: []im.Subscription{{Filter: []byte("a"), QoS: 2, ID: 9}},
+	}}}).Append(nil)
+	list, binary, err = ParseEntries(raw)
+	if err != nil || !binary || list[0].Username != "u" || *list[0].Wait != 5 || list[0].Topics[0].ID != 9 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestParseEntriesNamesThePlace(t *testing.T) {
+	many := `[` + strings.Repeat(`{"clientid":"c","action":"replace","topics":[]},`, entriesMax) +
+		`{"clientid":"c","action":"replace","topics":[]}]`
+	for raw, want := range map[string]string{
+		``:  "byte 0: cut off",
+		`{`: "byte 1: cut off",
+		`{"clientid":"c","action":"subscribe","topics":[{"topic":"a"}]} x`:              "something follows",
+		`{"clientid":"c","acton":"subscribe"}`:                                          `unknown field "acton"`,
+		`{"clientid":"c","action":"subscribe","topics":[{"topic":"a","qos":"1"}]}`:      `byte 69: "topics.qos" must be uint8, not string`,
+		`{"clientid":"c","action":"subscribe","topics":[{"topic":"a","qos":-1}]}`:       "must be uint8",
+		`{"action":"subscribe","topics":[{"topic":"a"}]}`:                               "either clientid or username",
+		`{"clientid":"c","username":"u","action":"subscribe","topics":[{"topic":"a"}]}`: "either clientid or username",
+		`{"clientid":"c","action":"add","topics":[{"topic":"a"}]}`:                      `action "add"`,
+		`{"clientid":"c","action":"subscribe","topics":[]}`:                             "no topic",
+		`{"clientid":"c","action":"replace","wait_seconds":-1,"topics":[]}`:             "wait_seconds -1",
+		`{"clientid":"c\u0001","action":"replace","topics":[]}`:                         "no MQTT string",
+		`[]`:   "0 entries",
+		`null`: "either clientid",
+		many:   "10001 entries",
+		"\x01": "byte 1: number of entries is cut off",
+	} {
+		_, _, err := ParseEntries([]byte(raw))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80q: %v, want %q", raw, err, want)
+		}
+	}
+}
+
+func TestAnswersBothWays(t *testing.T) {
+	a := []Answer{{ClientID: "c1", Revision: 7, Results: []Result{{Topic: "a", Code: 1, State: "new"}}}}
+	b, err := EncodeAnswers(a, false, true)
+	if want := `{"clientid":"c1","revision":7,"results":[{"topic":"a","code":1,"state":"new"}]}`; err != nil || string(b) != want {
+		t.Errorf("%s, %v", b, err)
+	}
+	b, _ = EncodeAnswers(a, false, false)
+	if b[0] != '[' {
+		t.Errorf("%s", b)
+	}
+	b, _ = EncodeAnswers(a, true, true)
+	var p im.Answers
+	if err := p.Parse(b); err != nil || p.List[0].Revision != 7 || p.List[0].Results[0].State != im.New {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func FuzzParseEntries(f *testing.F) {
+	f.Add([]byte(`{"clientid":"c1","action":"subscribe","topics":[{"topic":"a","qos":1}]}`))
+	f.Add([]byte(`[{"username":"u","action":"replace","wait_seconds":3,"topics":[]}]`))
+	f.Add([]byte("\x01\x00\x01\x00\x01c\x01\x00\x01\x00\x01a\x00"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		list, _, err := ParseEntries(raw)
+		if err != nil {
+			return
+		}
+		for i := range list {
+			set, bad := list[i].set()
+			if set.Len()+len(bad) > len(list[i].Topics) {
+				t.Errorf("%d and %d of %d topics", set.Len(), len(bad), len(list[i].Topics))
+			}
+		}
+	})
+}

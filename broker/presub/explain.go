@@ -1,0 +1,101 @@
+package presub
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"noctule/broker/behalf"
+	"noctule/topictree"
+)
+
+// Match is one subscription that a topic matches.
+type Match struct {
+	Origin   string `json:"origin"`
+	Revision uint64 `json:"revision,omitempty"`
+	Topic
+	Muted bool `json:"muted,omitempty"` // the client has unsubscribed from it
+	// Effective says that messages come by this one; of several with the same filter one does.
+	Effective bool `json:"effective"`
+}
+
+// Explanation says why a client gets, or does not get, what is published on a topic.
+type Explanation struct {
+	ClientID  string  `json:"clientid"`
+	Username  string  `json:"username,omitempty"`
+	Topic     string  `json:"topic"`
+	Session   bool    `json:"session"`
+	Connected bool    `json:"connected"`
+	Revision  uint64  `json:"revision"`
+	Denied    bool    `json:"denied"` // access rules forbid the client to read it
+	Copies    int     `json:"copies"` // of a message that the client gets
+	Matches   []Match `json:"matches"`
+}
+
+// Explain looks the subscriptions of a client through.
+func (e *Engine) Explain(ctx context.Context, clientID, topic string) Explanation {
+	out := Explanation{ClientID: clientID, Topic: topic, Matches: []Match{}}
+	l, ok := e.broker.List(ctx, clientID)
+	if !ok {
+		return out
+	}
+	out.Session, out.Connected, out.Username, out.Revision = true, l.Connected, l.Username, l.Revision
+	full := l.Mount + topic
+	out.Denied = l.MayRead != nil && !l.MayRead([]byte(full))
+	seen := map[string]bool{}
+	for _, h := range l.Holdings {
+		for i := range h.Topics {
+			t := &h.Topics[i]
+			if !covers(t, full) {
+				continue
+			}
+			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: TopicOf(t)}
+			m.Muted = h.Origin != behalf.Client && slices.Contains(l.Muted, t.Filter)
+			m.Effective = !m.Muted && !seen[t.Filter]
+			if m.Effective {
+				seen[t.Filter] = true
+			}
+			if m.Effective && (!out.Denied || h.Bypass) {
+				out.Copies++
+			}
+			out.Matches = append(out.Matches, m)
+		}
+	}
+	return out
+}
+
+// covers reports whether a subscription, shared or not, is for a topic.
+func covers(t *behalf.Topic, topic string) bool {
+	filter := t.Filter
+	if t.IsShared() {
+		rest := filter[len("$share/"):]
+		for i := range rest {
+			if rest[i] == '/' {
+				filter = rest[i+1:]
+				break
+			}
+		}
+	}
+	return topictree.MatchFilter([]byte(filter), []byte(topic))
+}
+
+// Describe is what a client hears of its subscriptions; count is the number of topics, of which the listing
+// may have none. It is for broker.Options.
+func Describe(l *behalf.Listing, count int) []byte {
+	type item struct {
+		Origin string `json:"origin"`
+		Topic
+	}
+	out := struct {
+		Revision uint64 `json:"revision"`
+		Count    int    `json:"count"`
+		Topics   []item `json:"topics,omitempty"`
+	}{Revision: l.Revision, Count: count}
+	for _, h := range l.Holdings {
+		for i := range h.Topics {
+			out.Topics = append(out.Topics, item{h.Origin, TopicOf(&h.Topics[i])})
+		}
+	}
+	b, _ := json.Marshal(&out) // strings and numbers: it cannot fail
+	return b
+}

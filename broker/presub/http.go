@@ -1,0 +1,211 @@
+package presub
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// HTTPConfig is a webservice. It answers 200 with {"topics":[{"topic":...,"qos":...}]}, or 204 for an empty
+// list.
+type HTTPConfig struct {
+	URL       string            `yaml:"url"`    // %c, %u and %e are put in, escaped
+	Method    string            `yaml:"method"` // GET or POST, with a JSON object
+	Headers   map[string]string `yaml:"headers"`
+	TokenFile string            `yaml:"token_file"` // sent as bearer token
+	CAFile    string            `yaml:"ca_file"`
+	Timeout   Duration          `yaml:"timeout"` // of one attempt; 150ms
+	Retries   int               `yaml:"retries"` // after the first attempt, within the budget; 1
+}
+
+// answerMax is the longest answer of a webservice, in bytes.
+const answerMax = 8 << 20
+
+// retriesMax is how many retries may be configured.
+const retriesMax = 10
+
+func (h *HTTPConfig) defaults() {
+	setString(&h.Method, http.MethodPost)
+	setDuration(&h.Timeout, 150*time.Millisecond)
+}
+
+func (h *HTTPConfig) check(path string) error {
+	u, err := url.Parse(strings.NewReplacer("%c", "c", "%u", "u", "%e", "e").Replace(h.URL))
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return wrong(path+".url", "%q is not an http or https URL", h.URL)
+	case h.Retries < 0 || h.Retries > retriesMax:
+		return wrong(path+".retries", "retries %d is not 0 to %d", h.Retries, retriesMax)
+	}
+	return oneOf(path+".method", h.Method, http.MethodGet, http.MethodPost)
+}
+
+// httpSource asks a webservice.
+type httpSource struct {
+	cfg    *HTTPConfig
+	client *http.Client
+	token  string
+}
+
+func newHTTPSource(cfg *HTTPConfig, f files) (*httpSource, error) {
+	tr := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: connsMax, MaxIdleConnsPerHost: connsMax,
+		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
+	}
+	s := &httpSource{cfg: cfg, client: &http.Client{
+		Transport:     tr,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	if cfg.TokenFile != "" {
+		raw, err := f.read(".http.token_file", cfg.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		s.token = strings.TrimSpace(string(raw))
+	}
+	if cfg.CAFile != "" {
+		raw, err := f.read(".http.ca_file", cfg.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(raw) {
+			return nil, &fileError{".http.ca_file", fmt.Errorf("%s has no certificate", cfg.CAFile)}
+		}
+		tr.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return s, nil
+}
+
+// connsMax is how many connections there are to one webservice.
+const connsMax = 64
+
+func (s *httpSource) close() { s.client.CloseIdleConnections() }
+
+// final is an error that another attempt will not mend.
+type finalError struct{ error }
+
+// topics implements source.
+func (s *httpSource) topics(ctx context.Context, c *Client) ([]Topic, error) {
+	var err error
+	for i := 0; ; i++ {
+		var list []Topic
+		if list, err = s.attempt(ctx, c); err == nil {
+			return list, nil
+		}
+		var final finalError
+		if errors.As(err, &final) || i >= s.cfg.Retries {
+			return nil, err
+		}
+		pause := time.Duration(float64(10*time.Millisecond<<i) * (0.5 + rand.Float64()))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (s *httpSource) attempt(ctx context.Context, c *Client) ([]Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.cfg.Timeout))
+	defer cancel()
+	req, err := s.request(ctx, c)
+	if err != nil {
+		return nil, finalError{err}
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerMax+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > answerMax:
+		return nil, finalError{errTooMany}
+	case resp.StatusCode == http.StatusNoContent:
+		return nil, nil
+	case resp.StatusCode != http.StatusOK:
+		err = fmt.Errorf("the webservice answers %s", resp.Status)
+		if resp.StatusCode < 500 && resp.StatusCode != 429 && resp.StatusCode != 408 {
+			err = finalError{err}
+		}
+		return nil, err
+	}
+	list, err := parseList(body)
+	if err != nil {
+		return nil, finalError{err}
+	}
+	return list, nil
+}
+
+func (s *httpSource) request(ctx context.Context, c *Client) (*http.Request, error) {
+	escape := func(v string) string { return strings.ReplaceAll(url.QueryEscape(v), "+", "%20") }
+	target := strings.NewReplacer("%c", escape(c.ID), "%u", escape(c.Username), "%e", escape(c.Tenant)).
+		Replace(s.cfg.URL)
+	var body io.Reader
+	if s.cfg.Method == http.MethodPost {
+		raw, err := json.Marshal(
+			map[string]string{"clientid": c.ID, "username": c.Username, "tenant": c.Tenant},
+		)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, s.cfg.Method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if body == nil && !placeholders(s.cfg.URL) {
+		q := req.URL.Query()
+		q.Set("clientid", c.ID)
+		q.Set("username", c.Username)
+		q.Set("tenant", c.Tenant)
+		req.URL.RawQuery = q.Encode()
+	}
+	for k, v := range s.cfg.Headers {
+		req.Header.Set(k, v)
+	}
+	if s.token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	return req, nil
+}
+
+// parseList reads {"topics":[...]}, the one schema of all lists.
+func parseList(b []byte) ([]Topic, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var list struct {
+		Topics *[]Topic `json:"topics"`
+	}
+	err := dec.Decode(&list)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the list")
+		}
+	}
+	if err != nil {
+		return nil, jsonError(err, dec.InputOffset(), len(b))
+	}
+	if list.Topics == nil {
+		return nil, errors.New("entry: the list has no topics")
+	}
+	return *list.Topics, nil
+}

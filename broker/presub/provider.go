@@ -1,0 +1,276 @@
+package presub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/sony/gobreaker/v2"
+
+	"noctule/broker/behalf"
+	"noctule/codec"
+)
+
+// Client is who a list is for.
+type Client struct {
+	ID, Username, Tenant string
+	Password             []byte // before CONNACK only; not to be kept
+}
+
+// source is where a provider's lists come from.
+type source interface {
+	// topics returns the list of a client. It ends when ctx does.
+	topics(ctx context.Context, c *Client) ([]Topic, error)
+	// close gives up what the source holds.
+	close()
+}
+
+// provider is one source with its time budget, cache, circuit breaker and policies.
+type provider struct {
+	// Set by newProvider, then read-only:
+	cfg    *ProviderConfig
+	e      *Engine
+	files  files
+	origin *behalf.Origin
+	src    source
+	fixed  *behalf.Set                     // the list of everybody, if it does not depend on the client
+	shared *lru.Cache[string, *behalf.Set] // lists by tenant, if it is all that they depend on
+
+	cache   *lru.Cache[string, known] // nil without
+	breaker *gobreaker.CircuitBreaker[[]Topic]
+}
+
+// known is a cached list.
+type known struct {
+	set   *behalf.Set
+	fresh time.Time // until then it is not asked for again
+	stale time.Time // until then it may be used if asking fails
+}
+
+// Errors of providers.
+var (
+	errTooMany = errors.New("the list is too long")
+	errNoToken = errors.New("the password is no token")
+)
+
+// newProvider makes the provider of a checked configuration.
+func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
+	p := &provider{cfg: cfg, e: e, files: make(files)}
+	p.origin = &behalf.Origin{
+		Name: "presub:" + cfg.Name, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
+		PerConnect: true,
+	}
+	var err error
+	remote := false
+	switch {
+	case cfg.Static != nil:
+		p.src = cfg.Static
+		if cfg.Static.fixed() {
+			list, _ := cfg.Static.topics(e.ctx, &Client{})
+			p.fixed, err = p.setOf(list)
+		} else if cfg.Static.byTenant() {
+			p.shared, err = lru.New[string, *behalf.Set](cfg.Cache.Max)
+		}
+	case cfg.HTTP != nil:
+		remote = true
+		p.src, err = newHTTPSource(cfg.HTTP, p.files)
+	case cfg.SQL != nil:
+		remote = true
+		p.src, err = newSQLSource(cfg.SQL, p.files)
+	default:
+		p.src, err = newJWTSource(cfg.JWT, p.files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if remote {
+		if p.cache, err = lru.New[string, known](cfg.Cache.Max); err != nil {
+			p.src.close()
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+	}
+	p.breaker = gobreaker.NewCircuitBreaker[[]Topic](gobreaker.Settings{
+		Name: cfg.Name, Timeout: breakerOpen,
+		ReadyToTrip: func(n gobreaker.Counts) bool { return remote && n.ConsecutiveFailures >= breakerTrips },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s: circuit %s, was %s.", cfg.Name, to, from))
+		},
+		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, context.Canceled) },
+	})
+	return p, nil
+}
+
+// A source that fails so often in a row is left alone for a while.
+const (
+	breakerTrips = 10
+	breakerOpen  = 5 * time.Second
+)
+
+func (p *provider) close() { p.src.close() }
+
+// list returns a client's list; an error if neither the source nor the cache has one.
+func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
+	if p.fixed != nil {
+		p.count("ok")
+		return p.fixed, nil
+	}
+	if p.shared != nil {
+		return p.tenantList(ctx, c)
+	}
+	key := c.ID + "\x00" + c.Username + "\x00" + c.Tenant
+	started := now()
+	var old known
+	cached := false
+	if p.cache != nil {
+		if old, cached = p.cache.Get(key); cached && started.Before(old.fresh) {
+			p.e.metrics.cache.WithLabelValues(p.cfg.Name, "hit").Inc()
+			return old.set, nil
+		}
+		p.e.metrics.cache.WithLabelValues(p.cfg.Name, "miss").Inc()
+	}
+	set, err := p.fetch(ctx, c)
+	p.e.metrics.latency.WithLabelValues(p.cfg.Name).Observe(now().Sub(started).Seconds())
+	if err == nil {
+		p.count("ok")
+		p.e.metrics.size.WithLabelValues(p.cfg.Name).Observe(float64(set.Len()))
+		if p.cache != nil {
+			p.cache.Add(key, p.remember(set))
+		}
+		return set, nil
+	}
+	p.count(outcomeOf(err))
+	if cached && now().Before(old.stale) && p.cfg.OnFailure == "last_known" {
+		p.e.metrics.cache.WithLabelValues(p.cfg.Name, "stale").Inc()
+		return old.set, nil
+	}
+	return nil, err
+}
+
+// tenantList is the list of a client's tenant, made once.
+func (p *provider) tenantList(ctx context.Context, c *Client) (*behalf.Set, error) {
+	if set, ok := p.shared.Get(c.Tenant); ok {
+		p.count("ok")
+		return set, nil
+	}
+	set, err := p.fetch(ctx, c)
+	if err != nil {
+		p.count(outcomeOf(err))
+		return nil, err
+	}
+	p.count("ok")
+	p.shared.Add(c.Tenant, set)
+	return set, nil
+}
+
+// remember is a cache entry: clients that came together are not asked for together again.
+func (p *provider) remember(set *behalf.Set) known {
+	ttl := time.Duration(p.cfg.Cache.TTL)
+	at := now()
+	return known{
+		set: set, stale: at.Add(ttl + time.Duration(p.cfg.Cache.Stale)),
+		fresh: at.Add(time.Duration(float64(ttl) * (0.9 + 0.2*rand.Float64()))),
+	}
+}
+
+func (p *provider) fetch(ctx context.Context, c *Client) (*behalf.Set, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.cfg.Budget))
+	defer cancel()
+	list, err := p.breaker.Execute(func() ([]Topic, error) { return p.src.topics(ctx, c) })
+	if err != nil {
+		return nil, err
+	}
+	return p.setOf(list)
+}
+
+// setOf is the one set of a list. A topic that nobody may subscribe to spoils it: the source is wrong.
+func (p *provider) setOf(list []Topic) (*behalf.Set, error) {
+	if len(list) > p.cfg.MaxTopics {
+		return nil, fmt.Errorf("%w: %d topics, at most %d", errTooMany, len(list), p.cfg.MaxTopics)
+	}
+	topics := make([]behalf.Topic, 0, len(list))
+	for i := range list {
+		t := list[i].topic()
+		if code := t.Check(); code != codec.Success {
+			return nil, fmt.Errorf("topic %d, %q: %s", i+1, t.Filter, code)
+		}
+		topics = append(topics, t)
+	}
+	return p.e.sets.intern(behalf.NewSet(topics)), nil
+}
+
+func (p *provider) count(outcome string) {
+	p.e.metrics.lookups.WithLabelValues(p.cfg.Name, outcome).Inc()
+}
+
+func outcomeOf(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return "circuit_open"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	default:
+		return "error"
+	}
+}
+
+// grant is what a client that connects gets from this provider; an error if it is to be refused.
+func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
+	g := behalf.Grant{Origin: p.origin}
+	if p.cfg.When == "after_connack" {
+		g.Keep = true
+		p.afterwards(c)
+		return g, nil
+	}
+	set, err := p.list(ctx, c)
+	if err == nil {
+		g.Topics = set
+		return g, nil
+	}
+	p.e.log.Warn(
+		fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, c.ID, err),
+	)
+	switch p.cfg.OnFailure {
+	case "refuse":
+		return g, err
+	case "last_known":
+		g.Keep = true // what the session has
+	}
+	return g, nil
+}
+
+// afterwards has a list looked up while the client is let in.
+func (p *provider) afterwards(c *Client) {
+	who := *c
+	who.Password = nil
+	p.e.again(p)
+	ok := p.e.later(func(ctx context.Context) {
+		defer p.e.release(p)
+		set, err := p.list(ctx, &who)
+		if err != nil {
+			p.e.log.Warn(
+				fmt.Sprintf(
+					"Pre-subscription: provider %s has no list for client %s: %v.",
+					p.cfg.Name,
+					who.ID,
+					err,
+				),
+			)
+			if p.cfg.OnFailure != "empty" {
+				return
+			}
+		}
+		p.apply(ctx, who.ID, set)
+	})
+	if !ok {
+		p.e.release(p)
+		p.e.log.Warn(
+			fmt.Sprintf("Pre-subscription: too many lookups wait, provider %s is not asked for client %s.",
+				p.cfg.Name, who.ID),
+		)
+	}
+}

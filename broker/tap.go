@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"noctule/broker/auth"
+	"noctule/broker/message"
+	"noctule/codec"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// Tap is a subscription of a part of the program that is no client: see Broker.Tap.
+type Tap struct {
+	b  *Broker
+	f  func(topic, payload []byte)
+	id topictree.FilterID
+}
+
+// Tap has f called for every message that a filter, not a shared subscription, matches. f runs on an event
+// loop, on loans that end with it, and must not block. It is in effect when Tap returns.
+func (b *Broker) Tap(ctx context.Context, filter string, f func(topic, payload []byte)) (*Tap, error) {
+	if err := codec.CheckTopicFilter([]byte(filter)); err != nil {
+		return nil, err
+	}
+	t := &Tap{b: b, f: f}
+	s := b.shards[0]
+	var err error
+	if !b.onLoop(ctx, s, func() { err = s.tap(t, filter) }) {
+		return nil, errNoAnswer
+	}
+	return t, err
+}
+
+func (s *shard) tap(t *Tap, filter string) error {
+	id, err := s.b.index.Add([]byte(filter), s.index)
+	if err != nil {
+		return err
+	}
+	t.id = id
+	cr := s.crowdFor(id)
+	cr.more.taps = append(cr.more.taps, t)
+	return nil
+}
+
+// take hands a message over.
+func (t *Tap) take(m *message.Message) { t.f(m.Topic, m.Payload) }
+
+// errNoAnswer says that a loop was not heard of in time, or has ended.
+var errNoAnswer = errors.New("broker: no answer from the loop")
+
+// Close ends it; f may be called until the loop has heard of it.
+func (t *Tap) Close() {
+	s := t.b.shards[0]
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // once a tap
+		cr := s.crowds[t.id]
+		if cr == nil || cr.more == nil {
+			return
+		}
+		for i, x := range cr.more.taps {
+			if x == t {
+				cr.more.taps = append(cr.more.taps[:i], cr.more.taps[i+1:]...)
+				s.settleCrowd(t.id, cr)
+				return
+			}
+		}
+	}))
+}
+
+// Control is a PUBLISH to a topic below $CONTROL/ that a part of the program has taken over. It may be kept.
+type Control struct {
+	ClientID, Username string
+	// Allowed says that an access rule lets the client publish there; without any rules nothing does.
+	Allowed       bool
+	Topic         string
+	Payload       []byte
+	ResponseTopic string // MQTT 5; "" none
+	Correlation   []byte // MQTT 5 Correlation Data; nil none
+}
+
+// ControlFunc takes a Control over; it runs on an event loop and must not block. The reason is the
+// publisher's acknowledgement.
+type ControlFunc func(c *Control) codec.Reason
+
+// control gives a PUBLISH to who has taken its topic over; false when nobody has.
+func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
+	f := s.opts.Controls[string(m.Topic)]
+	if f == nil {
+		return codec.Success, false
+	}
+	c := &Control{ClientID: cl.id, Topic: string(m.Topic), Payload: bytes.Clone(m.Payload)}
+	if cl.rare != nil {
+		c.Username = cl.rare.username
+	}
+	if r := cl.rights(); r != nil && r.perms != nil {
+		c.Allowed = r.perms.Allows(auth.Write, m.Topic)
+	}
+	for id, v := range m.Properties.All() {
+		switch id {
+		case codec.ResponseTopic:
+			c.ResponseTopic = string(v.Bytes)
+		case codec.CorrelationData:
+			c.Correlation = bytes.Clone(v.Bytes)
+		}
+	}
+	return f(c), true
+}
+
+// Publish publishes a message of the program's own. It returns at once; order holds between calls of one
+// goroutine with one topic.
+func (b *Broker) Publish(m *message.Message) {
+	s := b.home(m.Topic)
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+		s.publishMessage(m)
+		s.postRemote()
+	})) // bounded by the callers: answers to requests, whose number is
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"noctule/admin"
+	"noctule/broker"
+	"noctule/broker/presub"
+	"noctule/cmd/internal/conf"
+	"noctule/codec"
+)
+
+// presubscription ties the engine of pre-subscription to the broker. nil: nothing was configured at the
+// start.
+type presubscription struct {
+	// Set by loadPresub and attach, then read-only:
+	engine *presub.Engine
+	door   *admin.Door
+	b      *broker.Broker
+
+	// Owned by the service's goroutine:
+	tap *broker.Tap
+
+	// Atomic:
+	tapped atomic.Pointer[string] // the connect topic that tap is for, "" for none
+}
+
+// loadPresub reads presub_file and admin_token_file and puts the engine's hooks into the broker's options.
+func (c *command) loadPresub(cfg *conf.Config) (*presubscription, error) {
+	if cfg.PresubFile == "" && cfg.AdminTokenFile == "" {
+		return nil, nil
+	}
+	rules, tokens, err := presubFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &presubscription{}
+	if p.engine, err = presub.New(rules, c.log); err != nil {
+		return nil, err
+	}
+	p.door = admin.Presub(p.engine, tokens)
+	p.tapped.Store(new(string))
+	o := &cfg.Options
+	o.RequestsByUsername = true
+	o.Describe = presub.Describe
+	o.Guard = p.engine.MayPublish
+	if o.Controls == nil {
+		o.Controls = make(map[string]broker.ControlFunc)
+	}
+	o.Controls[presub.ControlTopic] = p.control
+	p.options(o, rules)
+	return p, nil
+}
+
+// options sets those of the broker's options that a reload may change.
+func (p *presubscription) options(o *broker.Options, rules *presub.Config) {
+	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
+	if len(rules.Providers) > 0 {
+		o.Admitters = append(o.Admitters, p)
+	}
+}
+
+// presubFiles reads presub_file and admin_token_file; tokens is nil without the latter.
+func presubFiles(cfg *conf.Config) (rules *presub.Config, tokens *admin.Tokens, err error) {
+	if cfg.PresubFile == "" {
+		rules, err = presub.Parse(nil)
+	} else {
+		rules, err = presub.Load(cfg.PresubFile)
+	}
+	if err == nil && cfg.AdminTokenFile != "" {
+		tokens, err = admin.LoadTokens(cfg.AdminTokenFile)
+	}
+	return rules, tokens, err
+}
+
+// checkPresub reads the files of pre-subscription, and those that they name, without using them.
+func checkPresub(cfg *conf.Config) error {
+	rules, _, err := presubFiles(cfg)
+	if err != nil {
+		return err
+	}
+	e, err := presub.New(rules, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	e.Close()
+	return nil
+}
+
+// presubPlan is what a reload has read for pre-subscription.
+type presubPlan struct {
+	plan   *presub.Plan
+	tokens *admin.Tokens
+	topic  string // the connect topic
+}
+
+// prepare reads what cfg names for a reload, sets cfg's options, and changes nothing. Pre-subscription that
+// was not there at the start needs a restart: note says so.
+func (p *presubscription) prepare(cfg *conf.Config) (next *presubPlan, note string, err error) {
+	if p == nil {
+		var keys []string
+		if cfg.PresubFile != "" {
+			keys = append(keys, "presub_file")
+		}
+		if cfg.AdminTokenFile != "" {
+			keys = append(keys, "admin_token_file")
+		}
+		if keys != nil {
+			note = "The new value of " + strings.Join(keys, " and ") + " takes effect after a restart."
+		}
+		return nil, note, nil
+	}
+	rules, tokens, err := presubFiles(cfg)
+	if err != nil {
+		return nil, "", err
+	}
+	plan, err := p.engine.Prepare(rules)
+	if err != nil {
+		return nil, "", err
+	}
+	p.options(&cfg.Options, rules)
+	return &presubPlan{plan: plan, tokens: tokens, topic: rules.Connect.Topic}, "", nil
+}
+
+// use puts in force what prepare has read. The connect topic follows later, with listen.
+func (p *presubscription) use(next *presubPlan) {
+	if p == nil {
+		return
+	}
+	p.door.SetTokens(next.tokens)
+	if *p.tapped.Load() != next.topic { // anybody may publish on the old one from now on
+		p.silence()
+	}
+	p.engine.Use(next.plan)
+}
+
+// attach gives the engine its broker, which has no clients yet.
+func (p *presubscription) attach(b *broker.Broker) error {
+	if p == nil {
+		return nil
+	}
+	p.b = b
+	p.engine.Attach(b)
+	return p.listen()
+}
+
+// tapPatience is how long a loop may take to have its ear on a topic.
+const tapPatience = 10 * time.Second
+
+// silence ends the hearing of the connect topic at once, also of what is under way.
+func (p *presubscription) silence() {
+	p.tapped.Store(new(string))
+	if p.tap != nil {
+		p.tap.Close()
+		p.tap = nil
+	}
+}
+
+// listen hears what is published on the connect topic that is in force, and on no other. Who may publish
+// there was settled with the rules.
+func (p *presubscription) listen() error {
+	if p == nil || *p.tapped.Load() == p.engine.ConnectTopic() {
+		return nil
+	}
+	p.silence()
+	filter := p.engine.ConnectTopic()
+	if filter == "" {
+		return nil
+	}
+	p.tapped.Store(&filter)
+	ctx, cancel := context.WithTimeout(context.Background(), tapPatience)
+	defer cancel()
+	tap, err := p.b.Tap(ctx, filter, func(topic, payload []byte) {
+		if *p.tapped.Load() == filter {
+			p.engine.Connected(topic, payload, p.b)
+		}
+	})
+	if err != nil {
+		p.tapped.Store(new(string))
+		return fmt.Errorf("the connect topic %q is not heard: %w", filter, err)
+	}
+	p.tap = tap
+	return nil
+}
+
+// parts are what the admin listener serves for it.
+func (p *presubscription) parts() []admin.Part {
+	if p == nil {
+		return nil
+	}
+	return []admin.Part{p.door}
+}
+
+func (p *presubscription) close() {
+	if p == nil {
+		return
+	}
+	p.silence()
+	p.engine.Close()
+}
+
+// Admit implements broker.Admitter.
+func (p *presubscription) Admit(ctx context.Context, a *broker.Admission) codec.Reason {
+	grants, r := p.engine.Grants(
+		ctx,
+		presub.Client{ID: a.ClientID, Username: a.Username, Password: a.Password},
+	)
+	a.Grants = append(a.Grants, grants...)
+	return r
+}
+
+// control takes a message on the control topic over.
+func (p *presubscription) control(c *broker.Control) codec.Reason {
+	return p.engine.Control(&presub.Message{
+		ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
+		ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
+	}, p.b)
+}
+
+const presubUsage = `Usage: noctule presub explain [-u URL] [-t TOKENFILE] CLIENTID TOPIC
+
+Says by which subscriptions a client gets what is published on a topic. URL is that of the admin listener,
+by default http://127.0.0.1:9090; TOKENFILE has a bearer token, which may be in NOCTULE_TOKEN instead.
+`
+
+// presub is the command of that name.
+func (c *command) presub(args []string) int {
+	base, token := "http://127.0.0.1:9090", os.Getenv("NOCTULE_TOKEN")
+	if len(args) == 0 || args[0] != "explain" {
+		fmt.Fprint(c.stderr, presubUsage)
+		return exitConfig
+	}
+	args = args[1:]
+	for len(args) > 2 && (args[0] == "-u" || args[0] == "-t") {
+		if args[0] == "-u" {
+			base = strings.TrimRight(args[1], "/")
+		} else {
+			raw, err := os.ReadFile(args[1])
+			if err != nil {
+				fmt.Fprintf(c.stderr, "Error: %v\n", err)
+				return exitConfig
+			}
+			token = lastWord(string(raw))
+		}
+		args = args[2:]
+	}
+	if len(args) != 2 {
+		fmt.Fprint(c.stderr, presubUsage)
+		return exitConfig
+	}
+	x, err := fetchExplanation(base, token, args[0], args[1])
+	if err != nil {
+		fmt.Fprintf(c.stderr, "Error: %v\n", err)
+		return 1
+	}
+	printExplanation(c.stdout, x)
+	return exitOK
+}
+
+// lastWord is the token of a file with a token, or with a name and a token.
+func lastWord(s string) string {
+	if words := strings.Fields(s); len(words) > 0 {
+		return words[min(1, len(words)-1)]
+	}
+	return ""
+}
+
+func fetchExplanation(base, token, clientID, topic string) (*presub.Explanation, error) {
+	q := url.Values{"clientid": {clientID}, "topic": {topic}}
+	req, err := http.NewRequest(http.MethodGet, base+"/api/v1/presub/explain?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	client := &http.Client{Timeout: 30 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound {
+		var e struct{ Error string }
+		if json.Unmarshal(body, &e) != nil || e.Error == "" {
+			e.Error = resp.Status
+		}
+		return nil, errors.New(e.Error)
+	}
+	x := &presub.Explanation{}
+	if err := json.Unmarshal(body, x); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+func printExplanation(w io.Writer, x *presub.Explanation) {
+	if !x.Session {
+		fmt.Fprintf(w, "%s has no session.\n", x.ClientID)
+		return
+	}
+	state := "offline"
+	if x.Connected {
+		state = "connected"
+	}
+	fmt.Fprintf(w, "%s (username %q) is %s, revision %d.\n", x.ClientID, x.Username, state, x.Revision)
+	for _, m := range x.Matches {
+		note := ""
+		switch {
+		case m.Muted:
+			note = ", which the client has unsubscribed from"
+		case !m.Effective:
+			note = ", by which nothing comes: an earlier one has the same filter"
+		}
+		fmt.Fprintf(w, "  %s of %s, QoS %d%s\n", m.Topic.Topic, m.Origin, m.QoS, note)
+	}
+	switch {
+	case x.Denied && x.Copies == 0:
+		fmt.Fprintf(w, "It may not read %s.\n", x.Topic)
+	case x.Copies == 0:
+		fmt.Fprintf(w, "Nothing that is published on %s comes to it.\n", x.Topic)
+	default:
+		fmt.Fprintf(w, "It gets %d of each message published on %s.\n", x.Copies, x.Topic)
+	}
+}
