@@ -204,6 +204,24 @@ func TestModelGivingUpChangesNothing(t *testing.T) {
 	}
 }
 
+// What has expired on disk is not read [MQTT-3.3.2-5].
+func TestExpiredIsNotWanted(t *testing.T) {
+	s := New(&Limits{Memory: &Memory{}})
+	s.SetDurable()
+	w := &witness{d: newDisk(&s)}
+	for i := range 10 {
+		m := message.New([]byte("t"), []byte("x"), 1, false)
+		m.Expiry = 5
+		if out := s.Deliver(m, Grant{QoS: uint8(1 + i%2)}, w); out != Queued {
+			t.Fatal(out)
+		}
+	}
+	s.Resume(0, 5, w)
+	if w.d.wanted || s.Queued() != 0 || len(w.d.stored) != 0 {
+		t.Errorf("wanted %v, %d queued, %d stored", w.d.wanted, s.Queued(), len(w.d.stored))
+	}
+}
+
 // Where no store is configured an entry, and what a session has in flight, are as small as without all this.
 func TestOutboundIsSmall(t *testing.T) {
 	if n := unsafe.Sizeof(entry{}); n > 24 {
