@@ -117,8 +117,8 @@ type Listing struct {
 // Broker is what a broker can do on behalf of sessions. Its methods may be called from any goroutine but a
 // loop's.
 type Broker interface {
-	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer for
-	// a client id, one for each session of a user.
+	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer
+	// for a client id, one for each session of a user.
 	Apply(ctx context.Context, r *Request) []Answer
 	// List returns the subscriptions of a session; false when there is none.
 	List(ctx context.Context, clientID string) (Listing, bool)

@@ -198,7 +198,8 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		}
 		wait := time.Duration(e.cfg.Pending.DefaultWait)
 		r := &behalf.Request{
-			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait, Promises: &promises,
+			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
+			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
 				e.later(func(context.Context) { e.acknowledge(topic, answerOf(&a, nil), pub) })
 			},
