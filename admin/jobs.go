@@ -170,6 +170,17 @@ func (j *jobs) note(x *job, answers []presub.Answer) {
 	}
 }
 
+// stop ends the jobs of some principals.
+func (j *jobs) stop(of func(principal string) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, x := range j.list {
+		if of(x.Principal) {
+			x.cancel()
+		}
+	}
+}
+
 // find is a job of a principal.
 func (j *jobs) find(principal, id string) (*job, bool) {
 	i := slices.IndexFunc(j.list, func(x *job) bool { return x.ID == id && x.Principal == principal })
@@ -179,7 +190,7 @@ func (j *jobs) find(principal, id string) (*job, bool) {
 	return j.list[i], true
 }
 
-func (d *presubDoor) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
+func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	var o jobOrder
 	if err := strict(c.body, &o); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
@@ -206,7 +217,7 @@ func (d *presubDoor) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	respond(w, http.StatusAccepted, &x)
 }
 
-func (d *presubDoor) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
+func (d *Door) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
 	d.jobs.mu.Lock()
 	list := []job{}
 	for _, x := range d.jobs.list {
@@ -218,11 +229,11 @@ func (d *presubDoor) listJobs(w http.ResponseWriter, _ *http.Request, c *call) {
 	respond(w, http.StatusOK, list)
 }
 
-func (d *presubDoor) getJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, false) }
+func (d *Door) getJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, false) }
 
-func (d *presubDoor) stopJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, true) }
+func (d *Door) stopJob(w http.ResponseWriter, r *http.Request, c *call) { d.job(w, r, c, true) }
 
-func (d *presubDoor) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
+func (d *Door) job(w http.ResponseWriter, r *http.Request, c *call, stop bool) {
 	d.jobs.mu.Lock()
 	x, ok := d.jobs.find(c.principal, r.PathValue("id"))
 	var out job

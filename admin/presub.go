@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,16 +20,22 @@ import (
 
 // Presub is the HTTP door of pre-subscription: the subscriptions of sessions, batches, jobs, explanations,
 // and the engine's metrics. Every request needs one of the tokens; without tokens there are only the metrics.
-func Presub(e *presub.Engine, t *Tokens) Part {
-	return &presubDoor{e: e, tokens: t, replies: newReplies(), jobs: newJobs(e)}
+func Presub(e *presub.Engine, t *Tokens) *Door {
+	d := &Door{e: e, replies: newReplies(), jobs: newJobs(e)}
+	d.tokens.Store(t)
+	return d
+}
+
+// SetTokens replaces the tokens; nil closes the door. Requests that have begun are answered, jobs of
+// principals that have no token any more are stopped.
+func (d *Door) SetTokens(t *Tokens) {
+	d.tokens.Store(t)
+	d.jobs.stop(func(principal string) bool { return !t.knows(principal) })
 }
 
 // add implements Part.
-func (d *presubDoor) add(mux *http.ServeMux, reg prometheus.Registerer) {
+func (d *Door) add(mux *http.ServeMux, reg prometheus.Registerer) {
 	reg.MustRegister(d.e)
-	if d.tokens == nil {
-		return
-	}
 	const session = "/api/v1/sessions/{clientid}/subscriptions"
 	mux.HandleFunc("GET "+session, d.guard(d.get))
 	mux.HandleFunc("PUT "+session, d.guard(d.change))
@@ -42,12 +49,15 @@ func (d *presubDoor) add(mux *http.ServeMux, reg prometheus.Registerer) {
 	mux.HandleFunc("DELETE /api/v1/presub/jobs/{id}", d.guard(d.stopJob))
 }
 
-// presubDoor is the state of the HTTP door.
-type presubDoor struct {
+// Door is the Part that Presub makes. Any goroutine may use it.
+type Door struct {
+	// Set by Presub, then read-only:
 	e       *presub.Engine
-	tokens  *Tokens
 	replies *replies
 	jobs    *jobs
+
+	// Atomic:
+	tokens atomic.Pointer[Tokens]
 }
 
 // bodyMax is the longest body, in bytes.
@@ -67,9 +77,14 @@ func (c *call) caller() presub.Caller {
 }
 
 // guard finds the principal, reads the body, and sees to requests that are made again.
-func (d *presubDoor) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
+func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		principal, ok := d.tokens.principal(r)
+		tokens := d.tokens.Load()
+		if tokens == nil {
+			http.NotFound(w, r)
+			return
+		}
+		principal, ok := tokens.principal(r)
 		if !ok {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="noctule"`)
 			fail(w, http.StatusUnauthorized, "a bearer token is needed")
@@ -130,7 +145,7 @@ type listing struct {
 	Muted     []string  `json:"muted,omitempty"`
 }
 
-func (d *presubDoor) get(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 	l, ok := d.e.List(r.Context(), r.PathValue("clientid"))
 	if !ok {
 		fail(w, http.StatusNotFound, "no such session")
@@ -163,7 +178,7 @@ type order struct {
 
 // change makes a list the one that the session has of the principal (PUT), or ends some topics or all
 // (DELETE).
-func (d *presubDoor) change(w http.ResponseWriter, r *http.Request, c *call) {
+func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	var o order
 	if len(c.body) > 0 || r.Method == http.MethodPut {
 		if err := strict(c.body, &o); err != nil {
@@ -251,7 +266,7 @@ func failure(w http.ResponseWriter, err error) {
 }
 
 // batch answers entries, as over MQTT.
-func (d *presubDoor) batch(w http.ResponseWriter, r *http.Request, c *call) {
+func (d *Door) batch(w http.ResponseWriter, r *http.Request, c *call) {
 	list, binary, err := presub.ParseEntries(c.body)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
@@ -274,7 +289,7 @@ func (d *presubDoor) batch(w http.ResponseWriter, r *http.Request, c *call) {
 	_, _ = w.Write(b)
 }
 
-func (d *presubDoor) explain(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *Door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 	id, topic := r.URL.Query().Get("clientid"), r.URL.Query().Get("topic")
 	if err := codec.CheckTopicName([]byte(topic)); err != nil || id == "" {
 		fail(w, http.StatusBadRequest, "clientid and topic are needed; topic is a topic name")
@@ -289,7 +304,7 @@ func (d *presubDoor) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 }
 
 // move edits a list that many sessions have.
-func (d *presubDoor) move(w http.ResponseWriter, r *http.Request, c *call) {
+func (d *Door) move(w http.ResponseWriter, r *http.Request, c *call) {
 	var o struct {
 		Origin string         `json:"origin"`
 		From   []presub.Topic `json:"from"`

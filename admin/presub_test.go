@@ -70,6 +70,7 @@ type doorClient struct {
 	b    *broker.Broker
 	addr string
 	url  string
+	door *Door
 }
 
 func newDoor(t *testing.T) *doorClient {
@@ -90,7 +91,8 @@ func newDoor(t *testing.T) *doorClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start("127.0.0.1:0", x.b, Presub(e, tokens))
+	x.door = Presub(e, tokens)
+	s, err := Start("127.0.0.1:0", x.b, x.door)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,5 +254,59 @@ func TestJob(t *testing.T) {
 	x.want(200, `"done"`, "DELETE", "/api/v1/presub/jobs/"+j.ID, "")
 	for _, body := range []string{`{}`, `{"clientids":["a"],"action":"x","topics":[]}`, `{"clientids":[""],"action":"replace"}`, `[`} {
 		x.want(400, "", "POST", "/api/v1/presub/jobs", body)
+	}
+}
+
+// TestSetTokens changes the tokens while the server runs, and takes them away.
+func TestSetTokens(t *testing.T) {
+	x := newDoor(t)
+	list := func(text string) *Tokens {
+		t.Helper()
+		tokens, err := LoadTokens(tokenFile(t, 0o600, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens
+	}
+	_, body := x.do("POST", "/api/v1/presub/jobs", `{"clientids":["c1"],"action":"replace","topics":[{"topic":"a"}]}`)
+	var j job
+	if err := json.Unmarshal([]byte(body), &j); err != nil || j.ID == "" {
+		t.Fatalf("%s %v", body, err)
+	}
+	for _, tt := range []struct {
+		tokens *Tokens
+		want   int
+	}{
+		{list("crm " + secret), http.StatusOK},
+		{list("other " + secret), http.StatusOK},
+		{list("crm another-" + secret), http.StatusUnauthorized},
+		{nil, http.StatusNotFound},
+		{list("crm " + secret), http.StatusOK},
+	} {
+		x.door.SetTokens(tt.tokens)
+		if resp, body := x.do("GET", "/api/v1/presub/jobs", ""); resp.StatusCode != tt.want {
+			t.Errorf("%d %s, want %d", resp.StatusCode, body, tt.want)
+		}
+	}
+}
+
+// TestSetTokensStopsJobs ends what a principal without a token had under way.
+func TestSetTokensStopsJobs(t *testing.T) {
+	x := newDoor(t)
+	stopped := map[string]bool{}
+	for _, name := range []string{"crm", "other"} {
+		x.door.jobs.list = append(x.door.jobs.list, &job{Principal: name, cancel: func() { stopped[name] = true }})
+	}
+	tokens, err := LoadTokens(tokenFile(t, 0o600, "other another-"+secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.door.SetTokens(tokens)
+	if !stopped["crm"] || stopped["other"] {
+		t.Errorf("stopped: %v", stopped)
+	}
+	x.door.SetTokens(nil)
+	if !stopped["other"] {
+		t.Error("a job runs on without any tokens")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -101,4 +102,9 @@ func (t *Tokens) principal(r *http.Request) (string, bool) {
 		}
 	}
 	return name, name != ""
+}
+
+// knows reports whether a principal has a token.
+func (t *Tokens) knows(principal string) bool {
+	return t != nil && slices.ContainsFunc(t.list, func(x token) bool { return x.principal == principal })
 }

@@ -46,6 +46,7 @@ type Admission struct {
 	made   []byte // a client id made by the broker, if the client sent none
 	as     *persona
 	opts   *ListenerOptions
+	ask    []Admitter
 	hash   bool // the policy of opts must check the password first
 	login  auth.Login
 	cancel context.CancelFunc
@@ -93,7 +94,7 @@ func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
 			return r
 		}
 	}
-	for _, ad := range b.opts.Admitters {
+	for _, ad := range a.ask {
 		if r := ad.Admit(ctx, a); r != codec.Success {
 			return r
 		}

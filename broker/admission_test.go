@@ -38,10 +38,6 @@ func (g *gate) Admit(ctx context.Context, a *broker.Admission) codec.Reason {
 	}
 }
 
-func (g *gate) option(o *broker.Options, _ *broker.ListenerOptions) {
-	o.Admitters = []broker.Admitter{g}
-}
-
 // TestAdmissionHoldsOnlyItsClient asks for one client while others go on; what it sent behind CONNECT waits
 // with it.
 func TestAdmissionHoldsOnlyItsClient(t *testing.T) {
@@ -109,21 +105,11 @@ func TestShutdownDuringAdmission(t *testing.T) {
 
 func onEachGate(t *testing.T, f func(t *testing.T, x *fixture, g *gate)) {
 	t.Helper()
-	for _, v := range []struct {
-		name     string
-		loops    int
-		portable bool
-	}{{"one loop", 1, false}, {"four loops", 4, false}, {"portable", 3, true}} {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			g := newGate()
-			x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
-				o.Loops, o.Portable = v.loops, v.portable
-				g.option(o, l)
-			})
-			f(t, x, g)
-		})
-	}
+	onEachWith(t, func(o *broker.Options, _ *broker.ListenerOptions) *gate {
+		g := newGate()
+		o.Admitters = []broker.Admitter{g}
+		return g
+	}, f)
 }
 
 // TestReloadDisconnectsWhoMayNotComeAnyMore turns anonymous clients away, and refuses them from then on.
@@ -154,3 +140,30 @@ func TestReloadDisconnectsWhoMayNotComeAnyMore(t *testing.T) {
 		t.Errorf("CONNACK %s", ack.Reason)
 	}
 }
+
+// TestReloadReplacesAdmitters has nobody asked at first, then one who refuses, then nobody again.
+func TestReloadReplacesAdmitters(t *testing.T) {
+	b, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 3 })
+	for i, want := range []codec.Reason{codec.Success, codec.Banned, codec.Success} {
+		o := broker.DefaultOptions()
+		o.SysInterval = 0
+		if want != codec.Success {
+			o.Admitters = []broker.Admitter{refuser(want)}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
+		defer cancel()
+		if err := b.Reload(ctx, o, nil); err != nil {
+			t.Fatal(err)
+		}
+		ack := brokertest.Dial(t, addr, codec.V5).Connack(string(rune('a'+i)), nil)
+		if ack.Reason != want {
+			t.Errorf("round %d: %s, want %s", i, ack.Reason, want)
+		}
+	}
+}
+
+// refuser is an Admitter that lets nobody in.
+type refuser codec.Reason
+
+// Admit implements broker.Admitter.
+func (r refuser) Admit(context.Context, *broker.Admission) codec.Reason { return codec.Reason(r) }

@@ -76,7 +76,9 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow}
+		a := &Admission{
+			Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow, ask: s.opts.Admitters,
+		}
 		s.ask(c, p, body, a, login)
 		return true
 	}

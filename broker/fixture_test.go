@@ -38,6 +38,22 @@ func newFixture(t testing.TB, change changeFunc) *fixture {
 // onEach runs f with a fixture of one loop, of four, and of the portable poller.
 func onEach(t *testing.T, change changeFunc, f func(t *testing.T, x *fixture)) {
 	t.Helper()
+	prepare := func(o *broker.Options, l *broker.ListenerOptions) struct{} {
+		if change != nil {
+			change(o, l)
+		}
+		return struct{}{}
+	}
+	onEachWith(t, prepare, func(t *testing.T, x *fixture, _ struct{}) { f(t, x) })
+}
+
+// onEachWith is onEach for tests that need what prepare put into the options.
+func onEachWith[T any](
+	t *testing.T,
+	prepare func(*broker.Options, *broker.ListenerOptions) T,
+	f func(t *testing.T, x *fixture, with T),
+) {
+	t.Helper()
 	for _, v := range []struct {
 		name     string
 		loops    int
@@ -45,12 +61,12 @@ func onEach(t *testing.T, change changeFunc, f func(t *testing.T, x *fixture)) {
 	}{{"one loop", 1, false}, {"four loops", 4, false}, {"portable", 3, true}} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			f(t, newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+			var with T
+			x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
 				o.Loops, o.Portable = v.loops, v.portable
-				if change != nil {
-					change(o, l)
-				}
-			}))
+				with = prepare(o, l)
+			})
+			f(t, x, with)
 		})
 	}
 }

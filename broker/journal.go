@@ -173,7 +173,7 @@ func errStore(t codec.Type) error {
 func (s *shard) storedOf(m *message.Message) *message.Stored {
 	k := m.Keep()
 	if k.Stored == nil {
-		k.Stored = &message.Stored{ID: s.b.lastMessage.Add(1)}
+		k.Stored = message.NewStored(s.b.lastMessage.Add(1), k)
 	}
 	return k.Stored
 }
@@ -189,7 +189,12 @@ func (s *shard) ref(m *message.Message) (id uint64) {
 
 // unref notes one less.
 func (s *shard) unref(m *message.Message) {
-	if st := m.Keep().Stored; st.Unref() {
+	s.unrefStored(m.Keep().Stored)
+}
+
+// unrefStored is unref for what may not be in memory.
+func (s *shard) unrefStored(st *message.Stored) {
+	if st.Unref() {
 		s.journal.batch.DeleteMessage(st.ID)
 	}
 }
@@ -199,6 +204,10 @@ func (c *client) Changed(ch session.Change) {
 	s := c.shard
 	if ch.Kind == session.Expired {
 		s.drop(DropExpired)
+		return
+	}
+	if ch.Kind == session.Wanted {
+		s.away.wanting.Push(c)
 		return
 	}
 	b := &s.journal.batch
@@ -220,6 +229,8 @@ func (c *client) Changed(ch session.Change) {
 		b.DeleteEntry(c.number, ch.Seq)
 		if ch.Message != nil {
 			s.unref(ch.Message)
+		} else if ch.Away != nil {
+			s.unrefStored(ch.Away)
 		}
 	case session.Held:
 		h := store.Handshake{Session: c.number, PacketID: ch.ID}
@@ -229,7 +240,7 @@ func (c *client) Changed(ch session.Change) {
 		b.PutHandshake(&h)
 	case session.Released:
 		b.DeleteHandshake(c.number, ch.ID) // who passes the message on gives it up after that
-	case session.Expired:
+	case session.Expired, session.Wanted:
 	}
 }
 
@@ -255,7 +266,8 @@ func (s *shard) saveSession(cl *client) {
 // saveEnd notes that a durable session is no more.
 func (s *shard) saveEnd(cl *client) {
 	if cl.Durable() {
-		cl.Messages(s.unref)
+		cl.Stored(s.unrefStored)
+		cl.End()
 		s.journal.batch.DropSession(cl.number)
 	}
 }

@@ -176,20 +176,12 @@ func TestConnectedClientsGoOnWhilePasswordsAreChecked(t *testing.T) {
 
 func onEachLocked(t *testing.T, cfg auth.PoolConfig, f func(t *testing.T, x *fixture, gate *locked)) {
 	t.Helper()
-	for _, v := range []struct {
-		name     string
-		loops    int
-		portable bool
-	}{{"one loop", 1, false}, {"four loops", 4, false}, {"portable", 3, true}} {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			gate := &locked{busy: make(chan struct{}), free: make(chan struct{})}
-			f(t, newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
-				o.Loops, o.Portable, o.Hashing = v.loops, v.portable, cfg
-				l.Policy = &auth.Policy{Authenticators: []auth.Authenticator{gate}}
-			}), gate)
-		})
-	}
+	onEachWith(t, func(o *broker.Options, l *broker.ListenerOptions) *locked {
+		gate := &locked{busy: make(chan struct{}), free: make(chan struct{})}
+		o.Hashing = cfg
+		l.Policy = &auth.Policy{Authenticators: []auth.Authenticator{gate}}
+		return gate
+	}, f)
 }
 
 // TestShutdownWhilePasswordsAreChecked: what waits is dropped, what is being hashed is waited for.

@@ -275,7 +275,7 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 		return codec.Success, true
 	}
 	count, size := b.pendingCount.Add(1), b.pendingSize.Add(bytes)
-	if count > int64(b.opts.MaxPending) || size > b.opts.MaxPendingBytes {
+	if count > int64(s.opts.MaxPending) || size > s.opts.MaxPendingBytes {
 		b.pendingCount.Add(-1)
 		b.pendingSize.Add(-bytes)
 		return codec.QuotaExceeded, true

@@ -46,6 +46,8 @@ type restoring struct {
 	b        *Broker
 	meta     store.Meta // of the last broker
 	messages map[uint64]*message.Message
+	away     map[uint64]*message.Stored // messages for which there is no room in memory
+	held     int64                      // payload bytes of the others
 	sessions map[uint64]*restored
 	sets     map[store.SetKey]*behalf.Set
 	transits []store.Transit
@@ -61,8 +63,8 @@ const restoreTimeout = 10 * time.Minute
 func (b *Broker) restore() error {
 	start := now()
 	r := &restoring{
-		b: b, messages: map[uint64]*message.Message{}, sessions: map[uint64]*restored{},
-		sets: map[store.SetKey]*behalf.Set{},
+		b: b, messages: map[uint64]*message.Message{}, away: map[uint64]*message.Stored{},
+		sessions: map[uint64]*restored{}, sets: map[store.SetKey]*behalf.Set{},
 	}
 	b.kept = map[store.SetKey]int{}
 	if err := r.begin(); err != nil {
@@ -173,16 +175,53 @@ func (r *restoring) read() error {
 		}
 	}
 	for id, m := range r.messages { // of nobody
-		if !r.used(m) {
+		if !m.Stored.Used() {
 			r.fix.DeleteMessage(id)
 		}
 	}
 	r.dropUnusedSets()
+	for id, st := range r.away {
+		if !st.Used() {
+			r.fix.DeleteMessage(id)
+		}
+	}
+	return r.readFlying()
+}
+
+// readFlying reads the messages that were in flight.
+func (r *restoring) readFlying() (err error) {
+	if len(r.away) == 0 {
+		return nil
+	}
+	for _, s := range r.sessions {
+		for i, c := range session.Flying(s.out) {
+			if c.Away == nil {
+				continue
+			}
+			if s.out[i].Message, err = r.need(c.Away.ID); err != nil {
+				return err
+			}
+			s.out[i].Away = nil
+		}
+	}
 	return nil
 }
 
-// used reports whether something has referred to m.
-func (r *restoring) used(m *message.Message) bool { return m.Stored.Used() }
+// need is a message that must be in memory; nil if there is none with that id.
+func (r *restoring) need(id uint64) (*message.Message, error) {
+	st := r.away[id]
+	if m := r.messages[id]; m != nil || st == nil {
+		return m, nil
+	}
+	err := r.b.opts.Store.(store.Reader).ReadMessages([]uint64{id}, func(_ int, value []byte) (err error) {
+		r.messages[id], err = readAwayMessage(st, value)
+		return err
+	})
+	if err == nil && r.messages[id] == nil {
+		err = fmt.Errorf("%w: message %d is not there", store.ErrCorrupt, id)
+	}
+	return r.messages[id], err
+}
 
 func (r *restoring) message(key, value []byte) error {
 	m, err := store.ReadMessage(value)
@@ -190,8 +229,14 @@ func (r *restoring) message(key, value []byte) error {
 		return err
 	}
 	id := store.KeyNumber(key)
+	st := message.Restored(id, &m)
+	if q := r.b.queueMemory; q != nil && r.held+m.Size() > q.Bound {
+		r.away[id] = st
+		return nil
+	}
+	r.held += m.Size()
 	k := m.Keep()
-	k.Stored = message.Restored(id)
+	k.Stored = st
 	r.messages[id] = k
 	return nil
 }
@@ -226,17 +271,19 @@ func (r *restoring) entry(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	of, m := r.sessions[e.Session], r.messages[e.Message]
-	if of == nil || m == nil && e.State != store.WaitComp {
+	of, m, st := r.sessions[e.Session], r.messages[e.Message], r.away[e.Message]
+	if of == nil || m == nil && st == nil && e.State != store.WaitComp {
 		r.fix.DeleteEntry(e.Session, e.Seq)
 		return nil
 	}
 	if m != nil {
 		m.Stored.Ref()
+	} else if st != nil {
+		st.Ref()
 	}
 	r.entries++
 	of.out = append(of.out, session.Change{
-		Seq: e.Seq, Message: m, State: session.State(e.State), ID: e.PacketID,
+		Seq: e.Seq, Message: m, Away: st, State: session.State(e.State), ID: e.PacketID,
 		Grant: session.Grant{QoS: e.QoS, Retain: e.Retain, SubscriptionID: e.SubscriptionID},
 	})
 	return nil
@@ -247,10 +294,14 @@ func (r *restoring) handshake(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	of, m := r.sessions[h.Session], r.messages[h.Message]
+	of := r.sessions[h.Session]
 	if of == nil {
 		r.fix.DeleteHandshake(h.Session, h.PacketID)
 		return nil
+	}
+	m, err := r.need(h.Message)
+	if err != nil {
+		return err
 	}
 	if m != nil {
 		m.Stored.Ref()
@@ -264,7 +315,11 @@ func (r *restoring) transit(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if m := r.messages[t.Message]; m != nil {
+	m, err := r.need(t.Message)
+	if err != nil {
+		return err
+	}
+	if m != nil {
 		m.Stored.Ref()
 		r.transits = append(r.transits, t)
 	} else {
@@ -445,7 +500,7 @@ func (r *restoring) payShares(ctx context.Context) error {
 
 // has reports whether a message waits for the client.
 func (c *client) has(m *message.Message) (found bool) {
-	c.Messages(func(x *message.Message) { found = found || x == m })
+	c.Stored(func(st *message.Stored) { found = found || st == m.Stored })
 	return found
 }
 

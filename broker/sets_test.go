@@ -42,19 +42,11 @@ func (g *grantor) set(id string, list ...behalf.Grant) {
 
 func onEachGrantor(t *testing.T, f func(t *testing.T, x *fixture, g *grantor)) {
 	t.Helper()
-	for _, v := range []struct {
-		name     string
-		loops    int
-		portable bool
-	}{{"one loop", 1, false}, {"four loops", 4, false}, {"portable", 3, true}} {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			g := &grantor{}
-			f(t, newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
-				o.Loops, o.Portable, o.Admitters = v.loops, v.portable, []broker.Admitter{g}
-			}), g)
-		})
-	}
+	onEachWith(t, func(o *broker.Options, _ *broker.ListenerOptions) *grantor {
+		g := &grantor{}
+		o.Admitters = []broker.Admitter{g}
+		return g
+	}, f)
 }
 
 var perConnect = &behalf.Origin{Name: "presub:list", PerConnect: true}

@@ -57,23 +57,6 @@ func holdOn(c *Conn, b []byte) (used, need int) {
 	return i + 1, 0
 }
 
-// TestHoldInFlight holds connections every few kilobytes, with input and output in every place it can be.
-func TestHoldInFlight(t *testing.T) {
-	for _, size := range []int{700, 64 << 10} {
-		dials := streams(t)
-		over(t, Config{ReadBufferSize: size}, script{data: holdOn}, func(t *testing.T, r *rig) {
-			var all sync.WaitGroup
-			for name, dialer := range dials {
-				for range 3 {
-					nc := dialer(t, r)
-					all.Go(func() { hopStream(t, name, nc, 256<<10) })
-				}
-			}
-			all.Wait()
-		})
-	}
-}
-
 // TestHeldConnectionEnds ends a connection that is held: Closed comes once and Release says that it came too late.
 func TestHeldConnectionEnds(t *testing.T) {
 	hold := func(c *Conn, _ []byte) (used, need int) {
@@ -97,11 +80,17 @@ func TestHeldConnectionEnds(t *testing.T) {
 	})
 }
 
-// TestMoveInFlight moves connections every few kilobytes, with input and output in every place it can be.
-func TestMoveInFlight(t *testing.T) {
+// TestMoveInFlight moves connections every few kilobytes, with input and output in every place it can be;
+// TestHoldInFlight holds them.
+func TestMoveInFlight(t *testing.T) { inFlight(t, hop) }
+
+func TestHoldInFlight(t *testing.T) { inFlight(t, holdOn) }
+
+func inFlight(t *testing.T, data func(c *Conn, b []byte) (used, need int)) {
+	t.Helper()
 	for _, size := range []int{700, 64 << 10} {
 		dials := streams(t)
-		over(t, Config{ReadBufferSize: size}, script{data: hop}, func(t *testing.T, r *rig) {
+		over(t, Config{ReadBufferSize: size}, script{data: data}, func(t *testing.T, r *rig) {
 			var all sync.WaitGroup
 			for name, dialer := range dials {
 				for range 3 {

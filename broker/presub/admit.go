@@ -13,21 +13,24 @@ import (
 // Grants is what a client that connects gets from all providers. The reason is Success, or why the client is
 // refused. It takes as long as the slowest provider's budget.
 func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Reason) {
-	if len(e.providers) == 0 {
+	rules := e.acquire()
+	defer e.release(rules.providers...)
+	providers := rules.providers
+	if len(providers) == 0 {
 		return nil, codec.Success
 	}
-	c.Tenant = e.cfg.Tenant.of(c.ID, c.Username)
-	grants := make([]behalf.Grant, len(e.providers))
-	errs := make([]error, len(e.providers))
+	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
+	grants := make([]behalf.Grant, len(providers))
+	errs := make([]error, len(providers))
 	var wg sync.WaitGroup
-	for i, p := range e.providers[1:] {
+	for i, p := range providers[1:] {
 		if p.fixed != nil || p.cfg.When == "after_connack" {
 			grants[i+1], errs[i+1] = p.grant(ctx, &c)
 			continue
 		}
 		wg.Go(func() { grants[i+1], errs[i+1] = p.grant(ctx, &c) })
 	}
-	grants[0], errs[0] = e.providers[0].grant(ctx, &c)
+	grants[0], errs[0] = providers[0].grant(ctx, &c)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {

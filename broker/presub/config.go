@@ -47,6 +47,9 @@ type Config struct {
 	ACL               string `yaml:"acl"`
 	// Providers know the lists of clients.
 	Providers []ProviderConfig `yaml:"providers"`
+
+	file string // "" if it was not loaded
+	raw  []byte
 }
 
 // Tenant is a constant, or the first group of a regular expression that the username or client id matches.
@@ -120,12 +123,22 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	c.file = path
 	return c, nil
+}
+
+// at puts file and line in front of a settingError that was found later.
+func (c *Config) at(err error) error {
+	err = withLine(c.raw, err)
+	if c.file != "" {
+		err = fmt.Errorf("%s: %w", c.file, err)
+	}
+	return err
 }
 
 // Parse reads the contents of presub.yaml.
 func Parse(raw []byte) (*Config, error) {
-	c := &Config{}
+	c := &Config{raw: raw}
 	dec := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict())
 	if err := dec.Decode(c); err != nil && len(bytes.TrimSpace(raw)) > 0 {
 		return nil, plainError(err)

@@ -41,7 +41,7 @@ const requestTime = time.Minute
 func (e *Engine) Control(m *Message, pub Publisher) codec.Reason {
 	c := Caller{
 		Door: MQTT, Principal: m.principal(),
-		Allowed: m.Allowed || m.Username != "" && slices.Contains(e.cfg.Control.Usernames, m.Username),
+		Allowed: m.Allowed || m.Username != "" && slices.Contains(e.config().Control.Usernames, m.Username),
 	}
 	if !c.Allowed {
 		_, _ = e.Do(e.ctx, c, nil, nil) // the audit line
@@ -126,14 +126,15 @@ func failure(err error, binary bool) []byte {
 // MayPublish reports whether a client may publish on a topic, as far as the connect topic is concerned: only
 // those named may, since whoever does makes others be subscribed.
 func (e *Engine) MayPublish(username string, topic []byte) bool {
-	if !topictree.MatchFilter([]byte(e.cfg.Connect.Topic), topic) {
+	c := &e.config().Connect
+	if c.Topic == "" || !topictree.MatchFilter([]byte(c.Topic), topic) {
 		return true
 	}
-	return username != "" && slices.Contains(e.cfg.Connect.Usernames, username)
+	return username != "" && slices.Contains(c.Usernames, username)
 }
 
 // ConnectTopic is the filter on which Connected is to be called; "" for none.
-func (e *Engine) ConnectTopic() string { return e.cfg.Connect.Topic }
+func (e *Engine) ConnectTopic() string { return e.config().Connect.Topic }
 
 // login is the payload of the connect topic, if it is not the bare client id.
 type login struct {
@@ -172,7 +173,9 @@ func parseLogin(payload string) (login, error) {
 func (e *Engine) connected(ctx context.Context, topic string, who login, pub Publisher) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	c := Client{ID: who.ClientID, Username: who.Username, Tenant: e.tenantOf(topic, who)}
+	rules := e.acquire()
+	defer e.release(rules.providers...)
+	c := Client{ID: who.ClientID, Username: who.Username, Tenant: rules.cfg.tenantOf(topic, who)}
 	if c.Username == "" {
 		if l, ok := e.broker.List(ctx, c.ID); ok {
 			c.Username = l.Username
@@ -181,7 +184,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
 	out := Answer{ClientID: c.ID, Results: []Result{}}
 	var promises behalf.Promises
-	for _, p := range e.providers {
+	for _, p := range rules.providers {
 		if p.cfg.JWT != nil {
 			continue // there is no password here
 		}
@@ -196,7 +199,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 			)
 			continue
 		}
-		wait := time.Duration(e.cfg.Pending.DefaultWait)
+		wait := time.Duration(rules.cfg.Pending.DefaultWait)
 		r := &behalf.Request{
 			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
 			Promises: &promises,
@@ -222,12 +225,12 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 }
 
 // tenantOf is the level under the topic's first "+" in the filter, else what the configuration says.
-func (e *Engine) tenantOf(topic string, who login) string {
-	filter, levels := strings.Split(e.cfg.Connect.Topic, "/"), strings.Split(topic, "/")
+func (c *Config) tenantOf(topic string, who login) string {
+	filter, levels := strings.Split(c.Connect.Topic, "/"), strings.Split(topic, "/")
 	if i := slices.Index(filter, "+"); i >= 0 && i < len(levels) {
 		return levels[i]
 	}
-	return e.cfg.Tenant.of(who.ClientID, who.Username)
+	return c.Tenant.of(who.ClientID, who.Username)
 }
 
 func (e *Engine) acknowledge(topic string, a Answer, pub Publisher) {

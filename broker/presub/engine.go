@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"noctule/broker/behalf"
@@ -42,21 +43,22 @@ type Caller struct {
 // Engine answers requests and CONNECTs. It may be used from any goroutine.
 type Engine struct {
 	// Set by New, then read-only:
-	cfg       *Config
-	broker    behalf.Broker
-	log       *slog.Logger
-	providers []*provider
-	known     map[string]*behalf.Origin // of providers, by their name
-	sets      *interner
-	ctx       context.Context // ends with Close
-	cancel    context.CancelFunc
-	work      chan func(context.Context)
-	workers   sync.WaitGroup
-	metrics   *metrics
+	broker  behalf.Broker
+	log     *slog.Logger
+	sets    *interner
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	work    chan func(context.Context)
+	workers sync.WaitGroup
+	metrics *metrics
+
+	// Atomic; changed with mu held:
+	rules atomic.Pointer[rules]
 
 	mu struct {
 		sync.Mutex
 		origins map[string]*behalf.Origin // of principals
+		uses    map[*provider]int         // being in force counts as one; without uses it is closed
 	}
 }
 
@@ -72,23 +74,18 @@ const originsMax = 10000
 // New makes an engine for a broker, which may be set later with Attach if it needs the engine first.
 func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{
-		cfg: cfg, log: log, sets: newInterner(), known: make(map[string]*behalf.Origin),
-		work: make(chan func(context.Context), workMax), metrics: newMetrics(),
+		log: log, sets: newInterner(), work: make(chan func(context.Context), workMax), metrics: newMetrics(),
 	}
 	e.mu.origins = make(map[string]*behalf.Origin)
+	e.mu.uses = make(map[*provider]int)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	for i := range cfg.Providers {
-		p, err := newProvider(&cfg.Providers[i], e)
-		if err != nil {
-			e.cancel()
-			for _, made := range e.providers {
-				made.close()
-			}
-			return nil, fmt.Errorf("presub: provider %s: %w", cfg.Providers[i].Name, err)
-		}
-		e.providers = append(e.providers, p)
-		e.known[p.cfg.Name] = p.origin
+	e.rules.Store(&rules{cfg: &Config{}})
+	next, err := e.Prepare(cfg)
+	if err != nil {
+		e.cancel()
+		return nil, err
 	}
+	e.put(next)
 	return e, nil
 }
 
@@ -113,9 +110,12 @@ func (e *Engine) Attach(b behalf.Broker) {
 func (e *Engine) Close() {
 	e.cancel()
 	e.workers.Wait()
-	for _, p := range e.providers {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p := range e.mu.uses { // those of lookups that nobody came to as well
 		p.close()
 	}
+	clear(e.mu.uses)
 }
 
 // Go runs f on a goroutine that Close waits for; its context ends with Close.
@@ -194,7 +194,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry) ([]Answer, erro
 		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
 		IfRevision: x.IfRevision, Promises: &b.promises,
 	}
-	r.Wait, r.Hold = x.wait(time.Duration(e.cfg.Pending.DefaultWait))
+	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
 	if later != nil {
 		r.Later = func(a behalf.Answer) { // on an event loop
 			e.later(func(context.Context) { later(answerOf(&a, nil)) })
@@ -300,8 +300,9 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 	defer e.mu.Unlock()
 	o := e.mu.origins[full]
 	if o == nil {
+		cfg := e.config()
 		o = &behalf.Origin{
-			Name: full, Unsubscribe: policyOf(e.cfg.ClientUnsubscribe), Bypass: e.cfg.ACL == "bypass",
+			Name: full, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
 		}
 		if len(e.mu.origins) < originsMax {
 			e.mu.origins[full] = o
@@ -341,15 +342,19 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 	}
 	a, b = e.sets.intern(a), e.sets.intern(b)
 	name, isProvider := strings.CutPrefix(origin, "presub:")
-	o := e.known[name]
+	r := e.acquire()
+	defer e.release(r.providers...)
+	var o *behalf.Origin
+	p := r.provider(name)
 	var err error
 	switch {
 	case !isProvider:
 		o, err = e.originOf(c, origin)
-	case o == nil:
+	case p == nil:
 		err = ErrOrigin
 	default:
-		e.replaceCached(name, a, b)
+		o = p.origin
+		p.replaceCached(a, b)
 	}
 	if err != nil {
 		return 0, err
@@ -359,17 +364,15 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 	return n, err
 }
 
-// replaceCached puts a list in the place of another in a provider's cache.
-func (e *Engine) replaceCached(name string, from, to *behalf.Set) {
-	for _, p := range e.providers {
-		if p.cfg.Name != name || p.cache == nil {
-			continue
-		}
-		for _, key := range p.cache.Keys() {
-			if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
-				x.set = to
-				p.cache.Add(key, x)
-			}
+// replaceCached puts a list in the place of another in the provider's cache.
+func (p *provider) replaceCached(from, to *behalf.Set) {
+	if p.cache == nil {
+		return
+	}
+	for _, key := range p.cache.Keys() {
+		if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
+			x.set = to
+			p.cache.Add(key, x)
 		}
 	}
 }

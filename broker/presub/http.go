@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
@@ -58,7 +57,7 @@ type httpSource struct {
 	token  string
 }
 
-func newHTTPSource(cfg *HTTPConfig) (*httpSource, error) {
+func newHTTPSource(cfg *HTTPConfig, f files) (*httpSource, error) {
 	tr := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: connsMax, MaxIdleConnsPerHost: connsMax,
 		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
@@ -68,20 +67,20 @@ func newHTTPSource(cfg *HTTPConfig) (*httpSource, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	if cfg.TokenFile != "" {
-		raw, err := os.ReadFile(cfg.TokenFile)
+		raw, err := f.read(".http.token_file", cfg.TokenFile)
 		if err != nil {
 			return nil, err
 		}
 		s.token = strings.TrimSpace(string(raw))
 	}
 	if cfg.CAFile != "" {
-		raw, err := os.ReadFile(cfg.CAFile)
+		raw, err := f.read(".http.ca_file", cfg.CAFile)
 		if err != nil {
 			return nil, err
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("%s has no certificate", cfg.CAFile)
+			return nil, &fileError{".http.ca_file", fmt.Errorf("%s has no certificate", cfg.CAFile)}
 		}
 		tr.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

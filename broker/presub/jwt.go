@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -53,21 +52,24 @@ type jwtSource struct {
 	parser *jwt.Parser
 }
 
-func newJWTSource(cfg *JWTConfig) (*jwtSource, error) {
+func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
 	s := &jwtSource{cfg: cfg}
-	name := cfg.SecretFile + cfg.PublicKeyFile
-	raw, err := os.ReadFile(name)
+	name, path := cfg.SecretFile, ".jwt.secret_file"
+	if name == "" {
+		name, path = cfg.PublicKeyFile, ".jwt.public_key_file"
+	}
+	raw, err := f.read(path, name)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.SecretFile != "" {
 		secret := []byte(strings.TrimRight(string(raw), "\r\n"))
 		if len(secret) < 16 {
-			return nil, fmt.Errorf("%s: a secret of less than 16 bytes", name)
+			return nil, &fileError{path, fmt.Errorf("%s: a secret of less than 16 bytes", name)}
 		}
 		s.key = secret
 	} else if s.key, err = publicKey(raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, &fileError{path, fmt.Errorf("%s: %w", name, err)}
 	}
 	opts := []jwt.ParserOption{
 		jwt.WithValidMethods(

@@ -33,6 +33,7 @@ type provider struct {
 	// Set by newProvider, then read-only:
 	cfg    *ProviderConfig
 	e      *Engine
+	files  files
 	origin *behalf.Origin
 	src    source
 	fixed  *behalf.Set                     // the list of everybody, if it does not depend on the client
@@ -57,7 +58,7 @@ var (
 
 // newProvider makes the provider of a checked configuration.
 func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
-	p := &provider{cfg: cfg, e: e}
+	p := &provider{cfg: cfg, e: e, files: make(files)}
 	p.origin = &behalf.Origin{
 		Name: "presub:" + cfg.Name, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
 		PerConnect: true,
@@ -75,12 +76,12 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 		}
 	case cfg.HTTP != nil:
 		remote = true
-		p.src, err = newHTTPSource(cfg.HTTP)
+		p.src, err = newHTTPSource(cfg.HTTP, p.files)
 	case cfg.SQL != nil:
 		remote = true
-		p.src, err = newSQLSource(cfg.SQL)
+		p.src, err = newSQLSource(cfg.SQL, p.files)
 	default:
-		p.src, err = newJWTSource(cfg.JWT)
+		p.src, err = newJWTSource(cfg.JWT, p.files)
 	}
 	if err != nil {
 		return nil, err
@@ -246,7 +247,9 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 func (p *provider) afterwards(c *Client) {
 	who := *c
 	who.Password = nil
+	p.e.again(p)
 	ok := p.e.later(func(ctx context.Context) {
+		defer p.e.release(p)
 		set, err := p.list(ctx, &who)
 		if err != nil {
 			p.e.log.Warn(
@@ -264,6 +267,7 @@ func (p *provider) afterwards(c *Client) {
 		p.apply(ctx, who.ID, set)
 	})
 	if !ok {
+		p.e.release(p)
 		p.e.log.Warn(
 			fmt.Sprintf("Pre-subscription: too many lookups wait, provider %s is not asked for client %s.",
 				p.cfg.Name, who.ID),

@@ -80,7 +80,7 @@ providers:
 		if got := filters(grants[0].Topics); got != tt.want {
 			t.Errorf("%s, %s: %q, want %q", tt.id, tt.user, got, tt.want)
 		}
-		if got := filters(grants[1].Topics); got != "news:0" || grants[1].Topics != e.providers[1].fixed {
+		if got := filters(grants[1].Topics); got != "news:0" || grants[1].Topics != e.rules.Load().providers[1].fixed {
 			t.Errorf("common: %q", got)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -43,10 +42,10 @@ type sqlSource struct {
 	args  []byte // 'c', 'u', 'e' in the order of the parameters
 }
 
-func newSQLSource(cfg *SQLConfig) (*sqlSource, error) {
+func newSQLSource(cfg *SQLConfig, f files) (*sqlSource, error) {
 	dsn := cfg.DSN
 	if cfg.DSNFile != "" {
-		raw, err := os.ReadFile(cfg.DSNFile)
+		raw, err := f.read(".sql.dsn_file", cfg.DSNFile)
 		if err != nil {
 			return nil, err
 		}

@@ -61,6 +61,14 @@ type Store interface {
 	Close() error
 }
 
+// Reader is a store whose messages can be read by their ids, from any goroutine and while commits go on. A
+// message never changes under its id.
+type Reader interface {
+	// ReadMessages calls f, in their order, for those of ids that are stored durably, until it returns an
+	// error. What has been deleted may still be found. The bytes are a loan that ends with the call.
+	ReadMessages(ids []uint64, f func(i int, value []byte) error) error
+}
+
 // Kind is what an operation does.
 type Kind uint8
 

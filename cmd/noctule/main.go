@@ -148,6 +148,10 @@ func (c *command) dispatch(args []string) int {
 		c.log.Log(context.Background(), n.Level, n.Text)
 	}
 	if f.test {
+		if err := checkPresub(cfg); err != nil {
+			c.fail(err)
+			return exitConfig
+		}
 		fmt.Fprintln(c.stdout, "Configuration file is OK.")
 		return exitOK
 	}

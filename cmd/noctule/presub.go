@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"noctule/admin"
@@ -19,12 +21,19 @@ import (
 	"noctule/codec"
 )
 
-// presubscription ties the engine of pre-subscription to the broker. nil: nothing is configured.
+// presubscription ties the engine of pre-subscription to the broker. nil: nothing was configured at the
+// start.
 type presubscription struct {
+	// Set by loadPresub and attach, then read-only:
 	engine *presub.Engine
-	tokens *admin.Tokens
+	door   *admin.Door
 	b      *broker.Broker
-	tap    *broker.Tap
+
+	// Owned by the service's goroutine:
+	tap *broker.Tap
+
+	// Atomic:
+	tapped atomic.Pointer[string] // the connect topic that tap is for, "" for none
 }
 
 // loadPresub reads presub_file and admin_token_file and puts the engine's hooks into the broker's options.
@@ -32,52 +41,108 @@ func (c *command) loadPresub(cfg *conf.Config) (*presubscription, error) {
 	if cfg.PresubFile == "" && cfg.AdminTokenFile == "" {
 		return nil, nil
 	}
-	p := &presubscription{}
-	rules, err := presub.Parse(nil)
-	if cfg.PresubFile != "" {
-		rules, err = presub.Load(cfg.PresubFile)
-	}
+	rules, tokens, err := presubFiles(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.AdminTokenFile != "" {
-		if p.tokens, err = admin.LoadTokens(cfg.AdminTokenFile); err != nil {
-			return nil, err
-		}
-	}
+	p := &presubscription{}
 	if p.engine, err = presub.New(rules, c.log); err != nil {
 		return nil, err
 	}
+	p.door = admin.Presub(p.engine, tokens)
+	p.tapped.Store(new(string))
 	o := &cfg.Options
 	o.RequestsByUsername = true
-	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
 	o.Describe = presub.Describe
-	if len(rules.Providers) > 0 {
-		o.Admitters = append(o.Admitters, p)
-	}
-	if p.engine.ConnectTopic() != "" {
-		o.Guard = p.engine.MayPublish
-	}
+	o.Guard = p.engine.MayPublish
 	if o.Controls == nil {
 		o.Controls = make(map[string]broker.ControlFunc)
 	}
 	o.Controls[presub.ControlTopic] = p.control
+	p.options(o, rules)
 	return p, nil
 }
 
-// checkPresub reads the files of pre-subscription without using them.
+// options sets those of the broker's options that a reload may change.
+func (p *presubscription) options(o *broker.Options, rules *presub.Config) {
+	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
+	if len(rules.Providers) > 0 {
+		o.Admitters = append(o.Admitters, p)
+	}
+}
+
+// presubFiles reads presub_file and admin_token_file; tokens is nil without the latter.
+func presubFiles(cfg *conf.Config) (rules *presub.Config, tokens *admin.Tokens, err error) {
+	if cfg.PresubFile == "" {
+		rules, err = presub.Parse(nil)
+	} else {
+		rules, err = presub.Load(cfg.PresubFile)
+	}
+	if err == nil && cfg.AdminTokenFile != "" {
+		tokens, err = admin.LoadTokens(cfg.AdminTokenFile)
+	}
+	return rules, tokens, err
+}
+
+// checkPresub reads the files of pre-subscription, and those that they name, without using them.
 func checkPresub(cfg *conf.Config) error {
-	if cfg.PresubFile != "" {
-		if _, err := presub.Load(cfg.PresubFile); err != nil {
-			return err
-		}
+	rules, _, err := presubFiles(cfg)
+	if err != nil {
+		return err
 	}
-	if cfg.AdminTokenFile != "" {
-		if _, err := admin.LoadTokens(cfg.AdminTokenFile); err != nil {
-			return err
-		}
+	e, err := presub.New(rules, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
 	}
+	e.Close()
 	return nil
+}
+
+// presubPlan is what a reload has read for pre-subscription.
+type presubPlan struct {
+	plan   *presub.Plan
+	tokens *admin.Tokens
+	topic  string // the connect topic
+}
+
+// prepare reads what cfg names for a reload, sets cfg's options, and changes nothing. Pre-subscription that
+// was not there at the start needs a restart: note says so.
+func (p *presubscription) prepare(cfg *conf.Config) (next *presubPlan, note string, err error) {
+	if p == nil {
+		var keys []string
+		if cfg.PresubFile != "" {
+			keys = append(keys, "presub_file")
+		}
+		if cfg.AdminTokenFile != "" {
+			keys = append(keys, "admin_token_file")
+		}
+		if keys != nil {
+			note = "The new value of " + strings.Join(keys, " and ") + " takes effect after a restart."
+		}
+		return nil, note, nil
+	}
+	rules, tokens, err := presubFiles(cfg)
+	if err != nil {
+		return nil, "", err
+	}
+	plan, err := p.engine.Prepare(rules)
+	if err != nil {
+		return nil, "", err
+	}
+	p.options(&cfg.Options, rules)
+	return &presubPlan{plan: plan, tokens: tokens, topic: rules.Connect.Topic}, "", nil
+}
+
+// use puts in force what prepare has read. The connect topic follows later, with listen.
+func (p *presubscription) use(next *presubPlan) {
+	if p == nil {
+		return
+	}
+	p.door.SetTokens(next.tokens)
+	if *p.tapped.Load() != next.topic { // anybody may publish on the old one from now on
+		p.silence()
+	}
+	p.engine.Use(next.plan)
 }
 
 // attach gives the engine its broker, which has no clients yet.
@@ -87,15 +152,46 @@ func (p *presubscription) attach(b *broker.Broker) error {
 	}
 	p.b = b
 	p.engine.Attach(b)
-	topic := p.engine.ConnectTopic()
-	if topic == "" {
+	return p.listen()
+}
+
+// tapPatience is how long a loop may take to have its ear on a topic.
+const tapPatience = 10 * time.Second
+
+// silence ends the hearing of the connect topic at once, also of what is under way.
+func (p *presubscription) silence() {
+	p.tapped.Store(new(string))
+	if p.tap != nil {
+		p.tap.Close()
+		p.tap = nil
+	}
+}
+
+// listen hears what is published on the connect topic that is in force, and on no other. Who may publish
+// there was settled with the rules.
+func (p *presubscription) listen() error {
+	if p == nil || *p.tapped.Load() == p.engine.ConnectTopic() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	p.silence()
+	filter := p.engine.ConnectTopic()
+	if filter == "" {
+		return nil
+	}
+	p.tapped.Store(&filter)
+	ctx, cancel := context.WithTimeout(context.Background(), tapPatience)
 	defer cancel()
-	var err error
-	p.tap, err = b.Tap(ctx, topic, func(topic, payload []byte) { p.engine.Connected(topic, payload, b) })
-	return err
+	tap, err := p.b.Tap(ctx, filter, func(topic, payload []byte) {
+		if *p.tapped.Load() == filter {
+			p.engine.Connected(topic, payload, p.b)
+		}
+	})
+	if err != nil {
+		p.tapped.Store(new(string))
+		return fmt.Errorf("the connect topic %q is not heard: %w", filter, err)
+	}
+	p.tap = tap
+	return nil
 }
 
 // parts are what the admin listener serves for it.
@@ -103,16 +199,14 @@ func (p *presubscription) parts() []admin.Part {
 	if p == nil {
 		return nil
 	}
-	return []admin.Part{admin.Presub(p.engine, p.tokens)}
+	return []admin.Part{p.door}
 }
 
 func (p *presubscription) close() {
 	if p == nil {
 		return
 	}
-	if p.tap != nil {
-		p.tap.Close()
-	}
+	p.silence()
 	p.engine.Close()
 }
 

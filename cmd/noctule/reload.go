@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,7 @@ func (s *service) reload(ctx context.Context) {
 	case ctx.Err() != nil: // the program ends
 		return
 	case err != nil:
-		s.fail(fmt.Errorf("The configuration is in force, but not all clients could be looked at: %w", err))
+		s.fail(fmt.Errorf("The configuration is in force, but %w", err))
 		return
 	}
 	s.info("Configuration reloaded.")
@@ -48,6 +49,7 @@ type settings struct {
 	cfg       *conf.Config
 	listeners []broker.ListenerOptions // of each of cfg's listeners, without where it listens
 	notes     []conf.Note
+	pre       *presubPlan // nil: nothing was configured at the start
 }
 
 // read reads everything and changes nothing.
@@ -75,6 +77,13 @@ func (s *service) read() (*settings, error) {
 		}
 		next.listeners = append(next.listeners, o)
 	}
+	var note string
+	if next.pre, note, err = s.pre.prepare(cfg); err != nil { // the last: it would have to be given up
+		return nil, err
+	}
+	if note != "" {
+		next.notes = append(next.notes, conf.Note{Text: note, Level: broker.LevelNotice})
+	}
 	return next, nil
 }
 
@@ -82,6 +91,7 @@ func (s *service) read() (*settings, error) {
 func (s *service) apply(ctx context.Context, next *settings) error {
 	s.cfg = next.cfg
 	limitMemory(s.cfg.Options.MemoryLimit)
+	s.pre.use(next.pre)
 	for _, a := range s.apis {
 		a.set(next.listeners[a.index])
 	}
@@ -93,5 +103,9 @@ func (s *service) apply(ctx context.Context, next *settings) error {
 			options[l] = o
 		}
 	}
-	return s.b.Reload(ctx, s.cfg.Options, options)
+	var errs []error
+	if err := s.b.Reload(ctx, s.cfg.Options, options); err != nil {
+		errs = append(errs, fmt.Errorf("not all clients could be looked at: %w", err))
+	}
+	return errors.Join(append(errs, s.pre.listen())...)
 }

@@ -158,7 +158,7 @@ func shortName(oid string) (name string, known bool) {
 	return rareName(oid)
 }
 
-func rareName(oid string) (name string, known bool) {
+func rareName(oid string) (name string, known bool) { //nolint:cyclop // a table
 	switch oid {
 	case "2.5.4.12":
 		return "title", true

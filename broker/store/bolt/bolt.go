@@ -60,6 +60,8 @@ type Store struct {
 	prepared chan prepared
 	busy     bool // a fold is being prepared
 	value    []byte
+
+	recent recent // for those who read
 }
 
 type prepared struct {
@@ -86,6 +88,8 @@ const (
 	// mapBytes is the address space taken for the file from the start, so that growing it never waits for a
 	// backup that is being read.
 	mapBytes = 16 << 30
+	// checksumSize is what each entry of the log begins with.
+	checksumSize = 4
 )
 
 func bucketOf(t store.Table) []byte { return []byte(t.String()) }

@@ -1,0 +1,183 @@
+package presub
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+)
+
+// rules are a configuration in force, with its providers.
+type rules struct {
+	cfg       *Config
+	providers []*provider
+}
+
+// provider is the one of a name; nil if there is none.
+func (r *rules) provider(name string) *provider {
+	for _, p := range r.providers {
+		if p.cfg.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Plan is a configuration with everything that it needs loaded. It ends with Use or Discard.
+type Plan struct {
+	next *rules
+	e    *Engine
+}
+
+// Prepare loads what a configuration names, and changes nothing. Providers that are as they were in the
+// configuration in force, their files too, stay with their cache and the state of their circuit.
+func (e *Engine) Prepare(cfg *Config) (*Plan, error) {
+	old := e.rules.Load()
+	plan := &Plan{next: &rules{cfg: cfg}, e: e}
+	for i := range cfg.Providers {
+		c := &cfg.Providers[i]
+		p, err := newProvider(c, e)
+		if err != nil {
+			plan.Discard()
+			path := fmt.Sprintf("$.providers[%d]", i)
+			var f *fileError
+			if errors.As(err, &f) {
+				path += f.path
+			}
+			return nil, cfg.at(wrong(path, "provider %s: %v", c.Name, err))
+		}
+		if was := old.provider(c.Name); was != nil && was.same(p) {
+			p.close()
+			p = was
+		}
+		plan.next.providers = append(plan.next.providers, p)
+	}
+	return plan, nil
+}
+
+// Discard gives up what was loaded.
+func (x *Plan) Discard() {
+	for _, p := range x.next.providers {
+		if x.e.rules.Load().provider(p.cfg.Name) != p {
+			p.close()
+		}
+	}
+}
+
+// Use puts a plan in force that was prepared on the rules which are so now. Lookups under way end by the old
+// rules; providers that are not in the plan are closed after their last one. What they have given stays with
+// each session until its next CONNECT.
+func (e *Engine) Use(x *Plan) {
+	old := e.put(x)
+	e.log.Info("Pre-subscription: " + changes(old, x.next) + ".")
+}
+
+// put is Use without a word. It returns what was in force.
+func (e *Engine) put(x *Plan) *rules {
+	e.mu.Lock()
+	old := e.rules.Swap(x.next)
+	for _, p := range x.next.providers {
+		e.mu.uses[p]++
+	}
+	clear(e.mu.origins) // made anew, with the policies that hold now
+	e.mu.Unlock()
+	e.release(old.providers...)
+	return old
+}
+
+// changes says which providers differ: "provider a kept, provider b replaced".
+func changes(old, next *rules) string {
+	var parts []string
+	for _, p := range next.providers {
+		what := "kept"
+		switch old.provider(p.cfg.Name) {
+		case nil:
+			what = "added"
+		case p:
+		default:
+			what = "replaced"
+		}
+		parts = append(parts, "provider "+p.cfg.Name+" "+what)
+	}
+	for _, p := range old.providers {
+		if next.provider(p.cfg.Name) == nil {
+			parts = append(parts, "provider "+p.cfg.Name+" removed")
+		}
+	}
+	if len(parts) == 0 {
+		return "no providers"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// config is the configuration in force.
+func (e *Engine) config() *Config { return e.rules.Load().cfg }
+
+// acquire returns the rules in force; their providers stay open until release.
+func (e *Engine) acquire() *rules {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.rules.Load()
+	for _, p := range r.providers {
+		e.mu.uses[p]++
+	}
+	return r
+}
+
+// again acquires a provider once more, which is acquired already.
+func (e *Engine) again(p *provider) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.mu.uses[p]++
+}
+
+// release ends the use of providers; whose last one it was is closed.
+func (e *Engine) release(list ...*provider) {
+	var idle []*provider
+	e.mu.Lock()
+	for _, p := range list {
+		n, open := e.mu.uses[p]
+		switch {
+		case !open: // Close has closed it
+		case n == 1:
+			delete(e.mu.uses, p)
+			idle = append(idle, p)
+		default:
+			e.mu.uses[p] = n - 1
+		}
+	}
+	e.mu.Unlock()
+	for _, p := range idle {
+		p.close()
+	}
+}
+
+// same reports whether two providers are of the same configuration and have read the same files.
+func (p *provider) same(q *provider) bool {
+	return reflect.DeepEqual(p.cfg, q.cfg) && maps.Equal(p.files, q.files)
+}
+
+// files are what a provider has read beside presub.yaml: hashes by name.
+type files map[string][sha256.Size]byte
+
+// fileError is an error of a file that a setting names.
+type fileError struct {
+	path string // ".http.token_file"
+	error
+}
+
+// Unwrap is for errors.Is.
+func (e *fileError) Unwrap() error { return e.error }
+
+// read returns the contents of a file that the setting at a path names.
+func (f files) read(path, name string) ([]byte, error) {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, &fileError{path, err}
+	}
+	f[name] = sha256.Sum256(raw)
+	return raw, nil
+}
