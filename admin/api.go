@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -25,8 +26,9 @@ import (
 
 // Gate decides who may use the API.
 type Gate interface {
-	// Allows is called for each request, on its own goroutine, at most gateMax at once. It may be slow.
-	Allows(l Login) bool
+	// Allows is called for each request, on its own goroutine. It may be slow; ctx is done when the client
+	// has gone or gateTimeout has passed. An error says that it could not be decided now.
+	Allows(ctx context.Context, l Login) (bool, error)
 }
 
 // Login is what a request presents.
@@ -49,8 +51,8 @@ type APIConfig struct {
 	Dir string
 	// Version is what /api/v1/version answers.
 	Version string
-	// Listeners are what /api/v1/listeners answers.
-	Listeners []APIListener
+	// Listeners returns what /api/v1/listeners answers. Any goroutine calls it.
+	Listeners func() []APIListener
 	// Gate is asked for every request. Required.
 	Gate Gate
 }
@@ -67,7 +69,7 @@ type APIListener struct {
 
 const (
 	apiConnections = 256 // at once
-	gateMax        = 4   // requests whose password is being checked
+	gateTimeout    = 20 * time.Second
 )
 
 // StartAPI listens and serves until Close.
@@ -75,7 +77,7 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 	if cfg.Gate == nil {
 		return nil, errors.New("admin: no gate")
 	}
-	h := &api{cfg: cfg, src: src, checks: make(chan struct{}, gateMax)}
+	h := &api{cfg: cfg, src: src}
 	if cfg.Dir != "" {
 		var err error
 		if h.files, err = os.OpenRoot(cfg.Dir); err != nil {
@@ -105,10 +107,9 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 
 // api is the handler of one listener.
 type api struct {
-	cfg    APIConfig
-	src    Source
-	files  *os.Root      // nil without http_dir
-	checks chan struct{} // one for each request at the gate
+	cfg   APIConfig
+	src   Source
+	files *os.Root // nil without http_dir
 }
 
 // ServeHTTP implements http.Handler.
@@ -119,7 +120,11 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "Invalid HTTP Method\n")
 		return
 	}
-	if !a.allowed(r) {
+	switch ok, err := a.allowed(r); {
+	case err != nil:
+		refuse(w, http.StatusServiceUnavailable, "Server busy\n")
+		return
+	case !ok:
 		w.Header().Set("WWW-Authenticate", `Basic realm="Mosquitto API"`)
 		refuse(w, http.StatusUnauthorized, "Not authorised\n")
 		return
@@ -132,7 +137,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/api/v1/listeners":
 		answer(w, struct {
 			Listeners []APIListener `json:"listeners"`
-		}{a.cfg.Listeners})
+		}{a.cfg.Listeners()})
 	case r.URL.Path == "/api/v1/systree":
 		answer(w, a.tree(r))
 	case strings.HasPrefix(r.URL.Path, "/api/"):
@@ -143,19 +148,15 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // allowed asks the gate.
-func (a *api) allowed(r *http.Request) bool {
+func (a *api) allowed(r *http.Request) (bool, error) {
 	l := Login{Path: r.URL.Path}
 	l.Username, l.Password, l.Named = r.BasicAuth()
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		l.Address = ap.Addr().Unmap()
 	}
-	select {
-	case a.checks <- struct{}{}:
-	case <-r.Context().Done():
-		return false
-	}
-	defer func() { <-a.checks }()
-	return a.cfg.Gate.Allows(l)
+	ctx, cancel := context.WithTimeout(r.Context(), gateTimeout)
+	defer cancel()
+	return a.cfg.Gate.Allows(ctx, l)
 }
 
 // tree is the $SYS tree's whole numbers by topic. Mosquitto leaves the second names of some values out.

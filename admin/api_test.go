@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,13 +26,14 @@ type door struct {
 	mu    sync.Mutex
 	asked []Login
 	allow func(Login) bool
+	err   error
 }
 
-func (d *door) Allows(l Login) bool {
+func (d *door) Allows(_ context.Context, l Login) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, l)
-	return d.allow == nil || d.allow(l)
+	return d.err == nil && (d.allow == nil || d.allow(l)), d.err
 }
 
 // startAPI runs an API with some changes.
@@ -83,10 +85,11 @@ func TestAPIVersionAndErrors(t *testing.T) {
 
 func TestAPIListeners(t *testing.T) {
 	url := startAPI(t, func(c *APIConfig) {
-		c.Listeners = []APIListener{
+		list := []APIListener{
 			{Port: 1883, Protocol: "mqtt", AllowAnonymous: true},
 			{Path: "/x.sock", Protocol: "websockets", TLS: true, MutualTLS: true},
 		}
+		c.Listeners = func() []APIListener { return list }
 	})
 	_, body := ask(t, "GET", url+"/api/v1/listeners")
 	want := `{
@@ -166,6 +169,13 @@ func TestAPIAsksTheGate(t *testing.T) {
 	}
 	if !reflect.DeepEqual(d.asked, want) {
 		t.Errorf("asked %+v", d.asked)
+	}
+}
+
+func TestAPIWhoseGateIsBusy(t *testing.T) {
+	url := startAPI(t, func(c *APIConfig) { c.Gate = &door{err: errors.New("too many")} })
+	if resp, body := ask(t, "GET", url+"/api/v1/version"); resp.StatusCode != 503 || body != "Server busy\n" {
+		t.Errorf("%d %q", resp.StatusCode, body)
 	}
 }
 

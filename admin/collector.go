@@ -29,7 +29,7 @@ type row struct {
 func newCollector(src Source) *collector {
 	c := &collector{src: src, commits: commitSeconds()}
 	c.dropped = prometheus.NewDesc("noctule_messages_dropped_total",
-		"Messages that one receiver did not get, by reason.", []string{"reason"}, nil)
+		"Messages that one receiver did not get, or denied to all, by reason.", []string{"reason"}, nil)
 	add := func(kind prometheus.ValueType, name, help string, f func(*broker.Metrics) float64) {
 		c.rows = append(c.rows, row{prometheus.NewDesc("noctule_"+name, help, nil, nil), kind, f})
 	}

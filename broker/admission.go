@@ -104,15 +104,34 @@ func (b *Broker) admit(ctx context.Context, a *Admission) codec.Reason {
 
 // checkPassword has the pool ask the policy, which hashes.
 func (b *Broker) checkPassword(ctx context.Context, a *Admission) codec.Reason {
+	return b.hash(ctx, a.opts.Policy, &a.login, 2*len(a.packet)+len(a.Password))
+}
+
+// CheckLogin asks a policy about a login that has not come with a CONNECT, such as one of the HTTP API. If
+// that takes hashing, it waits its turn among the clients' logins, slowed down with them after failures of
+// its address. Besides Success and NotAuthorized the answer is ServerBusy, if too many wait or ctx is done,
+// or ServerShuttingDown. Any goroutine but a loop's may call it.
+func (b *Broker) CheckLogin(ctx context.Context, p *auth.Policy, login auth.Login) codec.Reason {
+	if !p.Slow(&login) {
+		if p.Authenticate(&login) {
+			return codec.Success
+		}
+		return codec.NotAuthorized
+	}
+	return b.hash(ctx, p, &login, len(login.Username)+len(login.Password))
+}
+
+// hash has the pool ask a policy, and waits. The login takes so many bytes meanwhile.
+func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, size int) codec.Reason {
 	verdict := make(chan codec.Reason, 1)
 	accepted := b.hashing.Submit(auth.Job{
-		Address: a.login.Address,
-		Bytes:   2*len(a.packet) + len(a.Password),
+		Address: login.Address,
+		Bytes:   size,
 		Work: func() (failed bool) {
 			switch {
 			case ctx.Err() != nil: // nobody waits any more
 				return false
-			case a.opts.Policy.Authenticate(&a.login):
+			case p.Authenticate(login):
 				verdict <- codec.Success
 				return false
 			}

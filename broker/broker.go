@@ -83,7 +83,8 @@ type Broker struct {
 // Listener is one listening socket of a Broker.
 type Listener struct {
 	// Set by Listen, then read-only:
-	net *wsnet.Listener
+	net  *wsnet.Listener
+	name string // network and address as configured: what stores know it by
 
 	// Atomic:
 	opts atomic.Pointer[ListenerOptions]
@@ -156,7 +157,7 @@ func New(o Options) (*Broker, error) {
 
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	l := &Listener{}
+	l := &Listener{name: o.Net.Network + " " + o.Net.Address}
 	l.opts.Store(&o)
 	cfg := o.Net
 	cfg.Tag = l

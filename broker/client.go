@@ -144,6 +144,7 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	h := &s.live
 	if !h.Holds(m) {
 		if !c.may(auth.Read, m.Topic) && !c.bypassed(m.Topic) {
+			s.drop(DropDenied)
 			return false // what has waited is asked about again
 		}
 		h = &s.stored

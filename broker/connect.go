@@ -105,7 +105,13 @@ func (l *ListenerOptions) admits(login *auth.Login) bool {
 // stands reports whether a client that was let in on another loop would be let in still, when the listener's
 // settings have been replaced meanwhile by now: the reload has not seen it.
 func (s *shard) stands(g *greet, now *ListenerOptions) bool {
-	if now == g.opts || g.as != nil && g.as.identified {
+	if now == g.opts {
+		return true
+	}
+	if now.bars(g.conn) {
+		return false
+	}
+	if g.as != nil && g.as.identified {
 		return true
 	}
 	if now.Policy == nil {
@@ -186,6 +192,9 @@ func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, as *
 	l := listenerOf(c).opts.Load()
 	if r := s.checkFeatures(l, p); r != codec.Success {
 		return nil, nil, r
+	}
+	if l.bars(c) {
+		return nil, nil, codec.NotAuthorized
 	}
 	id := p.ClientID
 	if len(id) == 0 {

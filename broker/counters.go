@@ -20,7 +20,8 @@ type counters struct {
 	dropped                         [DropReasons]int64
 }
 
-// addTo adds the shard's counters and the gauges of its sessions. On the shard's loop.
+// addTo adds the shard's counters and gauges, in a time that does not depend on the number of sessions. On
+// the shard's loop.
 func (s *shard) addTo(m *Metrics) {
 	c := &s.count
 	m.Connections += c.connections
@@ -46,12 +47,11 @@ func (s *shard) addTo(m *Metrics) {
 		m.Dropped[i] += n
 	}
 	m.QueueReads += int64(s.away.waiting())
-	for _, cl := range s.sessions {
-		m.QueuedMessages += int64(cl.Queued())
-		m.QueuedBytes += cl.QueuedBytes()
-		m.QueuedDiskBytes += cl.AwayBytes()
-		m.InflightMessages += int64(cl.Inflight())
-	}
+	s.checkTotals()
+	m.QueuedMessages += s.totals.Queued
+	m.QueuedBytes += s.totals.QueuedBytes
+	m.QueuedDiskBytes += s.totals.AwayBytes
+	m.InflightMessages += s.totals.Inflight
 }
 
 // Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; after Shutdown

@@ -152,6 +152,7 @@ func (s *shard) endSession(cl *client) {
 		cl.alarm.cl = nil
 	}
 	delete(s.sessions, cl.id)
+	cl.Forget()
 	s.count.sessions--
 	s.b.sessions.Add(-1)
 }

@@ -76,6 +76,16 @@ func certificateName(c *wsnet.Conn, subject bool) string {
 	return validName(name)
 }
 
+// bars reports whether the client's certificate was good for the handshake but is no more: connections
+// outlive the settings with which they began.
+func (l *ListenerOptions) bars(c *wsnet.Conn) bool {
+	if l.Revoked == nil {
+		return false
+	}
+	st := c.TLS()
+	return st != nil && l.Revoked(st)
+}
+
 // validName is a name if it may be a username.
 func validName(name string) string {
 	if !codec.ValidUTF8([]byte(name)) || len(name) > 65535 {

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +184,44 @@ func onEachLocked(t *testing.T, cfg auth.PoolConfig, f func(t *testing.T, x *fix
 		l.Policy = &auth.Policy{Authenticators: []auth.Authenticator{gate}}
 		return gate
 	}, f)
+}
+
+// TestLoginsOfElsewhere are throttled with those of clients: they are given up with their context.
+func TestLoginsOfElsewhere(t *testing.T) {
+	policy := &auth.Policy{Authenticators: []auth.Authenticator{passwordsOf(t, "a pa")}}
+	x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.Hashing = auth.PoolConfig{FailureBurst: 1, FailureRate: 1e-3}
+	})
+	login := func(from, password string) auth.Login {
+		return auth.Login{
+			Username: "a", HasUsername: true, Password: []byte(password), HasPassword: true,
+			Address: netip.MustParseAddr(from),
+		}
+	}
+	for password, want := range map[string]codec.Reason{"pa": codec.Success, "pb": codec.NotAuthorized} {
+		if r := x.b.CheckLogin(t.Context(), policy, login("127.0.0.1", password)); r != want {
+			t.Errorf("%s: %s", password, r)
+		}
+	}
+	if r := x.b.CheckLogin(t.Context(), policy, auth.Login{}); r != codec.NotAuthorized {
+		t.Errorf("anonymous: %s", r)
+	}
+	if r := x.b.CheckLogin(t.Context(), policy, login("192.0.2.1", "pb")); r != codec.NotAuthorized {
+		t.Errorf("first failure: %s", r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := make(chan codec.Reason)
+	go func() { answer <- x.b.CheckLogin(ctx, policy, login("192.0.2.1", "pa")) }()
+	for brokertest.Settle(t, x.b).Hashing.Throttled == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	if r := <-answer; r != codec.ServerBusy {
+		t.Errorf("after a failure: %s", r)
+	}
+	if r := x.b.CheckLogin(t.Context(), policy, login("192.0.2.2", "pa")); r != codec.Success {
+		t.Errorf("another address: %s", r)
+	}
 }
 
 // TestShutdownWhilePasswordsAreChecked: what waits is dropped, what is being hashed is waited for.

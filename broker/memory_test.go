@@ -162,3 +162,40 @@ func TestMemoryOfAnnouncedPackets(t *testing.T) {
 		})
 	})
 }
+
+// TestSumsFollowTheSessions has messages wait and in flight in sessions that end in every way.
+func TestSumsFollowTheSessions(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V311, nil)
+		ends := map[string]func(c *brokertest.Client){
+			"clean":   func(*brokertest.Client) { x.connect("clean", codec.V5, nil) },
+			"expired": func(c *brokertest.Client) { c.Hangup() },
+			"ended":   func(c *brokertest.Client) { c.Send(&codec.Disconnect{Properties: props(expiry(0))}); c.WantClosed() },
+		}
+		clients := map[string]*brokertest.Client{}
+		for id := range ends {
+			clients[id], _ = x.present(id, codec.V5, both(with(expiry(100)), with(func(p codec.Properties) codec.Properties {
+				return codec.AppendUintProperty(p, codec.ReceiveMaximum, 2)
+			})))
+			clients[id].Subscribe("a", 1)
+		}
+		for range 5 {
+			exchange(t, pub, "a", "12345", 1)
+		}
+		m := brokertest.Settle(t, x.b)
+		if m.InflightMessages != 6 || m.QueuedMessages != 9 || m.QueuedBytes != 45 {
+			t.Errorf("%d in flight, %d wait, %d bytes", m.InflightMessages, m.QueuedMessages, m.QueuedBytes)
+		}
+		for id, end := range ends {
+			for range 2 {
+				clients[id].WantPublish("a", "12345")
+			}
+			end(clients[id])
+		}
+		x.in(t).advance(200)
+		m = brokertest.Settle(t, x.b)
+		if m.InflightMessages != 0 || m.QueuedMessages != 0 || m.QueuedBytes != 0 {
+			t.Errorf("at the end %d in flight, %d wait, %d bytes", m.InflightMessages, m.QueuedMessages, m.QueuedBytes)
+		}
+	})
+}

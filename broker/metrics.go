@@ -64,19 +64,25 @@ const (
 	DropTooLarge                       // larger than the client's Maximum Packet Size
 	DropOffline                        // QoS 0 to an offline member, or none of a shared group is online
 	DropMemory                         // memory_limit: the message would have had to be kept
+	DropDenied                         // an ACL denies it: to a receiver, or to be published at all
 	DropReasons                        // number of reasons
 )
 
 // String is the label value in the metrics.
 func (r DropReason) String() string {
-	return [...]string{"queue_full", "slow_receiver", "expired", "too_large", "offline", "memory"}[r]
+	return [...]string{
+		"queue_full", "slow_receiver", "expired", "too_large", "offline", "memory", "denied",
+	}[r]
 }
 
-// DroppedTotal is the sum over all reasons.
+// DroppedTotal is the sum over all reasons but DropDenied: the $SYS tree does not count what is as it should
+// be.
 func (m *Metrics) DroppedTotal() int64 {
 	var n int64
-	for _, v := range m.Dropped {
-		n += v
+	for r, v := range m.Dropped {
+		if DropReason(r) != DropDenied {
+			n += v
+		}
 	}
 	return n
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -152,6 +153,9 @@ type ListenerOptions struct {
 	Policy *auth.Policy
 	// AllowAnonymous admits everybody; it counts only without a Policy.
 	AllowAnonymous bool
+	// Revoked tells certificates that have been revoked since their client's handshake; nil none. It is
+	// called on the loops.
+	Revoked func(*tls.ConnectionState) bool
 	// UseIdentityAsUsername makes the common name of the client's certificate its username, without a
 	// password; UseSubjectAsUsername the whole subject. On listeners without TLS they mean nothing.
 	UseIdentityAsUsername, UseSubjectAsUsername bool

@@ -130,6 +130,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	}
 	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) ||
 		!s.guarded(cl, m.Topic) {
+		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
 	if s.tooMuch(m) || s.storeFails() && (m.QoS > 0 || m.Retain) {
@@ -182,7 +183,7 @@ func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message)
 	var expiry uint32
 	m.Properties, expiry = forwarded(s.props[:0], p.Properties)
 	if expiry > 0 {
-		m.Expiry = s.loop.Now() + 1000*int64(expiry)
+		m.Expire(s.loop.Now(), expiry)
 	}
 	return nil
 }

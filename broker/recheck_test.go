@@ -2,6 +2,9 @@ package broker_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"testing"
 
@@ -179,5 +182,54 @@ func TestReloadWhilePasswordsAreChecked(t *testing.T) {
 			t.Errorf("CONNACK %s", ack.Reason)
 		}
 		c.WantClosed()
+	})
+}
+
+// TestReloadOfRevokedCertificates: who is connected with one is disconnected, and who has only made the handshake
+// does not come in.
+func TestReloadOfRevokedCertificates(t *testing.T) {
+	ca := newAuthority(t)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	server := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}})
+	good := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "good"}})
+	bad := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "bad"}})
+	onEach(t, func(_ *broker.Options, l *broker.ListenerOptions) {
+		l.UseIdentityAsUsername = true
+		l.Net.TLS = &tls.Config{
+			Certificates: []tls.Certificate{server}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		}
+	}, func(t *testing.T, x *fixture) {
+		dial := func(cert tls.Certificate) *brokertest.Client {
+			cl := brokertest.Dial(t, x.addr, codec.V5)
+			c := tls.Client(cl.Conn, &tls.Config{
+				RootCAs: pool, ServerName: "localhost", Certificates: []tls.Certificate{cert},
+				MaxVersion: tls.VersionTLS12, // whose handshake ends with the server's word
+			})
+			if err := c.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			cl.Conn = c
+			return cl
+		}
+		clients, late := map[string]*brokertest.Client{}, map[string]*brokertest.Client{}
+		for name, cert := range map[string]tls.Certificate{"good": good, "bad": bad} {
+			clients[name], late[name] = dial(cert), dial(cert)
+			if ack := clients[name].Connack(name, nil); ack.Reason != codec.Success {
+				t.Fatal(name, ack.Reason)
+			}
+		}
+		x.in(t).reload(func(l *broker.ListenerOptions) {
+			l.Revoked = func(st *tls.ConnectionState) bool {
+				return st.PeerCertificates[0].Equal(bad.Leaf)
+			}
+		})
+		wantDisconnect(t, clients["bad"], codec.NotAuthorized)
+		clients["good"].WantNothing()
+		for name, want := range map[string]codec.Reason{"good": codec.Success, "bad": codec.NotAuthorized} {
+			if ack := late[name].Connack(name+" late", nil); ack.Reason != want {
+				t.Errorf("%s connects: %s", name, ack.Reason)
+			}
+		}
 	})
 }

@@ -42,6 +42,7 @@ type envelope struct {
 	ids       int    // number of filter ids, taken in order from batch.ids
 	expiry    int64
 	publisher uint64
+	interval  uint32
 	retain    bool
 	once      bool // deliver one copy to MQTT 3 clients
 	deal      bool // the id is a shared subscription's: pick one of its members
@@ -127,7 +128,7 @@ func (b *batch) add(m *message.Message) *envelope {
 	b.buf = append(b.buf, m.Payload...)
 	e.end = len(b.buf)
 	e.topic, e.props = uint16(len(m.Topic)), uint32(len(m.Properties))
-	e.expiry, e.publisher, e.retain = m.Expiry, m.Publisher, m.Retain
+	e.expiry, e.interval, e.publisher, e.retain = m.Expiry, m.Interval, m.Publisher, m.Retain
 	return e
 }
 
@@ -140,7 +141,7 @@ func (e *envelope) message(b *batch, far *message.Message) *message.Message {
 	t, p := int(e.topic), int(e.topic)+int(e.props)
 	*far = message.Message{
 		Topic: raw[:t], Properties: codec.Properties(raw[t:p]), Payload: raw[p:],
-		Expiry: e.expiry, Publisher: e.publisher, Retain: e.retain,
+		Expiry: e.expiry, Interval: e.interval, Publisher: e.publisher, Retain: e.retain,
 	}
 	return far
 }

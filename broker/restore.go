@@ -337,6 +337,9 @@ func (r *restoring) retain(_, value []byte) error {
 		r.fix.DeleteRetained(m.Topic)
 		return nil
 	}
+	if !r.b.opts.CheckRetainSource {
+		m.Source = nil // takes memory and nobody asks
+	}
 	r.retained++
 	r.b.retainBytes.Add(m.Size())
 	if _, _, err := r.b.retained.Set(m.Topic, m.Keep()); err != nil {

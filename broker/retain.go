@@ -296,6 +296,7 @@ func (s *shard) replayStep(cl *client, r *replay, step int) (done bool) {
 			return
 		}
 		if r.opts&covered == 0 && !cl.may(auth.Read, m.Topic) || !s.sourceMay(m) {
+			s.drop(DropDenied)
 			return
 		}
 		g := session.Grant{

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"strings"
+
 	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
@@ -84,6 +86,7 @@ func (s *shard) renew(cl *client) bool {
 	next.perms = nil
 	o := r.via.opts.Load()
 	welcome := r.identified
+	barred := cl.conn != nil && o.bars(cl.conn)
 	if p := o.Policy; p != nil {
 		next.perms = p.Permissions(cl.id, username, r.named)
 		welcome = welcome || p.StillValid(username, r.named, r.mark)
@@ -102,7 +105,7 @@ func (s *shard) renew(cl *client) bool {
 			r.opts &^= covered
 		}
 	}
-	return welcome
+	return welcome && !barred
 }
 
 // cover sets the bit covered of the subscriptions from one to another, as the rights are now.
@@ -139,25 +142,21 @@ func (c *client) coverage(filter []byte) options {
 
 // sourceOf is what a retained message keeps of its publisher, for check_retain_source.
 func (c *client) sourceOf() *message.Source {
-	src := &message.Source{ClientID: c.id, Via: c.shard.viaOf(c)}
+	src := &message.Source{ClientID: c.id}
 	if c.rare != nil {
 		src.Username, src.Named = c.rare.username, c.rare.username != ""
-		if r := c.rare.rights; r != nil {
-			src.Named = r.named
-		}
+	}
+	r := c.rights()
+	if r != nil {
+		src.Named = r.named
+	}
+	switch {
+	case c.conn != nil:
+		src.Listener = listenerOf(c.conn).name
+	case r != nil:
+		src.Listener = r.via.name
 	}
 	return src
-}
-
-// viaOf is the listener of a client, as far as it is known.
-func (s *shard) viaOf(c *client) any {
-	if c.conn != nil {
-		return listenerOf(c.conn)
-	}
-	if r := c.rights(); r != nil {
-		return r.via
-	}
-	return nil
 }
 
 // sourceMay reports whether who published a retained message might do so still.
@@ -165,8 +164,8 @@ func (s *shard) sourceMay(m *message.Message) bool {
 	if !s.opts.CheckRetainSource || m.Source == nil {
 		return true
 	}
-	l, ok := m.Source.Via.(*Listener)
-	if !ok {
+	l := s.b.listenerNamed(m.Source.Listener)
+	if l == nil {
 		return true
 	}
 	p := l.opts.Load().Policy
@@ -175,4 +174,29 @@ func (s *shard) sourceMay(m *message.Message) bool {
 	}
 	src := m.Source
 	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
+}
+
+// listenerNamed finds the listener of a name, or else one on the same port: addresses are changed more easily
+// than ports. nil if there is none. Any goroutine.
+func (b *Broker) listenerNamed(name string) (near *Listener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	port := portIn(name)
+	for _, l := range b.mu.listeners {
+		if l.name == name {
+			return l
+		}
+		if near == nil && port != "" && portIn(l.name) == port {
+			near = l
+		}
+	}
+	return near
+}
+
+// portIn is the port in a listener's name; "" for unix sockets.
+func portIn(name string) string {
+	if strings.HasPrefix(name, "unix") {
+		return ""
+	}
+	return name[strings.LastIndexByte(name, ':')+1:]
 }

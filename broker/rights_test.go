@@ -64,6 +64,15 @@ func (x *fixture) reload(change func(*broker.ListenerOptions)) {
 	}
 }
 
+// wantDenied compares what ACLs have kept from somebody; the $SYS tree does not count it.
+func (x *fixture) wantDenied(want int64) {
+	x.t.Helper()
+	m := brokertest.Settle(x.t, x.b)
+	if got := m.Dropped[broker.DropDenied]; got != want || m.DroppedTotal() != 0 {
+		x.t.Errorf("%d denied, want %d; dropped by reason: %v", got, want, m.Dropped)
+	}
+}
+
 // TestDeniedPublish: MQTT 5 clients hear 0x87, MQTT 3 clients an ordinary acknowledgement; nobody gets it.
 func TestDeniedPublish(t *testing.T) {
 	onEach(t, withACL(t, "topic read #", "topic write ok/#"), func(t *testing.T, x *fixture) {
@@ -97,6 +106,7 @@ func TestDeniedPublish(t *testing.T) {
 		late := x.connect("late", codec.V311, nil)
 		late.Subscribe("no", 0)
 		late.WantNothing()
+		x.in(t).wantDenied(8)
 	})
 }
 
@@ -134,6 +144,7 @@ func TestDeniedRead(t *testing.T) {
 		exchange(t, pub, "open/1", "yes", 1)
 		anonymous.WantPublish("open/1", "yes")
 		anonymous.WantNothing()
+		x.in(t).wantDenied(2*(1+4) + 1) // own/x, kept and not, open/1, own/1/2, mine/d; own/1 to the share
 	})
 }
 
@@ -151,6 +162,7 @@ func TestDeniedReadWithoutDuplicates(t *testing.T) {
 		exchange(t, pub, "a/y", "yes", 1)
 		c.WantPublish("a/y", "yes")
 		c.WantNothing()
+		x.in(t).wantDenied(1)
 	})
 }
 
@@ -209,6 +221,7 @@ func TestDeniedWill(t *testing.T) {
 		}
 		sub.WantPublish("w/yes", "w")
 		sub.WantNothing()
+		x.wantDenied(1)
 	})
 }
 
@@ -235,6 +248,7 @@ func TestQueuedMessagesAreCheckedAgain(t *testing.T) {
 			sub.Ack(codec.PUBACK, p.PacketID)
 		}
 		sub.WantNothing()
+		x.in(t).wantDenied(16)
 	})
 }
 
@@ -312,9 +326,53 @@ func TestCheckRetainSource(t *testing.T) {
 					}
 					sub.WantNothing()
 				}
+				x.in(t).wantDenied(map[bool]int64{true: 2}[check])
 			})
 		})
 	}
+}
+
+// TestCheckRetainSourceAfterARestart: the store knows who has published, and with which will.
+func TestCheckRetainSourceAfterARestart(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		rules := []string{"topic #", "user u", "topic #"}
+		check := true
+		d := newDurable(t, loops, func(o *broker.Options, l *broker.ListenerOptions) {
+			o.CheckRetainSource = check
+			l.Policy = &auth.Policy{AllowAnonymous: true, Authorizers: []auth.Authorizer{aclOf(t, rules...)}}
+		})
+		retain(d.connect("c1", codec.V311, as("u")), "r/u", "of u")
+		retain(d.connect("c2", codec.V311, nil), "r/anonymous", "of nobody")
+		d.connect("c3", codec.V5, both(as("u"), both(with(expiry(1000)), func(p *codec.Connect) {
+			p.HasWill, p.Will = true, codec.Will{Topic: []byte("r/will"), Payload: []byte("w"), QoS: 1, Retain: true}
+		})))
+		c4 := d.connect("c4", codec.V5, both(as("u"), with(expiry(1000)))) // QoS 2, not finished
+		c4.Send(&codec.Publish{QoS: 2, PacketID: 1, Retain: true, Topic: []byte("r/2"), Payload: []byte("2")})
+		c4.Want(codec.PUBREC, nil)
+		d.crash(t, loops)
+		c4, _ = d.present("c4", codec.V5, both(as("u"), with(expiry(1000))))
+		c4.Ack(codec.PUBREL, 1)
+		c4.Want(codec.PUBCOMP, nil)
+		all := map[string]string{"r/u": "of u", "r/anonymous": "of nobody", "r/will": "w", "r/2": "2"}
+		want := func(passes func(topic string) bool) {
+			t.Helper()
+			sub := d.connect("sub", codec.V311, nil)
+			for topic, payload := range all {
+				sub.Subscribe(topic, 0)
+				if passes(topic) {
+					sub.WantPublish(topic, payload)
+				}
+				sub.WantNothing()
+			}
+		}
+		want(func(string) bool { return true })
+		rules[2] = "topic read #"
+		d.crash(t, loops)
+		want(func(topic string) bool { return topic == "r/anonymous" })
+		check = false
+		d.crash(t, loops)
+		want(func(string) bool { return true })
+	})
 }
 
 func TestMountPoint(t *testing.T) {

@@ -220,6 +220,7 @@ func (s *shard) deliver(mb member, m *message.Message) {
 		return
 	}
 	if mb.opts&covered == 0 && !c.may(auth.Read, m.Topic) {
+		s.drop(DropDenied)
 		return
 	}
 	s.send(c, m, s.grant(m, mb.opts, mb.subID))

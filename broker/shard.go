@@ -28,8 +28,9 @@ type shard struct {
 	// Owned by the loop:
 	opts     *Options // in force; never written, only replaced
 	limits   session.Limits
-	debug    bool // log_type debug is on
-	logSubs  bool // log_type subscribe is on
+	totals   session.Totals // of sessions
+	debug    bool           // log_type debug is on
+	logSubs  bool           // log_type subscribe is on
 	sessions map[string]*client
 	users    map[string][]*client // sessions by username, if anybody asks by it
 	sets     map[setKey]*set
@@ -40,7 +41,7 @@ type shard struct {
 	shares   map[topictree.FilterID]*shareGroup
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
-	remote   []outbox // one per shard; the own one stays empty
+	remote   []outbox // one per shard; the own one has what must wait for the mail
 	backlog  int      // jobs of sliced fan-outs
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
@@ -99,6 +100,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		timers:   wheel.New[*alarm](512),
 		remote:   make([]outbox, 64),
 	}
+	s.limits.Totals = &s.totals
 	if o.RequestsByUsername {
 		s.users = make(map[string][]*client)
 	}

@@ -116,8 +116,10 @@ func (s *shard) routeShared(m *message.Message, h *topictree.Hit) {
 	s.routeDeal(m, h.ID, bits.TrailingZeros64(h.Loops))
 }
 
+// routeDeal has m dealt. Where no member is known here, the first one may have its SUBACK while its joinShare
+// still waits in the mail of this loop, since sockets are read before: then m goes behind it.
 func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
-	if home == s.index {
+	if home == s.index && s.shares[id] != nil {
 		s.deal(id, m)
 		return
 	}
@@ -171,6 +173,7 @@ func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 		return
 	}
 	if mb.opts&covered == 0 && !mb.c.may(auth.Read, m.Topic) {
+		s.drop(DropDenied)
 		return
 	}
 	s.send(mb.c, m, s.grant(m, mb.opts, mb.subID))

@@ -221,7 +221,7 @@ func (b *Broker) PublishSys(topic string, payload []byte, expiry time.Duration) 
 	s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // bounded by sysWaitingMax
 		b.sysWaiting.Add(-1)
 		m := message.New([]byte(topic), payload, 2, false)
-		m.Expiry = l.Now() + expiry.Milliseconds()
+		m.Expire(l.Now(), uint32(expiry/time.Second))
 		s.publishMessage(m)
 	}))
 }

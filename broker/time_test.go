@@ -2,12 +2,14 @@ package broker_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"noctule/broker"
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/wsnet"
 )
 
 func keepAlive(seconds uint16) func(*codec.Connect) {
@@ -382,6 +384,41 @@ func TestMessageExpiryInTheQueue_MQTT_3_3_2_5(t *testing.T) {
 		old.WantNothing()
 		if n := x.dropped(broker.DropExpired); n != 2 {
 			t.Errorf("%d dropped as expired", n)
+		}
+	})
+}
+
+// TestMessageExpiryIsNeverMore_MQTT_3_3_2_6 has each turn of a loop begin before the one that sent the message.
+func TestMessageExpiryIsNeverMore_MQTT_3_3_2_6(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1_800_000_000_000)
+	onEach(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.Clock = &wsnet.Clock{Now: func() int64 { return now.Add(-1) }, Ticks: make(chan time.Time)}
+	}, func(t *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V5, nil)
+		var subs []*brokertest.Client
+		for i := range 8 { // on all loops
+			c := x.connect(fmt.Sprint("sub", i), codec.V5, nil)
+			c.Subscribe("a", 1)
+			subs = append(subs, c)
+		}
+		for qos := range uint8(2) {
+			pub.Send(&codec.Publish{
+				Topic: []byte("a"), Payload: []byte("m"), QoS: qos, PacketID: uint16(qos), Retain: qos == 1,
+				Properties: props(uintProp(codec.MessageExpiry, 20)),
+			})
+			for i, c := range subs {
+				p := c.WantPublish("a", "m")
+				if left, _ := p.Properties.Uint(codec.MessageExpiry); left != 20 {
+					t.Errorf("QoS %d, client %d: %d s", qos, i, left)
+				}
+			}
+		}
+		late := x.connect("late", codec.V5, nil)
+		late.Subscribe("a", 0)
+		p := late.WantPublish("a", "m")
+		if left, _ := p.Properties.Uint(codec.MessageExpiry); left != 20 {
+			t.Errorf("retained: %d s", left)
 		}
 	})
 }

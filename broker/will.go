@@ -43,10 +43,11 @@ func (s *shard) sendWill(cl *client) {
 	s.saveSession(cl) // in one with the message
 	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
 		!s.guarded(cl, w.m.Topic) {
+		s.drop(DropDenied)
 		return
 	}
 	if w.expiry > 0 {
-		w.m.Expiry = s.loop.Now() + 1000*int64(w.expiry)
+		w.m.Expire(s.loop.Now(), w.expiry)
 	}
 	s.publishMessage(w.m)
 }

@@ -148,9 +148,8 @@ func (h *Heads) propertiesLen(d *Delivery) int {
 func (h *Heads) appendProperties(b []byte, d *Delivery) []byte {
 	b = append(b, h.m.Properties...)
 	if h.m.Expiry != 0 {
-		left := max((h.m.Expiry-h.now+999)/1000, 0)
 		b = append(b, byte(codec.MessageExpiry))
-		b = binary.BigEndian.AppendUint32(b, uint32(left))
+		b = binary.BigEndian.AppendUint32(b, h.m.Left(h.now))
 	}
 	if d.Alias != 0 {
 		b = append(b, byte(codec.TopicAlias))

@@ -7,6 +7,7 @@
 package message
 
 import (
+	"math"
 	"unsafe"
 
 	"noctule/codec"
@@ -26,6 +27,8 @@ type Message struct {
 	Expiry int64
 	// Publisher is the number of the session that sent it, for No Local; 0 is the broker itself.
 	Publisher uint64
+	// Interval is the Message Expiry Interval that Expiry was made of, seconds; 0 means that it is not known.
+	Interval uint32
 	// QoS is that of the publication, 0 to 2.
 	QoS uint8
 	// Retain is the RETAIN flag of the publication.
@@ -43,8 +46,8 @@ type Message struct {
 // Source is the publisher of a message.
 type Source struct {
 	ClientID, Username string
-	Named              bool // it has a username, maybe an empty one
-	Via                any  // the listener it came in by; nil if unknown
+	Named              bool   // it has a username, maybe an empty one
+	Listener           string // where it came in, by a name that outlives restarts; "" if unknown
 }
 
 // Keep returns a message that may outlive the loan. The copy is made once; a kept message returns itself.
@@ -53,7 +56,8 @@ func (m *Message) Keep() *Message {
 		return m.kept
 	}
 	k := &Message{
-		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain, Source: m.Source,
+		Expiry: m.Expiry, Interval: m.Interval, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
+		Source: m.Source,
 	}
 	buf := make([]byte, 0, len(m.Topic)+len(m.Properties)+len(m.Payload))
 	buf = append(buf, m.Topic...)
@@ -80,6 +84,22 @@ func (m *Message) Held() int64 {
 	return int64(unsafe.Sizeof(*m)) + int64(len(m.Topic)+len(m.Properties)+len(m.Payload))
 }
 
+// Expire sets the time at which m expires: an interval, in seconds, from now, in Unix milliseconds.
+func (m *Message) Expire(now int64, interval uint32) {
+	m.Expiry, m.Interval = now+1000*int64(interval), interval
+}
+
+// Left is what remains of the Message Expiry Interval, in seconds [MQTT-3.3.2-6]: part of one counts as one,
+// and it is never more than the publisher has given, though the clock may say so, since each loop has the
+// time of its turn.
+func (m *Message) Left(now int64) uint32 {
+	left := max((m.Expiry-now+999)/1000, 0)
+	if m.Interval != 0 {
+		left = min(left, int64(m.Interval))
+	}
+	return uint32(min(left, math.MaxUint32))
+}
+
 // Expired reports whether the Message Expiry Interval has passed at now, in Unix milliseconds
 // [MQTT-3.3.2-5].
 func (m *Message) Expired(now int64) bool { return m.Expiry != 0 && now >= m.Expiry }
@@ -95,7 +115,7 @@ func New(topic, payload []byte, qos uint8, retain bool) *Message {
 func (m *Message) Clone() *Message {
 	k := &Message{
 		Topic: m.Topic, Payload: m.Payload, Properties: m.Properties,
-		Expiry: m.Expiry, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
+		Expiry: m.Expiry, Interval: m.Interval, Publisher: m.Publisher, QoS: m.QoS, Retain: m.Retain,
 	}
 	k.kept = k
 	return k

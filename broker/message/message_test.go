@@ -13,7 +13,7 @@ func TestKeepCopiesOnce(t *testing.T) {
 	topic, payload := []byte("a/b"), []byte("payload")
 	properties := codec.AppendUserProperty(nil, []byte("k"), []byte("v"))
 	m := Message{
-		Topic: topic, Payload: payload, Properties: properties, Expiry: 5, Publisher: 6, QoS: 1, Retain: true,
+		Topic: topic, Payload: payload, Properties: properties, Expiry: 5, Interval: 7, Publisher: 6, QoS: 1, Retain: true,
 	}
 	if m.Kept() {
 		t.Error("a loan counts as kept")
@@ -28,7 +28,7 @@ func TestKeepCopiesOnce(t *testing.T) {
 	want := Message{
 		Topic: []byte("a/b"), Payload: []byte("payload"),
 		Properties: codec.AppendUserProperty(nil, []byte("k"), []byte("v")),
-		Expiry:     5, Publisher: 6, QoS: 1, Retain: true, kept: k,
+		Expiry:     5, Interval: 7, Publisher: 6, QoS: 1, Retain: true, kept: k,
 	}
 	if fmt.Sprint(*k) != fmt.Sprint(want) {
 		t.Errorf("kept %v\nwant %v", *k, want)
@@ -298,5 +298,38 @@ func TestPatchLeavesTheRestAlone(t *testing.T) {
 	}
 	if d := (&Delivery{Dup: true}); wire(&h, codec.V5, d)[0] != 0x30 { // [MQTT-3.3.1-2]
 		t.Error("DUP with QoS 0")
+	}
+}
+
+func TestLeft_MQTT_3_3_2_6(t *testing.T) {
+	const now = 1_800_000_000_000
+	for _, tt := range []struct {
+		interval uint32
+		waited   int64 // ms, by the receiver's clock
+		want     uint32
+	}{
+		{20, 0, 20},
+		{20, 1, 20},
+		{20, 999, 20},
+		{20, 1000, 19},
+		{20, 19_999, 1},
+		{20, 20_000, 0},
+		{20, 50_000, 0},
+		{20, -1, 20}, // its turn began before the publisher's
+		{20, -5000, 20},
+		{0xFFFFFFFF, -1, 0xFFFFFFFF},
+	} {
+		m := &Message{}
+		m.Expire(now, tt.interval)
+		if got := m.Left(now + tt.waited); got != tt.want {
+			t.Errorf("%d s after %d ms: %d, want %d", tt.interval, tt.waited, got, tt.want)
+		}
+		if m.Expired(now+tt.waited) != (tt.want == 0) {
+			t.Errorf("%d s after %d ms: expired is %t", tt.interval, tt.waited, tt.want != 0)
+		}
+	}
+	old := &Message{Expiry: now + 20_000} // of a store
+	if got := old.Left(now); got != 20 {
+		t.Errorf("without an interval: %d", got)
 	}
 }

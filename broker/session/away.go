@@ -90,12 +90,13 @@ func (s *Session) enqueue(o *outbound, e entry, st *message.Stored) {
 		size = st.Size
 	}
 	o.queueBytes += size
+	s.tally(1, size, 0)
 	if s.durable && s.limits.Memory != nil {
 		k := o.durableState()
 		if k.away.Len() > 0 || e.m == nil || !s.limits.Memory.take(size) {
 			e.m = nil
 			k.away.Push(st)
-			k.bytes += size
+			s.tallyAway(k, size)
 		}
 	}
 	o.queue.Push(e)
@@ -106,6 +107,7 @@ func (s *Session) dequeue(o *outbound) entry {
 	e := o.queue.Pop()
 	size := e.m.Size()
 	o.queueBytes -= size
+	s.tally(-1, -size, 0)
 	if s.durable && s.limits.Memory != nil {
 		s.limits.Memory.used.Add(-size)
 	}
@@ -121,8 +123,9 @@ func (s *Session) dropAway(o *outbound, now int64, sink Sink) bool {
 	}
 	e := o.queue.Pop()
 	k.away.Pop()
-	k.bytes -= st.Size
+	s.tallyAway(k, -st.Size)
 	o.queueBytes -= st.Size
+	s.tally(-1, -st.Size, 0)
 	c := e.change(Expired, 0)
 	c.Away = st
 	sink.Changed(c)
@@ -176,7 +179,7 @@ func (s *Session) Supply(list []Supplied, now int64, sink Sink) {
 		}
 		size := k.away.Pop().Size
 		e.m = list[i].Message
-		k.bytes -= size
+		s.tallyAway(k, -size)
 		s.limits.Memory.used.Add(size)
 	}
 	s.drain(o, now, sink)
@@ -188,7 +191,7 @@ func (s *Session) giveUp(o *outbound) {
 	for i := o.loaded() - 1; i >= 0; i-- {
 		e := o.queue.At(i)
 		k.away.PushFront(e.m.Stored)
-		k.bytes += e.m.Size()
+		s.tallyAway(k, e.m.Size())
 		s.limits.Memory.used.Add(-e.m.Size())
 		e.m = nil
 	}
@@ -229,8 +232,9 @@ func (s *Session) Stored(f func(st *message.Stored)) {
 	}
 }
 
-// End gives up what the session, which is not used any more, counts in Limits.Memory.
+// End gives up what the session, which is not used any more, counts in Limits.Memory and in the totals.
 func (s *Session) End() {
+	s.Forget()
 	if s.durable && s.limits.Memory != nil && s.out != nil {
 		s.limits.Memory.used.Add(s.AwayBytes() - s.out.queueBytes)
 		s.out = nil

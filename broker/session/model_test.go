@@ -123,7 +123,8 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 	for round := range 20 {
 		seed := rand.Uint64()
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		l := &Limits{}
+		totals := &Totals{}
+		l := &Limits{Totals: totals}
 		s := New(l)
 		r := &receiver{t: t, rnd: rnd, s: &s, seen: map[int]bool{}, rec: map[uint16]bool{}}
 		if round%2 == 1 { // messages come and go
@@ -156,6 +157,9 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 			if s.online && s.Queued() > 0 && s.hasRoom(s.out) && s.out.loaded() > 0 {
 				t.Fatalf("seed %d: messages wait although there is room", seed)
 			}
+			if want := (Totals{int64(s.Queued()), s.QueuedBytes(), s.AwayBytes(), int64(s.Inflight())}); *totals != want {
+				t.Fatalf("seed %d: totals %+v, want %+v", seed, *totals, want)
+			}
 		}
 		for i, n := range r.got {
 			if i != n {
@@ -167,6 +171,42 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 		}
 	}
 }
+
+// TestTotals sums over sessions with messages that wait and that are in flight, and one that was restored.
+func TestTotals(t *testing.T) {
+	l := &Limits{Inflight: 2, Totals: &Totals{}}
+	list := make([]Session, 4)
+	for i := range list {
+		list[i] = New(l)
+	}
+	m := message.New([]byte("t"), []byte("12345"), 1, false)
+	list[3].SetDurable()
+	list[3].Restore([]Change{{Seq: 1, Message: m, Grant: Grant{QoS: 1}}, {Seq: 2, Message: m, Grant: Grant{QoS: 1}}})
+	r := deaf{}
+	for i := range 3 {
+		list[i].Resume(0, 0, r)
+		for range 3 {
+			list[i].Deliver(m, Grant{QoS: 1}, r)
+		}
+	}
+	for i, want := range []Totals{{5, 25, 0, 6}, {4, 20, 0, 4}, {3, 15, 0, 2}, {2, 10, 0, 0}, {}} {
+		if *l.Totals != want {
+			t.Errorf("%d forgotten: %+v, want %+v", i, *l.Totals, want)
+		}
+		if i < len(list) {
+			list[i].Forget()
+			list[i].Forget() // once is enough
+			list[i].Deliver(m, Grant{QoS: 1}, r)
+		}
+	}
+}
+
+// deaf is a client that acknowledges nothing.
+type deaf struct{}
+
+func (deaf) SendPublish(*message.Message, message.Delivery) bool { return true }
+func (deaf) SendAck(codec.Type, uint16, codec.Reason)            {}
+func (deaf) Changed(Change)                                      {}
 
 // TestPacketIDsWrapWithOneHeldBack: a client that never acknowledges one message and all others neither
 // sees its id again nor stops at 65535.

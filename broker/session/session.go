@@ -12,6 +12,7 @@
 //	flight[i] has packet id base+i      (wrapping from 65535 to 1): no search for an acknowledgement
 //	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held,
 //	                               or the first entry's message is away (see kept)
+//	totals == sums over all sessions
 //	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
 package session
 
@@ -41,7 +42,13 @@ type Limits struct {
 	// included; 0 means no limit.
 	Unreleased      int
 	UnreleasedBytes int64
+
+	// Totals, if not nil, is kept up to date by all sessions that have these limits. They share a loop.
+	Totals *Totals
 }
+
+// Totals are the sums of Queued, QueuedBytes, AwayBytes and Inflight over sessions that are not forgotten.
+type Totals struct{ Queued, QueuedBytes, AwayBytes, Inflight int64 }
 
 // Sink receives the machine's effects in wire order.
 type Sink interface {
@@ -104,7 +111,8 @@ type Session struct {
 	online bool
 	held   bool // the client's output is full: what is not sent yet waits
 
-	durable bool // Changed is told everything
+	durable   bool // Changed is told everything
+	forgotten bool // it is not in the totals any more
 }
 
 type outbound struct {
@@ -176,6 +184,38 @@ func (s *Session) Inflight() int {
 		return 0
 	}
 	return s.out.used
+}
+
+// tally adds to the totals: to the messages that wait, to their payload bytes, and to those in flight.
+func (s *Session) tally(queued, bytes, inflight int64) {
+	if t := s.limits.Totals; t != nil && !s.forgotten {
+		t.Queued += queued
+		t.QueuedBytes += bytes
+		t.Inflight += inflight
+	}
+}
+
+// Forget takes the session out of the totals, for good.
+func (s *Session) Forget() {
+	s.tally(-int64(s.Queued()), -s.QueuedBytes(), -int64(s.Inflight()))
+	if t := s.limits.Totals; t != nil && !s.forgotten {
+		t.AwayBytes -= s.AwayBytes()
+	}
+	s.forgotten = true
+}
+
+// tallyAway adds to the payload bytes that wait and are not in memory.
+func (s *Session) tallyAway(k *kept, bytes int64) {
+	k.bytes += bytes
+	if t := s.limits.Totals; t != nil && !s.forgotten {
+		t.AwayBytes += bytes
+	}
+}
+
+// use counts messages that enter the flight, or leave it.
+func (s *Session) use(o *outbound, n int) {
+	o.used += n
+	s.tally(0, 0, int64(n))
 }
 
 // Busy reports whether a further QoS 1 or 2 message would have to wait.
@@ -260,7 +300,7 @@ func (s *Session) send(o *outbound, e entry, sink Sink) {
 	}
 	o.flight.Push(e)
 	o.resent = o.flight.Len()
-	o.used++
+	s.use(o, 1)
 	o.bytes += e.m.Size()
 }
 
@@ -366,7 +406,7 @@ func errWrongAck(t codec.Type) error {
 func (s *Session) finish(o *outbound, i int, sink Sink) {
 	e := o.flight.At(i)
 	if i < o.resent {
-		o.used--
+		s.use(o, -1)
 		if e.m != nil {
 			o.bytes -= e.m.Size()
 		}
@@ -421,11 +461,11 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	case done:
 		return
 	case WaitComp:
-		o.used++
+		s.use(o, 1)
 		sink.SendAck(codec.PUBREL, id, codec.Success)
 		return
 	}
-	o.used++
+	s.use(o, 1)
 	o.bytes += e.m.Size()
 	d := message.Delivery{PacketID: id, QoS: e.qos, Dup: true, Retain: e.retain, SubscriptionID: e.subID}
 	if !sink.SendPublish(e.m, d) {
@@ -447,7 +487,8 @@ func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
 	if s.out == nil {
 		return
 	}
-	s.out.used, s.out.bytes, s.out.resent = 0, 0, 0
+	s.use(s.out, -s.out.used)
+	s.out.bytes, s.out.resent = 0, 0
 	s.drain(s.out, now, sink)
 }
 

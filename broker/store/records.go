@@ -362,13 +362,34 @@ func appendBytes(b, s []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// appendMessage appends flags, expiry, publisher, topic, properties and payload.
+// Flags of a message, above its QoS.
+const (
+	messageRetain = 1 << 2 // RETAIN
+	messageSource = 1 << 3 // the publisher follows the properties
+	messageNamed  = 1 << 4 // it has a username
+	messageFlags  = 1<<5 - 1
+)
+
+// flagsOf are the flags of m with its QoS.
+func flagsOf(m *message.Message) uint8 {
+	f := m.QoS | flag(m.Retain)*messageRetain
+	if s := m.Source; s != nil {
+		f |= messageSource | flag(s.Named)*messageNamed
+	}
+	return f
+}
+
+// appendMessage appends flags, expiry, publisher, topic, properties, what is known of the publisher if
+// somebody asks for it, and payload.
 func appendMessage(b []byte, m *message.Message) []byte {
-	b = append(b, m.QoS|flag(m.Retain)<<2)
+	b = append(b, flagsOf(m))
 	b = binary.AppendVarint(b, m.Expiry)
 	b = binary.AppendUvarint(b, m.Publisher)
 	b = appendBytes(b, m.Topic)
 	b = appendBytes(b, m.Properties)
+	if s := m.Source; s != nil {
+		b = appendText(appendText(appendText(b, s.ClientID), s.Username), s.Listener)
+	}
 	return append(b, m.Payload...)
 }
 
@@ -378,6 +399,11 @@ func messageLen(m *message.Message) int {
 	n := 1 + len(binary.AppendVarint(s[:0], m.Expiry)) + uvarintLen(m.Publisher)
 	n += uvarintLen(uint64(len(m.Topic))) + len(m.Topic)
 	n += uvarintLen(uint64(len(m.Properties))) + len(m.Properties)
+	if s := m.Source; s != nil {
+		for _, text := range [...]string{s.ClientID, s.Username, s.Listener} {
+			n += uvarintLen(uint64(len(text))) + len(text)
+		}
+	}
 	return n + len(m.Payload)
 }
 
@@ -445,13 +471,19 @@ func (r *reader) text() []byte {
 
 func (r *reader) message() (m message.Message) {
 	f := r.byte()
-	m.QoS, m.Retain = f&3, f>>2&1 == 1
+	m.QoS, m.Retain = f&3, f&messageRetain != 0
 	m.Expiry, m.Publisher = r.varint(), r.uvarint()
 	m.Topic = r.text()
 	if p := r.text(); len(p) > 0 {
 		m.Properties = codec.Properties(p)
 	}
-	if m.QoS > 2 || len(m.Topic) == 0 {
+	if f&messageSource != 0 {
+		m.Source = &message.Source{
+			ClientID: string(r.text()), Username: string(r.text()), Named: f&messageNamed != 0,
+			Listener: string(r.text()),
+		}
+	}
+	if m.QoS > 2 || f > messageFlags || len(m.Topic) == 0 {
 		r.bad = true
 	}
 	if !r.bad {

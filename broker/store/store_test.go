@@ -37,6 +37,10 @@ func messages() []message.Message {
 		{Topic: []byte("t"), Payload: []byte{}},
 		{Topic: []byte("a/b"), Payload: []byte("payload"), Expiry: 1_800_000_000_000, Publisher: 1 << 50, QoS: 2, Retain: true},
 		{Topic: []byte(long), Payload: []byte("x"), Properties: codec.AppendUserProperty(nil, []byte("k"), []byte("v"))},
+		{Topic: []byte("s"), Payload: []byte("x"), Retain: true, Source: &message.Source{
+			ClientID: "c", Username: "u", Named: true, Listener: "tcp4 0.0.0.0:1883",
+		}},
+		{Topic: []byte("s"), Payload: []byte{}, Source: &message.Source{}},
 	}
 }
 
@@ -123,6 +127,20 @@ func TestRecords(t *testing.T) {
 	}
 	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
 	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
+}
+
+// TestMessageOfBefore reads a record from before publishers were kept, and refuses one that comes later.
+func TestMessageOfBefore(t *testing.T) {
+	raw := []byte("\x01\x05\x00\x07\x01t\x00payload") // version, QoS 1 and RETAIN, expiry, publisher
+	m, err := store.ReadMessage(raw)
+	want := message.Message{Topic: []byte("t"), Payload: []byte("payload"), Publisher: 7, QoS: 1, Retain: true}
+	if err != nil || !reflect.DeepEqual(m, want) {
+		t.Errorf("%+v %v", m, err)
+	}
+	raw[1] |= 1 << 5
+	if _, err := store.ReadMessage(raw); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("an unknown flag: %v", err)
+	}
 }
 
 func TestRecordsAreRemovedByTheirKeys(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/brokertest"
 )
 
 // TestAPIGate has users, an ACL whose topics are paths, and anonymous requests.
@@ -29,11 +30,12 @@ func TestAPIGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, _ := brokertest.Start(t, nil)
 	alice := admin.Login{Username: "alice", Password: "secret", Named: true, Path: "/api/v1/systree"}
 	wrong, file := alice, alice
 	wrong.Password, file.Path = "Secret", "/index.html"
 	for _, anonymous := range []bool{true, false} {
-		g := &apiGate{}
+		g := &apiGate{b: b}
 		o := broker.DefaultListenerOptions()
 		o.Policy = &auth.Policy{
 			AllowAnonymous: anonymous, Authenticators: []auth.Authenticator{p}, Authorizers: []auth.Authorizer{a},
@@ -49,15 +51,18 @@ func TestAPIGate(t *testing.T) {
 			{admin.Login{Path: "/api/v1/version"}, anonymous},
 			{admin.Login{Path: "/api/v1/systree"}, false},
 		} {
-			if got := g.Allows(tt.login); got != tt.want {
-				t.Errorf("anonymous %t: %+v: %t", anonymous, tt.login, got)
+			if got, err := g.Allows(t.Context(), tt.login); got != tt.want || err != nil {
+				t.Errorf("anonymous %t: %+v: %t %v", anonymous, tt.login, got, err)
 			}
 		}
 	}
-	g := &apiGate{}
+	if h := brokertest.Settle(t, b).Hashing; h.Checked != 6 || h.Failed != 2 {
+		t.Errorf("the broker's pool checked %+v", h)
+	}
+	g := &apiGate{b: b}
 	o := broker.DefaultListenerOptions()
 	g.options.Store(&o)
-	if g.Allows(alice) {
+	if in, _ := g.Allows(t.Context(), alice); in {
 		t.Error("without a policy and without anonymous clients somebody comes in")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/cmd/internal/conf"
+	"noctule/codec"
 )
 
 // api is one listener with protocol http_api. Its settings can be replaced while it runs.
@@ -25,23 +26,32 @@ type api struct {
 // apiGate lets HTTP clients in by the rules of MQTT clients of the same listener. To an ACL, the URL's path
 // is a topic to read, and the client id is http-api.
 type apiGate struct {
+	b *broker.Broker // checks passwords among those of MQTT clients
+
 	// Atomic:
 	options atomic.Pointer[broker.ListenerOptions]
 }
 
 // Allows implements admin.Gate.
-func (g *apiGate) Allows(l admin.Login) bool {
+func (g *apiGate) Allows(ctx context.Context, l admin.Login) (bool, error) {
 	const clientID = "http-api"
 	o := g.options.Load()
 	if o.Policy == nil {
-		return o.AllowAnonymous // whatever name they give
+		return o.AllowAnonymous, nil // whatever name they give
 	}
 	login := auth.Login{
 		ClientID: clientID, Username: l.Username, HasUsername: l.Named, HasPassword: l.Named,
 		Password: []byte(l.Password), Address: l.Address,
 	}
-	return o.Policy.Authenticate(&login) &&
-		o.Policy.Permissions(clientID, l.Username, l.Named).Allows(auth.Read, []byte(l.Path))
+	switch r := g.b.CheckLogin(ctx, o.Policy, login); r {
+	case codec.Success:
+		perms := o.Policy.Permissions(clientID, l.Username, l.Named)
+		return perms.Allows(auth.Read, []byte(l.Path)), nil
+	case codec.NotAuthorized:
+		return false, nil
+	default:
+		return false, fmt.Errorf("the password was not checked: %s", r)
+	}
 }
 
 // set gives it new settings.
@@ -63,7 +73,7 @@ func (s *service) openAPI(index int) error {
 	if err != nil {
 		return err
 	}
-	a := &api{index: index}
+	a := &api{index: index, gate: apiGate{b: s.b}}
 	s.apis = append(s.apis, a)
 	a.set(sockets[0])
 	s.info("Opening http api listen socket on port %d.", l.Port)
@@ -71,7 +81,7 @@ func (s *service) openAPI(index int) error {
 	for _, o := range sockets {
 		cfg := admin.APIConfig{
 			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, Dir: l.HTTPDir,
-			Version: compatible, Listeners: apiListeners(s.cfg.Listeners), Gate: &a.gate,
+			Version: compatible, Listeners: s.listed, Gate: &a.gate,
 		}
 		if o.Net.TLS != nil {
 			cfg.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -108,7 +118,16 @@ func (s *service) closeAPIs() {
 	}
 }
 
-// apiListeners is what the API tells of the listeners.
+// listed is what the API tells of the listeners: the settings in force. Any goroutine.
+func (s *service) listed() []admin.APIListener { return *s.told.Load() }
+
+// tell has the API tell of the listeners of cfg.
+func (s *service) tell() {
+	list := apiListeners(s.cfg.Listeners)
+	s.told.Store(&list)
+}
+
+// apiListeners is what the API tells of some listeners.
 func apiListeners(list []conf.Listener) (out []admin.APIListener) {
 	for i := range list {
 		l := &list[i]

@@ -414,7 +414,17 @@ func TestSetTCPNoDelay(t *testing.T) {
 	}
 }
 
-// TestSystemdIsTold reads what systemd would: ready, alive, stopping.
+// microseconds is the time of CLOCK_MONOTONIC.
+func microseconds(t *testing.T) int64 {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return ts.Nano() / 1000
+}
+
+// TestSystemdIsTold reads what systemd would: ready, alive, reloading, stopping.
 func TestSystemdIsTold(t *testing.T) {
 	dir := t.TempDir()
 	for _, address := range []string{filepath.Join(dir, "notify"), "@" + filepath.Join(dir, "abstract")} {
@@ -442,14 +452,37 @@ func TestSystemdIsTold(t *testing.T) {
 				t.Errorf("message %d is %s, want %s", i, got, want)
 			}
 		}
+		news := func() string {
+			for {
+				if got := next(); got != "WATCHDOG=1" {
+					return got
+				}
+			}
+		}
+		for range 2 {
+			var begun int64
+			before := microseconds(t)
+			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Sscanf(news(), "RELOADING=1\nMONOTONIC_USEC=%d", &begun); err != nil {
+				t.Fatal(err)
+			}
+			if begun < before || begun > microseconds(t) {
+				t.Errorf("the reload begins %d us after the signal", begun-before)
+			}
+			if got := news(); got != "READY=1" {
+				t.Errorf("after the reload: %s", got)
+			}
+			if err := os.WriteFile(p.cmd.Args[2], []byte("nonsense"), 0o600); err != nil { // its reload ends as well
+				t.Fatal(err)
+			}
+		}
+		p.await(t, "the configuration was not reloaded")
 		if code := p.stop(t, syscall.SIGTERM); code != 0 {
 			t.Errorf("exit %d", code)
 		}
-		last := next()
-		for last == "WATCHDOG=1" {
-			last = next()
-		}
-		if last != "STOPPING=1" {
+		if last := news(); last != "STOPPING=1" {
 			t.Errorf("the last message is %s", last)
 		}
 	}

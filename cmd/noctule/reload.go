@@ -14,8 +14,20 @@ import (
 const reloadPatience = time.Minute
 
 // reload reads the configuration and all files that it names again. Only when everything is good it takes
-// effect; otherwise nothing does. The log is opened again in any case.
+// effect; otherwise nothing does. The log is opened again in any case. systemd is told of begin and end,
+// whatever comes of it: the broker goes on.
 func (s *service) reload(ctx context.Context) {
+	if err := notify(reloading()); err != nil {
+		s.fail(fmt.Errorf("Unable to tell systemd: %w", err))
+	}
+	s.renew(ctx)
+	if ctx.Err() == nil {
+		_ = notify("READY=1") // the line above is enough
+	}
+}
+
+// renew is the reload itself.
+func (s *service) renew(ctx context.Context) {
 	s.info("Reloading config.")
 	next, err := s.read()
 	if err != nil {
@@ -90,6 +102,7 @@ func (s *service) read() (*settings, error) {
 // apply puts settings in force.
 func (s *service) apply(ctx context.Context, next *settings) error {
 	s.cfg = next.cfg
+	s.tell()
 	limitMemory(s.cfg.Options.MemoryLimit)
 	s.pre.use(next.pre)
 	for _, a := range s.apis {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"noctule/broker/brokertest"
 	"noctule/codec"
@@ -250,6 +254,54 @@ func TestReloadOfCertificates(t *testing.T) {
 	}
 }
 
+// TestReloadOfRevocations: a client whose certificate has been revoked is disconnected.
+func TestReloadOfRevocations(t *testing.T) {
+	s, port := newSite(t), freePort(t)
+	ca := newAuthority(t, "ca")
+	_, cert, key := ca.issue(t, "localhost", &x509.Certificate{DNSNames: []string{"localhost"}})
+	revoke := func(certs ...tls.Certificate) {
+		list := &x509.RevocationList{Number: big.NewInt(1), NextUpdate: time.Now().Add(time.Hour)}
+		for _, c := range certs {
+			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+				x509.RevocationListEntry{SerialNumber: c.Leaf.SerialNumber, RevocationTime: time.Now()})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, list, ca.cert, ca.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, "crl", string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
+	}
+	revoke()
+	s.conf(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\ncertfile %s\nkeyfile %s\ncafile %s\n"+
+		"crlfile DIR/crl\nrequire_certificate true\n", port, cert, key, ca.file))
+	s.start(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	clients, pairs := map[string]*brokertest.Client{}, map[string]tls.Certificate{}
+	for _, name := range []string{"good", "bad"} {
+		pairs[name], _, _ = ca.issue(t, name, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		c := brokertest.Dial(t, fmt.Sprintf("127.0.0.1:%d", port), codec.V5)
+		c.Conn = tls.Client(c.Conn, &tls.Config{
+			RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pairs[name]},
+		})
+		if ack := c.Connack(name, nil); ack.Reason != codec.Success {
+			t.Fatal(name, ack.Reason)
+		}
+		clients[name] = c
+	}
+	revoke(pairs["bad"])
+	if log, ok := s.hup(t); !ok {
+		t.Fatal(log)
+	}
+	s.p.await(t, `Client bad \[.*\] disconnected: not authorised\.$`)
+	var d codec.Disconnect
+	if clients["bad"].Want(codec.DISCONNECT, &d); d.Reason != codec.NotAuthorized {
+		t.Errorf("DISCONNECT %s", d.Reason)
+	}
+	clients["bad"].WantClosed()
+	clients["good"].WantNothing()
+}
+
 // TestReloadOfHTTPAPI changes who may use the API.
 func TestReloadOfHTTPAPI(t *testing.T) {
 	s, port := newSite(t), freePort(t)
@@ -282,5 +334,9 @@ func TestReloadOfHTTPAPI(t *testing.T) {
 	}
 	if a, b, c := status(""), status("alice"), status("bob"); a != 401 || b != 200 || c != 401 {
 		t.Errorf("%d %d %d", a, b, c)
+	}
+	_, body := fetch(t, fmt.Sprintf("http://alice:a@127.0.0.1:%d/api/v1/listeners", port))
+	if !strings.Contains(body, `"allow_anonymous": false`) {
+		t.Errorf("the old settings are shown: %s", body)
 	}
 }

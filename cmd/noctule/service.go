@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"noctule/admin"
@@ -14,7 +15,8 @@ import (
 	"noctule/cmd/internal/conf"
 )
 
-// service is a broker with its listeners, run by a configuration. One goroutine uses it.
+// service is a broker with its listeners, run by a configuration. One goroutine uses it, and others what is
+// atomic.
 type service struct {
 	*command
 	flags   flags
@@ -25,10 +27,14 @@ type service struct {
 	apis    []*api               // of listeners with protocol http_api
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
+
+	// Atomic:
+	told atomic.Pointer[[]admin.APIListener] // what the HTTP API tells of cfg's listeners
 }
 
 // open starts everything that listens.
 func (s *service) open(policies []*auth.Policy) error {
+	s.tell()
 	s.sockets = make([][]*broker.Listener, len(s.cfg.Listeners))
 	for i := range s.cfg.Listeners {
 		l := &s.cfg.Listeners[i]

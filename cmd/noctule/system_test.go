@@ -444,7 +444,7 @@ func TestMetricsEndpoint(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || !strings.Contains(string(body), "noctule_messages_dropped_total{reason=\"queue_full\"} 0") {
+	if err != nil || !strings.Contains(string(body), "noctule_messages_dropped_total{reason=\"denied\"} 0") {
 		t.Errorf("%v\n%s", err, body)
 	}
 }

@@ -43,6 +43,7 @@ type importer struct {
 	report   Report
 	sessions map[string]uint64
 	messages map[uint64]*message.Message // valid ones, by Mosquitto's id
+	sources  map[uint64]*message.Source  // of those, where they are known
 	written  map[uint64]uint64           // Mosquitto's id -> ours
 	seq      map[uint64]uint64           // last one of a session
 }
@@ -52,7 +53,7 @@ type importer struct {
 func Import(s *State, to store.Store, now int64) (Report, error) {
 	i := &importer{
 		to: to, now: now, sessions: map[string]uint64{}, messages: map[uint64]*message.Message{},
-		written: map[uint64]uint64{}, seq: map[uint64]uint64{},
+		sources: map[uint64]*message.Source{}, written: map[uint64]uint64{}, seq: map[uint64]uint64{},
 	}
 	for k := range s.Clients {
 		i.client(&s.Clients[k])
@@ -145,6 +146,12 @@ func (i *importer) message(m *Message) {
 		return
 	}
 	i.messages[m.ID] = out
+	if m.Source != "" && m.SourcePort != 0 {
+		i.sources[m.ID] = &message.Source{
+			ClientID: m.Source, Username: m.Username, Named: m.Username != "",
+			Listener: fmt.Sprintf("tcp :%d", m.SourcePort), // all that is known of it
+		}
+	}
 }
 
 // validMessage checks a message as if it came from a client.
@@ -285,7 +292,7 @@ func (i *importer) retained(id uint64) {
 		return
 	}
 	r := *m
-	r.Retain = true
+	r.Retain, r.Source = true, i.sources[id]
 	i.b.PutRetained(&r)
 	i.report.Retained++
 }

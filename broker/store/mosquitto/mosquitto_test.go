@@ -113,6 +113,13 @@ func TestQueuesAndRetained(t *testing.T) {
 	if n != 4 {
 		t.Errorf("%d messages are stored for 7 places in queues", n)
 	}
+	_ = m.Walk(store.Retained, func(_, v []byte) error {
+		x, err := store.ReadMessage(v)
+		if err != nil || x.Source == nil || x.Source.ClientID == "" || x.Source.Listener != "tcp :18830" {
+			t.Errorf("%s: published by %+v: %v", x.Topic, x.Source, err)
+		}
+		return nil
+	})
 }
 
 func TestInFlight(t *testing.T) {

@@ -22,11 +22,14 @@ func (l *Listener) Load() (broker.ListenerOptions, error) {
 	o.Net.ProxyProtocol, o.Net.ProxyRequireTLS = l.ProxyProtocol, l.ProxyRequireTLS
 	o.Net.ProxyRequireCertificate = l.ProxyProtocol == 2 && l.RequireCertificate
 	if l.CertFile != "" {
-		cfg, err := l.tlsConfig()
+		cfg, revoked, err := l.loadTLS()
 		if err != nil {
 			return o, err
 		}
 		o.Net.TLS = cfg
+		if len(revoked) > 0 {
+			o.Revoked = revoked.Include
+		}
 	}
 	return o, nil
 }
@@ -119,8 +122,8 @@ func (l *Listener) interfaceAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// tlsConfig loads the files of a TLS listener.
-func (l *Listener) tlsConfig() (*tls.Config, error) {
+// loadTLS loads the files of a TLS listener.
+func (l *Listener) loadTLS() (*tls.Config, tlsconf.Revocations, error) {
 	m := tlsconf.Material{
 		CertFile: l.CertFile, KeyFile: l.KeyFile, CAFile: l.CAFile, CAPath: l.CAPath, CRLFile: l.CRLFile,
 		Ciphers: l.Ciphers, CiphersTLS13: l.CiphersTLS13, TLSVersion: l.TLSVersion,

@@ -33,7 +33,7 @@ func (r *refusal) TLSAlert() uint8 { return r.alert }
 
 // checker checks client certificates beyond what crypto/tls does. Read-only while in use.
 type checker struct {
-	revoked revocations
+	revoked Revocations
 	hasCRL  bool
 	roots   *x509.CertPool // to verify certificates with, whatever their dates; nil: crypto/tls does
 	now     func() time.Time
@@ -86,8 +86,8 @@ func (k *checker) chains(certs []*x509.Certificate) ([][]*x509.Certificate, erro
 	return nil, &refusal{err.Error(), alert}
 }
 
-// revocations are lists of revoked certificates.
-type revocations []revocationList
+// Revocations are lists of revoked client certificates. They are read-only.
+type Revocations []revocationList
 
 // revocationList is one list, as its issuer has signed it.
 type revocationList struct {
@@ -110,7 +110,7 @@ func readable(list *x509.RevocationList) error {
 }
 
 // loadCRL reads the lists of revoked certificates.
-func (m *Material) loadCRL(cas []*x509.Certificate) (revocations, error) {
+func (m *Material) loadCRL(cas []*x509.Certificate) (Revocations, error) {
 	if m.CRLFile == "" {
 		return nil, nil
 	}
@@ -122,7 +122,7 @@ func (m *Material) loadCRL(cas []*x509.Certificate) (revocations, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	var out revocations
+	var out Revocations
 	for {
 		block, rest := pem.Decode(raw)
 		if block == nil {
@@ -167,7 +167,7 @@ func (r *revocationList) signedBy(ca *x509.Certificate) bool {
 
 // check looks a client's certificate up in the list of its issuer, which must be there and up to date: who
 // cannot be looked up is refused.
-func (rs revocations) check(chain []*x509.Certificate, now time.Time) error {
+func (rs Revocations) check(chain []*x509.Certificate, now time.Time) error {
 	leaf, issuer := chain[0], chain[min(1, len(chain)-1)]
 	stale := false
 	for i := range rs {
@@ -192,4 +192,29 @@ func (rs revocations) check(chain []*x509.Certificate, now time.Time) error {
 		return &refusal{text, certificateExpired}
 	}
 	return &refusal{fmt.Sprintf("there is no revocation list of %q", issuer.Subject), unknownCA}
+}
+
+// Include reports whether the certificate with which a client has connected is on a list of its issuer. It
+// looks at serial numbers first, so only for those on a list it takes long. Any goroutine may call it.
+func (rs Revocations) Include(st *tls.ConnectionState) bool {
+	if len(st.PeerCertificates) == 0 {
+		return false
+	}
+	leaf := st.PeerCertificates[0]
+	serial := string(leaf.SerialNumber.Bytes())
+	for i := range rs {
+		r := &rs[i]
+		if _, ok := r.serials[serial]; !ok || string(r.list.RawIssuer) != string(leaf.RawIssuer) {
+			continue
+		}
+		if r.signer != nil && leaf.CheckSignatureFrom(r.signer) == nil {
+			return true
+		}
+		for _, ca := range st.PeerCertificates[1:] { // an authority that the client has brought along
+			if r.signedBy(ca) && leaf.CheckSignatureFrom(ca) == nil {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -32,7 +32,7 @@ func (echo) Data(c *wsnet.Conn, b []byte) (used, need int) {
 // serve opens a listener with a material.
 func serve(t *testing.T, m Material) *wsnet.Listener {
 	t.Helper()
-	cfg, err := Load(m)
+	cfg, _, err := Load(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,5 +213,60 @@ func TestALPN(t *testing.T) {
 			}
 			_ = nc.Close()
 		}
+	}
+}
+
+// TestRevocationsInclude looks certificates up that were good for the handshake.
+func TestRevocationsInclude(t *testing.T) {
+	s := newShop(t)
+	s.key("stranger") // the same name, another key
+	s.run("req", "-x509", "-new", "-key", "stranger.key", "-subj", "/CN=ca", "-days", "30", "-out", "stranger.pem")
+	m := s.material()
+	m.RequireCertificate, m.CAFile = true, s.path("ca.pem")
+	load := func(m Material) Revocations {
+		_, revoked, err := Load(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return revoked
+	}
+	state := func(names ...string) *tls.ConnectionState {
+		st := &tls.ConnectionState{}
+		for _, n := range names {
+			list, err := certificates([]byte(s.read(n + ".pem")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			st.PeerCertificates = append(st.PeerCertificates, list...)
+		}
+		return st
+	}
+	if r := load(m); r.Include(state("revoked")) {
+		t.Error("revoked without a list")
+	}
+	m.CRLFile = s.path("crl.pem")
+	r := load(m)
+	for _, tt := range []struct {
+		certs []string
+		want  bool
+	}{
+		{nil, false},
+		{[]string{"good"}, false},
+		{[]string{"revoked"}, true},
+		{[]string{"sub-good", "sub"}, false},
+		{[]string{"sub-revoked", "sub"}, true},
+		{[]string{"stranger"}, false},
+	} {
+		if got := r.Include(state(tt.certs...)); got != tt.want {
+			t.Errorf("%v: %t", tt.certs, got)
+		}
+	}
+	m.CAFile = s.path("stranger.pem")
+	if load(m).Include(state("revoked")) {
+		t.Error("the list is not that of the authority")
+	}
+	m.RequireCertificate = false
+	if load(m) != nil {
+		t.Error("a list where no certificate is asked for")
 	}
 }

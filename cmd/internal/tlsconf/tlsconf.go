@@ -41,34 +41,36 @@ type Material struct {
 	ALPN []string
 }
 
-// Load reads all files. The result may be used by many listeners; a KeyLogWriter may be set before that.
-func Load(m Material) (*tls.Config, error) {
+// Load reads all files. The result may be used by many listeners; a KeyLogWriter may be set before that. What
+// crlfile says is part of it, and comes apart as well, for connections that were there before.
+func Load(m Material) (*tls.Config, Revocations, error) {
 	cfg := &tls.Config{}
 	err := errors.Join(m.setVersion(cfg), m.setCiphers(cfg))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pair, err := m.loadPair()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg.Certificates = []tls.Certificate{pair}
 	cas, err := m.loadCAs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	revoked, err := m.loadCRL(cas)
 	if err != nil {
-		return nil, err
-	}
-	if m.RequireCertificate { // otherwise Mosquitto does not ask for one
-		if len(cas) == 0 {
-			return nil, errors.New("require_certificate needs cafile or capath")
-		}
-		m.setClients(cfg, cas, revoked)
+		return nil, nil, err
 	}
 	m.setALPN(cfg)
-	return cfg, nil
+	if !m.RequireCertificate { // Mosquitto does not ask for one
+		return cfg, nil, nil
+	}
+	if len(cas) == 0 {
+		return nil, nil, errors.New("require_certificate needs cafile or capath")
+	}
+	m.setClients(cfg, cas, revoked)
+	return cfg, revoked, nil
 }
 
 func (m *Material) setVersion(cfg *tls.Config) error {
@@ -227,7 +229,7 @@ func (m *Material) loadCAs() ([]*x509.Certificate, error) {
 }
 
 // setClients asks for client certificates.
-func (m *Material) setClients(cfg *tls.Config, cas []*x509.Certificate, revoked revocations) {
+func (m *Material) setClients(cfg *tls.Config, cas []*x509.Certificate, revoked Revocations) {
 	cfg.ClientCAs = x509.NewCertPool()
 	for _, c := range cas {
 		cfg.ClientCAs.AddCert(c)

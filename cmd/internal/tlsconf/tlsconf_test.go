@@ -149,7 +149,7 @@ func TestLoadErrors(t *testing.T) {
 	} {
 		m := s.material()
 		tt.change(&m)
-		if _, err := Load(m); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := Load(m); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %s", m, err, tt.want)
 		}
 	}
@@ -192,7 +192,7 @@ func TestLoad(t *testing.T) {
 	} {
 		m := s.material()
 		tt.change(&m)
-		c, err := Load(m)
+		c, _, err := Load(m)
 		if err != nil {
 			t.Errorf("%+v: %v", m, err)
 			continue
