@@ -517,3 +517,36 @@ func (x *grantRun) halfway(t *testing.T, id string) {
 		x.check(t, before, after)
 	}
 }
+
+// With Promises a request returns when it is in effect; what it has changed is stored when Wait says so.
+func TestPromisesOfABatch(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		d := newDurable(t, loops, nil)
+		ids := []string{"c0", "c1", "c2", "c3", "c4"}
+		d.offline(ids...)
+		d.saved()
+		gate := make(chan struct{})
+		d.store.mu.Lock()
+		d.store.gate = gate
+		d.store.mu.Unlock()
+		var p behalf.Promises
+		for _, id := range ids {
+			d.wantAnswer(d.ask(behalf.Request{ClientID: id, Topics: topics("a:1"), Promises: &p}), "0 a=new/1")
+		}
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if p.Wait(ended) {
+			t.Error("stored though the store stands still")
+		}
+		d.store.mu.Lock()
+		d.store.gate = nil
+		d.store.mu.Unlock()
+		close(gate)
+		if !p.Wait(context.Background()) {
+			t.Error("not stored")
+		}
+		if sets, grants := d.stored(); sets != 1 || grants != len(ids) {
+			t.Errorf("%d sets and %d grants are stored", sets, grants)
+		}
+	})
+}
