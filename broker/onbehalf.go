@@ -154,17 +154,18 @@ type applying struct {
 	id string
 
 	// What the loop said:
-	cl     *client
-	old    *set // pinned
-	origin bool // the session has a grant of this origin
-	room   int  // topics that the session may have of this origin; below 0: any number
-	maxQoS uint8
-	online bool
-	code   codec.Reason
-	rights *rights     // read-only; nil: nothing is restricted
-	topics *behalf.Set // the request's, as the client's listener makes them
-	turns  int         // how often it has gone from waiting to a session
-	kept   bool        // the session is durable, so the answer has to wait for the store
+	cl      *client
+	old     *set // pinned
+	origin  bool // the session has a grant of this origin
+	room    int  // topics that the session may have of this origin; below 0: any number
+	maxQoS  uint8
+	online  bool
+	code    codec.Reason
+	rights  *rights     // read-only; nil: nothing is restricted
+	topics  *behalf.Set // the request's, as the client's listener makes them
+	turns   int         // how often it has gone from waiting to a session
+	durable bool        // the session is; the loop's to write
+	kept    bool        // the answer has to wait for the store
 }
 
 // run does it and returns when it is in effect.
@@ -199,6 +200,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
 		}
 		if ok {
+			j.kept = j.durable
 			j.maybeKeep(ctx)
 			return a
 		}
@@ -291,7 +293,7 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 		return behalf.Answer{}, false
 	}
 	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
-	j.kept = cl.Durable()
+	j.durable = cl.Durable()
 	if g != nil || next != nil {
 		asked := j.topics
 		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // asks for nothing anew

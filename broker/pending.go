@@ -315,15 +315,16 @@ func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, sessi
 			k.s.letGo(k.oldSet)
 			return codec.ServerBusy, false
 		}
+		var put codec.Reason // not a result: the loop may still write it after a return
 		ok := false
-		finished := b.onLoop(ctx, k.s, func() { code, ok = k.put(next, pendingCost+int64(want.Bytes())) })
+		finished := b.onLoop(ctx, k.s, func() { put, ok = k.put(next, pendingCost+int64(want.Bytes())) })
 		k.s.letGo(next)
 		k.s.letGo(k.oldSet)
 		if !finished {
 			return codec.ServerBusy, false
 		}
 		if ok {
-			return code, k.session
+			return put, k.session
 		}
 	}
 	return codec.ServerBusy, false

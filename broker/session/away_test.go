@@ -167,13 +167,13 @@ func TestModelGivingUpChangesNothing(t *testing.T) {
 		now := int64(1)
 		gaveUp := 0
 		for step := range 4000 {
-			op := steps(rnd, now)
+			op, at := steps(rnd, now), now
 			now += rnd.Int64N(2)
 			for i := range s {
 				op(&s[i], w[i])
 				for w[i].d.wanted {
 					w[i].d.wanted = false
-					s[i].Supply(w[i].d.read(1+step%50), now, w[i])
+					s[i].Supply(w[i].d.read(1+step%50), at, w[i])
 				}
 				w[i].d.check(t)
 			}
