@@ -40,7 +40,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 	}
 	m := broker.Metrics{
 		Uptime: 1.5, Connections: 2, Sessions: 3, Subscriptions: 4, SharedSubscriptions: 5, Retained: 6,
-		QueuedMessages: 7, QueuedBytes: 8, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
+		QueuedMessages: 7, QueuedBytes: 8, QueuedDiskBytes: 37, QueueReads: 38, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
 		PublishBytesSent: 17, SessionsExpired: 18, RetainedBytes: 30, MemoryUsed: 31, MemoryLimit: 32, MemoryShort: true,
 		MemoryRefused: 33, Connects: 34, SysDropped: 35, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
@@ -117,7 +117,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 	_, body := ask(t, http.MethodGet, url+"/metrics")
 	want := map[string]string{
 		"uptime_seconds": "1.5", "connections": "2", "sessions": "3", "subscriptions": "4", "shared_subscriptions": "5",
-		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "inflight_messages": "9",
+		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "queued_disk_bytes": "37", "queue_reads_waiting": "38", "inflight_messages": "9",
 		"packets_received_total": "10", "packets_sent_total": "11", "received_bytes_total": "12", "sent_bytes_total": "13",
 		"messages_received_total": "14", "messages_sent_total": "15", "message_received_bytes_total": "16",
 		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",

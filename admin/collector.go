@@ -60,6 +60,8 @@ func newCollector(src Source) *collector {
 		})
 	gauge("queued_messages", "Messages waiting in sessions.", func(m *m) int64 { return m.QueuedMessages })
 	gauge("queued_bytes", "Their payloads.", func(m *m) int64 { return m.QueuedBytes })
+	gauge("queued_disk_bytes", "Not in memory of them.", func(m *m) int64 { return m.QueuedDiskBytes })
+	gauge("queue_reads_waiting", "Sessions that read them.", func(m *m) int64 { return m.QueueReads })
 	gauge("inflight_messages", "QoS 1 and 2 messages sent and unacknowledged.",
 		func(m *m) int64 { return m.InflightMessages })
 	add(prometheus.GaugeValue, "loop_lag_seconds", "Longest turn of an event loop since the last scrape.",

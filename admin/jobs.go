@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"noctule/broker/presub"
@@ -109,6 +110,9 @@ func (x *job) copy() job {
 	return c
 }
 
+// jobWorkers is how many targets of a job are worked on at a time: each may have to wait for a disk.
+const jobWorkers = 16
+
 // run works a job off.
 func (j *jobs) run(ctx context.Context, x *job) {
 	select {
@@ -120,13 +124,20 @@ func (j *jobs) run(ctx context.Context, x *job) {
 	x.State = "running"
 	j.mu.Unlock()
 	caller := presub.Caller{Door: presub.HTTP, Principal: x.Principal, Allowed: true}
-	for i := 0; i < x.Total && ctx.Err() == nil; i++ {
-		answers, err := j.e.Do(ctx, caller, []presub.Entry{x.order.entry(i)}, nil)
-		if err != nil {
-			answers = append(answers, presub.Answer{Code: 0x80, Error: err.Error()})
-		}
-		j.note(x, answers)
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	for range jobWorkers {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < x.Total && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				answers, err := j.e.Do(ctx, caller, []presub.Entry{x.order.entry(i)}, nil)
+				if err != nil {
+					answers = append(answers, presub.Answer{Code: 0x80, Error: err.Error()})
+				}
+				j.note(x, answers)
+			}
+		})
 	}
+	workers.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now().UTC()

@@ -22,6 +22,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -41,6 +42,11 @@ type Broker struct {
 	// Set by New if there is a store, then read-only:
 	committer *store.Committer
 	homeSeed  uint64 // of the hash that says where a session lives, the same after a restart
+	// Set by New, then read-only; nil if max_queued_memory sets no bound:
+	queueMemory *session.Memory
+
+	// Guarded by the committer's lock:
+	kept map[store.SetKey]int // lists of topics in the store, and how many sets of loops have them
 
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
@@ -64,7 +70,7 @@ type Broker struct {
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
-	asked   sync.WaitGroup // goroutines of admissions
+	asked   sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing *auth.Pool     // checks passwords
 	ended   chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
@@ -108,6 +114,9 @@ func New(o Options) (*Broker, error) {
 		seed:     maphash.MakeSeed(),
 		started:  now(),
 		ended:    make(chan struct{}),
+	}
+	if err := b.openAway(); err != nil {
+		return nil, err
 	}
 	hashing := o.Hashing
 	hashing.Now = func() int64 { return now().UnixMilli() }

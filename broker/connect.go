@@ -258,6 +258,7 @@ func (s *shard) welcome(g *greet) {
 	c, made, p := g.conn, g.id, &s.connect
 	s.begin()
 	if s.storeFails() && s.wantsKept(p) {
+		s.unpinAll(g.grants)
 		s.refuse(c, p, codec.ServerUnavailable)
 		return
 	}
@@ -272,6 +273,7 @@ func (s *shard) welcome(g *greet) {
 		return
 	}
 	if s.b.memoryShort.Load() && s.sessions[string(id)] == nil {
+		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.refuseMemory(c, p)
 		return

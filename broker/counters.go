@@ -45,9 +45,11 @@ func (s *shard) addTo(m *Metrics) {
 	for i, n := range c.dropped {
 		m.Dropped[i] += n
 	}
+	m.QueueReads += int64(s.away.waiting())
 	for _, cl := range s.sessions {
 		m.QueuedMessages += int64(cl.Queued())
 		m.QueuedBytes += cl.QueuedBytes()
+		m.QueuedDiskBytes += cl.AwayBytes()
 		m.InflightMessages += int64(cl.Inflight())
 	}
 }

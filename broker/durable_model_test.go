@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/behalf"
 	"noctule/broker/brokertest"
 	"noctule/codec"
 )
@@ -89,7 +90,7 @@ func (k *talker) finish(t *testing.T, c *brokertest.Client) {
 }
 
 // drain takes all that waits for a subscriber of QoS 2.
-func drain(t *testing.T, c *brokertest.Client) (got []string) {
+func drain(t *testing.T, b *broker.Broker, c *brokertest.Client) (got []string) {
 	t.Helper()
 	held := map[uint16]bool{}
 	quiet := false
@@ -123,7 +124,7 @@ func drain(t *testing.T, c *brokertest.Client) (got []string) {
 			if quiet && len(held) == 0 {
 				return got
 			}
-			quiet = true
+			quiet = brokertest.Settle(t, b).QueueReads == 0
 			c.Raw(codec.AppendPingreq(nil))
 		default:
 			t.Fatalf("%s", h.Type)
@@ -142,16 +143,21 @@ func TestModelExactlyOnceAcrossCrashes(t *testing.T) {
 	for range rounds {
 		seed := rand.Uint64()
 		rnd := rand.New(rand.NewPCG(seed, 7))
+		bound := rnd.Int64N(60) // a queue has about 100 bytes; 0: none
 		d := newDurable(t, 1+rnd.IntN(4), func(o *broker.Options, _ *broker.ListenerOptions) {
-			o.PersistenceSync = broker.SyncAlways
+			o.PersistenceSync, o.MaxQueuedMemory = broker.SyncAlways, bound
 		})
 		const subscribers, talkers, each = 6, 3, 6
 		for i := range subscribers {
 			c := d.connect(fmt.Sprint("s", i), codec.V311, unclean)
-			if i%2 == 0 {
-				c.Subscribe("m/+", 2)
-			} else {
-				c.Subscribe("$share/g/m/#", 2)
+			filter := "m/+"
+			if i%2 == 1 {
+				filter = "$share/g/m/#"
+			}
+			if rnd.IntN(2) == 0 {
+				c.Subscribe(filter, 2)
+			} else { // on its behalf
+				d.ask(behalf.Request{ClientID: fmt.Sprint("s", i), Topics: topics(filter + ":2")})
 			}
 			c.Disconnect()
 		}
@@ -182,7 +188,7 @@ func TestModelExactlyOnceAcrossCrashes(t *testing.T) {
 			if !present {
 				t.Fatalf("seed %d: no session", seed)
 			}
-			got := drain(t, c)
+			got := drain(t, d.b, c)
 			c.Disconnect()
 			if i%2 == 1 {
 				for _, m := range got {

@@ -23,6 +23,25 @@ type cut struct {
 	left  int // commits until it goes off; 0: it stays on
 	fails error
 	gate  chan struct{} // commits wait for it if it is set
+
+	readGate  chan struct{} // reads wait for it if it is set
+	readFails error
+	reads     int // messages that were read
+}
+
+// ReadMessages implements store.Reader.
+func (c *cut) ReadMessages(ids []uint64, f func(i int, value []byte) error) error {
+	c.mu.Lock()
+	gate, err := c.readGate, c.readFails
+	c.reads += len(ids)
+	c.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if err != nil {
+		return err
+	}
+	return c.Memory.ReadMessages(ids, f)
 }
 
 var errOff = errors.New("power is off")
@@ -123,6 +142,15 @@ func onLoops(t *testing.T, f func(t *testing.T, loops int)) {
 	}
 }
 
+// onBounds is onLoops with all queues in memory and with none.
+func onBounds(t *testing.T, f func(t *testing.T, loops int, change changeFunc)) {
+	for name, change := range map[string]changeFunc{"in memory": nil, "on disk": bounded(1)} {
+		t.Run(name, func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) { f(t, loops, change) })
+		})
+	}
+}
+
 var keep = with(uintProp(codec.SessionExpiry, 1000))
 
 // puback publishes with QoS 1 and waits for the acknowledgement.
@@ -140,8 +168,8 @@ func pubcomp(c *brokertest.Client, topic, payload string) {
 }
 
 func TestQueuedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		const subscribers = 5 // on several loops
 		for i := range subscribers {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
@@ -196,8 +224,8 @@ func TestQueuedMessagesSurviveAKill(t *testing.T) {
 
 // Every shared message goes to one member, and none is lost, whatever loop dealt it.
 func TestSharedMessagesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		for i := range 4 {
 			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
 			c.Subscribe("$share/g/s", 1)
@@ -226,8 +254,8 @@ func TestSharedMessagesSurviveAKill(t *testing.T) {
 
 // The handshakes of exactly once go on where they were, with their packet ids [MQTT-4.4.0-1].
 func TestHandshakesSurviveAKill(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		sub := d.connect("s", codec.V5, keep)
 		sub.Subscribe("t", 2)
 		pub := d.connect("p", codec.V5, keep)
@@ -506,8 +534,8 @@ func TestSessionsExpireAcrossRestarts(t *testing.T) {
 
 // What ends leaves nothing in the store.
 func TestNothingIsLeftBehind(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		d := newDurable(t, loops, nil)
+	onBounds(t, func(t *testing.T, loops int, change changeFunc) {
+		d := newDurable(t, loops, change)
 		pub := d.connect("p", codec.V5, keep)
 		var subs []*brokertest.Client
 		for i := range 6 {

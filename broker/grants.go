@@ -56,6 +56,15 @@ func (g *grant) muted(filter string) bool {
 	return ok
 }
 
+// mute notes that the client has unsubscribed from a filter.
+func (g *grant) mute(filter string) {
+	x := g.more()
+	if x.muted == nil {
+		x.muted = make(map[string]struct{})
+	}
+	x.muted[filter] = struct{}{}
+}
+
 // grants is the first of the client's grants.
 func (c *client) grants() *grant {
 	if c.rare == nil {
@@ -257,6 +266,7 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 			return nil
 		}
 	}
+	changed := g.origin != o && *g.origin != *o || g.revision == 0
 	g.origin = o
 	old := g.set
 	if x.len() == 0 {
@@ -272,13 +282,18 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 		s.count.subscriptions += int64(x.plainLen() - old.plainLen())
 		s.count.granted += int64(x.len() - old.len())
 		s.exchange(cl, g, x)
+		changed = true
 	}
 	if g.extra != nil {
 		for f := range g.extra.muted { // asked for anew, or gone
 			if _, ok := asked.Find(f); ok || !g.set.contains(f) {
 				delete(g.extra.muted, f)
+				changed = true
 			}
 		}
+	}
+	if changed {
+		s.saveGrant(cl, g)
 	}
 	s.syncShares(cl)
 	s.replayGranted(cl, g, replay)
@@ -299,6 +314,9 @@ func (s *shard) exchange(cl *client, g *grant, x *set) {
 	g.set, g.member = nil, false
 	if x != nil {
 		x.refs++
+		if cl.Durable() {
+			s.holdSet(x)
+		}
 		other := cl.memberOf(x)
 		g.set = x
 		if other == nil {
@@ -314,6 +332,9 @@ func (s *shard) exchange(cl *client, g *grant, x *set) {
 		} else {
 			old.leave(at, x)
 		}
+	}
+	if cl.Durable() {
+		s.releaseSet(old)
 	}
 	s.unpin(old)
 }
@@ -394,6 +415,7 @@ func (s *shard) pruneShares(cl *client, g *grant) {
 func (s *shard) leaveGrantedShare(cl *client, m *shareMember) {
 	cl.shared--
 	s.count.sharedSubscriptions--
+	s.leaveDurable(cl, m.id)
 	s.leaveShare(m)
 }
 
@@ -424,6 +446,7 @@ func (s *shard) joinGrantedShare(cl *client, g *grant, t *behalf.Topic) {
 	x.shares = append(x.shares, m)
 	cl.shared++
 	s.count.sharedSubscriptions++
+	s.joinDurable(cl, id)
 	cl.updateFull()
 }
 
@@ -473,12 +496,9 @@ func (s *shard) withdraw(cl *client, filter string) (done, denied bool) {
 		if !g.has(filter) {
 			continue
 		}
-		x := g.more()
-		if x.muted == nil {
-			x.muted = make(map[string]struct{})
-		}
-		x.muted[filter] = struct{}{}
-		if r := x.replay; r != nil && r.id != nil && r.id.Filter() == filter { // [MQTT-3.10.4-2]
+		g.mute(filter)
+		s.saveGrant(cl, g)
+		if r := g.extra.replay; r != nil && r.id != nil && r.id.Filter() == filter { // [MQTT-3.10.4-2]
 			r.cursor = nil
 		}
 		done = true
@@ -502,6 +522,9 @@ func (s *shard) dropGrants(cl *client) {
 		g.extra = nil
 	}
 	if cl.rare != nil {
+		if cl.rare.grants != nil && cl.Durable() {
+			s.journal.batch.DropGrants(cl.number)
+		}
 		cl.rare.grants = nil
 	}
 }

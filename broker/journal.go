@@ -42,7 +42,11 @@ type journal struct {
 	wanted  bool   // somebody waits for the next post
 	full    bool   // too much is not durable: no sockets are read
 	gated   []gated
-	members map[topictree.FilterID]int // durable subscribers of this loop
+	members map[topictree.FilterID]int // durable subscribers of this loop, and sets that such have
+
+	// Of subscriptions made by servers, oldest first (grantjournal.go):
+	told     []told
+	released []release
 }
 
 // gated is a client that waits for a post.
@@ -169,7 +173,7 @@ func errStore(t codec.Type) error {
 func (s *shard) storedOf(m *message.Message) *message.Stored {
 	k := m.Keep()
 	if k.Stored == nil {
-		k.Stored = &message.Stored{ID: s.b.lastMessage.Add(1)}
+		k.Stored = message.NewStored(s.b.lastMessage.Add(1), k)
 	}
 	return k.Stored
 }
@@ -185,7 +189,12 @@ func (s *shard) ref(m *message.Message) (id uint64) {
 
 // unref notes one less.
 func (s *shard) unref(m *message.Message) {
-	if st := m.Keep().Stored; st.Unref() {
+	s.unrefStored(m.Keep().Stored)
+}
+
+// unrefStored is unref for what may not be in memory.
+func (s *shard) unrefStored(st *message.Stored) {
+	if st.Unref() {
 		s.journal.batch.DeleteMessage(st.ID)
 	}
 }
@@ -195,6 +204,10 @@ func (c *client) Changed(ch session.Change) {
 	s := c.shard
 	if ch.Kind == session.Expired {
 		s.drop(DropExpired)
+		return
+	}
+	if ch.Kind == session.Wanted {
+		s.away.wanting.Push(c)
 		return
 	}
 	b := &s.journal.batch
@@ -216,6 +229,8 @@ func (c *client) Changed(ch session.Change) {
 		b.DeleteEntry(c.number, ch.Seq)
 		if ch.Message != nil {
 			s.unref(ch.Message)
+		} else if ch.Away != nil {
+			s.unrefStored(ch.Away)
 		}
 	case session.Held:
 		h := store.Handshake{Session: c.number, PacketID: ch.ID}
@@ -225,7 +240,7 @@ func (c *client) Changed(ch session.Change) {
 		b.PutHandshake(&h)
 	case session.Released:
 		b.DeleteHandshake(c.number, ch.ID) // who passes the message on gives it up after that
-	case session.Expired:
+	case session.Expired, session.Wanted:
 	}
 }
 
@@ -251,7 +266,8 @@ func (s *shard) saveSession(cl *client) {
 // saveEnd notes that a durable session is no more.
 func (s *shard) saveEnd(cl *client) {
 	if cl.Durable() {
-		cl.Messages(s.unref)
+		cl.Stored(s.unrefStored)
+		cl.End()
 		s.journal.batch.DropSession(cl.number)
 	}
 }
@@ -283,6 +299,19 @@ func (s *shard) joinDurable(cl *client, id topictree.FilterID) {
 	if !cl.Durable() {
 		return
 	}
+	s.enterDurable(id)
+}
+
+// leaveDurable notes that one has gone.
+func (s *shard) leaveDurable(cl *client, id topictree.FilterID) {
+	if !cl.Durable() {
+		return
+	}
+	s.leaveRouted(id)
+}
+
+// enterDurable counts a filter that a durable session, or a set that such have, has on this loop.
+func (s *shard) enterDurable(id topictree.FilterID) {
 	m := s.journal.members
 	if m[id]++; m[id] > 1 {
 		return
@@ -293,11 +322,8 @@ func (s *shard) joinDurable(cl *client, id topictree.FilterID) {
 	set.(*loopSet).bits.Or(1 << s.index)
 }
 
-// leaveDurable notes that one has gone.
-func (s *shard) leaveDurable(cl *client, id topictree.FilterID) {
-	if !cl.Durable() {
-		return
-	}
+// leaveRouted is the end of enterDurable.
+func (s *shard) leaveRouted(id topictree.FilterID) {
 	m := s.journal.members
 	if m[id]--; m[id] > 0 {
 		return
@@ -472,6 +498,8 @@ func (s *shard) durable(post uint64) {
 	if left == 0 && cap(j.gated) > 4096 {
 		j.gated = nil
 	}
+	s.dropKept(post)
+	j.answer(post)
 }
 
 // open lets out what a client's gate holds for posts up to one.

@@ -23,6 +23,8 @@ type Metrics struct {
 	Retained            int64 // messages, $SYS included
 	QueuedMessages      int64 // waiting behind the windows of all sessions
 	QueuedBytes         int64 // their payload bytes
+	QueuedDiskBytes     int64 // those of them that are not in memory
+	QueueReads          int64 // sessions that wait for such messages to be read
 	InflightMessages    int64 // QoS 1 and 2 messages sent and not yet acknowledged
 	RetainedBytes       int64 // payloads of retained messages
 	MemoryUsed          int64 // bytes, as memory_limit counts them; sampled once a second

@@ -13,6 +13,9 @@ const moveStep = 256
 // as if each had been asked for. It returns their number when that is in effect on all loops. A session whose
 // rights or listener made another list of from is left as it is.
 func (b *Broker) Move(ctx context.Context, o *behalf.Origin, from, to *behalf.Set) (moved int, err error) {
+	if b.committer != nil && b.committer.Failing() {
+		return 0, errNotKept
+	}
 	for _, s := range b.shards {
 		next := b.hold(ctx, s, to, o.Bypass)
 		if next == nil && to.Len() > 0 {
@@ -28,6 +31,11 @@ func (b *Broker) Move(ctx context.Context, o *behalf.Origin, from, to *behalf.Se
 			moved += n
 		}
 		s.letGo(next)
+	}
+	for _, s := range b.shards {
+		if !b.durably(ctx, s) {
+			return moved, errNoAnswer
+		}
 	}
 	return moved, nil
 }

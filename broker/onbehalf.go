@@ -86,7 +86,11 @@ func (s *shard) letGo(x *set) {
 func (b *Broker) Apply(ctx context.Context, r *behalf.Request) []behalf.Answer {
 	if r.ClientID != "" {
 		j := &applying{b: b, r: r, s: b.home([]byte(r.ClientID)), id: r.ClientID}
-		return []behalf.Answer{j.run(ctx)}
+		a := j.run(ctx)
+		if j.kept && !b.promised(ctx, j.s, r) {
+			a = behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		}
+		return []behalf.Answer{a}
 	}
 	return b.applyUser(ctx, r)
 }
@@ -104,11 +108,16 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 		if !listed {
 			return append(out, behalf.Answer{Code: codec.ServerBusy})
 		}
+		kept := false
 		for _, id := range ids {
 			j := &applying{b: b, r: r, s: s, id: id}
 			if a := j.run(ctx); a.Code != behalf.NoSession {
 				out = append(out, a)
 			}
+			kept = kept || j.kept
+		}
+		if kept && !b.promised(ctx, s, r) {
+			return append(out, behalf.Answer{Code: codec.ServerBusy})
 		}
 	}
 	if r.Wait == 0 || len(out) > 0 && !r.Hold {
@@ -155,6 +164,7 @@ type applying struct {
 	rights *rights     // read-only; nil: nothing is restricted
 	topics *behalf.Set // the request's, as the client's listener makes them
 	turns  int         // how often it has gone from waiting to a session
+	kept   bool        // the session is durable, so the answer has to wait for the store
 }
 
 // run does it and returns when it is in effect.
@@ -198,13 +208,18 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 
 // look notes what the session has. On the loop.
 func (j *applying) look() {
-	j.cl, j.old, j.code = j.s.sessions[j.id], nil, codec.Success
+	s := j.s
+	j.cl, j.old, j.code = s.sessions[j.id], nil, codec.Success
 	cl := j.cl
 	if cl == nil {
 		return
 	}
 	if rev := j.r.IfRevision; rev != nil && *rev != cl.revision() {
 		j.code = behalf.WrongVersion
+		return
+	}
+	if s.refusesGrants(cl) {
+		j.code = codec.QuotaExceeded
 		return
 	}
 	g := cl.grantOf(j.r.Origin.Name)
@@ -219,7 +234,7 @@ func (j *applying) look() {
 		j.maxQoS = cl.listener().MaxQoS
 	}
 	j.room = -1
-	if full := j.s.opts.MaxSubscriptions; full > 0 {
+	if full := s.opts.MaxSubscriptions; full > 0 {
 		j.room = max(0, full-len(cl.subs)-cl.grantedTopics()+j.old.len())
 	}
 }
@@ -276,6 +291,7 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 		return behalf.Answer{}, false
 	}
 	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
+	j.kept = cl.Durable()
 	if g != nil || next != nil {
 		asked := j.topics
 		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // asks for nothing anew
@@ -380,8 +396,9 @@ func (s *shard) unpinAll(list []pinned) {
 func (s *shard) admitGrants(cl *client, list []pinned) {
 	s.takePending(cl)
 	for g := cl.grants(); g != nil; g = g.next {
-		if g.origin.Unsubscribe == behalf.Sticky && g.extra != nil {
+		if g.origin.Unsubscribe == behalf.Sticky && g.extra != nil && len(g.extra.muted) > 0 {
 			g.extra.muted = nil
+			s.saveGrant(cl, g)
 			s.syncShares(cl)
 		}
 		if g.origin.PerConnect && !listed(list, g.origin.Name) {

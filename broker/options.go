@@ -96,6 +96,10 @@ type Options struct {
 	// and the bytes of their filters.
 	MaxPending      int
 	MaxPendingBytes int64
+	// MaxQueuedMemory is how many payload bytes the queues of stored sessions may hold in memory, a message
+	// counted in each queue; what is beyond stays in the Store until its client can take it. Then the Store
+	// must be a store.Reader. 0 keeps all in memory.
+	MaxQueuedMemory int64
 	// Store keeps persistent sessions and retained messages across restarts; nil keeps them in memory. It is
 	// the broker's alone until Shutdown has returned, and is not closed by it.
 	Store store.Store

@@ -194,7 +194,8 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 		p.taken.Store(true)
 	}
 	if p.r.Later != nil {
-		p.r.Later(behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list})
+		a := behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list}
+		s.whenDurable(cl, func() { p.r.Later(a) })
 	}
 }
 

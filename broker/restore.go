@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/behalf"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -23,12 +24,16 @@ import (
 // Numbers that must never come again after a restart begin with the store's epoch.
 const epochShift = 40
 
+// revisionShift is epochShift for revisions, which have to be numbers of JSON, below 2^53.
+const revisionShift = 32
+
 // restored is a session on its way to its loop.
 type restored struct {
 	store.Session
-	subs  []store.Subscription
-	out   []session.Change
-	holds []hold
+	subs   []store.Subscription
+	grants []store.Grant
+	out    []session.Change
+	holds  []hold
 }
 
 type hold struct {
@@ -41,7 +46,10 @@ type restoring struct {
 	b        *Broker
 	meta     store.Meta // of the last broker
 	messages map[uint64]*message.Message
+	away     map[uint64]*message.Stored // messages for which there is no room in memory
+	held     int64                      // payload bytes of the others
 	sessions map[uint64]*restored
+	sets     map[store.SetKey]*behalf.Set
 	transits []store.Transit
 	fix      store.Batch // removes what refers to nothing: the end of something that a crash has cut off
 	retained int
@@ -54,7 +62,11 @@ const restoreTimeout = 10 * time.Minute
 // restore brings back what the store holds. The broker listens nowhere yet.
 func (b *Broker) restore() error {
 	start := now()
-	r := &restoring{b: b, messages: map[uint64]*message.Message{}, sessions: map[uint64]*restored{}}
+	r := &restoring{
+		b: b, messages: map[uint64]*message.Message{}, away: map[uint64]*message.Stored{},
+		sessions: map[uint64]*restored{}, sets: map[store.SetKey]*behalf.Set{},
+	}
+	b.kept = map[store.SetKey]int{}
 	if err := r.begin(); err != nil {
 		return err
 	}
@@ -75,7 +87,7 @@ func (b *Broker) restore() error {
 		parts[i] = append(parts[i], s)
 	}
 	err := errors.Join(
-		b.onEach(ctx, func(s *shard) { s.adoptAll(parts[s.index]) }),
+		b.onEach(ctx, func(s *shard) { r.adoptAll(s, parts[s.index]) }),
 		b.onEach(ctx, func(s *shard) { r.payDebts(s) }),
 		r.payShares(ctx),
 		b.settle(ctx), // what was owed is in the sessions now, and a second time would be noticed
@@ -87,6 +99,7 @@ func (b *Broker) restore() error {
 	if err != nil {
 		return fmt.Errorf("restoring persistent state: %w", err)
 	}
+	r.letGoOfSets()
 	if len(r.sessions)+r.retained > 0 {
 		logf(b.opts.Log, LevelInfo,
 			"Restored %d sessions with %d messages and %d retained messages in %.1f s.",
@@ -120,6 +133,7 @@ func (r *restoring) begin() error {
 	r.b.homeSeed = r.meta.Seed
 	r.b.lastNumber.Store(r.meta.Epoch << epochShift)
 	r.b.lastMessage.Store(r.meta.Epoch << epochShift)
+	r.b.lastRevision.Store(r.meta.Epoch << revisionShift)
 	r.fix.PutMeta(&r.meta) // debts still name the loops of the last broker
 	return nil
 }
@@ -153,21 +167,61 @@ func (r *restoring) read() error {
 		{store.Inbound, r.handshake},
 		{store.Transits, r.transit},
 		{store.Retained, r.retain},
+		{store.Sets, r.set},
+		{store.Grants, r.grant},
 	} {
 		if err := walk(step.t, step.f); err != nil {
 			return err
 		}
 	}
 	for id, m := range r.messages { // of nobody
-		if !r.used(m) {
+		if !m.Stored.Used() {
 			r.fix.DeleteMessage(id)
+		}
+	}
+	r.dropUnusedSets()
+	for id, st := range r.away {
+		if !st.Used() {
+			r.fix.DeleteMessage(id)
+		}
+	}
+	return r.readFlying()
+}
+
+// readFlying reads the messages that were in flight.
+func (r *restoring) readFlying() (err error) {
+	if len(r.away) == 0 {
+		return nil
+	}
+	for _, s := range r.sessions {
+		for i, c := range session.Flying(s.out) {
+			if c.Away == nil {
+				continue
+			}
+			if s.out[i].Message, err = r.need(c.Away.ID); err != nil {
+				return err
+			}
+			s.out[i].Away = nil
 		}
 	}
 	return nil
 }
 
-// used reports whether something has referred to m.
-func (r *restoring) used(m *message.Message) bool { return m.Stored.Used() }
+// need is a message that must be in memory; nil if there is none with that id.
+func (r *restoring) need(id uint64) (*message.Message, error) {
+	st := r.away[id]
+	if m := r.messages[id]; m != nil || st == nil {
+		return m, nil
+	}
+	err := r.b.opts.Store.(store.Reader).ReadMessages([]uint64{id}, func(_ int, value []byte) (err error) {
+		r.messages[id], err = readAwayMessage(st, value)
+		return err
+	})
+	if err == nil && r.messages[id] == nil {
+		err = fmt.Errorf("%w: message %d is not there", store.ErrCorrupt, id)
+	}
+	return r.messages[id], err
+}
 
 func (r *restoring) message(key, value []byte) error {
 	m, err := store.ReadMessage(value)
@@ -175,8 +229,14 @@ func (r *restoring) message(key, value []byte) error {
 		return err
 	}
 	id := store.KeyNumber(key)
+	st := message.Restored(id, &m)
+	if q := r.b.queueMemory; q != nil && r.held+m.Size() > q.Bound {
+		r.away[id] = st
+		return nil
+	}
+	r.held += m.Size()
 	k := m.Keep()
-	k.Stored = message.Restored(id)
+	k.Stored = st
 	r.messages[id] = k
 	return nil
 }
@@ -211,17 +271,19 @@ func (r *restoring) entry(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	of, m := r.sessions[e.Session], r.messages[e.Message]
-	if of == nil || m == nil && e.State != store.WaitComp {
+	of, m, st := r.sessions[e.Session], r.messages[e.Message], r.away[e.Message]
+	if of == nil || m == nil && st == nil && e.State != store.WaitComp {
 		r.fix.DeleteEntry(e.Session, e.Seq)
 		return nil
 	}
 	if m != nil {
 		m.Stored.Ref()
+	} else if st != nil {
+		st.Ref()
 	}
 	r.entries++
 	of.out = append(of.out, session.Change{
-		Seq: e.Seq, Message: m, State: session.State(e.State), ID: e.PacketID,
+		Seq: e.Seq, Message: m, Away: st, State: session.State(e.State), ID: e.PacketID,
 		Grant: session.Grant{QoS: e.QoS, Retain: e.Retain, SubscriptionID: e.SubscriptionID},
 	})
 	return nil
@@ -232,10 +294,14 @@ func (r *restoring) handshake(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	of, m := r.sessions[h.Session], r.messages[h.Message]
+	of := r.sessions[h.Session]
 	if of == nil {
 		r.fix.DeleteHandshake(h.Session, h.PacketID)
 		return nil
+	}
+	m, err := r.need(h.Message)
+	if err != nil {
+		return err
 	}
 	if m != nil {
 		m.Stored.Ref()
@@ -249,7 +315,11 @@ func (r *restoring) transit(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if m := r.messages[t.Message]; m != nil {
+	m, err := r.need(t.Message)
+	if err != nil {
+		return err
+	}
+	if m != nil {
 		m.Stored.Ref()
 		r.transits = append(r.transits, t)
 	} else {
@@ -284,30 +354,32 @@ func (b *Broker) nowMilli() int64 {
 }
 
 // adoptAll makes sessions again that live on this loop.
-func (s *shard) adoptAll(list []*restored) {
-	for _, r := range list {
-		cl := &client{Session: session.New(&s.limits), id: r.ClientID, number: r.Number, shard: s}
+func (r *restoring) adoptAll(s *shard, list []*restored) {
+	origins := originSet{}
+	for _, x := range list {
+		cl := &client{Session: session.New(&s.limits), id: x.ClientID, number: x.Number, shard: s}
 		cl.SetDurable()
-		cl.expiry = s.capExpiry(r.Expiry)
-		if cl.offlineAt = uint32(r.OfflineAt); r.OfflineAt == 0 {
+		cl.expiry = s.capExpiry(x.Expiry)
+		if cl.offlineAt = uint32(x.OfflineAt); x.OfflineAt == 0 {
 			cl.offlineAt = uint32(s.b.nowMilli() / 1000)
 		}
-		if r.Username != "" {
-			s.rename(cl, r.Username)
+		if x.Username != "" {
+			s.rename(cl, x.Username)
 		}
-		if w := r.Will; w != nil {
+		if w := x.Will; w != nil {
 			cl.extra().will = &will{m: w.Message.Keep(), delay: w.Delay, expiry: w.Expiry}
 		}
 		s.sessions[cl.id] = cl
 		s.count.sessions++
 		s.b.sessions.Add(1)
-		for i := range r.subs {
-			s.adoptSubscription(cl, &r.subs[i])
+		for i := range x.subs {
+			s.adoptSubscription(cl, &x.subs[i])
 		}
-		if len(r.out) > 0 {
-			cl.Restore(r.out)
+		r.adoptGrants(s, cl, x.grants, origins)
+		if len(x.out) > 0 {
+			cl.Restore(x.out)
 		}
-		for _, h := range r.holds {
+		for _, h := range x.holds {
 			cl.RestoreHeld(h.id, h.m)
 		}
 	}
@@ -380,6 +452,9 @@ func (r *restoring) payFilter(s *shard, t *store.Transit, id topictree.FilterID,
 		for _, mb := range cr.list {
 			pay(mb)
 		}
+		if cr.more != nil {
+			cr.more.eachGranted(id, pay)
+		}
 	}
 }
 
@@ -399,7 +474,8 @@ func (r *restoring) payShares(ctx context.Context) error {
 		var has atomic.Bool
 		err := r.b.onEach(ctx, func(s *shard) {
 			for _, cl := range s.sessions {
-				if _, member := cl.find(id); member && cl.has(m) {
+				_, member := cl.find(id)
+				if (member || cl.grantedShare(id) != nil) && cl.has(m) {
 					has.Store(true)
 				}
 			}
@@ -424,7 +500,7 @@ func (r *restoring) payShares(ctx context.Context) error {
 
 // has reports whether a message waits for the client.
 func (c *client) has(m *message.Message) (found bool) {
-	c.Messages(func(x *message.Message) { found = found || x == m })
+	c.Stored(func(st *message.Stored) { found = found || st == m.Stored })
 	return found
 }
 

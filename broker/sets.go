@@ -37,6 +37,7 @@ type set struct {
 	left      int       // places of members that are nil
 	turn      uint64    // counts fan-outs in slices
 	moved     map[int]move
+	kept      kept
 }
 
 // setKey identifies the contents of a set, and whether its members get what they may not read otherwise.
@@ -142,6 +143,9 @@ func (s *shard) plant(x *set, limit int) bool {
 			st.opts |= covered // nobody is asked
 		}
 		x.topics = append(x.topics, st)
+		if x.kept.routed {
+			s.enterDurable(id)
+		}
 		cr := s.crowdFor(id)
 		cr.more.sets = append(cr.more.sets, setRef{set: x, subID: st.subID, opts: st.opts})
 	}
@@ -197,6 +201,9 @@ func (s *shard) uproot(x *set) {
 		id := x.topics[last].id
 		x.topics[last] = setTopic{}
 		x.topics = x.topics[:last]
+		if x.kept.routed {
+			s.leaveRouted(id)
+		}
 		s.dropRef(id, x)
 	}
 	if s.sets[x.key] == x {

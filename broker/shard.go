@@ -9,6 +9,7 @@ import (
 
 	"noctule/broker/message"
 	"noctule/broker/session"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/internal/ring"
 	"noctule/internal/wheel"
@@ -44,8 +45,9 @@ type shard struct {
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
 	count    counters
-	journal  *journal // nil without a store
-	sys      *sysTree // shard 0 only
+	journal  *journal    // nil without a store
+	away     *awayReader // nil unless max_queued_memory sets a bound
+	sys      *sysTree    // shard 0 only
 	memory   memoryGuard
 	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
 
@@ -88,7 +90,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		limits: session.Limits{
 			Inflight: o.MaxInflight, InflightBytes: o.MaxInflightBytes,
 			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
-			UnreleasedBytes: unreleasedBytesMax,
+			UnreleasedBytes: unreleasedBytesMax, Memory: b.queueMemory,
 		},
 		sessions: make(map[string]*client),
 		only:     make(map[topictree.FilterID]*client),
@@ -99,6 +101,9 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 	}
 	if o.RequestsByUsername {
 		s.users = make(map[string][]*client)
+	}
+	if b.queueMemory != nil {
+		s.away = &awayReader{store: o.Store.(store.Reader)}
 	}
 	s.watchLevels()
 	return s
@@ -299,6 +304,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 func (s *shard) EndTurn() {
 	s.postJournal() // what others will refer to
 	s.postRemote()
+	s.readAway()
 	s.watchMemory()
 }
 
@@ -318,6 +324,7 @@ func (s *shard) Tick(now int64) {
 	}
 	s.timers.Advance(now/1000, s.timer)
 	s.expirePending(now)
+	s.retryAway()
 	if s.index == 0 {
 		s.sampleMemory()
 		if s.sys != nil {

@@ -53,6 +53,9 @@ type Request struct {
 	Hold bool
 	// IfRevision, when not nil, is the revision that the session must have.
 	IfRevision *uint64
+	// Promises, when not nil, makes Apply return when the request is in effect, though it may not be stored
+	// yet: whoever is answered must be answered after Promises.Wait.
+	Promises *Promises
 	// Later, when not nil, is told when a request that was pending has taken effect, or has been dropped. It
 	// is called on an event loop and must not block.
 	Later func(Answer)
@@ -114,8 +117,8 @@ type Listing struct {
 // Broker is what a broker can do on behalf of sessions. Its methods may be called from any goroutine but a
 // loop's.
 type Broker interface {
-	// Apply does what r asks for and returns when it is in effect: one answer for a client id, one for each
-	// session of a user.
+	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer for
+	// a client id, one for each session of a user.
 	Apply(ctx context.Context, r *Request) []Answer
 	// List returns the subscriptions of a session; false when there is none.
 	List(ctx context.Context, clientID string) (Listing, bool)

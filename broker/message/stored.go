@@ -6,6 +6,8 @@ import "sync/atomic"
 type Stored struct {
 	// Set by who makes it, then read-only:
 	ID uint64
+	// Expiry and Size are those of the message, for who has only this of it.
+	Expiry, Size int64
 
 	// Atomic:
 	state atomic.Int64 // 2 for each reference, and 1 while the message is in the store
@@ -35,12 +37,20 @@ func (s *Stored) Unref() (last bool) {
 	}
 }
 
-// Restored makes the count of a message that is in the store already and that nobody refers to yet.
-func Restored(id uint64) *Stored {
-	s := &Stored{ID: id}
+// NewStored makes the count of m, which is not in the store yet.
+func NewStored(id uint64, m *Message) *Stored {
+	return &Stored{ID: id, Expiry: m.Expiry, Size: m.Size()}
+}
+
+// Restored makes the count of m, which is in the store already and to which nobody refers yet.
+func Restored(id uint64, m *Message) *Stored {
+	s := NewStored(id, m)
 	s.state.Store(1)
 	return s
 }
+
+// Expired reports whether the message's Message Expiry Interval has passed at now, in Unix milliseconds.
+func (s *Stored) Expired(now int64) bool { return s.Expiry != 0 && now >= s.Expiry }
 
 // Used reports whether there are references.
 func (s *Stored) Used() bool { return s.state.Load() >= 2 }

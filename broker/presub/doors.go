@@ -183,6 +183,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 	}
 	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
 	out := Answer{ClientID: c.ID, Results: []Result{}}
+	var promises behalf.Promises
 	for _, p := range rules.providers {
 		if p.cfg.JWT != nil {
 			continue // there is no password here
@@ -201,6 +202,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		wait := time.Duration(rules.cfg.Pending.DefaultWait)
 		r := &behalf.Request{
 			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
+			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
 				e.later(func(context.Context) { e.acknowledge(topic, answerOf(&a, nil), pub) })
 			},
@@ -213,6 +215,9 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 				out.Code, out.Error = x.Code, x.Error
 			}
 		}
+	}
+	if !promises.Wait(ctx) {
+		out = answerOf(&behalf.Answer{ClientID: c.ID, Code: codec.ServerBusy}, nil)
 	}
 	x := Entry{ClientID: c.ID, Action: im.Replace.String()}
 	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})

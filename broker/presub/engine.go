@@ -146,8 +146,10 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 		return nil, ErrNotAllowed
 	}
 	var out []Answer
+	b := &asking{c: c, later: later}
+	defer func() { b.settle(ctx, out) }()
 	for i := range list {
-		answers, err := e.entry(ctx, c, &list[i], later)
+		answers, err := e.entry(ctx, b, &list[i])
 		if err != nil {
 			e.audit(c, "refused", "entry", i+1, "reason", err.Error())
 			e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
@@ -158,8 +160,30 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 	return out, nil
 }
 
+// asking is a batch on its way.
+type asking struct {
+	c        Caller
+	later    func(Answer)
+	promises behalf.Promises
+}
+
+// settle waits until what the batch has changed is stored; if that takes too long, nothing is promised.
+func (b *asking) settle(ctx context.Context, list []Answer) {
+	if b.promises.Wait(ctx) {
+		return
+	}
+	for i := range list {
+		if a := &list[i]; a.Code == 0 {
+			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: codec.ServerBusy}, nil)
+			busy.Username = a.Username
+			*a = busy
+		}
+	}
+}
+
 // entry answers one entry.
-func (e *Engine) entry(ctx context.Context, c Caller, x *Entry, later func(Answer)) ([]Answer, error) {
+func (e *Engine) entry(ctx context.Context, b *asking, x *Entry) ([]Answer, error) {
+	c, later := b.c, b.later
 	o, err := e.originOf(c, x.Origin)
 	if err != nil {
 		return nil, err
@@ -168,7 +192,7 @@ func (e *Engine) entry(ctx context.Context, c Caller, x *Entry, later func(Answe
 	set, bad := x.set()
 	r := &behalf.Request{
 		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
-		IfRevision: x.IfRevision,
+		IfRevision: x.IfRevision, Promises: &b.promises,
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
 	if later != nil {

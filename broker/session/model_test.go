@@ -20,6 +20,7 @@ type receiver struct {
 	open    map[uint16]int // unacknowledged on this connection
 	rec     map[uint16]bool
 	answers []answer
+	disk    *disk // of a durable session
 }
 
 type answer struct {
@@ -73,7 +74,15 @@ func (r *receiver) SendAck(t codec.Type, id uint16, _ codec.Reason) {
 	r.answers = append(r.answers, answer{codec.PUBCOMP, id})
 }
 
-func (r *receiver) Changed(Change) { r.t.Fatal("nothing expires here") }
+func (r *receiver) Changed(c Change) {
+	if c.Kind == Expired {
+		r.t.Fatal("nothing expires here")
+	}
+	if r.disk == nil {
+		r.t.Fatal("a session that is not durable tells")
+	}
+	r.disk.changed(c)
+}
 
 // answer sends one pending acknowledgement, not always the oldest.
 func (r *receiver) answer() {
@@ -111,15 +120,25 @@ func (r *receiver) reconnect() {
 // reconnects: all messages arrive, once as far as QoS 2 promises it, in order of first arrival, inside the
 // window.
 func TestModelNothingLostAgainstLossyClient(t *testing.T) {
-	for range 20 {
+	for round := range 20 {
 		seed := rand.Uint64()
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		s := New(&Limits{})
+		l := &Limits{}
+		s := New(l)
 		r := &receiver{t: t, rnd: rnd, s: &s, seen: map[int]bool{}, rec: map[uint16]bool{}}
+		if round%2 == 1 { // messages come and go
+			l.Memory = &Memory{Bound: rnd.Int64N(100)}
+			s.SetDurable()
+			r.disk = newDisk(&s)
+		}
 		r.reconnect()
 		const total = 5000
 		sent := 0
 		for sent < total || len(r.answers) > 0 || s.Queued() > 0 {
+			if r.disk != nil {
+				r.disk.check(t)
+				r.disk.someRead(rnd, r)
+			}
 			switch k := rnd.IntN(100); {
 			case k < 45 && sent < total:
 				p := []byte{byte(sent >> 16), byte(sent >> 8), byte(sent)}
@@ -134,7 +153,7 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 			case k == 99:
 				r.reconnect()
 			}
-			if s.online && s.Queued() > 0 && s.hasRoom(s.out) {
+			if s.online && s.Queued() > 0 && s.hasRoom(s.out) && s.out.loaded() > 0 {
 				t.Fatalf("seed %d: messages wait although there is room", seed)
 			}
 		}

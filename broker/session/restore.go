@@ -18,22 +18,16 @@ func (s *Session) Durable() bool { return s.durable }
 // Restore gives an empty durable session the outgoing messages that it has told of: of each the last Stored,
 // Moved or Yielded. A message that was sent with QoS 1 out of the queue has no packet id here; it gets one
 // that no QoS 2 handshake has. Messages that are not certain to have been sent wait in the queue again, in
-// their order.
+// their order; those may be Away instead of having a Message.
 func (s *Session) Restore(list []Change) {
-	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Seq, b.Seq) })
 	if s.out == nil {
 		s.out = &outbound{base: 1}
 	}
 	o := s.out
-	first, last := -1, -1 // those with a packet id
+	k := o.durableState()
+	first, last := flying(list)
 	for i := range list {
-		o.seq = max(o.seq, list[i].Seq)
-		if list[i].State == Waiting || list[i].ID == 0 {
-			continue
-		}
-		if last = i; first < 0 {
-			first = i
-		}
+		k.seq = max(k.seq, list[i].Seq)
 	}
 	if first >= 0 {
 		// What was before the first had an earlier id.
@@ -45,10 +39,9 @@ func (s *Session) Restore(list []Change) {
 			m: c.Message, seq: c.Seq, subID: c.Grant.SubscriptionID, qos: c.Grant.QoS, state: c.State,
 			retain: c.Grant.Retain,
 		}
-		if i > last || c.Grant.QoS == 0 && c.Message != nil {
+		if i > last || c.Grant.QoS == 0 && (c.Message != nil || c.Away != nil) {
 			e.state = Waiting
-			o.queue.Push(e)
-			o.queueBytes += e.m.Size()
+			s.enqueue(o, e, c.Away)
 			continue
 		}
 		if c.ID != 0 && c.State != Waiting {
@@ -58,6 +51,28 @@ func (s *Session) Restore(list []Change) {
 		}
 		o.flight.Push(e)
 	}
+}
+
+// flying sorts list and returns the first and the last with a packet id; -1 if there are none.
+func flying(list []Change) (first, last int) {
+	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Seq, b.Seq) })
+	first, last = -1, -1
+	for i := range list {
+		if list[i].State == Waiting || list[i].ID == 0 {
+			continue
+		}
+		if last = i; first < 0 {
+			first = i
+		}
+	}
+	return first, last
+}
+
+// Flying sorts list and returns those of which Restore needs the messages: they, and no others, will be in
+// flight.
+func Flying(list []Change) []Change {
+	_, last := flying(list)
+	return list[:last+1]
 }
 
 // pad fills the flight with what has been acknowledged, up to a packet id.
@@ -79,26 +94,5 @@ func (s *Session) RestoreHeld(id uint16, m *message.Message) {
 	s.in.held[id] = m
 	if m != nil {
 		s.in.bytes += m.Held()
-	}
-}
-
-// Messages calls f for each message that the session holds, in both directions: when the session ends.
-func (s *Session) Messages(f func(m *message.Message)) {
-	if o := s.out; o != nil {
-		for i := range o.flight.Len() {
-			if m := o.flight.At(i).m; m != nil {
-				f(m)
-			}
-		}
-		for i := range o.queue.Len() {
-			f(o.queue.At(i).m)
-		}
-	}
-	if s.in != nil {
-		for _, m := range s.in.held {
-			if m != nil {
-				f(m)
-			}
-		}
 	}
 }

@@ -10,7 +10,8 @@
 //
 //	used <= window                      messages sent on this connection and unacknowledged
 //	flight[i] has packet id base+i      (wrapping from 65535 to 1): no search for an acknowledgement
-//	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held
+//	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held,
+//	                               or the first entry's message is away (see kept)
 //	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
 package session
 
@@ -32,6 +33,9 @@ type Limits struct {
 	QueuedBytes int64
 	// QueueQoS0 also queues QoS 0 messages while the client is offline.
 	QueueQoS0 bool
+	// Memory bounds the payloads in the queues of durable sessions that are in memory; nil means no bound.
+	// Changed must answer it: see Wanted.
+	Memory *Memory
 	// Unreleased and UnreleasedBytes bound incoming QoS 2 messages that wait for PUBREL, topics and
 	// properties
 	// included; 0 means no limit.
@@ -57,8 +61,9 @@ type Change struct {
 	Seq     uint64           // of the outgoing message, ascending in the session; 0 if it has none
 	Message *message.Message // nil when only the handshake is left
 	Grant   Grant
-	State   State  // of Stored
-	ID      uint16 // packet id; 0 while there is none
+	Away    *message.Stored // in place of Message, when that is not in memory
+	State   State           // of Stored
+	ID      uint16          // packet id; 0 while there is none
 }
 
 // ChangeKind says what has changed.
@@ -73,6 +78,7 @@ const (
 	Removed                    // it is delivered, or given up
 	Held                       // an incoming QoS 2 packet id is known; Message, if any, waits for PUBREL
 	Released                   // it is free; Message is passed on
+	Wanted                     // messages that Wants names are to be read and given to Supply, later
 )
 
 // Outcome says what Deliver did with a message.
@@ -109,7 +115,7 @@ type outbound struct {
 	used       int    // messages in flight on this connection
 	resent     int    // flight entries that were sent on this connection, or are done
 	base       uint16 // packet id of the oldest flight entry; of the next message when there is none
-	seq        uint64 // of the last message, in a durable session
+	kept       *kept  // nil unless the session is durable
 }
 
 // entry is one outgoing message. Its packet id follows from its place in the flight.
@@ -202,12 +208,13 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 	}
 	e.m = m.Keep()
 	if s.durable {
-		o.seq++
-		e.seq = o.seq
+		e.seq = o.nextSeq()
 		sink.Changed(e.change(Stored, 0))
 	}
-	o.queue.Push(e)
-	o.queueBytes += m.Size()
+	s.enqueue(o, e, nil)
+	if s.online && o.kept != nil {
+		s.ask(o, sink)
+	}
 	return Queued
 }
 
@@ -245,8 +252,7 @@ func (s *Session) send(o *outbound, e entry, sink Sink) {
 	if s.durable {
 		switch {
 		case e.seq == 0:
-			o.seq++
-			e.seq = o.seq
+			e.seq = o.nextSeq()
 			sink.Changed(e.change(Stored, d.PacketID))
 		case e.qos == 2: // the id of a QoS 1 message need not be known again
 			sink.Changed(e.change(Moved, d.PacketID))
@@ -384,14 +390,22 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 		s.resend(o, sink)
 	}
 	for o.queue.Len() > 0 && (s.hasRoom(o) || o.queue.At(0).qos == 0 && !s.held) {
-		e := o.queue.Pop()
-		o.queueBytes -= e.m.Size()
+		if o.loaded() == 0 {
+			if !s.dropAway(o, now, sink) {
+				break
+			}
+			continue
+		}
+		e := s.dequeue(o)
 		if e.m.Expired(now) {
 			sink.Changed(e.change(Expired, 0))
 			s.removed(&e, sink)
 			continue
 		}
 		s.send(o, e, sink)
+	}
+	if o.kept != nil {
+		s.ask(o, sink)
 	}
 }
 
@@ -451,8 +465,14 @@ func (s *Session) Continue(now int64, sink Sink) {
 	}
 }
 
-// Suspend takes the session offline: the connection is gone, the state stays.
-func (s *Session) Suspend() { s.online = false }
+// Suspend takes the session offline: the connection is gone, the state stays. Messages that were brought for
+// the client are given up again if they are too many.
+func (s *Session) Suspend() {
+	s.online = false
+	if l := s.limits; s.durable && l.Memory != nil && s.out != nil && l.Memory.Used() > l.Memory.Bound {
+		s.giveUp(s.out)
+	}
+}
 
 // Window is the number of messages that may be in flight on this connection.
 func (s *Session) Window() int { return int(s.window) }

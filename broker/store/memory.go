@@ -72,5 +72,21 @@ func (m *Memory) Walk(t Table, f func(key, value []byte) error) error {
 	return nil
 }
 
+// ReadMessages implements Reader.
+func (m *Memory) ReadMessages(ids []uint64, f func(i int, value []byte) error) error {
+	for i, id := range ids {
+		m.mu.Lock()
+		v, ok := m.tables[Messages][string(num(nil, id))]
+		m.mu.Unlock()
+		if !ok {
+			continue
+		}
+		if err := f(i, []byte(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Close implements Store; the tables stay, for the next broker.
 func (m *Memory) Close() error { return nil }

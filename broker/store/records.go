@@ -156,7 +156,8 @@ func (b *Batch) PutSession(s *Session) {
 	b.Put(Sessions, num(k[:0], s.Number), v)
 }
 
-// DropSession removes a session with all that belongs to it, except the messages it refers to.
+// DropSession removes a session with all that belongs to it, except its grants, which few have, and the
+// messages it refers to.
 func (b *Batch) DropSession(number uint64) {
 	var k scratch
 	b.Delete(Sessions, num(k[:0], number))

@@ -20,8 +20,8 @@ import (
 // Table names one table.
 type Table uint8
 
-// The tables. Keys of Subscriptions, Entries and Inbound begin with the 8 bytes of their session's number, so
-// that they can be dropped together.
+// The tables. Keys of Subscriptions, Entries, Inbound and Grants begin with the 8 bytes of their session's
+// number, so that they can be dropped together.
 const (
 	Config        Table = iota // "state" -> Meta
 	Sessions                   // session number -> Session
@@ -31,6 +31,8 @@ const (
 	Inbound                    // session number, packet id -> Handshake
 	Retained                   // topic -> message
 	Transits                   // message id, target -> Transit
+	Sets                       // key -> Set; since version 2 of the file, as is Grants
+	Grants                     // session number, origin -> Grant
 	Tables                     // number of tables
 )
 
@@ -38,6 +40,7 @@ const (
 func (t Table) String() string {
 	names := [...]string{
 		"config", "sessions", "subscriptions", "messages", "entries", "inbound", "retained", "transits",
+		"sets", "grants",
 	}
 	if int(t) < len(names) {
 		return names[t]
@@ -56,6 +59,14 @@ type Store interface {
 	Walk(t Table, f func(key, value []byte) error) error
 	// Close gives everything up.
 	Close() error
+}
+
+// Reader is a store whose messages can be read by their ids, from any goroutine and while commits go on. A
+// message never changes under its id.
+type Reader interface {
+	// ReadMessages calls f, in their order, for those of ids that are stored durably, until it returns an
+	// error. What has been deleted may still be found. The bytes are a loan that ends with the call.
+	ReadMessages(ids []uint64, f func(i int, value []byte) error) error
 }
 
 // Kind is what an operation does.

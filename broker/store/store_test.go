@@ -108,6 +108,19 @@ func TestRecords(t *testing.T) {
 	} {
 		record(t, store.Entries, e, func(b *store.Batch) { b.PutEntry(&e) }, store.ReadEntry)
 	}
+	for _, x := range []store.Set{
+		{Key: store.SetKey{1}},
+		{Key: store.SetKey{15: 9}, Topics: []store.SetTopic{{Filter: "a/+", Options: 0x2E, ID: 268435455}, {Filter: long}}},
+	} {
+		record(t, store.Sets, x, func(b *store.Batch) { b.PutSet(&x) }, store.ReadSet)
+	}
+	for _, g := range []store.Grant{
+		{Session: 1 << 40, Origin: "api:x", Place: 31, Revision: 1 << 50},
+		{Session: 2, Origin: long, Set: store.SetKey{3, 4}, Unsubscribe: 2, PerConnect: true, Muted: []string{"a", long}},
+		{Session: 3, Origin: "presub:y", Unsubscribe: 1, Bypass: true, Muted: []string{"b/#"}},
+	} {
+		record(t, store.Grants, g, func(b *store.Batch) { b.PutGrant(&g) }, store.ReadGrant)
+	}
 	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
 	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
 }
@@ -127,6 +140,13 @@ func TestRecordsAreRemovedByTheirKeys(t *testing.T) {
 	b.DeleteHandshake(1, 2)
 	b.PutTransit(&store.Transit{Message: 1, Filter: long})
 	b.DeleteTransit(&store.Transit{Message: 1, Filter: long})
+	b.PutSet(&store.Set{Key: store.SetKey{1}})
+	b.DeleteSet(store.SetKey{1})
+	b.PutGrant(&store.Grant{Session: 1, Origin: long})
+	b.DeleteGrant(1, long)
+	b.PutGrant(&store.Grant{Session: 2, Origin: "a"})
+	b.PutGrant(&store.Grant{Session: 2, Origin: long})
+	b.DropGrants(2)
 	s := store.NewMemory()
 	if err := s.Commit(b.Bytes()); err != nil {
 		t.Fatal(err)
@@ -154,6 +174,8 @@ func FuzzEach(f *testing.F) {
 		b.PutSession(&store.Session{Number: 1, ClientID: "c", Will: &store.Will{Message: m}})
 	}
 	b.DropSession(3)
+	b.PutSet(&store.Set{Key: store.SetKey{1}, Topics: []store.SetTopic{{Filter: "a", Options: 1}}})
+	b.PutGrant(&store.Grant{Session: 1, Origin: "api:x", Set: store.SetKey{1}, Muted: []string{"a"}})
 	f.Add(b.Bytes())
 	f.Add([]byte{0x20, 8, 0, 0, 0, 0, 0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -173,6 +195,8 @@ func FuzzEach(f *testing.F) {
 			_, _ = store.ReadHandshake(op.Key, op.Value)
 			_, _ = store.ReadTransit(op.Key, op.Value)
 			_, _ = store.ReadMeta(op.Value)
+			_, _ = store.ReadSet(op.Key, op.Value)
+			_, _ = store.ReadGrant(op.Key, op.Value)
 			return nil
 		})
 		if err == nil && again.Len() > 0 {

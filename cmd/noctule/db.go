@@ -89,10 +89,15 @@ func (c *command) inspect(what string, s *bolt.Store, name, to string) error {
 func (c *command) checkFile(s *bolt.Store) error {
 	problems := s.Check()
 	records := 0
+	var lists listCheck
 	for t := range store.Tables {
 		err := s.Walk(t, func(key, value []byte) error {
 			records++
-			if _, err := text(t, key, value); err != nil {
+			_, err := text(t, key, value)
+			if err == nil {
+				err = lists.look(t, key, value)
+			}
+			if err != nil {
 				problems = append(problems, fmt.Errorf("key %x: %w", key, err))
 			}
 			return nil
@@ -105,6 +110,31 @@ func (c *command) checkFile(s *bolt.Store) error {
 		return errors.Join(problems...)
 	}
 	fmt.Fprintf(c.stdout, "%d records, no problems.\n", records)
+	return nil
+}
+
+// listCheck holds grants against the lists that they refer to, which come before them.
+type listCheck struct {
+	there map[store.SetKey]bool
+}
+
+func (l *listCheck) look(t store.Table, key, value []byte) error {
+	switch t {
+	case store.Sets:
+		if l.there == nil {
+			l.there = map[store.SetKey]bool{}
+		}
+		l.there[store.SetKey(key)] = true
+	case store.Grants:
+		g, err := store.ReadGrant(key, value)
+		if err != nil {
+			return err
+		}
+		if g.Set != (store.SetKey{}) && !l.there[g.Set] {
+			return fmt.Errorf("%w: grant refers to list %x, which is not there", store.ErrCorrupt, g.Set)
+		}
+	default:
+	}
 	return nil
 }
 
@@ -173,10 +203,40 @@ func text(t store.Table, key, value []byte) (string, error) {
 	case store.Inbound:
 		r, err := store.ReadHandshake(key, value)
 		return fmt.Sprintf("session %d packet id %d message %d", r.Session, r.PacketID, r.Message), err
-	default:
+	case store.Transits:
 		r, err := store.ReadTransit(key, value)
 		return fmt.Sprintf("message %d for loop %d and %q", r.Message, r.Loop, r.Filter), err
+	case store.Sets:
+		r, err := store.ReadSet(key, value)
+		return setText(&r), err
+	default:
+		r, err := store.ReadGrant(key, value)
+		return grantText(&r), err
 	}
+}
+
+func setText(r *store.Set) string {
+	b := fmt.Appendf(nil, "%x", r.Key)
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		b = fmt.Appendf(b, ", %q options 0x%02x id %d", t.Filter, t.Options, t.ID)
+	}
+	return string(b)
+}
+
+func grantText(r *store.Grant) string {
+	b := fmt.Appendf(nil, "session %d %q place %d revision %d set %x unsubscribe %s", r.Session, r.Origin,
+		r.Place, r.Revision, r.Set, [...]string{"allow", "sticky", "deny", "?"}[r.Unsubscribe&3])
+	if r.Bypass {
+		b = append(b, ", bypass"...)
+	}
+	if r.PerConnect {
+		b = append(b, ", per CONNECT"...)
+	}
+	for _, f := range r.Muted {
+		b = fmt.Appendf(b, ", not %q", f)
+	}
+	return string(b)
 }
 
 // compact replaces a file by a smaller copy.
@@ -225,6 +285,9 @@ func (c *command) importInto(name, from string) error {
 	}
 	fmt.Fprintf(c.stdout, "%d sessions, %d subscriptions, %d messages of sessions, %d retained messages\n",
 		r.Sessions, r.Subscriptions, r.Queued, r.Retained)
+	if r.Grants > 0 {
+		fmt.Fprintf(c.stdout, "%d lists of subscriptions made by servers, %d times\n", r.Lists, r.Grants)
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintln(c.stdout, "not imported:", n)
 	}

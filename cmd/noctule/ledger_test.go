@@ -330,7 +330,8 @@ func TestLedger(t *testing.T) {
 	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"+
 		"persistence true\npersistence_location %s\nuser root\n", port, dir)
 	start := func() *process {
-		p := newBroker(t, conf)
+		bound := []int{0, 5000}[rnd.IntN(2)] // queues are in memory, or mostly on disk
+		p := newBroker(t, conf+fmt.Sprintf("max_queued_memory %d\n", bound))
 		p.cmd.Env = append(os.Environ(), fmt.Sprint("GOMAXPROCS=", 1+rnd.IntN(4))) // as many loops
 		p.start(t)
 		return p

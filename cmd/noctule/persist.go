@@ -34,7 +34,7 @@ func (c *command) openStore(cfg *conf.Config) (*bolt.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Couldn't open database: %w", err)
 	}
-	cfg.Options.Store = s
+	cfg.Options.Store, cfg.Options.MaxQueuedMemory = s, cfg.MaxQueuedMemory
 	switch p.Sync {
 	case "always":
 		cfg.Options.PersistenceSync = broker.SyncAlways

@@ -21,6 +21,16 @@ func (r *Ring[T]) Push(v T) {
 	r.n++
 }
 
+// PushFront adds v as the oldest value.
+func (r *Ring[T]) PushFront(v T) {
+	if r.n == len(r.buf) {
+		r.grow()
+	}
+	r.head = (r.head - 1) & (len(r.buf) - 1)
+	r.buf[r.head] = v
+	r.n++
+}
+
 // At points to the i-th oldest value, 0 <= i < Len. The pointer is good until the next Push or Pop.
 func (r *Ring[T]) At(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 

@@ -13,8 +13,13 @@ func TestRingAgainstSlice(t *testing.T) {
 	var model []int
 	for i := range 100000 {
 		if rnd.IntN(100) < 50+10*(i/20000%2*2-1) {
-			r.Push(i)
-			model = append(model, i)
+			if i%5 == 0 {
+				r.PushFront(i)
+				model = append([]int{i}, model...)
+			} else {
+				r.Push(i)
+				model = append(model, i)
+			}
 		} else if len(model) > 0 {
 			if got := r.Pop(); got != model[0] {
 				t.Fatalf("step %d: popped %d, want %d", i, got, model[0])

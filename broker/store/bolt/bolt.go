@@ -60,6 +60,8 @@ type Store struct {
 	prepared chan prepared
 	busy     bool // a fold is being prepared
 	value    []byte
+
+	recent recent // for those who read
 }
 
 type prepared struct {
@@ -76,13 +78,18 @@ var (
 )
 
 const (
-	format    = "noctule 1"
+	// format is what this program writes; files of formatOld are without the tables from store.Sets on, and
+	// become files of format when they are opened for writing.
+	format    = "noctule 2"
+	formatOld = "noctule 1"
 	logBucket = "log"
 	// pieceBytes is about how long one entry of the log becomes.
 	pieceBytes = 64 << 10
 	// mapBytes is the address space taken for the file from the start, so that growing it never waits for a
 	// backup that is being read.
 	mapBytes = 16 << 30
+	// checksumSize is what each entry of the log begins with.
+	checksumSize = 4
 )
 
 func bucketOf(t store.Table) []byte { return []byte(t.String()) }
@@ -173,10 +180,12 @@ func checkFormat(tx *bbolt.Tx) error {
 	if b == nil {
 		return ErrForeign
 	}
-	if v := b.Get([]byte("format")); string(v) != format {
+	switch v := string(b.Get([]byte("format"))); v {
+	case format, formatOld:
+		return nil
+	default:
 		return fmt.Errorf("%w: format %q", ErrForeign, v)
 	}
-	return nil
 }
 
 // prepareBuckets makes what is not there and finds the end of the log.
@@ -190,7 +199,7 @@ func (s *Store) prepareBuckets(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	if b.Get([]byte("format")) == nil {
+	if string(b.Get([]byte("format"))) != format {
 		if err := b.Put([]byte("format"), []byte(format)); err != nil {
 			return err
 		}
@@ -330,6 +339,9 @@ func (s *Store) Walk(t store.Table, f func(key, value []byte) error) error {
 	return guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(bucketOf(t))
+			if b == nil && s.opts.ReadOnly && t >= store.Sets { // a file of formatOld
+				return nil
+			}
 			if b == nil {
 				return fmt.Errorf("%w: no table of %s", store.ErrCorrupt, t)
 			}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"noctule/broker/store"
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/storetest"
@@ -302,5 +304,69 @@ func TestBackupAndCompact(t *testing.T) {
 	defer r.Close()
 	if p := r.Check(); len(p) > 0 {
 		t.Error(p)
+	}
+}
+
+// A file of format 1, without the tables of subscriptions made by servers, is read, and becomes one of format 2 when
+// it is opened for writing.
+func TestFormat1(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := open(t, path, bolt.Options{})
+	var b store.Batch
+	b.PutSession(&store.Session{Number: 1, ClientID: "c"})
+	if err := errors.Join(s.Commit(b.Bytes()), s.Close(), open(t, path, bolt.Options{}).Close()); err != nil {
+		t.Fatal(err)
+	}
+	setFormat := func(format string) {
+		t.Helper()
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			err := tx.Bucket([]byte("format")).Put([]byte("format"), []byte(format))
+			for _, name := range []string{"sets", "grants"} {
+				err = errors.Join(err, tx.DeleteBucket([]byte(name)))
+			}
+			return err
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setFormat("noctule 1")
+	for _, o := range []bolt.Options{{ReadOnly: true}, {}} {
+		s := open(t, path, o)
+		n := 0
+		for table := range store.Tables {
+			if err := s.Walk(table, func(_, _ []byte) error { n++; return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d records", n)
+		}
+		if !o.ReadOnly {
+			b = store.Batch{}
+			b.PutGrant(&store.Grant{Session: 1, Origin: "api:x"})
+			if err := s.Commit(b.Bytes()); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, path, bolt.Options{})
+	n := 0
+	if err := s.Walk(store.Grants, func(_, _ []byte) error { n++; return nil }); err != nil || n != 1 {
+		t.Errorf("%d grants, %v", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	setFormat("noctule 3")
+	if _, err := bolt.Open(path, bolt.Options{}); !errors.Is(err, bolt.ErrForeign) {
+		t.Errorf("format 3: %v", err)
 	}
 }

@@ -14,7 +14,9 @@ import (
 // Report says what an import has put into a store.
 type Report struct {
 	Sessions, Subscriptions, Queued, Retained int
-	Notes                                     []string // what was left out, and why
+
+	Lists, Grants int      // made by servers
+	Notes         []string // what was left out, and why
 }
 
 // notesMost bounds the notes.
@@ -78,6 +80,9 @@ func Import(s *State, to store.Store, now int64) (Report, error) {
 		if err := i.flush(batchBytes); err != nil {
 			return i.report, err
 		}
+	}
+	if err := i.grants(s); err != nil {
+		return i.report, err
 	}
 	return i.report, i.flush(1)
 }
@@ -172,8 +177,7 @@ func (i *importer) subscription(s *Subscription) {
 		i.report.note("subscription of %q, which has no session", s.Client)
 		return
 	}
-	p := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte(s.Topic), QoS: s.QoS}}}
-	if err := parse(&codec.Subscribe{}, p.Append(nil, codec.V5)); err != nil {
+	if err := validFilter(s.Topic, s.QoS); err != nil {
 		i.report.note("subscription of %q to %q: %v", s.Client, s.Topic, err)
 		return
 	}
@@ -181,6 +185,12 @@ func (i *importer) subscription(s *Subscription) {
 		Session: number, Filter: s.Topic, Options: s.QoS&3 | s.Options&0x0C, ID: s.Identifier,
 	})
 	i.report.Subscriptions++
+}
+
+// validFilter checks a filter as if it came from a client.
+func validFilter(filter string, qos uint8) error {
+	p := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte(filter), QoS: qos}}}
+	return parse(&codec.Subscribe{}, p.Append(nil, codec.V5))
 }
 
 // handshakesFirst orders the messages of each client: outgoing QoS 2 handshakes first, in the order of their

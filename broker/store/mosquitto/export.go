@@ -31,6 +31,8 @@ func Export(from store.Store) (*State, error) {
 		{store.Inbound, x.handshake},
 		{store.Retained, x.retained},
 		{store.Subscriptions, x.subscription},
+		{store.Sets, x.list},
+		{store.Grants, x.grant},
 	} {
 		if err := from.Walk(step.t, step.f); err != nil {
 			return nil, err

@@ -20,6 +20,10 @@ type State struct {
 	ClientMessages []ClientMessage `json:"client-messages"`
 	Retained       []Retained      `json:"retained-messages"`
 	Subscriptions  []Subscription  `json:"subscriptions"`
+
+	// What servers have subscribed clients to; not Mosquitto's.
+	Lists  []List  `json:"subscription-lists,omitempty"`
+	Grants []Grant `json:"subscription-grants,omitempty"`
 }
 
 // Message is a message, stored once however many clients it waits for.
@@ -96,6 +100,36 @@ type Subscription struct {
 	Options    uint8  `json:"options"`
 	Identifier uint32 `json:"identifier"`
 }
+
+// List is a list of topics that servers have subscribed clients to.
+type List struct {
+	Key    string      `json:"key"` // hexadecimal
+	Topics []ListTopic `json:"topics"`
+}
+
+// ListTopic is one topic of a List.
+type ListTopic struct {
+	Topic      string `json:"topic"` // with $share/NAME/ if it is shared
+	QoS        uint8  `json:"qos"`
+	Options    uint8  `json:"options"`
+	Identifier uint32 `json:"identifier,omitempty"`
+}
+
+// Grant is what one origin has subscribed a client to.
+type Grant struct {
+	Client      string   `json:"clientid"`
+	Origin      string   `json:"origin"`
+	Place       uint8    `json:"place"`
+	Revision    uint64   `json:"revision"`
+	List        string   `json:"list,omitempty"`     // key
+	Unsubscribe string   `json:"client-unsubscribe"` // allow, sticky or deny
+	Bypass      bool     `json:"bypass,omitempty"`
+	PerConnect  bool     `json:"per-connect,omitempty"`
+	Muted       []string `json:"unsubscribed,omitempty"`
+}
+
+// policies are the values of Grant.Unsubscribe in the order of the store's.
+func policies() [3]string { return [...]string{"allow", "sticky", "deny"} }
 
 // Payload is bytes, base64 in JSON.
 type Payload []byte

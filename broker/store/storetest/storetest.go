@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"noctule/broker/store"
@@ -21,6 +24,7 @@ func Run(t *testing.T, start func(t testing.TB) Opener) {
 	t.Run("order in one commit", func(t *testing.T) { order(t, start(t)) })
 	t.Run("walk ends at an error", func(t *testing.T) { walkEnds(t, start(t)) })
 	t.Run("long values", func(t *testing.T) { long(t, start(t)) })
+	t.Run("messages are read beside commits", func(t *testing.T) { reads(t, start(t)) })
 	t.Run("model", func(t *testing.T) {
 		for range 4 {
 			Model(t, start(t), rand.Uint64(), 400)
@@ -91,6 +95,7 @@ func operations(t *testing.T, open Opener) {
 		b.PutSubscription(&store.Subscription{Session: n, Filter: "f"})
 		b.PutEntry(&store.Entry{Session: n, Seq: 1, Message: 7})
 		b.PutHandshake(&store.Handshake{Session: n, PacketID: 1})
+		b.PutGrant(&store.Grant{Session: n, Origin: "api:x", Set: store.SetKey{9}})
 	}
 	commit(t, s, &b)
 	closed(t, s)
@@ -102,12 +107,15 @@ func operations(t *testing.T, open Opener) {
 	b.Delete(store.Retained, []byte("b"))
 	b.Delete(store.Retained, []byte("nothing"))
 	b.DropSession(1)
+	b.DropGrants(1)
 	commit(t, s, &b)
 	closed(t, s)
 
 	s = open(t)
 	want(t, s, store.Retained, "a", "2")
-	for _, table := range []store.Table{store.Sessions, store.Subscriptions, store.Entries, store.Inbound} {
+	for _, table := range []store.Table{
+		store.Sessions, store.Subscriptions, store.Entries, store.Inbound, store.Grants,
+	} {
 		for k := range dump(t, s, table) {
 			if store.KeyNumber([]byte(k)) != 2 {
 				t.Errorf("%s still has %x", table, k)
@@ -227,7 +235,9 @@ func RandomBatch(rnd *rand.Rand) *store.Batch {
 		key := []byte(owner(rnd.Uint64N(8), fmt.Sprint(rnd.IntN(30))))
 		switch rnd.IntN(10) {
 		case 0:
-			b.DropSession(rnd.Uint64N(8))
+			n := rnd.Uint64N(8)
+			b.DropSession(n)
+			b.DropGrants(n)
 		case 1, 2, 3:
 			b.Delete(table, key)
 		default:
@@ -239,4 +249,107 @@ func RandomBatch(rnd *rand.Rand) *store.Batch {
 		}
 	}
 	return b
+}
+
+// numbered is messages by id, which come and go in the order of their ids.
+type numbered struct {
+	t                testing.TB
+	r                store.Reader
+	durable, deleted atomic.Uint64 // ids up to these
+}
+
+func (n *numbered) value(id uint64) string { return fmt.Sprintf("%d %300d", id, id) }
+
+// read looks for some messages: what is durable and not deleted is found, in order.
+func (n *numbered) read(rnd *rand.Rand) {
+	upTo := n.durable.Load()
+	ids := make([]uint64, 1+rnd.IntN(40))
+	for i := range ids {
+		ids[i] = 1 + rnd.Uint64N(upTo+5)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	found, last := map[uint64]bool{}, -1
+	err := n.r.ReadMessages(ids, func(i int, v []byte) error {
+		if i <= last || string(v) != n.value(ids[i]) {
+			n.t.Errorf("message %d after %d is %q", ids[i], last, v)
+		}
+		last = i
+		found[ids[i]] = true
+		return nil
+	})
+	if err != nil {
+		n.t.Error(err)
+	}
+	for _, id := range ids { // a commit that deletes may be under way
+		if later := n.deleted.Load(); id <= upTo && id > later+deletesMost && !found[id] {
+			n.t.Errorf("message %d, durable up to %d, deleted up to %d, is not found", id, upTo, later)
+		}
+	}
+}
+
+// deletesMost is how many messages a commit may delete.
+const deletesMost = 8
+
+// change commits new messages from id on and deletes some old ones.
+func (n *numbered) change(rnd *rand.Rand, s store.Store, id uint64) (next uint64) {
+	var b store.Batch
+	first := id
+	for range 1 + rnd.IntN(20) {
+		b.Put(store.Messages, binary.BigEndian.AppendUint64(nil, id), []byte(n.value(id)))
+		id++
+	}
+	d := n.deleted.Load()
+	for range rnd.IntN(deletesMost + 1) {
+		if d+1 < first {
+			d++
+			b.DeleteMessage(d)
+		}
+	}
+	commit(n.t, s, &b)
+	n.durable.Store(id - 1)
+	n.deleted.Store(d)
+	return id
+}
+
+// reads puts, deletes and reads messages by id on several goroutines, whether a fold has taken them or not.
+func reads(t *testing.T, open Opener) {
+	s := open(t)
+	const messages = 6000
+	n := &numbered{t: t, r: s.(store.Reader)}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range uint64(2) {
+		wg.Go(func() {
+			for rnd := rand.New(rand.NewPCG(seed, i)); ; {
+				select {
+				case <-stop:
+					return
+				default:
+					n.read(rnd)
+				}
+			}
+		})
+	}
+	rnd := rand.New(rand.NewPCG(seed, 9))
+	for id := uint64(1); id <= messages && !t.Failed(); {
+		id = n.change(rnd, s, id)
+		if id%16 == 0 {
+			n.read(rnd)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	closed(t, s)
+	s = open(t)
+	n.r = s.(store.Reader)
+	n.read(rnd)
+	end := errors.New("end")
+	last := []uint64{messages, messages - 1}
+	if err := n.r.ReadMessages(last, func(int, []byte) error { return end }); !errors.Is(err, end) {
+		t.Errorf("%v instead of the callback's error", err)
+	}
+	closed(t, s)
 }

@@ -1,0 +1,350 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"noctule/broker/behalf"
+	"noctule/broker/store"
+	"noctule/topictree"
+	"noctule/wsnet"
+)
+
+// What servers have subscribed durable sessions to is stored as grants, one per session and origin, that
+// refer to a list by its key. A grant is an operation of its session's loop like any other. A list is stored
+// once, whatever the number of loops that have it: it is put under the committer's lock before the first
+// grant that refers to it is posted, and removed when the post that has let go of the last one is durable.
+// What a crash in between leaves is a list that nobody refers to, and the next start removes it.
+
+// kept is how a set is stored.
+type kept struct {
+	left   uint64 // the post in which the last grant went
+	grants uint32 // of durable sessions of this loop
+	stored bool   // counted in Broker.kept
+	routed bool   // its filters are counted as durable, so that other loops owe what they send here
+}
+
+// release is a set that no durable session has after a post.
+type release struct {
+	x    *set
+	post uint64
+}
+
+// told is somebody who is told when a post is durable.
+type told struct {
+	post uint64
+	f    func()
+}
+
+// holdSet notes that a grant of a durable session has x.
+func (s *shard) holdSet(x *set) {
+	x.kept.grants++
+	if !x.kept.routed {
+		x.kept.routed = true
+		for i := range x.topics {
+			s.enterDurable(x.topics[i].id)
+		}
+	}
+	if x.kept.stored {
+		return
+	}
+	x.kept.stored = true
+	key := store.SetKey(x.key.Key)
+	counts, known := s.b.kept, false
+	s.journal.c.Shared(func(*store.Batch) {
+		if known = counts[key] > 0; known {
+			counts[key]++
+		}
+	})
+	if known {
+		return
+	}
+	value := x.record().Value() // not under the lock: it may be long
+	s.journal.c.Shared(func(b *store.Batch) {
+		if counts[key]++; counts[key] == 1 {
+			b.PutSetValue(key, value)
+		}
+	})
+}
+
+// releaseSet notes that one has not any more.
+func (s *shard) releaseSet(x *set) {
+	if x.kept.grants--; x.kept.grants > 0 {
+		return
+	}
+	j := s.journal
+	x.kept.left = j.posted + 1
+	j.released = append(j.released, release{x, x.kept.left})
+	j.wanted = true
+}
+
+// dropKept removes lists of which no durable session of this loop has anything since posts up to one.
+func (s *shard) dropKept(post uint64) {
+	j := s.journal
+	if len(j.released) == 0 {
+		return
+	}
+	n := 0
+	for ; n < len(j.released) && j.released[n].post <= post; n++ {
+		x := j.released[n].x
+		if x.kept.grants > 0 || !x.kept.stored || x.kept.left != j.released[n].post {
+			continue
+		}
+		x.kept.stored = false
+		key := store.SetKey(x.key.Key)
+		j.c.Shared(func(b *store.Batch) { s.b.unkeep(b, key) })
+	}
+	j.released = slices.Delete(j.released, 0, n)
+}
+
+// unkeep counts a list once less. Under the committer's lock.
+func (b *Broker) unkeep(batch *store.Batch, key store.SetKey) {
+	if b.kept[key]--; b.kept[key] == 0 {
+		delete(b.kept, key)
+		batch.DeleteSet(key)
+	}
+}
+
+// record is a set as it is stored.
+func (x *set) record() *store.Set {
+	r := &store.Set{Key: store.SetKey(x.key.Key), Topics: make([]store.SetTopic, 0, x.len())}
+	for i := range x.topics {
+		t := &x.topics[i]
+		r.Topics = append(r.Topics, store.SetTopic{
+			Filter: t.id.Filter(), Options: uint8(t.opts&storedOptions) | t.rh<<4, ID: t.subID,
+		})
+	}
+	for i := range x.shares {
+		t := &x.shares[i]
+		r.Topics = append(r.Topics, store.SetTopic{
+			Filter: t.Filter, Options: uint8(optionsOf(t)) | t.RetainHandling<<4, ID: t.ID,
+		})
+	}
+	return r
+}
+
+// listOf is a stored set as those who are no store know it.
+func listOf(r *store.Set) *behalf.Set {
+	list := make([]behalf.Topic, 0, len(r.Topics))
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		o := options(t.Options)
+		list = append(list, behalf.Topic{
+			Filter: t.Filter, ID: t.ID, QoS: o.qos(), RetainHandling: t.Options >> 4,
+			NoLocal: o&noLocal != 0, RetainAsPublished: o&retainAsPublished != 0,
+		})
+	}
+	return behalf.NewSet(list)
+}
+
+// saveGrant notes what a durable session has of one origin.
+func (s *shard) saveGrant(cl *client, g *grant) {
+	if !cl.Durable() {
+		return
+	}
+	r := store.Grant{
+		Session: cl.number, Origin: g.origin.Name, Revision: g.revision,
+		Unsubscribe: uint8(g.origin.Unsubscribe), Bypass: g.origin.Bypass, PerConnect: g.origin.PerConnect,
+	}
+	for x := cl.grants(); x != g; x = x.next {
+		r.Place++ // below grantsMax
+	}
+	if g.set != nil {
+		r.Set = store.SetKey(g.set.key.Key)
+	}
+	if g.extra != nil {
+		for f := range g.extra.muted {
+			r.Muted = append(r.Muted, f)
+		}
+	}
+	s.journal.batch.PutGrant(&r)
+}
+
+// whenDurable calls f on the loop once everything that this loop has changed for a client is durable: at once
+// if its session is not durable, or nothing waits for that.
+func (s *shard) whenDurable(cl *client, f func()) {
+	if !cl.Durable() || !s.journal.gates {
+		f()
+		return
+	}
+	s.tellDurable(f)
+}
+
+// tellDurable calls f once the post of this turn is durable.
+func (s *shard) tellDurable(f func()) {
+	j := s.journal
+	j.told = append(j.told, told{j.posted + 1, f})
+	j.wanted = true
+}
+
+// answer tells those who have waited for posts up to one.
+func (j *journal) answer(post uint64) {
+	if len(j.told) == 0 {
+		return
+	}
+	n := 0
+	for n < len(j.told) && j.told[n].post <= post {
+		n++
+	}
+	ready := slices.Clone(j.told[:n])
+	j.told = slices.Delete(j.told, 0, n)
+	for i := range ready {
+		ready[i].f()
+	}
+}
+
+// durably returns when what a shard has changed so far is durable; false when ctx has ended before.
+func (b *Broker) durably(ctx context.Context, s *shard) bool {
+	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
+		return true
+	}
+	done := make(chan struct{})
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // bounded by the callers, who wait
+		s.tellDurable(func() { close(done) })
+	}))
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-b.ended:
+		return false
+	}
+}
+
+// promised returns when what a shard has changed for a request is durable, or leaves that to the request's
+// Promises; false when ctx has ended before.
+func (b *Broker) promised(ctx context.Context, s *shard, r *behalf.Request) bool {
+	if r.Promises == nil {
+		return b.durably(ctx, s)
+	}
+	r.Promises.Add(s.index, func(ctx context.Context) bool { return b.durably(ctx, s) })
+	return true
+}
+
+// refusesGrants reports whether a session's subscriptions may not be changed since that could not be kept.
+func (s *shard) refusesGrants(cl *client) bool { return cl.Durable() && s.storeFails() }
+
+// set reads a stored list.
+func (r *restoring) set(key, value []byte) error {
+	x, err := store.ReadSet(key, value)
+	if err != nil {
+		return err
+	}
+	r.sets[x.Key] = listOf(&x)
+	return nil
+}
+
+// grant reads what a session had of one origin.
+func (r *restoring) grant(key, value []byte) error {
+	g, err := store.ReadGrant(key, value)
+	if err != nil {
+		return err
+	}
+	of := r.sessions[g.Session]
+	if of == nil {
+		r.fix.DeleteGrant(g.Session, g.Origin)
+		return nil
+	}
+	if r.sets[g.Set] == nil && g.Set != (store.SetKey{}) {
+		return errNoSet
+	}
+	of.grants = append(of.grants, g)
+	r.b.lastRevision.Store(max(r.b.lastRevision.Load(), g.Revision))
+	if g.Set != (store.SetKey{}) {
+		r.b.kept[g.Set] = 1 // until letGoOfSets
+	}
+	return nil
+}
+
+// dropUnusedSets removes lists that nobody refers to.
+func (r *restoring) dropUnusedSets() {
+	for key := range r.sets {
+		if r.b.kept[key] == 0 {
+			r.fix.DeleteSet(key)
+		}
+	}
+}
+
+// letGoOfSets gives up what has held the lists until all loops had taken what they have of them.
+func (r *restoring) letGoOfSets() {
+	r.b.committer.Shared(func(b *store.Batch) {
+		for key := range r.sets {
+			if r.b.kept[key] > 0 {
+				r.b.unkeep(b, key)
+			}
+		}
+	})
+}
+
+// originSet has each origin once.
+type originSet map[behalf.Origin]*behalf.Origin
+
+func (all originSet) of(g *store.Grant) *behalf.Origin {
+	o := behalf.Origin{
+		Name: g.Origin, Unsubscribe: behalf.Policy(g.Unsubscribe), Bypass: g.Bypass, PerConnect: g.PerConnect,
+	}
+	if all[o] == nil {
+		all[o] = &o
+	}
+	return all[o]
+}
+
+// adoptGrants makes again what servers have subscribed a session to.
+func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origins originSet) {
+	slices.SortFunc(list, func(a, b store.Grant) int { return int(a.Place) - int(b.Place) })
+	for i := range list {
+		x := &list[i]
+		g := cl.addGrant(origins.of(x))
+		if g == nil {
+			s.logf(LevelWarning, "Subscriptions of %s by %q are not restored: it has too many origins.",
+				cl.id, x.Origin)
+			s.journal.batch.DeleteGrant(x.Session, x.Origin)
+			continue
+		}
+		g.revision = x.Revision
+		for _, f := range x.Muted {
+			g.mute(f)
+		}
+		if topics := r.sets[x.Set]; topics != nil {
+			s.adoptSet(cl, g, topics)
+		}
+		if g.set != nil && store.SetKey(g.set.key.Key) != x.Set || g.set == nil && x.Set != (store.SetKey{}) {
+			s.saveGrant(cl, g)
+		}
+	}
+	s.syncShares(cl)
+}
+
+func (s *shard) adoptSet(cl *client, g *grant, topics *behalf.Set) {
+	if topics.Len() == 0 {
+		return
+	}
+	x := s.pin(topics, g.origin.Bypass)
+	s.plant(x, topics.Len())
+	if x.len() > 0 { // else all of it was refused
+		s.exchange(cl, g, x)
+	}
+	s.unpin(x)
+	s.count.subscriptions += int64(x.plainLen())
+	s.count.granted += int64(x.len())
+}
+
+// eachGranted calls f for the members of all sets who get a filter by them.
+func (e *crowdExtra) eachGranted(id topictree.FilterID, f func(member)) {
+	for i := range e.sets {
+		ref := &e.sets[i]
+		for _, c := range ref.set.members {
+			if c != nil && !c.masks(ref.set, id) {
+				f(member{c: c, subID: ref.subID, opts: ref.opts})
+			}
+		}
+	}
+}
+
+var (
+	errNotKept = errors.New("broker: persistent state cannot be written")
+	errNoSet   = fmt.Errorf("%w: a grant refers to a list of topics that is not there", store.ErrCorrupt)
+)
