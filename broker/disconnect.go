@@ -120,11 +120,16 @@ func (s *shard) offline(cl *client, sendWill bool) {
 		cl.five = nil // aliases and limits are a connection's [MQTT-3.3.2-7]
 	}
 	cl.updateFull()
-	switch {
-	case cl.will() == nil:
-	case !sendWill:
+	if cl.will() != nil && !sendWill {
 		cl.rare.will = nil // [MQTT-3.1.2-10]
-	case cl.will().delay == 0 || cl.expiry == 0:
+	}
+	s.lapse(cl)
+}
+
+// lapse publishes the will of a session that has lost its connection, if it is due at once, and ends the
+// session or keeps it for its expiry interval.
+func (s *shard) lapse(cl *client) {
+	if w := cl.will(); w != nil && (w.delay == 0 || cl.expiry == 0) {
 		s.sendWill(cl)
 	}
 	if cl.expiry == 0 {

@@ -9,7 +9,6 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/store"
 	"noctule/topictree"
-	"noctule/wsnet"
 )
 
 // What servers have subscribed durable sessions to is stored as grants, one per session and origin, that
@@ -200,18 +199,7 @@ func (b *Broker) durably(ctx context.Context, s *shard) bool {
 	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
 		return true
 	}
-	done := make(chan struct{})
-	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // bounded by the callers, who wait
-		s.tellDurable(func() { close(done) })
-	}))
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-b.ended:
-		return false
-	}
+	return b.await(ctx, s, s.tellDurable)
 }
 
 // promised returns when what a shard has changed for a request is durable, or leaves that to the request's

@@ -34,10 +34,18 @@ type pinned struct {
 // onLoop runs f on a shard's loop and waits for it; false when ctx has ended first, and f then may or may not
 // still run.
 func (b *Broker) onLoop(ctx context.Context, s *shard, f func()) bool {
+	return b.await(ctx, s, func(done func()) {
+		f()
+		done()
+	})
+}
+
+// await runs f on a shard's loop and waits until it has called done, at once or later; false when ctx has
+// ended first.
+func (b *Broker) await(ctx context.Context, s *shard, f func(done func())) bool {
 	done := make(chan struct{})
 	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // bounded by the callers, who wait
-		f()
-		close(done)
+		f(func() { close(done) })
 	}))
 	select {
 	case <-done:

@@ -410,14 +410,8 @@ func (s *shard) endLost(list []*restored) {
 			continue
 		}
 		if r.OfflineAt == 0 {
-			if w := cl.will(); w != nil && (w.delay == 0 || cl.expiry == 0) {
-				s.sendWill(cl)
-			}
-			if cl.expiry == 0 {
-				s.endSession(cl)
-				continue
-			}
-			s.saveSession(cl)
+			s.lapse(cl)
+			continue
 		}
 		s.arm(cl)
 	}

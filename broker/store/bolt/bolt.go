@@ -13,7 +13,6 @@
 package bolt
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -414,8 +413,3 @@ func (s *Store) Compact(path string) error {
 
 // Sync makes a file that was opened with NoSync durable.
 func (s *Store) Sync() error { return s.db.Sync() }
-
-// IsBolt reports whether a file begins as a bbolt file does.
-func IsBolt(head []byte) bool {
-	return len(head) >= 24 && bytes.Equal(head[16:20], []byte{0xED, 0xDA, 0x0C, 0xED})
-}
