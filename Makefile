@@ -1,4 +1,4 @@
-# Targets: run, test, race, ledger, fuzz, lint, bench, compare. Only Go is needed for `run`.
+# Targets: run, test, race, ledger, timed, fuzz, lint, bench, compare. Only Go is needed for `run`.
 GO       ?= go
 FUZZTIME ?= 60s
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
@@ -7,7 +7,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 COMPARE_DIR   ?= /tmp/noctule-compare
 COMPARE_FLAGS ?= --duration 1500ms --rounds 3 --budget 12m --idle 5000
 
-.PHONY: run test race ledger fuzz lint bench compare
+.PHONY: run test race ledger timed fuzz lint bench compare
 
 run:
 	$(GO) run ./cmd/noctule -c deploy/quickstart.conf
@@ -22,6 +22,9 @@ ledger:
 
 race:
 	$(GO) test -race -tags invariants ./...
+
+timed:
+	NOCTULE_TIMED=1 $(GO) test -count 1 -run Linear -v ./broker
 
 fuzz:
 	.ci/fuzz $(FUZZTIME)

