@@ -156,14 +156,19 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	if s.debug {
 		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
 	}
-	if s.opts.ConnectionMessages {
-		id := p.ClientID
-		if len(id) == 0 {
-			id = []byte("<unknown>") // Mosquitto's word
-		}
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), refusalText(r))
-	}
+	s.logRefusal(c, p, r)
 	c.Close(fmt.Errorf("broker: connection refused: %s", r))
+}
+
+func (s *shard) logRefusal(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
+	if !s.opts.ConnectionMessages {
+		return
+	}
+	id := p.ClientID
+	if len(id) == 0 {
+		id = []byte("<unknown>") // Mosquitto's word
+	}
+	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), refusalText(r))
 }
 
 // connackCode is the number of a refusal on the wire.
@@ -340,9 +345,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		s.refuse(c, p, codec.ServerBusy)
 		return
 	}
-	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected: server busy.", p.ClientID, peer(c))
-	}
+	s.logRefusal(c, p, codec.ServerBusy)
 	c.Close(errFull)
 }
 

@@ -59,3 +59,23 @@ func TestLogOfRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestLogOfTurnedAway has no client id to name.
+func TestLogOfTurnedAway(t *testing.T) {
+	h := &lines{}
+	_, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.Log, o.GlobalMaxClients = slog.New(h), 1
+	})
+	brokertest.Connect(t, addr, "first", codec.V311, nil)
+	for _, id := range []string{"second", ""} {
+		c := brokertest.Dial(t, addr, codec.V311)
+		c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte(id)})
+		c.WantClosed()
+		if id == "" {
+			id = "<unknown>"
+		}
+		if !h.has("Client " + id + " [127.0.0.1:") || !h.has("disconnected: server busy.") {
+			t.Errorf("%q: %q", id, h.text)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 
@@ -139,10 +140,10 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 			return used, 0
 		}
 		cl, connected := c.Attachment.(*client)
-		if err == nil && connected {
+		if err == nil && (connected || h.Type == codec.CONNECT) {
 			err = s.checkSize(h)
 		}
-		if err != nil || !connected && (h.Type != codec.CONNECT || h.Len > connectSizeMax) {
+		if err != nil || !connected && h.Type != codec.CONNECT {
 			s.refuseHeader(c, cl, h, err)
 			return len(b), 0
 		}
@@ -171,24 +172,27 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 	}
 }
 
-// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's.
+// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's. CONNECT, SUBSCRIBE and
+// UNSUBSCRIBE have the larger one.
 const (
-	connectSizeMax   = 100000
-	subscribeSizeMax = 100000
-	controlSizeMax   = 10000
+	listSizeMax    = 100000
+	controlSizeMax = 10000
 )
 
 // checkSize holds a packet against Maximum Packet Size [MQTT-3.2.2-15] before its body is read.
 func (s *shard) checkSize(h codec.Header) error {
-	limit := int(s.opts.MaxPacketSize)
+	limit := math.MaxInt
 	switch h.Type {
 	case codec.PUBLISH:
 	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT:
-		limit = subscribeSizeMax
+		limit = listSizeMax
 	default:
 		limit = controlSizeMax
 	}
-	if limit > 0 && h.Size+h.Len > limit {
+	if n := int(s.opts.MaxPacketSize); n > 0 {
+		limit = min(limit, n)
+	}
+	if h.Size+h.Len > limit {
 		return &codec.Error{
 			Reason: codec.PacketTooLarge,
 			Packet: h.Type,
@@ -220,7 +224,7 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 		c.Close(errNotConnect)
 	default:
 		if s.opts.ConnectionMessages {
-			s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(codec.MalformedPacket))
+			s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(reasonOf(err)))
 		}
 		c.Close(errNotConnect)
 	}

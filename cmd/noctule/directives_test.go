@@ -218,6 +218,15 @@ func TestMaxPacketSize(t *testing.T) {
 	c.WantClosed()
 	p.await(t, `^\d+: Client five \[127\.0\.0\.1:\d+\] disconnected: oversize packet\.$`)
 	p.await(t, `^\d+: Client four \[127\.0\.0\.1:\d+\] disconnected: oversize packet\.$`)
+	// It is the limit of all packets, not only of PUBLISH [MQTT-3.2.2-15].
+	long := []byte(strings.Repeat("x", 95))
+	c = brokertest.Connect(t, addr, "six", codec.V5, nil)
+	c.Send(&codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: long}}})
+	wantDisconnect(t, c, codec.PacketTooLarge)
+	c = brokertest.Dial(t, addr, codec.V311)
+	c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: long})
+	c.WantClosed()
+	p.await(t, `^\d+: Client 127\.0\.0\.1:\d+ disconnected: oversize packet\.$`)
 }
 
 func TestMaxKeepAlive(t *testing.T) {
