@@ -65,15 +65,12 @@ func (s *shard) kick(cl *client, r codec.Reason) {
 	conn.Close(fmt.Errorf("broker: %s", closeText(r)))
 }
 
-// lost handles a connection that ended without DISCONNECT.
+// lost handles a connection that ended without DISCONNECT. When the broker itself ends, it has no line.
 func (s *shard) lost(cl *client, reason error) {
-	if s.opts.ConnectionMessages {
+	if s.opts.ConnectionMessages && !errors.Is(reason, wsnet.ErrServerClosed) {
 		text := "connection closed by client" // whatever way it broke
-		switch {
-		case errors.Is(reason, wsnet.ErrProtocol):
+		if errors.Is(reason, wsnet.ErrProtocol) {
 			text = "protocol error"
-		case errors.Is(reason, wsnet.ErrServerClosed):
-			text = "administrative action"
 		}
 		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(cl.conn), text)
 	}

@@ -143,6 +143,7 @@ func beforeConnect() []breach {
 			"property of CONNECT in the will",
 			first(clean|will, none, "c", block(33, 0, 1), "w", "x"), misused,
 		},
+		{"3.1.2.11.10 data without method", first(clean, block(22, "d"), "c"), misused},
 		{"authentication method", first(clean, block(21, "m"), "c"), codec.BadAuthenticationMethod},
 		{"MQTT-3.1.3-11 wildcard in a will topic", first(clean|will, none, "c", none, "w/#", "x"), malformed},
 		{"MQTT-4.7.3-1 empty will topic", first(clean|will, none, "c", none, "", "x"), malformed},

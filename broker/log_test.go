@@ -74,7 +74,7 @@ func TestLogOfTurnedAway(t *testing.T) {
 		if id == "" {
 			id = "<unknown>"
 		}
-		if !h.has("Client " + id + " [127.0.0.1:") || !h.has("disconnected: server busy.") {
+		if !h.has("Client "+id+" [127.0.0.1:") || !h.has("disconnected: server busy.") {
 			t.Errorf("%q: %q", id, h.text)
 		}
 	}

@@ -279,3 +279,20 @@ func BenchmarkPublishParse(b *testing.B) {
 		}
 	}
 }
+
+// TestReservedConnectFlag_MQTT_3_1_2_3: MQTT 3.1 does not use the flag, later versions forbid it.
+func TestReservedConnectFlag_MQTT_3_1_2_3(t *testing.T) {
+	for _, v := range []Version{V31, V311, V5} {
+		c := Connect{Version: v, CleanStart: true, ClientID: []byte("c")}
+		b := c.Append(nil, v)
+		h, err := ParseHeader(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := b[h.Size:]
+		body[2+len(c.name())+1] |= 1
+		if err := new(Connect).Parse(h.Flags, body, v); (err == nil) != (v == V31) {
+			t.Errorf("version %d: %v", v, err)
+		}
+	}
+}

@@ -106,7 +106,7 @@ func (p *Connect) protocol(name []byte) error {
 }
 
 func (p *Connect) flags(f byte) error {
-	if f&flagReserved != 0 {
+	if f&flagReserved != 0 && p.Version != V31 { // 3.1 calls it unused
 		return malformed(CONNECT, "reserved flag is set [MQTT-3.1.2-3]")
 	}
 	p.CleanStart = f&flagClean != 0
@@ -127,7 +127,11 @@ func (p *Connect) flags(f byte) error {
 }
 
 func (p *Connect) check() error {
+	_, data := p.Properties.Bytes(AuthData)
+	_, method := p.Properties.Bytes(AuthMethod)
 	switch {
+	case data && !method:
+		return protocol(CONNECT, "Authentication Data without Authentication Method (MQTT 5, 3.1.2.11.10)")
 	case !ValidUTF8(p.ClientID):
 		return malformed(CONNECT, "client id is not valid UTF-8 [MQTT-3.1.3-4]")
 	case !ValidUTF8(p.Username):

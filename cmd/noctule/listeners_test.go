@@ -111,6 +111,7 @@ func TestLocalOnly(t *testing.T) {
 	out, port := ourAddress(t), freePort(t)
 	p := newBroker(t, "user root\nsys_interval 0", "-p", fmt.Sprint(port))
 	p.start(t)
+	p.await(t, `^\d+: Starting in local only mode\. Connections will only be possible from clients running on this machine\.$`)
 	for host, want := range map[string]bool{"127.0.0.1": true, out: false} {
 		if got := answers("tcp", net.JoinHostPort(host, fmt.Sprint(port))); got != want {
 			t.Errorf("%s answers: %t", host, got)

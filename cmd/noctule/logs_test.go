@@ -62,6 +62,11 @@ func TestLinesThatToolsParse(t *testing.T) {
 	for _, line := range []string{
 		`mosquitto version \d+\.\d+\.\d+ starting`,
 		`Config loaded from .*test\.conf\.`,
+		`Bridge support NOT available\.`,
+		`Persistence support available\.`,
+		`TLS support available\.`,
+		`TLS-PSK support NOT available\.`,
+		`Websockets support available\.`,
 		`Opening ipv4 listen socket on port \d+\.`,
 		`mosquitto version \d+\.\d+\.\d+ running`,
 		`New connection from ` + at + ` on port ` + fmt.Sprint(port) + `\.`,
@@ -101,8 +106,13 @@ func TestLinesThatToolsParse(t *testing.T) {
 	} {
 		p.await(t, when+line+"$")
 	}
+	last := brokertest.Connect(t, addr, "last", codec.V311, nil)
 	p.stop(t, syscall.SIGTERM)
+	last.WantClosed()
 	p.await(t, when+`mosquitto version \d+\.\d+\.\d+ terminating$`)
+	if strings.Contains(p.lines(), "Client last [") {
+		t.Error("the end of the broker has a line for each client")
+	}
 	// fail2ban: one pattern for the address of whoever is not let in.
 	re := regexp.MustCompile(`(?m): Client .*\[?([0-9.]+):\d+\]? disconnected: not authorised\.$`)
 	if n := len(re.FindAllString(p.lines(), -1)); n != 2 {
@@ -117,7 +127,7 @@ func plain(log string, port int) (out []string) {
 	for line := range strings.Lines(log) {
 		_, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		if !ok || strings.Contains(text, "$SYS") || strings.Contains(text, "version") || strings.Contains(text, "root") ||
-			strings.Contains(text, "support available") || strings.HasPrefix(text, "Config loaded") ||
+			strings.HasSuffix(text, " available.") || strings.HasPrefix(text, "Config loaded") ||
 			strings.HasPrefix(text, "Opening") || strings.Contains(text, "disconnected") ||
 			strings.Contains(text, "closed its connection") || strings.HasPrefix(text, "Received DISCONNECT") {
 			continue // the sentences about the end are 2.1's, and mosquitto_sub does not always say DISCONNECT

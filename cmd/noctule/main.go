@@ -133,7 +133,7 @@ func (c *command) dispatch(args []string) int {
 		)
 		return exitOK
 	case f.test && len(f.files) == 0:
-		fmt.Fprintln(c.stderr, "Please provide a configuration file to test.")
+		c.log.Error("Please provide a configuration file to test.")
 		return exitConfig
 	}
 	if f.quiet {
@@ -152,7 +152,7 @@ func (c *command) dispatch(args []string) int {
 			c.fail(err)
 			return exitConfig
 		}
-		fmt.Fprintln(c.stdout, "Configuration file is OK.")
+		c.info("Configuration file is OK.")
 		return exitOK
 	}
 	return c.start(f, cfg)
@@ -211,7 +211,10 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	for _, name := range f.files {
 		c.info("Config loaded from %s.", name)
 	}
+	c.info("Bridge support NOT available.")
+	c.info("Persistence support available.")
 	c.info("TLS support available.")
+	c.info("TLS-PSK support NOT available.")
 	c.info("Websockets support available.")
 	keys, err := c.openKeyLog(f.keyLog)
 	if err != nil {

@@ -34,6 +34,11 @@ type service struct {
 
 // open starts everything that listens.
 func (s *service) open(policies []*auth.Policy) error {
+	if s.cfg.LocalOnly {
+		s.log.Warn("Starting in local only mode. " +
+			"Connections will only be possible from clients running on this machine.")
+		s.log.Warn("Create a configuration file which defines a listener to allow remote access.")
+	}
 	s.tell()
 	s.sockets = make([][]*broker.Listener, len(s.cfg.Listeners))
 	for i := range s.cfg.Listeners {

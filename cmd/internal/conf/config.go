@@ -28,6 +28,7 @@ type Config struct {
 	MaxQueuedMemory int64         // bytes of queued payloads kept in memory, 0 for no limit
 	RetainExpiry    time.Duration // time between sweeps of expired retained messages, 0 for none
 	Persistence     Persistence
+	LocalOnly       bool // no line asks for a listener: there are those of the loopback addresses only
 
 	Notes []Note // about what was read
 }

@@ -17,6 +17,7 @@ func (p *parser) finish(ports []int) error {
 		return err
 	}
 	localOnly := len(p.listeners) == 0 && !p.defNamed
+	p.cfg.LocalOnly = localOnly
 	switch {
 	case localOnly:
 		p.listeners = p.loopback(ports)
