@@ -183,7 +183,10 @@ func (c *command) start(f flags, cfg *conf.Config) int {
 	if os.Geteuid() == 0 {
 		c.log.Warn("Warning: Mosquitto should not be run as root/administrator.")
 	}
-	setUmask()
+	if err := setUmask(); err != nil {
+		c.fail(err)
+		return exitConfig
+	}
 	if err := writePID(cfg.PIDFile); err != nil {
 		c.fail(fmt.Errorf("Unable to write pid file: %w", err))
 		return exitPIDFile

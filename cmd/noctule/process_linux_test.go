@@ -258,6 +258,19 @@ func TestPrivilegeErrors(t *testing.T) {
 		!strings.Contains(out, want) {
 		t.Errorf("unknown user: exit %d\n%s", code, out)
 	}
+	for env, want := range map[string]string{
+		"PUID=me": "Error: PUID not a valid ID 'me'\n", "PGID=-1": "Error: PGID not a valid ID '-1'\n",
+		"UMASK_SET=nonsense": "Error: UMASK_SET environment variable not a valid octal number.\n",
+		"UMASK_SET=1000":     "Error: UMASK_SET environment variable out of range.\n",
+	} {
+		name, value, _ := strings.Cut(env, "=")
+		t.Run(env, func(t *testing.T) {
+			t.Setenv(name, value)
+			if code, out := outcome(t, "-c", confFile(t, "listener 0 /nope/x")); code != 3 || !strings.Contains(out, want) {
+				t.Errorf("exit %d\n%s", code, out)
+			}
+		})
+	}
 	if lowest := readFile(t, "/proc/sys/net/ipv4/ip_unprivileged_port_start"); lowest != "1024\n" {
 		t.Skipf("users may listen from port %s", lowest)
 	}
@@ -268,7 +281,7 @@ func TestPrivilegeErrors(t *testing.T) {
 }
 
 func TestUmask(t *testing.T) {
-	for mask, want := range map[string]os.FileMode{"077": 0o600, "000": 0o644, "nonsense": 0o644} {
+	for mask, want := range map[string]os.FileMode{"077": 0o600, "000": 0o644, "": 0o644} {
 		file := filepath.Join(t.TempDir(), "pid")
 		p := newBroker(t, fmt.Sprintf("user root\npid_file %s\nlistener 0 %s.sock", file, file))
 		p.cmd.Env = append(os.Environ(), "UMASK_SET="+mask)

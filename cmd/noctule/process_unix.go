@@ -88,10 +88,20 @@ func daemonise() error {
 }
 
 // setUmask follows UMASK_SET, an octal number.
-func setUmask() {
-	if n, err := strconv.ParseUint(os.Getenv("UMASK_SET"), 8, 9); err == nil {
-		syscall.Umask(int(n))
+func setUmask() error {
+	text := os.Getenv("UMASK_SET")
+	if text == "" {
+		return nil
 	}
+	n, err := strconv.ParseUint(text, 8, 9)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return errors.New("UMASK_SET environment variable out of range.")
+	case err != nil:
+		return errors.New("UMASK_SET environment variable not a valid octal number.")
+	}
+	syscall.Umask(int(n))
+	return nil
 }
 
 // identity is the user to become.
@@ -107,9 +117,14 @@ func identify(name string) (identity, error) {
 	if os.Geteuid() != 0 || os.Getenv("SNAP_NAME") == "mosquitto" {
 		return identity{}, nil
 	}
-	uid, hasUID := idFrom("PUID")
-	gid, hasGID := idFrom("PGID")
+	uid, hasUID, err := idFrom("PUID")
+	if err != nil {
+		return identity{}, err
+	}
+	gid, hasGID, err := idFrom("PGID")
 	switch {
+	case err != nil:
+		return identity{}, err
 	case hasUID && hasGID:
 		return identity{name: strconv.Itoa(uid), uid: uid, gid: gid}, nil
 	case name == "root" && !hasUID && !hasGID:
@@ -128,10 +143,17 @@ func identify(name string) (identity, error) {
 	return who, nil
 }
 
-// idFrom is a number in the environment.
-func idFrom(name string) (n int, ok bool) {
-	n, err := strconv.Atoi(os.Getenv(name))
-	return n, err == nil
+// idFrom is a number in the environment, if it is there.
+func idFrom(name string) (n int, ok bool, err error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return 0, false, nil
+	}
+	id, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || id < 0 {
+		return 0, false, fmt.Errorf("%s not a valid ID '%s'", name, text)
+	}
+	return int(id), true, nil
 }
 
 // lookup finds a user with its groups.

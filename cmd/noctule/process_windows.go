@@ -17,7 +17,7 @@ func isDaemon() bool { return false }
 
 func daemonise() error { return errors.New("-d is not available on Windows.") }
 
-func setUmask() {}
+func setUmask() error { return nil }
 
 // identity is the user to become: none.
 type identity struct{ name string }
