@@ -140,10 +140,7 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
 		s.answer(c, codec.V5, &codec.Connack{Reason: r})
 	}
-	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(r))
-	}
-	c.Close(err)
+	s.turnDown(c, nil, refusalText(r), err)
 }
 
 // refuse answers a CONNECT that is not acceptable and closes.
@@ -156,19 +153,16 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	if s.debug {
 		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
 	}
-	s.logRefusal(c, p, r)
-	c.Close(fmt.Errorf("broker: connection refused: %s", r))
+	s.turnDown(c, p.ClientID, refusalText(r), fmt.Errorf("broker: connection refused: %s", r))
 }
 
-func (s *shard) logRefusal(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
-	if !s.opts.ConnectionMessages {
-		return
+// turnDown ends a connection that is no client's, with a line about it.
+func (s *shard) turnDown(c *wsnet.Conn, id []byte, text string, reason error) {
+	if g, ok := c.Attachment.(*greeting); ok {
+		g.done = true
 	}
-	id := p.ClientID
-	if len(id) == 0 {
-		id = []byte("<unknown>") // Mosquitto's word
-	}
-	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), refusalText(r))
+	s.logEnd(c, id, text)
+	c.Close(reason)
 }
 
 // connackCode is the number of a refusal on the wire.
@@ -177,9 +171,13 @@ func connackCode(v codec.Version, r codec.Reason) byte {
 	return ack.Append(nil, v)[3]
 }
 
+// refusalText is closeText for CONNECT.
 func refusalText(r codec.Reason) string {
-	if r == codec.BadUserNameOrPassword || r == codec.NotAuthorized {
+	switch r {
+	case codec.BadUserNameOrPassword:
 		return "not authorised"
+	case codec.UnsupportedProtocolVersion, codec.ClientIdentifierNotValid, codec.UnspecifiedError:
+		return "protocol error"
 	}
 	return closeText(r)
 }
@@ -345,8 +343,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		s.refuse(c, p, codec.ServerBusy)
 		return
 	}
-	s.logRefusal(c, p, codec.ServerBusy)
-	c.Close(errFull)
+	s.turnDown(c, p.ClientID, refusalText(codec.ServerBusy), errFull)
 }
 
 var errFull = errors.New("broker: as many clients as there may be")

@@ -58,23 +58,37 @@ func (s *shard) kick(cl *client, r codec.Reason) {
 		s.begin()
 		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
-	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(conn), closeText(r))
-	}
+	s.logEnd(conn, []byte(cl.id), closeText(r))
 	s.offline(cl, true)
 	conn.Close(fmt.Errorf("broker: %s", closeText(r)))
 }
 
-// lost handles a connection that ended without DISCONNECT. When the broker itself ends, it has no line.
+// lost handles a connection that ended without DISCONNECT.
 func (s *shard) lost(cl *client, reason error) {
-	if s.opts.ConnectionMessages && !errors.Is(reason, wsnet.ErrServerClosed) {
-		text := "connection closed by client" // whatever way it broke
-		if errors.Is(reason, wsnet.ErrProtocol) {
-			text = "protocol error"
-		}
-		s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", cl.id, peer(cl.conn), text)
-	}
+	s.logLost(cl.conn, []byte(cl.id), reason)
 	s.offline(cl, true)
+}
+
+// logLost logs the end of a connection that the broker did not end, unless it ends as a whole.
+func (s *shard) logLost(c *wsnet.Conn, id []byte, reason error) {
+	switch {
+	case errors.Is(reason, wsnet.ErrServerClosed):
+	case errors.Is(reason, wsnet.ErrProtocol):
+		s.logEnd(c, id, "protocol error")
+	default: // whatever way it broke
+		s.logEnd(c, id, "connection closed by client")
+	}
+}
+
+// logEnd logs the end of a connection. Who has not told an id goes by its address.
+func (s *shard) logEnd(c *wsnet.Conn, id []byte, text string) {
+	if !s.opts.ConnectionMessages {
+		return
+	}
+	if len(id) == 0 {
+		id = []byte(peerHost(c))
+	}
+	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), text)
 }
 
 // handleDisconnect handles a clean end. MQTT 5 clients may change their session expiry, not from 0

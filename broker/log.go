@@ -52,8 +52,9 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 		logf(log, LevelNotice, "Connection from %s rejected, client did not provide a certificate.", at)
 	case wsnet.CauseTLS:
 		logf(log, LevelNotice, "Client connection from %s failed: %v.", host, r.Err)
+		logf(log, LevelNotice, "Client %s [%s] disconnected: protocol error.", host, at)
 	case wsnet.CauseOrigin:
-		logf(log, LevelNotice, "Client %s disconnected: non-matching http origin.", at)
+		logf(log, LevelNotice, "Client %s [%s] disconnected: non-matching http origin.", host, at)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestLogOfTurnedAway(t *testing.T) {
 		c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte(id)})
 		c.WantClosed()
 		if id == "" {
-			id = "<unknown>"
+			id = "127.0.0.1"
 		}
 		if !h.has("Client "+id+" [127.0.0.1:") || !h.has("disconnected: server busy.") {
 			t.Errorf("%q: %q", id, h.text)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strings"
 
 	"noctule/broker/message"
 	"noctule/broker/session"
@@ -214,19 +215,16 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 			peer(c),
 			byte(h.Type)<<4|h.Flags,
 		)
-		c.Close(errNotConnect)
+		s.turnDown(c, nil, "protocol error", errNotConnect)
 	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
 		s.logf(
 			LevelNotice,
 			"Client from %s appears to be using TLS to connect to a non-TLS listener.",
 			peer(c),
 		)
-		c.Close(errNotConnect)
+		s.turnDown(c, nil, "protocol error", errNotConnect)
 	default:
-		if s.opts.ConnectionMessages {
-			s.logf(LevelNotice, "Client %s disconnected: %s.", peer(c), closeText(reasonOf(err)))
-		}
-		c.Close(errNotConnect)
+		s.turnDown(c, nil, closeText(reasonOf(err)), errNotConnect)
 	}
 }
 
@@ -283,10 +281,13 @@ func (s *shard) checkOutput(cl *client) error {
 func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	switch a := c.Attachment.(type) {
 	case *greeting:
-		a.done = true
 		if a.admission != nil {
 			a.admission.cancel()
 		}
+		if (a.admission != nil || !a.done) && !errors.Is(reason, wsnet.ErrRefused) {
+			s.logLost(c, nil, reason)
+		}
+		a.done = true
 	case *client:
 		if a.conn == c {
 			s.lost(a, reason)
@@ -323,9 +324,7 @@ func (s *shard) Tick(now int64) {
 		}
 		s.greeting.Pop()
 		if !g.done {
-			g.done = true
-			s.logf(LevelNotice, "Client %s disconnected: exceeded timeout.", peer(g.conn))
-			g.conn.Close(errTimeout)
+			s.turnDown(g.conn, nil, closeText(codec.KeepAliveTimeout), errTimeout)
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
@@ -377,10 +376,7 @@ func peer(c *wsnet.Conn) string {
 
 // peerHost is the remote address without its port.
 func peerHost(c *wsnet.Conn) string {
-	if a := c.RemoteAddr(); a.IsValid() {
-		return a.Addr().Unmap().WithZone("").String()
-	}
-	return c.Listener().Config().Address
+	return strings.TrimSuffix(peer(c), portText(c.RemoteAddr().Port()))
 }
 
 func addrText(a netip.AddrPort, path string) string {

@@ -178,8 +178,8 @@ var (
 	ErrServerClosed = errors.New("wsnet: server closed")
 	// ErrProtocol wraps breaches of the WebSocket protocol by the client.
 	ErrProtocol = errors.New("wsnet: protocol error")
-	// errRefused says that OnRefuse has heard of it.
-	errRefused = errors.New("wsnet: refused")
+	// ErrRefused says that OnRefuse has heard of it.
+	ErrRefused = errors.New("wsnet: refused")
 	// ErrPending says that a connection sent more than MaxPending bytes that the handler did not consume.
 	ErrPending = errors.New("wsnet: too much unconsumed input")
 )

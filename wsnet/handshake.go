@@ -114,7 +114,7 @@ func (h *handshakes) header(nc net.Conn, addr *netip.AddrPort) (*proxyproto.Head
 		*addr = netip.AddrPortFrom(p.Source.Addr().Unmap(), p.Source.Port())
 	}
 	if cause, ok := h.ln.judge(p); !ok {
-		return nil, nil, refusedError{errRefused, cause, p.Path}
+		return nil, nil, refusedError{ErrRefused, cause, p.Path}
 	}
 	return p, early, nil
 }

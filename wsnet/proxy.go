@@ -47,7 +47,7 @@ func (c *Conn) refuse(cause RefusalCause, err error) {
 		path = h.Path
 	}
 	c.listener.refuse(Refusal{Addr: c.RemoteAddr(), Path: path, Cause: cause, Err: err})
-	c.end(errRefused)
+	c.end(ErrRefused)
 }
 
 // refuse tells of a connection that is turned away.

@@ -226,7 +226,7 @@ func TestMaxPacketSize(t *testing.T) {
 	c = brokertest.Dial(t, addr, codec.V311)
 	c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: long})
 	c.WantClosed()
-	p.await(t, `^\d+: Client 127\.0\.0\.1:\d+ disconnected: oversize packet\.$`)
+	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: oversize packet\.$`)
 }
 
 func TestMaxKeepAlive(t *testing.T) {

@@ -55,7 +55,7 @@ listener %d 127.0.0.1
 	if got := upgrade(t, at(web), "Origin: https://b.example"); got != 403 {
 		t.Errorf("wrong origin: status %d", got)
 	}
-	p.await(t, `^\d+: Client 127\.0\.0\.1:\d+ disconnected: non-matching http origin\.$`)
+	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: non-matching http origin\.$`)
 	if answers("tcp", at(secure)) {
 		t.Error("MQTT without TLS is answered")
 	}
