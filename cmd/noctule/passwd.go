@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 
@@ -219,7 +220,7 @@ func (p *passwd) ask(prompt string) (line string, ok bool) {
 	fmt.Fprint(p.stdout, prompt)
 	defer fmt.Fprintln(p.stdout)
 	if f, ok := p.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		b, err := term.ReadPassword(int(f.Fd()))
+		b, err := readHidden(int(f.Fd()))
 		return string(b), err == nil && len(b) > 0
 	}
 	if p.input == nil {
@@ -228,6 +229,28 @@ func (p *passwd) ask(prompt string) (line string, ok bool) {
 	line, _ = p.input.ReadString('\n') // what came before the end is the line
 	line = strings.TrimRight(line, "\r\n")
 	return line, line != ""
+}
+
+// readHidden reads a line from a terminal that does not show it. An interrupt ends the program, with the
+// terminal as it was.
+func readHidden(fd int) ([]byte, error) {
+	state, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	interrupt, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(interrupt, os.Interrupt)
+	defer signal.Stop(interrupt)
+	defer close(done)
+	go func() { // ends with done
+		select {
+		case <-interrupt:
+			_ = term.Restore(fd, state) // the program ends anyway
+			os.Exit(passwdFailed)
+		case <-done:
+		}
+	}()
+	return term.ReadPassword(fd)
 }
 
 func (p *passwd) fail(text string) int {
