@@ -50,7 +50,7 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 		logf(log, LevelNotice, "Connection from %s rejected, client did not connect using TLS.", at)
 	case wsnet.CauseProxyNoCertificate:
 		logf(log, LevelNotice, "Connection from %s rejected, client did not provide a certificate.", at)
-	case wsnet.CauseTLS:
+	case wsnet.CauseTLS, wsnet.CauseUpgrade:
 		logf(log, LevelNotice, "Client connection from %s failed: %v.", host, r.Err)
 		logf(log, LevelNotice, "Client %s [%s] disconnected: protocol error.", host, at)
 	case wsnet.CauseOrigin:

@@ -116,7 +116,7 @@ type Refusal struct {
 	Addr  netip.AddrPort
 	Path  string
 	Cause RefusalCause
-	// Err says more where there is more to say: of CauseTLS and CauseProxyHeader.
+	// Err says more where there is more to say: of CauseTLS, CauseUpgrade and CauseProxyHeader.
 	Err error
 }
 
@@ -131,6 +131,7 @@ const (
 	CauseProxyNoCertificate                     // ProxyRequireCertificate
 	CauseTLS                                    // the handshake failed
 	CauseOrigin                                 // the Origin of a WebSocket is not among Origins
+	CauseUpgrade                                // the request for a WebSocket is wrong otherwise
 )
 
 // Handler receives the events of one loop, on the loop's goroutine.

@@ -74,7 +74,7 @@ func (l *Loop) upgrade(c *Conn, b []byte) []byte {
 		c.refuse(CauseOrigin, nil)
 		return nil
 	case err != nil:
-		c.end(fmt.Errorf("%w: %w", ErrProtocol, err))
+		c.refuse(CauseUpgrade, err)
 		return nil
 	}
 	c.ws.upgraded = true

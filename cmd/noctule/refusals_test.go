@@ -56,6 +56,11 @@ listener %d 127.0.0.1
 		t.Errorf("wrong origin: status %d", got)
 	}
 	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: non-matching http origin\.$`)
+	if got := exchange(t, at(web), "POST /mqtt HTTP/1.1\r\nHost: x\r\n\r\n"); got != 405 {
+		t.Errorf("no WebSocket: status %d", got)
+	}
+	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: wsproto: handshake error: bad HTTP request method\.$`)
+	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: protocol error\.$`)
 	if answers("tcp", at(secure)) {
 		t.Error("MQTT without TLS is answered")
 	}
