@@ -57,18 +57,18 @@ func (s *source) warn(format string, args ...any) {
 // read opens the file, follows symbolic links, and calls each for every line that is no comment, without
 // its end. Readable for all or somebody else's is worth a warning only.
 func (s *source) read(each func(line string) error) error {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return s.unreadable(err)
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	st, err := f.Stat()
+	st, err := os.Stat(s.path) // before it is opened: nobody may ever write into a named pipe
 	if err != nil {
 		return s.unreadable(err)
 	}
 	if !st.Mode().IsRegular() {
 		return s.unreadable(errors.New("not a regular file"))
 	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return s.unreadable(err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
 	s.warnings = append(s.warnings, exposure(s.path, st)...)
 	return s.scan(f, each)
 }

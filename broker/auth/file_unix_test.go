@@ -4,9 +4,27 @@ package auth
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
+
+// TestNamedPipeIsNotOpened: nobody may ever write into it, and the caller would wait.
+func TestNamedPipeIsNotOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip(err)
+	}
+	for name, load := range map[string]func(string) error{
+		"passwords": func(p string) error { _, err := LoadPasswords(p); return err },
+		"ACL":       func(p string) error { _, err := LoadACL(p); return err },
+	} {
+		if err := load(path); err == nil || !strings.HasSuffix(err.Error(), "not a regular file.") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
 
 func TestExposedFilesAreWarnedOf(t *testing.T) {
 	path := writeFile(t, "a:"+made16)

@@ -80,6 +80,8 @@ func TestListenerAddresses(t *testing.T) {
 		{"listener", "listener %d", true, true, true},
 		{"listener with address", "listener %d 127.0.0.1", true, false, false},
 		{"listener with IPv6 address", "listener %d ::1", false, true, false},
+		{"listener with all IPv6 addresses", "listener %d ::", false, true, false},
+		{"listener with all addresses", "listener %d *", true, true, true},
 		{"listener with name", "listener %d localhost\nsocket_domain ipv4", true, false, false},
 		{"socket_domain ipv4", "listener %d\nsocket_domain ipv4", true, false, true},
 		{"socket_domain ipv6", "listener %d\nsocket_domain ipv6", false, true, false},

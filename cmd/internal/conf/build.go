@@ -72,8 +72,11 @@ func (l *Listener) addresses() ([]netip.Addr, error) {
 	if l.Interface != "" {
 		return l.interfaceAddresses()
 	}
-	if l.Host == "" {
+	if l.Host == "" || l.Host == "*" {
 		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, nil
+	}
+	if a, err := netip.ParseAddr(l.Host); err == nil { // a look-up adds 0.0.0.0 to ::
+		return []netip.Addr{a.Unmap()}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()

@@ -39,6 +39,9 @@ func TestSockets(t *testing.T) {
 		"listener 1\nsocket_domain ipv6":           "tcp6 [::]:1",
 		"listener 1 127.0.0.1":                     "tcp4 127.0.0.1:1",
 		"listener 1 ::1":                           "tcp6 [::1]:1",
+		"listener 1 *":                             "tcp4 0.0.0.0:1, tcp6 [::]:1",
+		"listener 1 0.0.0.0":                       "tcp4 0.0.0.0:1",
+		"listener 1 ::":                            "tcp6 [::]:1", // and no IPv4
 		"listener 1 ::ffff:127.0.0.1":              "tcp4 127.0.0.1:1",
 		"listener 1 127.0.0.1\nsocket_domain ipv6": "no address for port 1",
 		"listener 0 /run/x.sock":                   "unix /run/x.sock",

@@ -107,6 +107,7 @@ func (p *parser) placed(err error) *Error {
 func (p *parser) file(name string, include bool) error {
 	raw, err := read(name)
 	if err != nil {
+		err.Places = p.where() // of the include_dir line
 		return err
 	}
 	listener, bridge, plugin := p.current, p.bridge, p.plugin
@@ -127,7 +128,7 @@ func (p *parser) file(name string, include bool) error {
 	return nil
 }
 
-func read(name string) ([]byte, error) {
+func read(name string) ([]byte, *Error) {
 	if st, err := os.Stat(name); err == nil && st.IsDir() {
 		return nil, &Error{Text: fmt.Sprintf("Config file '%s' is a directory.", name)}
 	}

@@ -497,6 +497,14 @@ func TestIncludedFiles(t *testing.T) {
 		t.Errorf("%v\nwant %s", err, want)
 	}
 
+	if err := os.Symlink("/does/not/exist", filepath.Join(dir, "d/3.conf")); err == nil {
+		write(t, dir, "d/2.conf", "")
+		_, err = Parse([]string{main}, nil)
+		want = "Error: Unable to open config file 'd/3.conf': no such file or directory\nError found at main.conf:2."
+		if err == nil || strings.ReplaceAll(err.Error(), dir+"/", "") != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
 	write(t, dir, "d/2.conf", "include_dir "+dir+"\n")
 	_, err = Parse([]string{main}, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "Error: The include_dir option is only valid in the main configuration file.") {
