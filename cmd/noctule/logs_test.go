@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -311,11 +312,16 @@ func TestLogFormatJSON(t *testing.T) {
 	port := freePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	p := newBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nuser root\nlog_format json\n"+
-		"log_dest stderr\nlog_dest file %s\nlog_type all", port, file))
+		"allow_duplicate_messages true\nlog_dest stderr\nlog_dest file %s\nlog_type all", port, file))
 	p.launch(t, `"mosquitto version 2\.1\.2 running"`)
 	brokertest.Connect(t, addr, `we"ird`, codec.V5, nil)
 	p.await(t, `^\{"time":"[-0-9T:.+Z]+","level":"notice","msg":"New client connected from 127\.0\.0\.1:\d+ as we\\"ird \(p5, c1, k0\)\."\}$`)
 	p.stop(t, syscall.SIGTERM)
+	for line := range strings.Lines(p.lines()) { // those of before the log was opened, too
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
 	raw, err := os.ReadFile(file)
 	if err != nil || !strings.HasSuffix(string(raw), `"level":"information","msg":"mosquitto version 2.1.2 terminating"}`+"\n") {
 		t.Errorf("%v %s", err, raw)

@@ -144,6 +144,9 @@ func (c *command) dispatch(args []string) int {
 		c.fail(err)
 		return exitCode(err)
 	}
+	if cfg.Log.JSON && !f.quiet { // lines that come before the log is opened, too
+		c.openLog(conf.Log{Timestamp: true, JSON: true}, flags{}, 0)
+	}
 	for _, n := range cfg.Notes {
 		c.log.Log(context.Background(), n.Level, n.Text)
 	}
@@ -214,11 +217,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	for _, name := range f.files {
 		c.info("Config loaded from %s.", name)
 	}
-	c.info("Bridge support NOT available.")
-	c.info("Persistence support available.")
-	c.info("TLS support available.")
-	c.info("TLS-PSK support NOT available.")
-	c.info("Websockets support available.")
+	c.tellFeatures()
 	keys, err := c.openKeyLog(f.keyLog)
 	if err != nil {
 		c.fail(err)
@@ -269,6 +268,15 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		c.fail(err)
 	}
 	return code
+}
+
+// tellFeatures logs what is built in, as Mosquitto does.
+func (c *command) tellFeatures() {
+	c.info("Bridge support NOT available.")
+	c.info("Persistence support available.")
+	c.info("TLS support available.")
+	c.info("TLS-PSK support NOT available.")
+	c.info("Websockets support available.")
 }
 
 // openKeyLog opens the file of --tls-keylog; nil without.
