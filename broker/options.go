@@ -29,7 +29,7 @@ type Options struct {
 	// limit.
 	MaxQueuedMessages int
 	// MaxQueuedBytes bounds the payload bytes that may wait behind the window of one client; 0 means no
-	// limit.
+	// limit. One message may exceed it.
 	MaxQueuedBytes int64
 	// MaxBufferedBytes is the output one client may leave unread before QoS 0 messages to it are dropped
 	// and QoS 1 and 2 messages wait in its queue.

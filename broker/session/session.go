@@ -30,7 +30,7 @@ type Limits struct {
 	InflightBytes int64
 	// Queued is the number of messages waiting behind the window; 0 means no limit.
 	Queued int
-	// QueuedBytes bounds their payloads; 0 means no limit.
+	// QueuedBytes bounds their payloads; one message may exceed it. 0 means no limit.
 	QueuedBytes int64
 	// QueueQoS0 also queues QoS 0 messages while the client is offline.
 	QueueQoS0 bool
@@ -243,7 +243,7 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 	}
 	l := s.limits
 	if l.Queued > 0 && o.queue.Len() >= l.Queued ||
-		l.QueuedBytes > 0 && o.queueBytes+m.Size() > l.QueuedBytes {
+		l.QueuedBytes > 0 && o.queueBytes >= l.QueuedBytes {
 		return DroppedFull
 	}
 	e.m = m.Keep()

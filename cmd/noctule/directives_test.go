@@ -189,7 +189,7 @@ func TestQueueLimits(t *testing.T) {
 		want int
 	}{
 		{"max_queued_messages 0\nmax_inflight_messages 0", 1, 30},
-		{"max_queued_bytes 75", 1, 7},
+		{"max_queued_bytes 75", 1, 8}, // one message may exceed it
 		{"max_queued_bytes 75\nmax_queued_messages 6", 1, 6},
 		{"", 0, 0},
 		{"queue_qos0_messages true", 0, 30},
