@@ -149,9 +149,11 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	if q := listenerOf(c).opts.Load().MaxQoS; q < 2 && p.Version == codec.V5 {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
-	s.answer(c, p.Version, &ack)
-	if s.debug {
-		s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
+	if p.Version == codec.V5 || hasCode(r) {
+		s.answer(c, p.Version, &ack)
+		if s.debug {
+			s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
+		}
 	}
 	s.turnDown(c, p.ClientID, refusalText(r), fmt.Errorf("broker: connection refused: %s", r))
 }
@@ -163,6 +165,12 @@ func (s *shard) turnDown(c *wsnet.Conn, id []byte, text string, reason error) {
 	}
 	s.logEnd(c, id, text)
 	c.Close(reason)
+}
+
+// hasCode says that MQTT 3 has a return code for a refusal; without one the connection is only closed
+// [MQTT-3.2.2-6].
+func hasCode(r codec.Reason) bool {
+	return r != codec.QoSNotSupported && r != codec.RetainNotSupported && r != codec.TopicNameInvalid
 }
 
 // connackCode is the number of a refusal on the wire.

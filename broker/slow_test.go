@@ -79,7 +79,7 @@ func TestQueueLimits(t *testing.T) {
 		flight, waiting int
 	}{
 		{"messages", func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedMessages = 50 }, 20, 50},
-		{"bytes", func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedBytes = 104 }, 20, 20},
+		{"bytes", func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxQueuedBytes = 101 }, 20, 21},
 		{"both", func(o *broker.Options, _ *broker.ListenerOptions) {
 			o.MaxQueuedBytes, o.MaxQueuedMessages = 500, 3
 		}, 20, 3},

@@ -323,6 +323,12 @@ func TestRetainAvailable(t *testing.T) {
 	if ack.Reason != codec.RetainNotSupported {
 		t.Errorf("retained will: %s", ack.Reason)
 	}
+	_, addr = withConf(t, "retain_available false\nmax_qos 1")
+	for _, w := range []codec.Will{{Topic: []byte("x"), Retain: true}, {Topic: []byte("x"), QoS: 2}} {
+		c := brokertest.Dial(t, addr, codec.V311) // MQTT 3 has no code for it [MQTT-3.2.2-6]
+		c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("c"), HasWill: true, Will: w})
+		c.WantClosed()
+	}
 }
 
 func TestPersistentClientExpiration(t *testing.T) {
