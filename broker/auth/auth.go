@@ -1,4 +1,4 @@
-// Package auth decides who may connect and what a client may do: password files, ACL files, PSK files, the
+// Package auth decides who may connect and what a client may do: password files, ACL files, the
 // order in which several of them are asked, and a pool that hashes passwords away from the event loops.
 //
 // What is loaded is immutable: a reload makes new values and swaps the Policy as a whole. Checks of topics

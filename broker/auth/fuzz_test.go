@@ -65,21 +65,3 @@ func FuzzACL(f *testing.F) {
 		}
 	})
 }
-
-// FuzzPSK: nothing is an error, and every key is bounded.
-func FuzzPSK(f *testing.F) {
-	f.Add("a:00ff\nb:xyz\n#c:00\n:00\na:00")
-	f.Fuzz(func(t *testing.T, text string) {
-		p := &PSKs{keys: make(map[string][]byte)}
-		s := &source{path: "-", what: "PSK file"}
-		if err := s.scan(strings.NewReader(text), func(line string) error { p.add(s, line); return nil }); err != nil {
-			checkFileError(t, err, text) // a line that is too long
-			return
-		}
-		for id, k := range p.keys {
-			if id == "" || len(k) == 0 || len(k) > pskMax {
-				t.Fatalf("%q has a key of %d bytes", id, len(k))
-			}
-		}
-	})
-}

@@ -177,7 +177,6 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	for name, load := range map[string]func(string) error{
 		"passwords": func(p string) error { _, err := LoadPasswords(p); return err },
 		"acl":       func(p string) error { _, err := LoadACL(p); return err },
-		"psk":       func(p string) error { _, err := LoadPSK(p); return err },
 	} {
 		err := load(filepath.Join(dir, "missing"))
 		var e *FileError
@@ -199,32 +198,6 @@ func TestSymlinksAreFollowed(t *testing.T) {
 	p, err := LoadPasswords(link)
 	if err != nil || p.Len() != 1 {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestPSKs(t *testing.T) {
-	long := strings.Repeat("ab", pskMax)
-	p, err := LoadPSK(writeFile(t, "# comment\n\none:0aFF\n two : "+long+" \r\nno colon\n:00\n"+
-		"odd:abc\nnot:xyz\nempty:\nlonger:"+long+"00\none:1234\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.Len() != 2 || len(p.Warnings()) != 7 {
-		t.Errorf("%d keys, %q", p.Len(), p.Warnings())
-	}
-	if k, ok := p.Key("one"); !ok || string(k) != "\x0a\xff" {
-		t.Errorf("%x %v", k, ok)
-	}
-	if k, ok := p.Key("two"); !ok || len(k) != pskMax {
-		t.Errorf("%d bytes, %v", len(k), ok)
-	}
-	if _, ok := p.Key("odd"); ok {
-		t.Error("a key with half a byte")
-	}
-	for _, w := range p.Warnings() {
-		if !strings.HasPrefix(w, "Warning: ") || strings.Contains(w, "xyz") || strings.Contains(w, "abc") {
-			t.Errorf("%q", w)
-		}
 	}
 }
 
