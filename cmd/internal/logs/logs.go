@@ -64,7 +64,8 @@ type Options struct {
 }
 
 // New returns a handler for a configuration. What cannot be opened is an error that need not end the
-// program: the handler works without it.
+// program: the handler works without it. If the log file was the only destination, errors go to stderr
+// instead, and nothing else does.
 func New(cfg conf.Log, o Options) (*Handler, error) {
 	h := &Handler{}
 	err := h.configure(cfg, o)
@@ -100,6 +101,10 @@ func (h *Handler) configure(cfg conf.Log, o Options) error {
 		}
 	}
 	f, err := openFile(cfg.File)
+	if err != nil && len(s.out) == 0 && s.system == nil && !s.topic { // errors must be told somewhere
+		s.out = append(s.out, o.Stderr)
+		s.levels = levels(map[string]bool{"error": true}, false, o.Quiet)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if old := h.mu.settings; old != nil && old.system != nil {

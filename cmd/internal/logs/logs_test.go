@@ -236,6 +236,26 @@ func TestUnopenableFile(t *testing.T) {
 	}
 }
 
+// TestUnopenableOnlyFile: who has no other destination sees errors, and errors only, on stderr, after a reload
+// as at the start.
+func TestUnopenableOnlyFile(t *testing.T) {
+	var out bytes.Buffer
+	cfg, o := conf.Log{File: "/does/not/exist.log"}, Options{Verbose: true, Stdout: io.Discard, Stderr: &out}
+	h, err := New(cfg, o)
+	if err == nil {
+		t.Fatal("it can be opened")
+	}
+	say(t, h, broker.LevelError, "told")
+	say(t, h, broker.LevelWarning, "not told")
+	if err := h.Configure(cfg, o); err == nil {
+		t.Fatal("it can be opened")
+	}
+	say(t, h, broker.LevelError, "told again")
+	if out.String() != "told\ntold again\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
 // TestLinesStayWhole writes from many goroutines while the file is reopened.
 func TestLinesStayWhole(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.log")
