@@ -198,6 +198,7 @@ func TestPlugins(t *testing.T) {
 		"plugin /mosquitto_password_file.so.bak":    "13 Unable to load plugin \"/mosquitto_password_file.so.bak\".",
 		"plugin a/mosquitto_password_file.so":       "3 mosquitto_password_file.so needs plugin_opt_password_file.",
 		"plugin /mosquitto_acl_file.so":             "3 mosquitto_acl_file.so needs plugin_opt_acl_file.",
+		"plugin /mosquitto_acl_file.dll":            "3 mosquitto_acl_file.so needs plugin_opt_acl_file.",
 		"plugin /mosquitto_acl_file.so\nnonsense":   "3 Unknown configuration variable 'nonsense'.",
 		"plugin /mosquitto_sparkplug_aware.so":      "3 not supported yet: mosquitto_sparkplug_aware.so",
 		"global_plugin mosquitto_persist_sqlite.so": "3 not supported yet: mosquitto_persist_sqlite.so",

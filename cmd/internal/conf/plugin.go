@@ -118,6 +118,9 @@ func (p *parser) finishPlugins() error {
 
 func (p *parser) finishPlugin(pl *plugin) error {
 	base := filepath.Base(pl.path)
+	if name, ok := strings.CutSuffix(base, ".dll"); ok { // Mosquitto's on Windows
+		base = name + ".so"
+	}
 	d, ok := p.table["plugin "+base]
 	if !ok {
 		text := fmt.Sprintf("Unable to load plugin \"%s\".", pl.path)
