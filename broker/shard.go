@@ -281,11 +281,13 @@ func (s *shard) checkOutput(cl *client) error {
 func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	switch a := c.Attachment.(type) {
 	case *greeting:
+		var id []byte
 		if a.admission != nil {
 			a.admission.cancel()
+			id = []byte(a.admission.ClientID)
 		}
 		if (a.admission != nil || !a.done) && !errors.Is(reason, wsnet.ErrRefused) {
-			s.logLost(c, nil, reason)
+			s.logLost(c, id, reason)
 		}
 		a.done = true
 	case *client:
