@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	bin "encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"noctule/broker/brokertest"
 	"noctule/codec"
@@ -21,12 +23,18 @@ func persistent(port int, dir string) string {
 	return fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s\n", port, dir)
 }
 
+// sample copies a file that Debian's mosquitto has written. A session that was to expire a day later does so a
+// day from now.
 func sample(t *testing.T, name, dir string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("../../broker/store/mosquitto/testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
+	const written = 1795721093
+	expiry := bin.LittleEndian.AppendUint64(nil, written)
+	tomorrow := bin.LittleEndian.AppendUint64(nil, uint64(time.Now().Add(24*time.Hour).Unix()))
+	raw = bytes.ReplaceAll(raw, expiry, tomorrow)
 	file := filepath.Join(dir, "mosquitto.db")
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
