@@ -186,8 +186,9 @@ func refusalText(r codec.Reason) string {
 		return "not authorised"
 	case codec.UnsupportedProtocolVersion, codec.ClientIdentifierNotValid, codec.UnspecifiedError:
 		return "protocol error"
+	default:
+		return closeText(r)
 	}
-	return closeText(r)
 }
 
 func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
