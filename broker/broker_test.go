@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -377,6 +378,36 @@ func TestNoLocal_MQTT_3_8_3_3(t *testing.T) {
 	c.WantNothing()
 	brokertest.Connect(t, addr, "d", codec.V5, nil).Publish("n", "yours", 0, 0)
 	c.WantPublish("n", "yours")
+}
+
+// TestBridgeOfMQTT3: a broker that connects with the bit of Mosquitto's bridges cannot ask for No Local and
+// Retain As Published; it has them with every subscription.
+func TestBridgeOfMQTT3(t *testing.T) {
+	h := &lines{}
+	_, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Log = slog.New(h) })
+	for i, v := range []codec.Version{codec.V31, codec.V311} {
+		id, topic := fmt.Sprint("bridge", i), fmt.Sprint("n", i)
+		persistent := func(p *codec.Connect) { p.CleanStart, p.Bridge = false, true }
+		c := brokertest.Connect(t, addr, id, v, persistent)
+		c.Subscribe(topic, 1)
+		c.Subscribe("$share/g/s", 0)
+		for range 2 {
+			c.Publish(topic, "mine", 0, 0)
+			c.WantNothing()
+			other := brokertest.Connect(t, addr, "other", codec.V311, nil)
+			other.Send(&codec.Publish{Topic: []byte(topic), Payload: []byte("kept"), Retain: true})
+			if p := c.WantPublish(topic, "kept"); !p.Retain {
+				t.Error("RETAIN is gone")
+			}
+			c.Disconnect()
+			c = brokertest.Connect(t, addr, id, v, persistent) // its subscriptions are what they were
+		}
+		c.Disconnect()
+		if !h.has(fmt.Sprintf(" as %s (p%d, c0, k0).", id, v)) || !h.has("New bridge connected from 127.0.0.1:") {
+			t.Errorf("%q", h.text)
+		}
+		brokertest.Connect(t, addr, id, v, nil) // ends the session
+	}
 }
 
 func TestOwnMessageBeforeAck(t *testing.T) {

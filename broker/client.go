@@ -38,6 +38,7 @@ type client struct {
 	version   codec.Version
 	listed    bool // debug: "being dropped" was logged
 	ended     bool // removed from the shard
+	bridge    bool // a broker's bridge to MQTT 3 brokers
 
 	// Atomic:
 	readiness atomic.Uint32 // memberReady, memberFull or memberOffline, for shared subscriptions

@@ -301,7 +301,7 @@ func (s *shard) welcome(g *greet) {
 	}
 	cl, present := s.session(string(id), p.CleanStart)
 	cl.conn, c.Attachment = c, cl
-	cl.version = p.Version
+	cl.version, cl.bridge = p.Version, p.Bridge
 	s.rename(cl, string(p.Username))
 	s.entitle(cl, g)
 	cl.lastSeen = uint32(s.seconds())
@@ -487,8 +487,12 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 	if p.HasUsername {
 		user = fmt.Sprintf(", u'%s'", p.Username)
 	}
-	s.logf(LevelNotice, "New client connected from %s as %s (p%d, c%d, k%d%s).",
-		peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
+	kind := "client"
+	if p.Bridge {
+		kind = "bridge"
+	}
+	s.logf(LevelNotice, "New %s connected from %s as %s (p%d, c%d, k%d%s).",
+		kind, peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
 	if t := cl.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
 		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, cipherText(t.CipherSuite))

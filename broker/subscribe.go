@@ -35,6 +35,10 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		if s.debug {
 			s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
 		}
+		if cl.bridge { // as MQTT 5 bridges ask for: what they bring does not go back, retained stays retained
+			_, _, shared := codec.SplitShare(f.Name)
+			f.NoLocal, f.RetainAsPublished = !shared, true
+		}
 		code, fresh := s.subscribe(cl, f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {

@@ -25,6 +25,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"noctule/broker/brokertest"
+	"noctule/codec"
 )
 
 // binary is the broker, built once by TestMain.
@@ -427,11 +430,26 @@ func TestMosquittoBridgesToUs(t *testing.T) {
 		runClient(t, pub, "-p", ours, "-t", "r/x", "-m", "over", "-q", "1")
 		got := wait()
 		if strings.Contains(got, "l/x over") {
-			return
+			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("nothing comes over the bridge: %q", got)
 		}
+	}
+	// What the bridge brings does not go back, and retained messages stay retained.
+	there := brokertest.Connect(t, "127.0.0.1:"+theirs, "there", codec.V311, nil)
+	there.Subscribe("l/+/test", 0)
+	here := brokertest.Connect(t, "127.0.0.1:"+ours, "here", codec.V311, nil)
+	here.Subscribe("r/+/test", 0)
+	there.Publish("l/once/test", "once", 0, 0)
+	there.WantPublish("l/once/test", "once")
+	here.WantPublish("r/once/test", "once")
+	here.Send(&codec.Publish{Topic: []byte("r/kept/test"), Payload: []byte("kept"), Retain: true})
+	there.WantPublish("l/kept/test", "kept")
+	late := brokertest.Connect(t, "127.0.0.1:"+theirs, "late", codec.V311, nil)
+	late.Subscribe("l/kept/test", 0)
+	if p := late.WantPublish("l/kept/test", "kept"); !p.Retain {
+		t.Error("a retained message is not retained behind the bridge")
 	}
 }
 
