@@ -56,9 +56,11 @@ func TestAPIGate(t *testing.T) {
 			}
 		}
 	}
-	if h := brokertest.Settle(t, b).Hashing; h.Checked != 6 || h.Failed != 2 {
-		t.Errorf("the broker's pool checked %+v", h)
-	}
+	// The pool counts after it has answered.
+	eventually(t, "the broker's pool to have checked 6, 2 of them wrong", func() bool {
+		h := brokertest.Settle(t, b).Hashing
+		return h.Checked == 6 && h.Failed == 2
+	})
 	g := &apiGate{b: b}
 	o := broker.DefaultListenerOptions()
 	g.options.Store(&o)
