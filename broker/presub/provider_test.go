@@ -467,6 +467,7 @@ func TestTokens(t *testing.T) {
 		{"other algorithm", hmac, sign(jwt.SigningMethodHS512, secret, good), ""},
 		{"unsigned", hmac, sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good), ""},
 		{"expired", hmac, sign(jwt.SigningMethodHS256, secret, with("exp", 1)), ""},
+		{"not yet", hmac, sign(jwt.SigningMethodHS256, secret, with("nbf", hour)), ""},
 		{"other subject", hmac, sign(jwt.SigningMethodHS256, secret, with("sub", "v")), ""},
 		{"other issuer", hmac, sign(jwt.SigningMethodHS256, secret, with("iss", "you")), ""},
 		{"bad claim", hmac, sign(jwt.SigningMethodHS256, secret, with("presub", "a")), ""},
