@@ -84,7 +84,7 @@ type ProviderConfig struct {
 	Name              string   `yaml:"name"`
 	When              string   `yaml:"when"`               // before_connack or after_connack
 	Budget            Duration `yaml:"budget"`             // 200ms
-	OnFailure         string   `yaml:"on_failure"`         // last_known, refuse or empty; by default last_known, of tokens empty
+	OnFailure         string   `yaml:"on_failure"`         // last_known, refuse or empty; see defaults
 	ACL               string   `yaml:"acl"`                // enforce or bypass
 	ClientUnsubscribe string   `yaml:"client_unsubscribe"` // allow, sticky or deny
 	MaxTopics         int      `yaml:"max_topics"`         // 10000

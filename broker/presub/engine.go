@@ -138,7 +138,8 @@ var (
 	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
 )
 
-// Do answers a batch. With an error nothing has been done. later, when not nil, hears of entries that were pending; it must not block.
+// Do answers a batch. With an error nothing has been done. later, when not nil, hears of entries that were
+// pending; it must not block.
 func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answer)) ([]Answer, error) {
 	if !c.Allowed {
 		e.audit(c, "denied", "entries", len(list))
