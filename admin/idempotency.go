@@ -106,6 +106,9 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve ht
 			return
 		}
 		mine.done, mine.status, mine.header = true, rec.status, w.Header().Clone()
+		if kept, ok := p.kept.Peek(id); !ok || kept != mine { // pushed out meanwhile: its body is not to count
+			return
+		}
 		mine.body = rec.body.Bytes()
 		mine.counted.Store(int64(len(mine.body)))
 		p.size.Add(int64(len(mine.body)))

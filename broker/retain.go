@@ -226,8 +226,8 @@ func join(a, b []setTopic) []setTopic {
 }
 
 // nextTopic goes on to the next topic of a grant that the client still has by it; false when there is none.
-// The topics may be of a set that has gone meanwhile, with ids that stand for nothing any more: what the grant
-// has now counts.
+// The topics may be of a set that has gone meanwhile, with ids that stand for nothing any more: what the
+// grant has now counts.
 func (s *shard) nextTopic(cl *client, r *replay) bool {
 	for n := 0; len(r.todo) > 0; n++ {
 		if n == replayStep {

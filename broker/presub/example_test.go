@@ -42,7 +42,7 @@ func subscribe() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	defer b.Shutdown(ctx) //nolint:errcheck // the program ends
+	defer b.Shutdown(ctx)
 	listener := broker.DefaultListenerOptions()
 	listener.AllowAnonymous = true
 	listener.Net = wsnet.ListenerConfig{Network: "tcp", Address: "127.0.0.1:0"}
