@@ -106,10 +106,10 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve ht
 			return
 		}
 		mine.done, mine.status, mine.header = true, rec.status, w.Header().Clone()
-		if kept, ok := p.kept.Peek(id); !ok || kept != mine { // pushed out meanwhile: its body is not to count
-			return
-		}
 		mine.body = rec.body.Bytes()
+		if kept, ok := p.kept.Peek(id); !ok || kept != mine {
+			return // it was pushed out meanwhile and is not to count
+		}
 		mine.counted.Store(int64(len(mine.body)))
 		p.size.Add(int64(len(mine.body)))
 		for p.size.Load() > repliesSize && p.kept.Len() > 0 {
