@@ -107,6 +107,9 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve ht
 		}
 		mine.done, mine.status, mine.header = true, rec.status, w.Header().Clone()
 		mine.body = rec.body.Bytes()
+		if kept, ok := p.kept.Peek(id); !ok || kept != mine {
+			return // it was pushed out meanwhile and is not to count
+		}
 		mine.counted.Store(int64(len(mine.body)))
 		p.size.Add(int64(len(mine.body)))
 		for p.size.Load() > repliesSize && p.kept.Len() > 0 {

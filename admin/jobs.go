@@ -130,7 +130,8 @@ func (j *jobs) run(ctx context.Context, x *job) {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < x.Total && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				answers, err := j.e.Do(ctx, caller, []presub.Entry{x.order.entry(i)}, nil)
-				if err != nil {
+				if err != nil { // it is the same for all targets
+					x.cancel()
 					answers = append(answers, presub.Answer{Code: 0x80, Error: err.Error()})
 				}
 				j.note(x, answers)
@@ -192,7 +193,7 @@ func (j *jobs) find(principal, id string) (*job, bool) {
 
 func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	var o jobOrder
-	if err := strict(c.body, &o); err != nil {
+	if err := presub.Decode(c.body, &o); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}

@@ -133,6 +133,7 @@ type holding struct {
 	Origin   string         `json:"origin"`
 	Revision uint64         `json:"revision,omitempty"`
 	Topics   []presub.Topic `json:"topics"`
+	Muted    []string       `json:"muted,omitempty"` // of Topics: the client has unsubscribed from them
 }
 
 // listing is the subscriptions of a session in JSON.
@@ -142,7 +143,6 @@ type listing struct {
 	Connected bool      `json:"connected"`
 	Revision  uint64    `json:"revision"`
 	Origins   []holding `json:"origins"`
-	Muted     []string  `json:"muted,omitempty"`
 }
 
 func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
@@ -153,11 +153,10 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 	}
 	out := listing{
 		ClientID: l.ClientID, Username: l.Username, Connected: l.Connected, Revision: l.Revision,
-		Muted:   l.Muted,
 		Origins: []holding{},
 	}
 	for _, h := range l.Holdings {
-		x := holding{Origin: h.Origin, Revision: h.Revision, Topics: []presub.Topic{}}
+		x := holding{Origin: h.Origin, Revision: h.Revision, Topics: []presub.Topic{}, Muted: h.Muted}
 		for i := range h.Topics {
 			x.Topics = append(x.Topics, presub.TopicOf(&h.Topics[i]))
 		}
@@ -181,7 +180,7 @@ type order struct {
 func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	var o order
 	if len(c.body) > 0 || r.Method == http.MethodPut {
-		if err := strict(c.body, &o); err != nil {
+		if err := presub.Decode(c.body, &o); err != nil {
 			fail(w, http.StatusBadRequest, err.Error())
 			return
 		}
@@ -191,6 +190,7 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 		Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
 	}
 	if r.Method == http.MethodDelete {
+		e.Topics = []presub.Topic{}
 		for _, t := range r.URL.Query()["topic"] {
 			e.Topics = append(e.Topics, presub.Topic{Topic: t})
 		}
@@ -199,7 +199,12 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 			e.Action = "unsubscribe"
 		}
 	}
-	if m := r.Header.Get("If-Match"); m != "" && m != "*" {
+	switch m := r.Header.Get("If-Match"); m {
+	case "":
+	case "*": // a session, whatever its revision
+		none := 0
+		e.Wait = &none
+	default:
 		n, err := strconv.ParseUint(strings.Trim(m, `"`), 10, 64)
 		if err != nil {
 			fail(w, http.StatusBadRequest, "If-Match is no revision")
@@ -221,19 +226,6 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 		w.Header().Set("ETag", etag(a.Revision))
 	}
 	respond(w, statusOf(a), a)
-}
-
-// strict decodes JSON without unknown fields.
-func strict(b []byte, v any) error {
-	dec := json.NewDecoder(strings.NewReader(string(b)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the object")
-	}
-	return nil
 }
 
 // statusOf is the HTTP status of an answer.
@@ -310,7 +302,7 @@ func (d *Door) move(w http.ResponseWriter, r *http.Request, c *call) {
 		From   []presub.Topic `json:"from"`
 		To     []presub.Topic `json:"to"`
 	}
-	if err := strict(c.body, &o); err != nil {
+	if err := presub.Decode(c.body, &o); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}

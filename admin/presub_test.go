@@ -160,7 +160,13 @@ func TestSubscriptionsOverHTTP(t *testing.T) {
 	x.want(200, `"api:crm/sub"`, "GET", path, "")
 	x.want(403, "origin", "PUT", path, `{"topics":[],"origin":"presub:x"}`)
 	x.want(400, "unknown field", "PUT", path, `{"topic":[]}`)
-	x.want(400, "", "PUT", path, ``)
+	for body, want := range map[string]string{
+		``: "byte 0: cut off", `{"topics":[{"topic":"a",}]}`: "byte 25", `{}`: "no list of topics", `null`: "no list of topics",
+		`{"topics":[]} x`: "something follows",
+	} {
+		x.want(400, want, "PUT", path, body)
+	}
+	x.want(404, "no such session", "PUT", "/api/v1/sessions/nobody/subscriptions", `{"topics":[{"topic":"a"}]}`, "If-Match", "*")
 	x.want(413, "too long", "PUT", path, strings.Repeat(" ", bodyMax+1))
 	x.want(200, `"copies":1,"matches":[{"origin":"api:crm/sub"`, "GET", "/api/v1/presub/explain?clientid=c1&topic=s", "")
 	x.want(404, `"session":false`, "GET", "/api/v1/presub/explain?clientid=nobody&topic=s", "")
@@ -168,6 +174,9 @@ func TestSubscriptionsOverHTTP(t *testing.T) {
 	x.want(200, `[{"clientid":"c1","revision":`, "POST", "/api/v1/presub",
 		`[{"clientid":"c1","action":"subscribe","topics":[{"topic":"e"}]},{"clientid":"c1","action":"unsubscribe","topics":[{"topic":"e"}]}]`)
 	x.want(400, "byte", "POST", "/api/v1/presub", "[")
+	x.want(403, "entry 2", "POST", "/api/v1/presub",
+		`[{"clientid":"c1","action":"subscribe","topics":[{"topic":"f"}]},{"clientid":"c1","origin":"api:x","action":"replace","topics":[]}]`)
+	x.want(200, `"copies":0`, "GET", "/api/v1/presub/explain?clientid=c1&topic=f", "") // nothing of it was done
 	c.WantNothing()
 	if resp, body := x.do("GET", "/metrics", ""); resp.StatusCode != 200 || !strings.Contains(body, `noctule_presub_requests_total{door="http",outcome="done"}`) {
 		t.Error("no metrics of requests")

@@ -394,14 +394,16 @@ func (d *durable) granted(ids []string) grantModel {
 			continue
 		}
 		m[id] = map[string][]string{}
+		var muted []string
 		for _, h := range l.Holdings {
+			muted = append(muted, h.Muted...)
 			for _, x := range h.Topics {
 				m[id][h.Origin] = append(m[id][h.Origin], fmt.Sprint(x.Filter, ":", x.QoS))
 			}
 		}
-		slices.Sort(l.Muted)
-		if len(l.Muted) > 0 {
-			m[id]["muted"] = slices.Compact(l.Muted)
+		slices.Sort(muted)
+		if len(muted) > 0 {
+			m[id]["muted"] = slices.Compact(muted)
 		}
 	}
 	return m

@@ -184,8 +184,7 @@ func (c *client) hasGranted(filter, but string) bool {
 
 // allowed is what of a list a client with these rights may be subscribed to; the reasons of the others go
 // into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would
-// be
-// granted: who asks is to know that nothing would come. With wildcards each message is asked about.
+// be granted: who asks is to know that nothing would come. With wildcards each message is asked about.
 func (r *rights) allowed(x *behalf.Set, o *behalf.Origin, refused map[string]codec.Reason) *behalf.Set {
 	if r == nil || r.perms == nil || o.Bypass {
 		return x
@@ -272,11 +271,7 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 	if x.len() == 0 {
 		x = nil
 	}
-	var resend *behalf.Set
-	if again {
-		resend = asked
-	}
-	replay := s.freshTopics(old, x, resend)
+	replay := s.freshTopics(g, x, asked, again)
 	if old != x {
 		g.revision = s.b.lastRevision.Add(1)
 		s.count.subscriptions += int64(x.plainLen() - old.plainLen())
@@ -359,10 +354,13 @@ func (c *client) sharing(x *set) *grant {
 	return nil
 }
 
-// freshTopics is the topics of next whose retained messages are to be sent: those that old has not, and those
-// asked for again, unless Retain Handling says otherwise [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
-func (s *shard) freshTopics(old, next *set, again *behalf.Set) []setTopic {
-	if next == nil || !s.opts.RetainAvailable || s.b.retained.Len() == 0 || old == next && again.Len() == 0 {
+// freshTopics is the topics of next, which takes the place of the grant's set, whose retained messages are to
+// be sent: those that are new, those that are asked for after the client has unsubscribed, and with again
+// those asked for once more, unless Retain Handling says otherwise [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+// [MQTT-3.3.1-11].
+func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) []setTopic {
+	old := g.set
+	if next == nil || !s.opts.RetainAvailable || s.b.retained.Len() == 0 || old == next && asked.Len() == 0 {
 		return nil
 	}
 	if old == nil {
@@ -371,8 +369,9 @@ func (s *shard) freshTopics(old, next *set, again *behalf.Set) []setTopic {
 	var list []setTopic
 	for i := range next.topics {
 		t := &next.topics[i]
-		if _, had := old.find(t.id.Filter()); had {
-			if _, asked := again.Find(t.id.Filter()); !asked || t.rh != 0 {
+		filter := t.id.Filter()
+		if _, had := old.find(filter); had {
+			if _, wanted := asked.Find(filter); !wanted || !g.muted(filter) && (!again || t.rh != 0) {
 				continue
 			}
 		}

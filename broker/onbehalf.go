@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -320,8 +322,12 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 // results says what becomes of each topic. On the loop, before the exchange.
 func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.Result {
 	cl, name := j.cl, j.r.Origin.Name
+	g := cl.grantOf(name)
 	had := func(f string) bool {
-		return j.old.contains(f) || cl.hasGranted(f, name) || j.s.has(cl, []byte(f))
+		if j.old.contains(f) && (j.r.Origin.PerConnect || !g.muted(f)) { // what is muted begins anew
+			return true
+		}
+		return cl.hasGranted(f, name) || j.s.has(cl, []byte(f))
 	}
 	list := make([]behalf.Result, 0, j.topics.Len())
 	for _, t := range j.topics.Topics() {
@@ -551,15 +557,14 @@ func (s *shard) listing(cl *client, out *behalf.Listing) {
 	}
 	out.Holdings = append(out.Holdings, own)
 	for g := cl.grants(); g != nil; g = g.next {
-		out.Holdings = append(out.Holdings, behalf.Holding{
+		h := behalf.Holding{
 			Origin: g.origin.Name, Bypass: g.origin.Bypass, Revision: g.revision,
 			Topics: g.set.contents().Topics(),
-		})
-		if g.extra != nil {
-			for f := range g.extra.muted {
-				out.Muted = append(out.Muted, f)
-			}
 		}
+		if g.extra != nil {
+			h.Muted = slices.Collect(maps.Keys(g.extra.muted))
+		}
+		out.Holdings = append(out.Holdings, h)
 	}
 }
 

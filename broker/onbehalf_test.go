@@ -248,11 +248,38 @@ func TestUnsubscribeOfGranted_MQTT_3_10_4_1(t *testing.T) {
 				x.ask(behalf.Request{ClientID: "c", Origin: lists, Action: im.Replace, Topics: topics("a", "b", "$share/g/s")})
 				check(false)
 				x.wantAnswer(x.ask(behalf.Request{ClientID: "c", Origin: o, Topics: topics("a", "$share/g/s")}),
-					"0 $share/g/s=existing a=existing")
+					"0 $share/g/s=new a=new")
 				check(true)
 			})
 		})
 	}
+}
+
+// TestUnsubscribedIsAskedForAnew has one origin, and then another, ask again for what the client has ended.
+func TestUnsubscribedIsAskedForAnew(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V5, nil)
+		retain(pub, "a", "kept")
+		c := x.connect("c", codec.V5, nil)
+		r := behalf.Request{ClientID: "c", Action: im.Replace, Topics: topics("a")}
+		x.wantAnswer(x.ask(r), "0 a=new")
+		c.WantPublish("a", "kept")
+		unsubscribed(t, c, "a", codec.Success)
+		x.wantAnswer(x.ask(behalf.Request{ClientID: "c", Origin: origin("api:two"), Topics: topics("a")}), "0 a=new")
+		c.WantPublish("a", "kept")
+		for _, h := range x.list("c").Holdings[1:] {
+			if want := h.Origin != "api:two"; (len(h.Muted) == 1) != want {
+				t.Errorf("%s: unsubscribed %v", h.Origin, h.Muted)
+			}
+		}
+		x.ask(behalf.Request{ClientID: "c", Origin: origin("api:two"), Action: im.Unsubscribe, Topics: topics("a")})
+		wantOnly(pub, c, "a")
+		x.wantAnswer(x.ask(r), "0 a=new")
+		c.WantPublish("a", "kept")
+		wantOnly(pub, c, "a", "m")
+		x.wantAnswer(x.ask(r), "0 a=existing")
+		c.WantNothing()
+	})
 }
 
 func TestSubscribeOnBehalfOfOfflineSession(t *testing.T) {
@@ -340,6 +367,29 @@ func TestPendingRequests(t *testing.T) {
 		wantOnly(pub, c, "a")
 		if m := brokertest.Settle(t, x.b); m.PendingRequests != 0 || m.PendingExpired != 1 || m.Granted != 0 || m.Sets != 0 {
 			t.Errorf("%d pending, %d expired, %d granted, %d sets", m.PendingRequests, m.PendingExpired, m.Granted, m.Sets)
+		}
+	})
+}
+
+// TestHeldRequestsExpire has requests that hold be told that nobody came, unless somebody did.
+func TestHeldRequestsExpire(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		later := make(chan behalf.Answer, 10)
+		r := behalf.Request{
+			ClientID: "came", Topics: topics("a"), Wait: 5 * time.Second, Hold: true,
+			Later: func(a behalf.Answer) { later <- a },
+		}
+		x.wantAnswer(x.ask(r), "0 a=pending")
+		x.connect("came", codec.V5, nil)
+		x.wantAnswer(<-later, "0 a=new")
+		r.ClientID = "never"
+		x.wantAnswer(x.ask(r), "0 a=pending")
+		x.advance(6)
+		if a := <-later; a.ClientID != "never" || a.Code != behalf.NoSession {
+			t.Errorf("%+v", a)
+		}
+		if m := brokertest.Settle(t, x.b); m.PendingRequests != 0 || len(later) > 0 {
+			t.Errorf("%d pending, %d answers more", m.PendingRequests, len(later))
 		}
 	})
 }

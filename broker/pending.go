@@ -23,7 +23,7 @@ type pendingRequest struct {
 	until int64           // Unix ms
 	bytes int64           // as counted against the limit
 	at    int             // place in the heap
-	taken *atomic.Bool    // of a user: by some session, whatever its loop
+	taken *atomic.Bool    // by some session, of a user whatever its loop
 }
 
 // byUsername reports whether it is for all sessions of a user.
@@ -132,11 +132,7 @@ func (s *shard) expirePending(now int64) {
 	for len(l.byTime) > 0 && l.byTime[0].until <= now {
 		p := l.byTime[0]
 		s.count.pendingExpired++
-		tell := p.r.Later != nil && !p.r.Hold
-		if p.byUsername() {
-			tell = tell && s.index == 0 && !p.taken.Load()
-		}
-		if tell {
+		if p.r.Later != nil && !p.taken.Load() && (!p.byUsername() || s.index == 0) {
 			list := results(p.set.contents(), im.Absent)
 			for i := range list {
 				list[i].Code = codec.UnspecifiedError
@@ -190,9 +186,7 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 		list = s.taken(cl, p, old, x)
 	}
 	s.regrant(cl, o, x, nil, false)
-	if p.taken != nil {
-		p.taken.Store(true)
-	}
+	p.taken.Store(true)
 	if p.r.Later != nil {
 		a := behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list}
 		s.whenDurable(cl, func() { p.r.Later(a) })
@@ -240,8 +234,8 @@ func (s *shard) unpinLoose() {
 type keeping struct {
 	s       *shard
 	r       *behalf.Request
-	taken   *atomic.Bool
-	absent  bool // only while there is no session
+	taken   *atomic.Bool // shared by the loops that a request for a user waits on
+	absent  bool         // only while there is no session
 	old     *pendingRequest
 	oldSet  *set // pinned
 	session bool // there is a session
@@ -283,6 +277,9 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 	p := &pendingRequest{
 		r: k.r, set: next, whole: whole, bytes: bytes, taken: k.taken,
 		until: s.loop.Now() + min(k.r.Wait, waitMax).Milliseconds(),
+	}
+	if p.taken == nil {
+		p.taken = new(atomic.Bool)
 	}
 	if old != nil && k.r.Action == im.Unsubscribe {
 		p.r, p.until = old.r, old.until

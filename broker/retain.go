@@ -212,13 +212,13 @@ func join(a, b []setTopic) []setTopic {
 	if len(a) == 0 {
 		return b
 	}
-	have := make(map[topictree.FilterID]bool, len(a))
+	have := make(map[string]bool, len(a))
 	for i := range a {
-		have[a[i].id] = true
+		have[a[i].id.Filter()] = true
 	}
 	out := a[:len(a):len(a)]
 	for i := range b {
-		if !have[b[i].id] {
+		if !have[b[i].id.Filter()] {
 			out = append(out, b[i])
 		}
 	}
@@ -226,17 +226,25 @@ func join(a, b []setTopic) []setTopic {
 }
 
 // nextTopic goes on to the next topic of a grant that the client still has by it; false when there is none.
+// The topics may be of a set that has gone meanwhile, with ids that stand for nothing any more: what the
+// grant has now counts.
 func (s *shard) nextTopic(cl *client, r *replay) bool {
 	for n := 0; len(r.todo) > 0; n++ {
 		if n == replayStep {
 			return true // the rest in a later turn
 		}
-		t := &r.todo[0]
+		old := r.todo[0]
 		r.todo = r.todo[1:]
-		if t.rh == 2 {
+		set := r.grant.set
+		if old.rh == 2 || set == nil {
 			continue
 		}
-		if ref, ok := cl.granted(t.id); !ok || ref.set != r.grant.set {
+		i, ok := set.find(old.id.Filter())
+		if !ok {
+			continue
+		}
+		t := &set.topics[i]
+		if ref, ok := cl.granted(t.id); !ok || ref.set != set {
 			continue
 		}
 		r.id, r.opts, r.subID = t.id, t.opts, t.subID

@@ -199,8 +199,7 @@ func (s *shard) uproot(x *set) {
 		}
 		last := len(x.topics) - 1
 		id := x.topics[last].id
-		x.topics[last] = setTopic{}
-		x.topics = x.topics[:last]
+		x.topics = x.topics[:last] // and not cleared: retained messages may be under way by the list
 		if x.kept.routed {
 			s.leaveRouted(id)
 		}

@@ -142,6 +142,24 @@ func TestRetainedIsResumed(t *testing.T) {
 	})
 }
 
+// TestRetainedOfReplacedList gives an offline session a list, and another in its place, before it comes back
+// for the retained messages; then one again that was taken away.
+func TestRetainedOfReplacedList(t *testing.T) {
+	onEach(t, nil, func(_ *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V5, nil)
+		for _, topic := range []string{"r/1", "r/2", "r/3"} {
+			retain(pub, topic, "x")
+		}
+		x.connect("c", codec.V5, with(expiry(100))).Disconnect()
+		for _, list := range [][]string{{"r/1:1", "r/2:1"}, {"r/2:1"}, {}, {"r/1", "r/3"}, {"r/3"}} {
+			x.ask(behalf.Request{ClientID: "c", Action: im.Replace, Topics: topics(list...)})
+		}
+		c, _ := x.present("c", codec.V5, with(expiry(100)))
+		c.WantPublish("r/3", "x")
+		c.WantNothing()
+	})
+}
+
 // TestManyMembers has more members than a slice, who change their set while messages are under way.
 func TestManyMembers(t *testing.T) {
 	const clients, rounds = 2500, 6

@@ -98,6 +98,8 @@ type Holding struct {
 	Bypass   bool
 	Revision uint64
 	Topics   []Topic
+	// Muted are filters of Topics that the client has unsubscribed from, in no order.
+	Muted []string
 }
 
 // Listing is all subscriptions of a session.
@@ -110,8 +112,6 @@ type Listing struct {
 	Mount string
 	// MayRead says what access rules allow; nil: everything. It may be used on any goroutine.
 	MayRead func(topic []byte) bool
-	// Muted are topics that the client has unsubscribed from although another origin has them.
-	Muted []string
 }
 
 // Broker is what a broker can do on behalf of sessions. Its methods may be called from any goroutine but a

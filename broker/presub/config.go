@@ -84,7 +84,7 @@ type ProviderConfig struct {
 	Name              string   `yaml:"name"`
 	When              string   `yaml:"when"`               // before_connack or after_connack
 	Budget            Duration `yaml:"budget"`             // 200ms
-	OnFailure         string   `yaml:"on_failure"`         // last_known, refuse or empty
+	OnFailure         string   `yaml:"on_failure"`         // last_known, refuse or empty; see defaults
 	ACL               string   `yaml:"acl"`                // enforce or bypass
 	ClientUnsubscribe string   `yaml:"client_unsubscribe"` // allow, sticky or deny
 	MaxTopics         int      `yaml:"max_topics"`         // 10000
@@ -167,6 +167,9 @@ func (c *Config) defaults() {
 	for i := range c.Providers {
 		p := &c.Providers[i]
 		setString(&p.When, "before_connack")
+		if p.JWT != nil { // what an earlier token said is not for who has none now
+			setString(&p.OnFailure, "empty")
+		}
 		setString(&p.OnFailure, "last_known")
 		setString(&p.ACL, "enforce")
 		setString(&p.ClientUnsubscribe, "allow")

@@ -149,6 +149,9 @@ func (e *Engine) Connected(topic, payload []byte, pub Publisher) {
 	who, err := parseLogin(string(payload))
 	if err != nil {
 		e.audit(Caller{Door: Connect, Principal: name}, "refused", "reason", err.Error())
+		e.metrics.requests.WithLabelValues(string(Connect), "refused").Inc()
+		a := answerOf(&behalf.Answer{Code: codec.PayloadFormatInvalid}, nil)
+		e.acknowledge(name, a, pub)
 		return
 	}
 	e.later(func(ctx context.Context) { e.connected(ctx, name, who, pub) })

@@ -138,25 +138,29 @@ var (
 	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
 )
 
-// Do answers a batch. later, when not nil, hears of entries that were pending; it must not block.
+// Do answers a batch. With an error nothing has been done. later, when not nil, hears of entries that were
+// pending; it must not block.
 func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answer)) ([]Answer, error) {
 	if !c.Allowed {
 		e.audit(c, "denied", "entries", len(list))
 		e.metrics.requests.WithLabelValues(string(c.Door), "denied").Inc()
 		return nil, ErrNotAllowed
 	}
-	var out []Answer
-	b := &asking{c: c, later: later}
-	defer func() { b.settle(ctx, out) }()
+	origins := make([]*behalf.Origin, len(list))
 	for i := range list {
-		answers, err := e.entry(ctx, b, &list[i])
-		if err != nil {
+		var err error
+		if origins[i], err = e.originOf(c, list[i].Origin); err != nil {
 			e.audit(c, "refused", "entry", i+1, "reason", err.Error())
 			e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
-			return out, fmt.Errorf("entry %d: %w", i+1, err)
+			return nil, fmt.Errorf("entry %d: %w", i+1, err)
 		}
-		out = append(out, answers...)
 	}
+	var out []Answer
+	b := &asking{c: c, later: later}
+	for i := range list {
+		out = append(out, e.entry(ctx, b, &list[i], origins[i])...)
+	}
+	b.settle(ctx, out)
 	return out, nil
 }
 
@@ -182,12 +186,8 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 }
 
 // entry answers one entry.
-func (e *Engine) entry(ctx context.Context, b *asking, x *Entry) ([]Answer, error) {
+func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origin) []Answer {
 	c, later := b.c, b.later
-	o, err := e.originOf(c, x.Origin)
-	if err != nil {
-		return nil, err
-	}
 	action, _ := actionOf(x.Action)
 	set, bad := x.set()
 	r := &behalf.Request{
@@ -218,7 +218,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry) ([]Answer, erro
 		out = append(out, a)
 	}
 	e.record(c, x, o, out)
-	return out, nil
+	return out
 }
 
 // record counts and logs an entry that was answered.
@@ -323,6 +323,9 @@ func (e *Engine) Subscribe(
 ) ([]Answer, error) {
 	c := Caller{Door: Go, Principal: principal, Allowed: true}
 	list := []Entry{{ClientID: clientID, Action: im.Replace.String(), Topics: topics}}
+	if topics == nil {
+		list[0].Topics = []Topic{}
+	}
 	if err := CheckEntries(list); err != nil {
 		return nil, err
 	}

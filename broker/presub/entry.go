@@ -88,25 +88,28 @@ func ParseEntries(b []byte) (list []Entry, binary bool, err error) {
 }
 
 func parseJSON(b []byte) ([]Entry, error) {
+	if trimmed := bytes.TrimLeft(b, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+		var list []Entry
+		err := Decode(b, &list)
+		return list, err
+	}
+	list := make([]Entry, 1)
+	err := Decode(b, &list[0])
+	return list, err
+}
+
+// Decode reads one value in JSON that is all of b and has no unknown fields. Errors name the byte.
+func Decode(b []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	var list []Entry
-	var err error
-	if trimmed := bytes.TrimLeft(b, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
-		err = dec.Decode(&list)
-	} else {
-		list = make([]Entry, 1)
-		err = dec.Decode(&list[0])
-	}
+	err := dec.Decode(v)
 	if err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the entry")
+		if _, more := dec.Token(); errors.Is(more, io.EOF) {
+			return nil
 		}
+		err = errors.New("something follows")
 	}
-	if err != nil {
-		return nil, jsonError(err, dec.InputOffset(), len(b))
-	}
-	return list, nil
+	return jsonError(err, dec.InputOffset(), len(b))
 }
 
 // jsonError adds the place where decoding stopped.
@@ -142,6 +145,8 @@ func CheckEntries(list []Entry) error {
 			return fmt.Errorf("entry %d: clientid or username is no MQTT string", i+1)
 		case !ok:
 			return fmt.Errorf("entry %d: action %q is not subscribe, unsubscribe or replace", i+1, e.Action)
+		case e.Topics == nil: // to replace by nothing, [] has to be said
+			return fmt.Errorf("entry %d: there is no list of topics", i+1)
 		case len(e.Topics) == 0 && e.Action != im.Replace.String():
 			return fmt.Errorf("entry %d: no topic", i+1)
 		case e.Wait != nil && (*e.Wait < 0 || *e.Wait > 86400):
@@ -170,7 +175,7 @@ func parseBinary(b []byte) ([]Entry, error) {
 	list := make([]Entry, 0, len(p.Entries))
 	for i := range p.Entries {
 		e := &p.Entries[i]
-		x := Entry{Action: e.Action.String(), Origin: string(e.Origin)}
+		x := Entry{Action: e.Action.String(), Origin: string(e.Origin), Topics: []Topic{}}
 		if e.IsUsername {
 			x.Username = string(e.Target)
 		} else {

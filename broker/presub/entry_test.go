@@ -43,10 +43,11 @@ func TestParseEntriesNamesThePlace(t *testing.T) {
 		`{"clientid":"c","action":"subscribe","topics":[]}`:                             "no topic",
 		`{"clientid":"c","action":"replace","wait_seconds":-1,"topics":[]}`:             "wait_seconds -1",
 		`{"clientid":"c\u0001","action":"replace","topics":[]}`:                         "no MQTT string",
-		`[]`:   "0 entries",
-		`null`: "either clientid",
-		many:   "10001 entries",
-		"\x01": "byte 1: number of entries is cut off",
+		`{"clientid":"c","action":"replace"}`:                                           "no list of topics",
+		`[]`:                                                                            "0 entries",
+		`null`:                                                                          "either clientid",
+		many:                                                                            "10001 entries",
+		"\x01":                                                                          "byte 1: number of entries is cut off",
 	} {
 		_, _, err := ParseEntries([]byte(raw))
 		if err == nil || !strings.Contains(err.Error(), want) {

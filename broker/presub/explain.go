@@ -50,7 +50,7 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) Explanatio
 				continue
 			}
 			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: TopicOf(t)}
-			m.Muted = h.Origin != behalf.Client && slices.Contains(l.Muted, t.Filter)
+			m.Muted = slices.Contains(h.Muted, t.Filter)
 			m.Effective = !m.Muted && !seen[t.Filter]
 			if m.Effective {
 				seen[t.Filter] = true

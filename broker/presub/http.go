@@ -25,7 +25,7 @@ type HTTPConfig struct {
 	TokenFile string            `yaml:"token_file"` // sent as bearer token
 	CAFile    string            `yaml:"ca_file"`
 	Timeout   Duration          `yaml:"timeout"` // of one attempt; 150ms
-	Retries   int               `yaml:"retries"` // after the first attempt, within the budget; 1
+	Retries   int               `yaml:"retries"` // after the first attempt, within the budget; 0
 }
 
 // answerMax is the longest answer of a webservice, in bytes.
@@ -92,8 +92,11 @@ const connsMax = 64
 
 func (s *httpSource) close() { s.client.CloseIdleConnections() }
 
-// final is an error that another attempt will not mend.
+// finalError is an answer that another attempt will not mend: it says nothing about other clients.
 type finalError struct{ error }
+
+// Unwrap is for errors.Is.
+func (f finalError) Unwrap() error { return f.error }
 
 // topics implements source.
 func (s *httpSource) topics(ctx context.Context, c *Client) ([]Topic, error) {
@@ -190,19 +193,11 @@ func (s *httpSource) request(ctx context.Context, c *Client) (*http.Request, err
 
 // parseList reads {"topics":[...]}, the one schema of all lists.
 func parseList(b []byte) ([]Topic, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	var list struct {
 		Topics *[]Topic `json:"topics"`
 	}
-	err := dec.Decode(&list)
-	if err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the list")
-		}
-	}
-	if err != nil {
-		return nil, jsonError(err, dec.InputOffset(), len(b))
+	if err := Decode(b, &list); err != nil {
+		return nil, err
 	}
 	if list.Topics == nil {
 		return nil, errors.New("entry: the list has no topics")

@@ -98,7 +98,10 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s: circuit %s, was %s.", cfg.Name, to, from))
 		},
-		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, context.Canceled) },
+		IsSuccessful: func(err error) bool { // else clients that it does not know would shut the others out
+			var final finalError
+			return err == nil || errors.Is(err, context.Canceled) || errors.As(err, &final)
+		},
 	})
 	return p, nil
 }

@@ -258,6 +258,26 @@ func TestCacheAndCircuit(t *testing.T) {
 	}
 }
 
+// TestCircuitIsNotForOneClient has a webservice that does not know some clients, whose ids anybody may choose.
+func TestCircuitIsNotForOneClient(t *testing.T) {
+	s := newService(t)
+	s.say(404, "")
+	e := engine(t, "providers: [{name: ws, budget: 10s, on_failure: refuse, http: {timeout: 5s, url: '"+s.URL+"'}}]")
+	for i := range 2 * breakerTrips {
+		if _, code := one(t, e, fmt.Sprint("c", i)); code != codec.ServerUnavailable {
+			t.Fatal(code)
+		}
+	}
+	s.say(200, `{"topics":[]}`)
+	if _, code := one(t, e, "known"); code != codec.Success {
+		t.Error(code)
+	}
+	s.say(200, `{"topics":[`+strings.Repeat(" ", answerMax)+`]}`)
+	if _, code := one(t, e, "long"); code != codec.QuotaExceeded {
+		t.Errorf("an answer that is too long: %s", code)
+	}
+}
+
 func TestInternForgets(t *testing.T) {
 	n := newInterner()
 	for i := range 100 {
@@ -447,6 +467,7 @@ func TestTokens(t *testing.T) {
 		{"other algorithm", hmac, sign(jwt.SigningMethodHS512, secret, good), ""},
 		{"unsigned", hmac, sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good), ""},
 		{"expired", hmac, sign(jwt.SigningMethodHS256, secret, with("exp", 1)), ""},
+		{"not yet", hmac, sign(jwt.SigningMethodHS256, secret, with("nbf", hour)), ""},
 		{"other subject", hmac, sign(jwt.SigningMethodHS256, secret, with("sub", "v")), ""},
 		{"other issuer", hmac, sign(jwt.SigningMethodHS256, secret, with("iss", "you")), ""},
 		{"bad claim", hmac, sign(jwt.SigningMethodHS256, secret, with("presub", "a")), ""},

@@ -73,7 +73,7 @@ func TestChangeKeepsWhatIsTheSame(t *testing.T) {
 // TestChangeKeepsTheCircuit leaves a webservice alone that was left alone before the change.
 func TestChangeKeepsTheCircuit(t *testing.T) {
 	s := newService(t)
-	s.say(404, "")
+	s.say(503, "")
 	ws := "providers: [{name: ws, budget: 10s, on_failure: refuse, http: {timeout: 10s, url: '" + s.URL + "'}}]"
 	e := engine(t, ws)
 	for range breakerTrips + 5 {

@@ -204,6 +204,8 @@ providers:
 	acks.want(`^/e/e7/connect/new/ack \{"clientid":"c1","revision":\d+,"results":\[\{"topic":"/e/e7/im/u/c1","code":1,"state":"new"\}\]\}$`)
 	runClient(t, pub, "-p", tcp, "-q", "1", "-t", "/e/e7/im/u/c1", "-m", "hello")
 	c1.want("^/e/e7/im/u/c1 hello$")
+	runClient(t, pub, "-p", tcp, "-u", "agent", "-q", "1", "-t", "/e/e7/connect/new", "-m", "{")
+	acks.want(`"code":153,"error":`)
 	runClient(t, pub, "-p", tcp, "-u", "agent", "-q", "1", "-t", "/e/e7/connect/new", "-m", "later")
 	acks.want(`"state":"pending"`)
 	c2 := runLines(t, exec.Command(stdbuf, "-oL", sub, "-p", tcp, "-i", "later", "-v", "-t", "none"))
