@@ -22,8 +22,8 @@ import (
 type Scenario struct {
 	Name      string
 	WebSocket bool
-	Memory    bool // the figure is bytes per client, else CPU microseconds per message
-	Threads   int
+	Memory    bool   // the figure is bytes per client, else CPU microseconds per message
+	Reference string // broker that this row's ratios are to; "": CompareOptions.Reference
 	Plan      Plan
 }
 
@@ -35,8 +35,9 @@ func (s *Scenario) Key() string {
 	return s.Name + ", TCP"
 }
 
-// Suite is the standard comparison: each scenario over TCP and over WebSocket. duration is of each
-// measurement; idle is the number of idle clients.
+// Suite is the standard comparison: each scenario over TCP and over WebSocket, and isolated messages over TCP
+// once more beside the program that only copies bytes. duration is of each measurement; idle is the number of
+// idle clients.
 func Suite(duration time.Duration, idle int) []Scenario {
 	l := Load{Size: DefaultSize, Warmup: min(duration/2, 2*time.Second), Duration: duration}
 	with := func(f func(*Load)) Load {
@@ -51,9 +52,10 @@ func Suite(duration time.Duration, idle int) []Scenario {
 	steady := with(func(l *Load) { l.Rate = 200 })
 	quiet := l.Idle(idle)
 	quiet.Duration, quiet.Hold = 0, 2*time.Second
+	const isolated = "1000 pairs, 5 messages/s each"
 	rows := []Scenario{
 		{Name: fmt.Sprintf("%d idle clients, a subscription each", idle), Memory: true, Plan: quiet},
-		{Name: "1000 pairs, 5 messages/s each", Plan: slow.Pairs(1000)},
+		{Name: isolated, Plan: slow.Pairs(1000)},
 		{Name: "100 pairs, 32 outstanding", Plan: closed.Pairs(100)},
 		{Name: "100 pairs, QoS 1, 16 outstanding", Plan: qos(1).Pairs(100)},
 		{Name: "100 pairs, QoS 2, 16 outstanding", Plan: qos(2).Pairs(100)},
@@ -62,15 +64,24 @@ func Suite(duration time.Duration, idle int) []Scenario {
 		{Name: "100 to 1, 32 outstanding", Plan: closed.Fanin(100, 1)},
 		{Name: "100 pairs, 200 messages/s each", Plan: steady.Pairs(100)},
 	}
-	all := make([]Scenario, 0, 2*len(rows))
+	all := make([]Scenario, 0, 2*len(rows)+1)
 	for _, r := range rows {
 		r.Plan.Drain = 3 * time.Second
 		all = append(all, r)
+		if r.Name == isolated {
+			floor := r
+			floor.Name, floor.Reference = r.Name+", beside the floor", FloorName
+			all = append(all, floor)
+		}
 		r.WebSocket = true
 		all = append(all, r)
 	}
 	return all
 }
+
+// FloorName is the peer that only copies bytes (bench/peers/floor): the least that isolated messages can
+// cost.
+const FloorName = "floor"
 
 // Cell is what one broker did in one scenario.
 type Cell struct {
@@ -89,9 +100,10 @@ type Cell struct {
 
 // Row is one scenario.
 type Row struct {
-	Key    string           `json:"scenario"`
-	Memory bool             `json:"memory"`
-	Cells  map[string]*Cell `json:"brokers"`
+	Key       string           `json:"scenario"`
+	Memory    bool             `json:"memory"`
+	Reference string           `json:"reference"` // broker that its ratios are to
+	Cells     map[string]*Cell `json:"brokers"`   // none for a broker that the scenario is not for
 }
 
 // Comparison is the outcome of Compare.
@@ -190,7 +202,13 @@ func (c *Comparison) Markdown(w io.Writer) error {
 }
 
 func (c *Comparison) legend() string {
-	return "Medians; in brackets the median ratio to " + c.Reference + " in the same round, and p99 latency."
+	text := "Medians; in brackets the median ratio to " + c.Reference + " in the same round, and p99 latency."
+	for _, r := range c.Rows {
+		if r.Reference != c.Reference {
+			text += fmt.Sprintf(" The ratios of %q are to %s.", r.Key, r.Reference)
+		}
+	}
+	return text
 }
 
 // summary is how it was done, in a line or two.
@@ -285,7 +303,11 @@ func Compare(
 
 // row does one scenario. Past the first round it begins none that would end after end, if that is set.
 func (h *host) row(ctx context.Context, s *Scenario, brokers []Broker, end time.Time) (Row, error) {
-	row := Row{Key: s.Key(), Memory: s.Memory, Cells: map[string]*Cell{}}
+	row := Row{
+		Key: s.Key(), Memory: s.Memory, Cells: map[string]*Cell{},
+		Reference: cmp.Or(s.Reference, h.opts.Reference),
+	}
+	brokers = slices.DeleteFunc(slices.Clone(brokers), func(b Broker) bool { return !b.takes(s) })
 	for _, b := range brokers {
 		row.Cells[b.Name] = &Cell{}
 	}
@@ -303,7 +325,7 @@ func (h *host) row(ctx context.Context, s *Scenario, brokers []Broker, end time.
 		longest = max(longest, time.Since(began))
 	}
 	for _, cell := range row.Cells {
-		cell.settle(row.Cells[h.opts.Reference])
+		cell.settle(row.Cells[row.Reference])
 	}
 	return row, nil
 }
@@ -394,8 +416,8 @@ func (c *Comparison) plot(r Row) template.HTML {
 	present := c.present()
 	greatest := 0.0
 	for _, p := range present {
-		for _, v := range r.Cells[p.Name].Values {
-			greatest = max(greatest, v)
+		if cell := r.Cells[p.Name]; cell != nil {
+			greatest = max(greatest, slices.Max(append(cell.Values[:len(cell.Values):len(cell.Values)], 0)))
 		}
 	}
 	x := func(v float64) float64 { return max(v, 0) / max(greatest, math.SmallestNonzeroFloat64) * plotBar }
@@ -403,7 +425,7 @@ func (c *Comparison) plot(r Row) template.HTML {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" role="img">`,
 		plotLabel+plotBar+plotText, plotLine*len(present)+4)
 	for i, p := range present {
-		cell, y := r.Cells[p.Name], plotLine*i
+		cell, y := cmp.Or(r.Cells[p.Name], &Cell{}), plotLine*i
 		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, plotLabel-8, y+16,
 			template.HTMLEscapeString(p.Name))
 		end, label := 0.0, "-"

@@ -115,14 +115,17 @@ func TestCompare(t *testing.T) {
 		{Name: "idle", Memory: true, Plan: quiet},
 		{Name: "pairs", Plan: load.Pairs(3)},
 		{Name: "pairs", Plan: load.Pairs(3), WebSocket: true},
+		{Name: "aside", Plan: load.Pairs(3), Reference: "two"},
 	}
+	only := one
+	only.Name, only.Scenarios = "only", []string{"aside"}
 	absent := Broker{Name: "absent", Start: "/nowhere/at/all"}
 	needy := Broker{Name: "needy", Start: "sh", Needs: []string{"{peers}/none"}}
-	c, err := Compare(context.Background(), []Broker{one, two, dead, absent, needy}, scenarios, anywhere(t))
+	c, err := Compare(context.Background(), []Broker{one, two, dead, absent, needy, only}, scenarios, anywhere(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := c.Versions; len(v) != 5 || v[0].Version == "" || v[3].Missing == "" || v[4].Missing == "" {
+	if v := c.Versions; len(v) != 6 || v[0].Version == "" || v[3].Missing == "" || v[4].Missing == "" {
 		t.Errorf("%+v", v)
 	}
 	for _, r := range c.Rows {
@@ -135,15 +138,22 @@ func TestCompare(t *testing.T) {
 				t.Errorf("%s, %s: %+v", r.Key, name, cell)
 			}
 		}
-		if r.Cells["one"].Ratio != 1 && r.Cells["one"].Value != 0 { // with little work, no tick of the clock
-			t.Errorf("%s: %+v", r.Key, r.Cells["one"])
+		reference, cell := "one", r.Cells["one"]
+		if r.Key == "aside, TCP" {
+			reference, cell = "two", r.Cells["two"]
+		}
+		if cell.Ratio != 1 && cell.Value != 0 || r.Reference != reference { // with little work, no tick of the clock
+			t.Errorf("%s: %+v", r.Key, cell)
+		}
+		if cell := r.Cells["only"]; (cell != nil) != (reference == "two") {
+			t.Errorf("%s: %+v", r.Key, cell)
 		}
 	}
 	var text bytes.Buffer
 	if err := c.Markdown(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"absent: left out", "| idle, TCP, B/client |", "no WebSocket", "ended"} {
+	for _, want := range []string{"absent: left out", "| idle, TCP, B/client |", "no WebSocket", "ended", `"aside, TCP" are to two`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
 		}

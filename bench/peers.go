@@ -30,6 +30,13 @@ type Broker struct {
 	Environment []string          `toml:"environment"`
 	Files       map[string]string `toml:"files"`
 	StartWait   int               `toml:"start_seconds"` // longest time until it listens; 0: 10
+	Scenarios   []string          `toml:"scenarios"`     // parts of the names of those it is for; none: all
+}
+
+// takes reports whether the broker is for a scenario.
+func (b *Broker) takes(s *Scenario) bool {
+	named := func(part string) bool { return strings.Contains(s.Key(), part) }
+	return len(b.Scenarios) == 0 || slices.ContainsFunc(b.Scenarios, named)
 }
 
 // ReadBrokers reads a file of brokers.

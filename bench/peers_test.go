@@ -5,6 +5,7 @@ package bench
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestBrokersAreChecked(t *testing.T) {
@@ -42,7 +43,7 @@ func TestBrokersAreChecked(t *testing.T) {
 	}
 }
 
-// The file that is shipped is good, and each of its brokers speaks WebSocket.
+// The file that is shipped is good, and each of its brokers speaks WebSocket, but for what is no broker.
 func TestShippedBrokers(t *testing.T) {
 	brokers, err := ReadBrokers("peers/brokers.toml")
 	if err != nil {
@@ -50,7 +51,7 @@ func TestShippedBrokers(t *testing.T) {
 	}
 	hashes := map[string]string{}
 	for _, b := range brokers {
-		if !b.WebSocket || b.Version == "" {
+		if !b.WebSocket && b.Name != FloorName || b.Version == "" {
 			t.Errorf("%s: no WebSocket or no version", b.Name)
 		}
 		if other := hashes[b.hash()]; other != "" {
@@ -58,8 +59,15 @@ func TestShippedBrokers(t *testing.T) {
 		}
 		hashes[b.hash()] = b.Name
 	}
-	if len(brokers) < 6 {
+	if len(brokers) < 7 {
 		t.Errorf("%d brokers", len(brokers))
+	}
+	for _, s := range Suite(time.Second, 1) {
+		for _, b := range brokers {
+			if want := b.Name != FloorName || s.Reference == FloorName; b.takes(&s) != want {
+				t.Errorf("%s is for %s: %v", b.Name, s.Key(), !want)
+			}
+		}
 	}
 }
 

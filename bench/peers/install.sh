@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the brokers of brokers.toml that are missing: Debian's with apt (needs root), those in Go with go
-# install, aedes with npm. Programs go to the directory $1, by default .bin beside this script; the last line,
-# alone on standard output, is the PATH to use. What cannot be installed is said and left out.
+# install, aedes with npm, the floor with the C compiler. Programs go to the directory $1, by default .bin beside
+# this script; the last line, alone on standard output, is the PATH to use. What cannot be installed is said and
+# left out.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${1:-$here/.bin}
@@ -40,6 +41,7 @@ debian mosquitto /usr/sbin/mosquitto
 debian rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
 built nats-server "$go" install "github.com/nats-io/nats-server/v2@$nats"
 built mochi-peer "$go" -C "$here/mochi" install .
+built floor-peer "${CC:-cc}" -O2 -o "$bin/floor-peer" "$here/floor/main.c"
 if [ ! -d "$here/aedes/node_modules/aedes" ]; then
   if ! command -v npm >/dev/null; then
     say "aedes is left out: needs node and npm"
