@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -12,10 +11,9 @@ import (
 
 // Options are the limits of an Index or a Retained. Zero values mean the defaults named.
 type Options struct {
-	MaxLevels int    // 201: 200 slashes
-	MaxBytes  int    // of one filter or topic, 65535
-	MaxCount  int64  // filters or topics; no limit by default
-	Seed      uint64 // of the hashes; random by default
+	MaxLevels int   // 201: 200 slashes
+	MaxBytes  int   // of one filter or topic, 65535
+	MaxCount  int64 // filters or topics; no limit by default
 }
 
 func (o Options) withDefaults() Options {
@@ -24,9 +22,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 65535
-	}
-	if o.Seed == 0 {
-		o.Seed = rand.Uint64()
 	}
 	return o
 }
@@ -176,9 +171,7 @@ type part struct {
 
 // New returns an empty index.
 func New(o Options) *Index {
-	x := &Index{opts: o.withDefaults()}
-	x.hash = hasher{x.opts.Seed}
-	return x
+	return &Index{opts: o.withDefaults(), hash: newHasher()}
 }
 
 func (x *Index) part(hash uint64) *part { return &x.parts[hash>>56%shards] }

@@ -20,7 +20,7 @@ type node[V any] struct {
 
 func (n *node[V]) key() string { return n.name }
 
-func (n *node[V]) sum(h hasher) uint64 { return h.sum([]byte(n.name)) }
+func (n *node[V]) sum(h hasher) uint64 { return h.text(n.name) }
 
 // child returns the child of a level, made if it is not there. The level is part of a name of size bytes.
 func (n *node[V]) child(h hasher, level string, size int) *node[V] {
@@ -32,7 +32,7 @@ func (n *node[V]) child(h hasher, level string, size int) *node[V] {
 		}
 		return k
 	}
-	k := n.kids.find(h.sum([]byte(level)), []byte(level))
+	k := n.kids.find(h.text(level), []byte(level))
 	if k == nil {
 		if size > 4*len(level)+64 {
 			level = strings.Clone(level) // a node must not keep a long name alive

@@ -20,9 +20,7 @@ type Retained[V any] struct {
 
 // NewRetained returns an empty map.
 func NewRetained[V any](o Options) *Retained[V] {
-	r := &Retained[V]{opts: o.withDefaults()}
-	r.hash = hasher{r.opts.Seed}
-	return r
+	return &Retained[V]{opts: o.withDefaults(), hash: newHasher()}
 }
 
 // Len is the number of topics.

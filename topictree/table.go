@@ -1,9 +1,8 @@
 package topictree
 
 import (
+	"hash/maphash"
 	"sync/atomic"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // named is a pointer to what a table holds. Its name is set before it is published, then read-only.
@@ -127,13 +126,14 @@ func (t *table[T, P]) each(f func(*T)) {
 	}
 }
 
-// hasher hashes names with a seed of its own.
-type hasher struct{ seed uint64 }
+// hasher hashes names with a seed that nobody outside knows. It is the runtime's hash, keyed AES on
+// processors that have it: inputs that collide whatever the seed are not known for it. For xxhash they are,
+// see ADR 14.
+type hasher struct{ seed maphash.Seed }
 
-// sum is xxhash of the name, mixed with the seed so that nobody can prepare collisions of the table.
-func (h hasher) sum(name []byte) uint64 {
-	var d xxhash.Digest
-	d.ResetWithSeed(h.seed)
-	_, _ = d.Write(name)
-	return d.Sum64()
-}
+func newHasher() hasher { return hasher{maphash.MakeSeed()} }
+
+func (h hasher) sum(name []byte) uint64 { return maphash.Bytes(h.seed, name) }
+
+// text is sum of a string.
+func (h hasher) text(name string) uint64 { return maphash.String(h.seed, name) }
