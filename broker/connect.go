@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"time"
 
 	"noctule/broker/auth"
 	"noctule/broker/session"
@@ -287,13 +286,14 @@ func (s *shard) welcome(g *greet) {
 	if made != nil {
 		id = made
 	}
-	if s.full(id) {
+	old := s.sessionOf(id)
+	if old == nil && s.full() {
 		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.turnAway(c, p)
 		return
 	}
-	if s.b.memoryShort.Load() && s.sessions[string(id)] == nil {
+	if old == nil && s.b.memoryShort.Load() {
 		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.refuseMemory(c, p)
@@ -336,14 +336,10 @@ func (s *shard) welcome(g *greet) {
 	}
 }
 
-// full reports that a session for a client id would be one more than there may be.
-func (s *shard) full(id []byte) bool {
+// full reports that one more session would be too many.
+func (s *shard) full() bool {
 	limit := int64(s.opts.GlobalMaxClients)
-	if limit <= 0 || s.b.sessions.Load() < limit {
-		return false
-	}
-	_, ok := s.sessions[string(id)]
-	return !ok
+	return limit > 0 && s.b.sessions.Load() >= limit
 }
 
 // turnAway closes a connection for which there is no place: an MQTT 5 client is told.
@@ -429,7 +425,7 @@ func (s *shard) capExpiry(e uint32) uint32 {
 	if limit <= 0 {
 		return e
 	}
-	return uint32(min(int64(e), int64(limit/time.Second), math.MaxUint32))
+	return uint32(min(int64(e), wholeSeconds(limit), math.MaxUint32))
 }
 
 // connack builds the positive answer; MQTT 5 properties are in Mosquitto's order, byte for byte.

@@ -125,7 +125,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	}
 	cl.keepAlive = 0
 	cl.answers = 0
-	cl.offlineAt = uint32(s.seconds())
+	cl.offlineAt = uint32(s.secondsUp())
 	s.count.connections--
 	if cl.five != nil {
 		cl.five = nil // aliases and limits are a connection's [MQTT-3.3.2-7]

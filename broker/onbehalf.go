@@ -221,7 +221,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 // look notes what the session has. On the loop.
 func (j *applying) look() {
 	s := j.s
-	j.cl, j.old, j.code = s.sessions[j.id], nil, codec.Success
+	j.cl, j.old, j.code = s.sessionOf([]byte(j.id)), nil, codec.Success
 	cl := j.cl
 	if cl == nil {
 		return
@@ -518,7 +518,7 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, boo
 	out := behalf.Listing{ClientID: clientID}
 	found := false
 	ok := b.onLoop(ctx, s, func() {
-		cl := s.sessions[clientID]
+		cl := s.sessionOf([]byte(clientID))
 		if cl == nil {
 			return
 		}

@@ -253,7 +253,7 @@ func (k *keeping) look() {
 // put enters the new list; false when something has changed. On the loop.
 func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 	s, b := k.s, k.s.b
-	if k.absent && s.sessions[k.r.ClientID] != nil {
+	if k.absent && s.sessionOf([]byte(k.r.ClientID)) != nil {
 		k.session = true
 		return codec.Success, true
 	}

@@ -363,8 +363,9 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		cl := &client{Session: session.New(&s.limits), id: x.ClientID, number: x.Number, shard: s}
 		cl.SetDurable()
 		cl.expiry = s.capExpiry(x.Expiry)
-		if cl.offlineAt = uint32(x.OfflineAt); x.OfflineAt == 0 {
-			cl.offlineAt = uint32(s.b.nowMilli() / 1000)
+		cl.offlineAt = uint32(s.secondsUp())
+		if x.OfflineAt != 0 { // and not later than now, whoever has written that
+			cl.offlineAt = uint32(min(max(x.OfflineAt, 0), int64(cl.offlineAt)))
 		}
 		if x.Username != "" {
 			s.rename(cl, x.Username)
@@ -402,7 +403,8 @@ func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
 }
 
 // endLost does for sessions that were online when the last broker ended what the end of a connection without
-// DISCONNECT does: their wills are due [MQTT-3.1.2-8], and who has no expiry interval has ended.
+// DISCONNECT does: their wills are due [MQTT-3.1.2-8], and who has no expiry interval has ended. For the
+// others it does what has become due while there was no broker, before anybody can connect.
 func (s *shard) endLost(list []*restored) {
 	for _, r := range list {
 		cl := s.sessions[r.ClientID]
@@ -413,7 +415,9 @@ func (s *shard) endLost(list []*restored) {
 			s.lapse(cl)
 			continue
 		}
-		s.arm(cl)
+		if !s.overdue(cl) {
+			s.arm(cl)
+		}
 	}
 }
 

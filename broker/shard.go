@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"noctule/broker/message"
 	"noctule/broker/session"
@@ -346,7 +347,21 @@ var (
 	errMemory  = errors.New("broker: memory_limit exceeded")
 )
 
+// seconds is the time of this turn; it may be up to a second later.
 func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
+
+// secondsUp is the first whole second that is not before the time of this turn: where an interval begins that
+// must not end too early.
+func (s *shard) secondsUp() int64 { return (s.loop.Now() + 999) / 1000 }
+
+// wholeSeconds is an interval in seconds, a part of one counted as one.
+func wholeSeconds(d time.Duration) int64 {
+	n := int64(d / time.Second)
+	if d%time.Second > 0 {
+		n++
+	}
+	return n
+}
 
 // halt stops and resumes reading from this loop's sockets; halts nest.
 func (s *shard) halt(on bool) {

@@ -41,12 +41,12 @@ func (s *shard) reloadSys() {
 	case s.sys == nil:
 		s.startSys()
 	default:
-		s.sys.interval = int64(s.opts.SysInterval / time.Second)
+		s.sys.interval = wholeSeconds(s.opts.SysInterval)
 	}
 }
 
 func (s *shard) startSys() {
-	t := &sysTree{s: s, interval: int64(s.opts.SysInterval / time.Second), last: make(map[string]string)}
+	t := &sysTree{s: s, interval: wholeSeconds(s.opts.SysInterval), last: make(map[string]string)}
 	t.loads = []load{
 		{topic: "messages/received", value: func(m *Metrics) int64 { return m.PacketsReceived }},
 		{topic: "messages/sent", value: func(m *Metrics) int64 { return m.PacketsSent }},
@@ -221,7 +221,7 @@ func (b *Broker) PublishSys(topic string, payload []byte, expiry time.Duration) 
 	s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // bounded by sysWaitingMax
 		b.sysWaiting.Add(-1)
 		m := message.New([]byte(topic), payload, 2, false)
-		m.Expire(l.Now(), uint32(expiry/time.Second))
+		m.Expire(l.Now(), uint32(wholeSeconds(expiry)))
 		s.publishMessage(m)
 	}))
 }

@@ -1,9 +1,16 @@
 package broker
 
-import "noctule/codec"
+import (
+	"math"
+
+	"noctule/codec"
+)
 
 // The timers of a client: keep alive while online; the will's delay and the session's expiry while offline.
 // The wheel is lazy: packets only store lastSeen, and an entry that fires too early is put back.
+
+// Nothing comes before its interval has passed: lastSeen is the beginning of a second, so keep alive adds
+// one, and offlineAt is rounded up.
 
 // due is the second at which something happens to cl if nothing else does; 0 means nothing.
 func (cl *client) due() int64 {
@@ -31,6 +38,7 @@ func (s *shard) arm(cl *client) {
 	if at == 0 || cl.wheelAt != 0 && int64(cl.wheelAt) <= at {
 		return
 	}
+	at = min(at, math.MaxUint32) // far enough to look again
 	cl.wheelAt = uint32(at)
 	if cl.alarm == nil {
 		cl.alarm = &alarm{cl}
@@ -61,12 +69,33 @@ func (s *shard) timer(a *alarm, at int64) {
 		s.kick(cl, codec.KeepAliveTimeout)
 		return
 	}
+	if !s.overdue(cl) {
+		s.arm(cl)
+	}
+}
+
+// overdue does what is due of a session that is offline: it reports whether that was the end of the session
+// [MQTT-3.1.2-23], and publishes the will [MQTT-3.1.3-9].
+func (s *shard) overdue(cl *client) (ended bool) {
+	now := s.seconds()
 	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {
 		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
 		s.count.expired++
 		s.endSession(cl)
-		return
+		return true
 	}
-	s.sendWill(cl)
-	s.arm(cl)
+	if w := cl.will(); w != nil && int64(cl.offlineAt)+int64(w.delay) <= now {
+		s.sendWill(cl)
+	}
+	return false
+}
+
+// sessionOf is the session of a client id, nil if there is none. What is due of it has been done, whether the
+// wheel has come by or not: a session whose time is over is nobody's to resume.
+func (s *shard) sessionOf(id []byte) *client {
+	cl := s.sessions[string(id)]
+	if cl == nil || cl.conn == nil && s.overdue(cl) {
+		return nil
+	}
+	return cl
 }

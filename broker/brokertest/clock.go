@@ -42,6 +42,13 @@ func (c *Clock) Advance(t testing.TB, b *broker.Broker, d time.Duration) {
 	Settle(t, b)
 }
 
+// Pass moves the time of b on by d without a tick: what is due has not been looked at when the test goes on.
+func (c *Clock) Pass(t testing.TB, b *broker.Broker, d time.Duration) {
+	t.Helper()
+	c.now.Add(d.Milliseconds())
+	Settle(t, b)
+}
+
 // Settle returns when every loop has finished a turn that began after the call.
 func Settle(t testing.TB, b *broker.Broker) broker.Metrics {
 	t.Helper()
