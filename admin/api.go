@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,7 +37,9 @@ type Login struct {
 	Username, Password string
 	Named              bool // there is a username
 	Address            netip.Addr
-	Path               string // of the URL, which an ACL sees as a topic to read
+	// Path is the URL's, without dot segments and repeated slashes, which an ACL sees as a topic to read. It
+	// is the name of what is served, so of a directory it is the index.html in it.
+	Path string
 }
 
 // APIConfig is what an API listener is.
@@ -120,7 +123,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "Invalid HTTP Method\n")
 		return
 	}
-	switch ok, err := a.allowed(r); {
+	name := resource(r.URL.Path)
+	switch ok, err := a.allowed(r, name); {
 	case err != nil:
 		refuse(w, http.StatusServiceUnavailable, "Server busy\n")
 		return
@@ -130,26 +134,36 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
-	case r.URL.Path == "/api/v1/version":
+	case name == "/api/v1/version":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		_, _ = w.Write([]byte(a.cfg.Version)) // the client may have gone
-	case r.URL.Path == "/api/v1/listeners":
+	case name == "/api/v1/listeners":
 		answer(w, struct {
 			Listeners []APIListener `json:"listeners"`
 		}{a.cfg.Listeners()})
-	case r.URL.Path == "/api/v1/systree":
+	case name == "/api/v1/systree":
 		answer(w, a.tree(r))
-	case strings.HasPrefix(r.URL.Path, "/api/"):
+	case strings.HasPrefix(name, "/api/"):
 		refuse(w, http.StatusNotFound, "Not found.\n")
 	default:
-		a.file(w, r)
+		a.file(w, r, name)
 	}
 }
 
+// resource is the one name of what a path asks for. The gate must be asked about the name that is served: it
+// was asked about /public/../secret.html once, which an ACL for /public/# grants, and /secret.html was sent.
+func resource(p string) string {
+	name := path.Clean("/" + p)
+	if last := p[strings.LastIndexByte(p, '/')+1:]; last == "" || last == "." || last == ".." { // a directory
+		name = path.Join(name, "index.html")
+	}
+	return name
+}
+
 // allowed asks the gate.
-func (a *api) allowed(r *http.Request) (bool, error) {
-	l := Login{Path: r.URL.Path}
+func (a *api) allowed(r *http.Request, name string) (bool, error) {
+	l := Login{Path: name}
 	l.Username, l.Password, l.Named = r.BasicAuth()
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		l.Address = ap.Addr().Unmap()
@@ -173,12 +187,8 @@ func (a *api) tree(r *http.Request) map[string]int64 {
 	return out
 }
 
-// file serves a regular file below http_dir; os.Root keeps names and links inside.
-func (a *api) file(w http.ResponseWriter, r *http.Request) {
-	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
-	if name == "" {
-		name = "index.html"
-	}
+// file serves the regular file of that name below http_dir; os.Root keeps links inside.
+func (a *api) file(w http.ResponseWriter, r *http.Request, name string) {
 	f, info, err := a.open(name)
 	if err != nil {
 		refuse(w, http.StatusNotFound, "Not found.\n")
@@ -192,6 +202,11 @@ func (a *api) file(w http.ResponseWriter, r *http.Request) {
 func (a *api) open(name string) (*os.File, fs.FileInfo, error) {
 	if a.files == nil {
 		return nil, nil, fs.ErrNotExist
+	}
+	// What is not a name to the gate must not be one to the system: a backslash on Windows is none.
+	name, err := filepath.Localize(strings.TrimPrefix(name, "/"))
+	if err != nil {
+		return nil, nil, err
 	}
 	info, err := a.files.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
