@@ -120,8 +120,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.conn = nil
 	cl.Suspend()
 	if cl.rare != nil {
-		cl.rare.replays, cl.rare.gate = nil, nil
-		cl.pauseReplays()
+		cl.rare.gate = nil
 	}
 	cl.keepAlive = 0
 	cl.answers = 0

@@ -25,8 +25,7 @@ type grant struct {
 type grantExtra struct {
 	shares []*shareMember      // of the set's shared subscriptions
 	muted  map[string]struct{} // filters that the client has unsubscribed from
-	replay *replay             // retained messages under way
-	todo   []setTopic          // topics whose retained messages are to be sent when the client is back
+	replay *replay             // retained messages that are still to be sent
 }
 
 // grantsMax is how many origins a session may have.
@@ -42,7 +41,7 @@ func (g *grant) more() *grantExtra {
 // settle gives the rare part up once nothing is in it.
 func (g *grant) settle() {
 	x := g.extra
-	if x != nil && len(x.shares) == 0 && len(x.muted) == 0 && x.replay == nil && len(x.todo) == 0 {
+	if x != nil && len(x.shares) == 0 && len(x.muted) == 0 && x.replay == nil {
 		g.extra = nil
 	}
 }
@@ -496,10 +495,7 @@ func (s *shard) withdraw(cl *client, filter string) (done, denied bool) {
 			continue
 		}
 		g.mute(filter)
-		s.saveGrant(cl, g)
-		if r := g.extra.replay; r != nil && r.id != nil && r.id.Filter() == filter { // [MQTT-3.10.4-2]
-			r.cursor = nil
-		}
+		s.saveGrant(cl, g) // and no more retained messages for it [MQTT-3.10.4-2]: see refresh
 		done = true
 	}
 	if done {
@@ -524,7 +520,7 @@ func (s *shard) dropGrants(cl *client) {
 		if cl.rare.grants != nil && cl.Durable() {
 			s.journal.batch.DropGrants(cl.number)
 		}
-		cl.rare.grants = nil
+		cl.rare.grants, cl.rare.replays = nil, nil // those for its own subscriptions have gone with them
 	}
 }
 

@@ -434,7 +434,6 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 	}
 	s.unpinAll(list)
 	s.unpinLoose()
-	s.resumeReplays(cl)
 }
 
 func listed(list []pinned, origin string) bool {

@@ -100,11 +100,6 @@ func (s *shard) renew(cl *client) bool {
 		cl.rare.rights = nil
 		cl.settle()
 	}
-	if list := cl.replays(); list != nil {
-		for r := list.first; r != nil; r = r.next {
-			r.opts &^= covered
-		}
-	}
 	return welcome && !barred
 }
 

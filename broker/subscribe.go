@@ -45,7 +45,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 			continue
 		}
 		s.logSubscribed(cl, f)
-		if r := s.newReplay(cl, f, subID, fresh); r != nil {
+		if r := s.newReplay(cl, f, fresh); r != nil {
 			cl.addReplay(r)
 		}
 	}

@@ -1,0 +1,349 @@
+package broker_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"noctule/broker"
+	"noctule/broker/behalf"
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// taker is a client that takes what comes, and says what that was. A packet id that comes twice in one delivery
+// of QoS 2 counts once, over all its connections.
+type taker struct {
+	t    testing.TB
+	c    *brokertest.Client
+	held map[uint16]bool // QoS 2, between PUBLISH and PUBREL
+	got  []codec.Publish
+	mute bool // acknowledges nothing
+}
+
+// on makes k go on with another connection of its session.
+func (k *taker) on(c *brokertest.Client) *taker {
+	k.c = c
+	return k
+}
+
+func take(t testing.TB, c *brokertest.Client) *taker {
+	return &taker{t: t, c: c, held: map[uint16]bool{}}
+}
+
+// handle takes one packet; true if it was a PUBLISH, or a part of one's handshake.
+func (k *taker) handle(h codec.Header, body []byte) bool {
+	k.t.Helper()
+	switch h.Type {
+	case codec.PUBLISH:
+		var p codec.Publish
+		if err := p.Parse(h.Flags, body, k.c.Version); err != nil {
+			k.t.Fatal(err)
+		}
+		if !k.held[p.PacketID] || p.QoS < 2 {
+			k.got = append(k.got, p)
+		}
+		switch {
+		case k.mute:
+		case p.QoS == 1:
+			k.c.Ack(codec.PUBACK, p.PacketID)
+		case p.QoS == 2:
+			k.held[p.PacketID] = true
+			k.c.Ack(codec.PUBREC, p.PacketID)
+		}
+	case codec.PUBREL:
+		a := codec.Ack{Type: h.Type}
+		if err := a.Parse(h.Flags, body, k.c.Version); err != nil {
+			k.t.Fatal(err)
+		}
+		delete(k.held, a.PacketID)
+		k.c.Ack(codec.PUBCOMP, a.PacketID)
+	default:
+		return false
+	}
+	return true
+}
+
+// n takes packets until n messages have come in all.
+func (k *taker) n(n int) *taker {
+	k.t.Helper()
+	for len(k.got) < n {
+		h, body, err := k.c.Next()
+		if err != nil {
+			k.t.Fatalf("after %d of %d messages: %v", len(k.got), n, err)
+		}
+		k.handle(h, body)
+	}
+	return k
+}
+
+// all takes packets until the broker is at rest and nothing comes any more.
+func (k *taker) all(b *broker.Broker) *taker {
+	k.t.Helper()
+	for quiet := 0; quiet < 3; {
+		brokertest.Settle(k.t, b)
+		k.c.Raw(codec.AppendPingreq(nil))
+		quiet++
+		for {
+			h, body, err := k.c.Next()
+			if err != nil {
+				k.t.Fatal(err)
+			}
+			if h.Type == codec.PINGRESP {
+				break
+			}
+			if k.handle(h, body) && !k.mute {
+				quiet = 0
+			}
+		}
+	}
+	return k
+}
+
+// payloads are what has come, sorted.
+func (k *taker) payloads() []string {
+	var list []string
+	for i := range k.got {
+		list = append(list, string(k.got[i].Topic)+" "+string(k.got[i].Payload))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// want checks that each of the retained topics t/0 to t/n-1 has come so often as once.
+func (k *taker) want(n int) {
+	k.t.Helper()
+	var want []string
+	for i := range n {
+		want = append(want, fmt.Sprintf("t/%d %d", i, i))
+	}
+	slices.Sort(want)
+	if got := k.payloads(); !slices.Equal(got, want) {
+		counts := map[string]int{}
+		for _, p := range got {
+			counts[p]++
+		}
+		k.t.Errorf("%d messages, %d different ones, want %d", len(got), len(slices.Collect(maps.Keys(counts))), n)
+	}
+}
+
+// retainMany publishes n retained messages, t/0 to t/n-1, each with its number.
+func retainMany(x *fixture, qos uint8, n int) {
+	x.t.Helper()
+	c := x.connect("many", codec.V311, nil)
+	for i := range n {
+		c.Send(&codec.Publish{
+			Retain: true, QoS: qos, PacketID: uint16(i + 1), Topic: fmt.Appendf(nil, "t/%d", i), Payload: fmt.Append(nil, i),
+		})
+		switch qos {
+		case 1:
+			c.Want(codec.PUBACK, nil)
+		case 2:
+			c.Want(codec.PUBREC, nil)
+			c.Ack(codec.PUBREL, uint16(i+1))
+			c.Want(codec.PUBCOMP, nil)
+		}
+	}
+	c.Disconnect()
+	brokertest.Until(x.t, x.b, "retaining", func(m *broker.Metrics) bool { return m.Retained >= int64(n) })
+}
+
+// subscribeAll subscribes to several filters in one packet, whose SUBACK is what comes next.
+func subscribeAll(c *brokertest.Client, qos uint8, filters ...string) {
+	p := codec.Subscribe{PacketID: 9}
+	for _, f := range filters {
+		p.Filters = append(p.Filters, codec.Filter{Name: []byte(f), QoS: qos})
+	}
+	c.Send(&p)
+	c.Want(codec.SUBACK, nil)
+}
+
+// persistent asks for a session that stays.
+func persistent(v codec.Version) connectFunc {
+	return func(p *codec.Connect) {
+		p.CleanStart = false
+		if v == codec.V5 {
+			with(expiry(1000))(p)
+		}
+	}
+}
+
+// ends are the ways in which a connection ends and its session stays.
+var ends = []struct {
+	name string
+	end  func(x *fixture, c *brokertest.Client)
+}{
+	{"cut", func(x *fixture, c *brokertest.Client) { c.Hangup() }},
+	{"DISCONNECT", func(x *fixture, c *brokertest.Client) { c.Disconnect() }},
+	{"taken over", func(*fixture, *brokertest.Client) {}},
+	{"protocol error", func(x *fixture, c *brokertest.Client) {
+		c.Raw([]byte{0x10, 0}) // a second CONNECT [MQTT-3.1.0-2]
+	}},
+}
+
+// The retained messages of a subscription all arrive though the connection ends while they are on their way
+// [MQTT-3.3.1-9], and none twice that was acknowledged.
+func TestRetainedGoOnWithTheSession_MQTT_3_3_1_9(t *testing.T) {
+	const n = 300
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		retainMany(x, 2, n)
+		i := 0
+		for _, v := range []codec.Version{codec.V311, codec.V5} {
+			for qos := range uint8(3) {
+				for _, end := range ends {
+					for _, before := range []int{0, 50} {
+						i++
+						id := fmt.Sprint("s", i)
+						t.Run(fmt.Sprintf("%v QoS %d, %s after %d", v, qos, end.name, before), func(t *testing.T) {
+							x := x.in(t)
+							c := x.connect(id, v, persistent(v))
+							if code := c.Subscribe("t/#", qos); code != codec.Reason(qos) {
+								t.Fatalf("SUBACK %v", code)
+							}
+							k := take(t, c)
+							if qos == 0 {
+								before = n // TCP takes all of so few
+							}
+							k.n(before)
+							end.end(x, c)
+							c, present := x.present(id, v, persistent(v))
+							if !present {
+								t.Fatal("no session")
+							}
+							k.on(c).all(x.b).want(n)
+						})
+					}
+				}
+			}
+		}
+	})
+}
+
+// A connection that ends again and again without having acknowledged anything.
+func TestRetainedGoOnThroughManyConnections(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		retainMany(x, 1, 100)
+		c := x.connect("s", codec.V311, persistent(codec.V311))
+		subscribeAll(c, 1, "t/#", "t/+")
+		for i := range 10 {
+			if i%2 == 0 {
+				c.Hangup()
+			}
+			c, _ = x.present("s", codec.V311, nil)
+		}
+		k := take(t, c).all(x.b)
+		counts := map[string]int{}
+		for _, p := range k.payloads() {
+			counts[p]++
+		}
+		for i := range 100 {
+			if n := counts[fmt.Sprintf("t/%d %d", i, i)]; n != 2 {
+				t.Errorf("t/%d came %d times for two subscriptions", i, n)
+			}
+		}
+	})
+}
+
+// UNSUBSCRIBE ends what is still to be sent [MQTT-3.10.4-2], a clean start too [MQTT-3.1.2-4].
+func TestRetainedEndWithTheSubscription_MQTT_3_10_4_2(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		retainMany(x, 1, 100)
+		for i, end := range []func(c *brokertest.Client){
+			func(c *brokertest.Client) { // before the connection ends
+				c.Send(&codec.Unsubscribe{PacketID: 9, Filters: [][]byte{[]byte("t/#")}})
+			},
+			func(c *brokertest.Client) { // behind it
+				c.Hangup()
+			},
+		} {
+			id := fmt.Sprint("s", i)
+			c := x.connect(id, codec.V311, persistent(codec.V311))
+			c.Subscribe("t/#", 1)
+			take(t, c).n(10)
+			end(c)
+			c, _ = x.present(id, codec.V311, nil)
+			c.Send(&codec.Unsubscribe{PacketID: 9, Filters: [][]byte{[]byte("t/#")}})
+			k := take(t, c)
+			for done := false; !done; { // what is in flight comes again, and what came before UNSUBSCRIBE
+				h, body, err := c.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				done = !k.handle(h, body)
+			}
+			before := len(k.got)
+			if k.all(x.b); len(k.got) > before+20 { // the window's
+				t.Errorf("%d messages after UNSUBSCRIBE", len(k.got)-before)
+			}
+		}
+		c := x.connect("clean", codec.V311, persistent(codec.V311))
+		c.Subscribe("t/#", 1)
+		c.Hangup()
+		c = x.connect("clean", codec.V311, nil)
+		if k := take(t, c).all(x.b); len(k.got) > 0 {
+			t.Errorf("%d messages in a new session", len(k.got))
+		}
+	})
+}
+
+// The rights of the connection that gets the messages count, not of the one that has subscribed.
+func TestRetainedThatGoOnAreAskedAbout(t *testing.T) {
+	x := newFixture(t, withACL(t, "topic write #", "user reader", "topic read t/#", "user other", "topic read t/1",
+		"topic read t/22"))
+	retainMany(x, 1, 100)
+	c := x.connect("s", codec.V311, both(unclean, as("reader")))
+	c.Subscribe("t/#", 1)
+	c.Hangup()
+	c, _ = x.present("s", codec.V311, as("other"))
+	if k := take(t, c).all(x.b); slices.Index(k.payloads(), "t/22 22") < 0 || len(k.got) > 2 {
+		t.Errorf("%q was sent", k.payloads())
+	}
+}
+
+// What servers have subscribed a session to goes on in the same way.
+func TestRetainedOnBehalfGoOnWithTheSession(t *testing.T) {
+	const n = 100
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		retainMany(x, 2, n)
+		for _, qos := range []uint8{1, 2} {
+			id := fmt.Sprint("s", qos)
+			c := x.connect(id, codec.V5, persistent(codec.V5))
+			x.ask(behalf.Request{ClientID: id, Topics: topics(fmt.Sprintf("t/+:%d", qos), "t:0")})
+			k := take(t, c).n(30)
+			c.Hangup()
+			c, _ = x.present(id, codec.V5, persistent(codec.V5))
+			k.on(c).n(60)
+			c, _ = x.present(id, codec.V5, persistent(codec.V5))
+			k.on(c).all(x.b).want(n)
+		}
+	})
+}
+
+// A small max_inflight_bytes and max_queued_bytes, or payloads that fill the output, lose no retained message.
+func TestRetainedAreNotLostAtLimits(t *testing.T) {
+	limits := map[string]changeFunc{
+		"bytes in flight and in the queue": func(o *broker.Options, _ *broker.ListenerOptions) {
+			o.MaxInflightBytes, o.MaxQueuedBytes = 1000, 1000
+		},
+		"output": func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxBufferedBytes = 64 << 10 },
+	}
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, limit, func(t *testing.T, x *fixture) {
+				const n = 60
+				pub := x.connect("pub", codec.V311, nil)
+				for i := range n {
+					retain(pub, fmt.Sprint("t/", i), string(make([]byte, 20<<10)))
+				}
+				for qos := range uint8(3) {
+					c := x.connect("sub", codec.V311, nil)
+					subscribeAll(c, qos, "t/#", "t/+")
+					if k := take(t, c).all(x.b); len(k.got) != 2*n {
+						t.Errorf("QoS %d: %d of %d messages", qos, len(k.got), 2*n)
+					}
+				}
+			})
+		})
+	}
+}
