@@ -119,6 +119,14 @@ func New(o Options) (*Broker, error) {
 	if err := b.openAway(); err != nil {
 		return nil, err
 	}
+	var r *restoring
+	if o.Store != nil {
+		var err error
+		if r, err = b.readStore(); err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
+		b.openCommitter()
+	}
 	hashing := o.Hashing
 	hashing.Now = func() int64 { return now().UnixMilli() }
 	b.hashing = auth.NewPool(hashing)
@@ -135,12 +143,15 @@ func New(o Options) (*Broker, error) {
 		},
 	})
 	if err != nil {
+		if b.committer != nil {
+			err = errors.Join(err, b.committer.Close())
+		}
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	b.net = server
 	b.memoryLimit.Store(o.MemoryLimit)
-	if o.Store != nil {
-		if err := b.restore(); err != nil {
+	if r != nil {
+		if err := r.restore(); err != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			return nil, errors.Join(fmt.Errorf("broker: %w", err), b.Shutdown(ctx))

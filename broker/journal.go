@@ -87,10 +87,14 @@ const (
 	pendingMax     = 64 << 20 // bytes not yet durable from which no socket is read: the disk is too slow
 )
 
-// openJournal starts the committer for the store in the options.
-func (b *Broker) openJournal(loops int) {
+// maxLoops is the highest number of event loops.
+const maxLoops = 64
+
+// openCommitter makes the committer for the store in the options. It is there before the loops are, and
+// commits nothing before the start has succeeded.
+func (b *Broker) openCommitter() {
 	o := store.CommitterOptions{
-		Sources:   loops,
+		Sources:   maxLoops,
 		FullBytes: groupFull,
 		Failed:    b.commitFailed,
 		Done: func(source int, post uint64) {
@@ -106,11 +110,16 @@ func (b *Broker) openJournal(loops int) {
 	case SyncAlways:
 	}
 	b.committer = store.NewCommitter(b.opts.Store, o)
-	for _, s := range b.shards {
-		s.journal = &journal{
-			c: b.committer, gates: b.opts.PersistenceSync != SyncInterval,
-			members: make(map[topictree.FilterID]int),
-		}
+}
+
+// newJournal is the journal of one loop; nil without a store.
+func (b *Broker) newJournal() *journal {
+	if b.committer == nil {
+		return nil
+	}
+	return &journal{
+		c: b.committer, gates: b.opts.PersistenceSync != SyncInterval,
+		members: make(map[topictree.FilterID]int),
 	}
 }
 

@@ -107,6 +107,10 @@ type Options struct {
 	// PersistenceSync says when what is acknowledged is durable.
 	PersistenceSync PersistenceSync
 
+	// atStart, if a test sets it, is called before each step of the start with a store; its error is the
+	// step's.
+	atStart func(step string) error
+
 	// Clock is the system's by default.
 	Clock *wsnet.Clock
 	// Log receives whole lines in Mosquitto's words as messages; its handler filters by the levels below.

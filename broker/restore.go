@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -20,6 +19,11 @@ import (
 // to its loop, lets connections that ended with the last broker end as lost connections do, with their
 // wills, and pays what loops still owed each other. Only then does New return, so that no client is there
 // before.
+//
+// The tables are read before there are loops. Then each step needs the one before it, so the first that fails
+// ends the start. The committer collects what the steps change and begins when all have succeeded, in the
+// order in which they were made: a start that fails leaves the store as it was, and one that is cut off
+// leaves debts that the next pays.
 
 // Numbers that must never come again after a restart begin with the store's epoch.
 const epochShift = 40
@@ -54,67 +58,93 @@ type restoring struct {
 	fix      store.Batch // removes what refers to nothing: the end of something that a crash has cut off
 	retained int
 	entries  int
+	began    time.Time
 }
 
 // restoreTimeout bounds how long loops and the disk may take at the start.
 const restoreTimeout = 10 * time.Minute
 
-// restore brings back what the store holds. The broker listens nowhere yet.
-func (b *Broker) restore() error {
-	start := now()
+// readStore reads what the store holds. There are no loops yet.
+func (b *Broker) readStore() (*restoring, error) {
 	r := &restoring{
 		b: b, messages: map[uint64]*message.Message{}, away: map[uint64]*message.Stored{},
-		sessions: map[uint64]*restored{}, sets: map[store.SetKey]*behalf.Set{},
+		sessions: map[uint64]*restored{}, sets: map[store.SetKey]*behalf.Set{}, began: now(),
 	}
 	b.kept = map[store.SetKey]int{}
 	if err := r.begin(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.read(); err != nil {
-		return err
-	}
-	if r.fix.Len() > 0 {
-		if err := b.opts.Store.Commit(r.fix.Bytes()); err != nil {
-			return fmt.Errorf("persistent state cannot be written: %w", err)
-		}
-	}
-	b.openJournal(len(b.shards))
+	return r, r.read()
+}
+
+// step is one step of the start.
+type step struct {
+	name string
+	do   func(ctx context.Context) error
+}
+
+// onEach is a step that every loop does.
+func (r *restoring) onEach(name string, f func(s *shard)) step {
+	return step{name, func(ctx context.Context) error { return r.b.onEach(ctx, f) }}
+}
+
+// restore brings back what was read. The broker listens nowhere yet.
+func (r *restoring) restore() error {
+	b := r.b
 	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
 	defer cancel()
+	if r.meta.Loops == 0 {
+		r.meta.Loops = uint64(len(b.shards))
+	}
+	r.fix.PutMeta(&r.meta) // debts still name the loops of the last broker
+	b.committer.Shared(func(batch *store.Batch) { batch.Append(&r.fix) })
 	parts := make([][]*restored, len(b.shards))
 	for _, s := range r.sessions {
 		i := b.home([]byte(s.ClientID)).index
 		parts[i] = append(parts[i], s)
 	}
-	err := errors.Join(
-		b.onEach(ctx, func(s *shard) { r.adoptAll(s, parts[s.index]) }),
-		b.onEach(ctx, func(s *shard) { r.payDebts(s) }),
-		r.payShares(ctx),
-		b.settle(ctx), // what was owed is in the sessions now, and a second time would be noticed
-		b.onEach(ctx, r.clearDebts),
-		b.settle(ctx),
-		b.onEach(ctx, func(s *shard) { s.endLost(parts[s.index]) }),
-		b.settle(ctx),
-	)
-	if err != nil {
-		return fmt.Errorf("restoring persistent state: %w", err)
+	for _, x := range []step{
+		r.onEach("sessions", func(s *shard) { r.adoptAll(s, parts[s.index]) }),
+		r.onEach("debts", r.payDebts),
+		{"shared debts", r.payShares},
+		{"payments", b.settle}, // from now on they come before what follows
+		r.onEach("end of debts", r.clearDebts),
+		r.onEach("lost connections", func(s *shard) { s.endLost(parts[s.index]) }),
+		{"posts", b.settle},
+	} {
+		if err := r.take(ctx, x); err != nil {
+			return fmt.Errorf("restoring persistent state: %s: %w", x.name, err)
+		}
 	}
 	r.letGoOfSets()
+	b.committer.Start()
+	if err := b.committer.Attempt(ctx); err != nil {
+		return fmt.Errorf("persistent state cannot be written: %w", err)
+	}
 	if len(r.sessions)+r.retained > 0 {
 		logf(b.opts.Log, LevelInfo,
 			"Restored %d sessions with %d messages and %d retained messages in %.1f s.",
-			len(r.sessions), r.entries, r.retained, now().Sub(start).Seconds())
+			len(r.sessions), r.entries, r.retained, now().Sub(r.began).Seconds())
 	}
 	return nil
 }
 
+func (r *restoring) take(ctx context.Context, x step) error {
+	if at := r.b.opts.atStart; at != nil {
+		if err := at(x.name); err != nil {
+			return err
+		}
+	}
+	return x.do(ctx)
+}
+
 // settle returns when what the loops have done so far, what that has led to on other loops included, is
-// durable.
+// posted.
 func (b *Broker) settle(ctx context.Context) error {
 	if err := b.onEach(ctx, func(*shard) {}); err != nil { // the turn before has ended
 		return err
 	}
-	return b.Save(ctx)
+	return b.onEach(ctx, (*shard).postJournal)
 }
 
 // begin reads what the last broker was and gives the next its numbers.
@@ -127,14 +157,13 @@ func (r *restoring) begin() error {
 		return err
 	}
 	if r.meta.Seed == 0 {
-		r.meta.Seed, r.meta.Loops = rand.Uint64()|1, uint64(len(r.b.shards))
+		r.meta.Seed = rand.Uint64() | 1
 	}
 	r.meta.Epoch++
 	r.b.homeSeed = r.meta.Seed
 	r.b.lastNumber.Store(r.meta.Epoch << epochShift)
 	r.b.lastMessage.Store(r.meta.Epoch << epochShift)
 	r.b.lastRevision.Store(r.meta.Epoch << revisionShift)
-	r.fix.PutMeta(&r.meta) // debts still name the loops of the last broker
 	return nil
 }
 

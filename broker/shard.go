@@ -101,7 +101,8 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		crowds:   make(map[topictree.FilterID]*crowd),
 		shares:   make(map[topictree.FilterID]*shareGroup),
 		timers:   wheel.New[*alarm](512),
-		remote:   make([]outbox, 64),
+		remote:   make([]outbox, maxLoops),
+		journal:  b.newJournal(),
 	}
 	s.limits.Totals = &s.totals
 	if o.RequestsByUsername {

@@ -17,6 +17,7 @@ type Committer struct {
 	store   Store
 	opts    CommitterOptions
 	wake    chan struct{} // holds one
+	started chan struct{} // closed by Start
 	closing chan struct{}
 	stopped chan struct{}
 
@@ -32,6 +33,7 @@ type Committer struct {
 		shared Batch
 		bytes  int
 		closed bool
+		begun  bool // Start was called
 
 		made, durable uint64     // posts and calls of Shared so far, and how many of them are durable
 		hurry         bool       // somebody waits in Sync
@@ -76,16 +78,27 @@ const (
 // groupBytes is about how much one commit takes.
 const groupBytes = 8 << 20
 
-// NewCommitter starts a committer; Close ends it. The store is its own from now on, Close leaves it open.
+// NewCommitter makes a committer, which takes posts but commits nothing before Start; Close ends it. The
+// store is its own from Start on, Close leaves it open.
 func NewCommitter(s Store, o CommitterOptions) *Committer {
 	c := &Committer{
 		store: s, opts: o,
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), stopped: make(chan struct{}),
-		sources: make([]uint64, o.Sources),
+		wake: make(chan struct{}, 1), started: make(chan struct{}), closing: make(chan struct{}),
+		stopped: make(chan struct{}), sources: make([]uint64, o.Sources),
 	}
 	c.mu.cond = sync.NewCond(&c.mu.Mutex)
 	go c.run() // Close waits for it
 	return c
+}
+
+// Start lets commits begin. What was posted before and is closed without Start never reaches the store.
+func (c *Committer) Start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.begun {
+		c.mu.begun = true
+		close(c.started)
+	}
 }
 
 // Post hands over the operations of a source, which numbers its posts from 1. It returns memory for the next
@@ -139,8 +152,8 @@ func (c *Committer) Failing() bool { return c.failing.Load() }
 // must stop at some number.
 func (c *Committer) Pending() int64 { return c.pending.Load() }
 
-// Close makes durable what has been posted and stops. It returns the error of the last attempt, if that
-// failed.
+// Close makes durable what has been posted since Start, and stops. It returns the error of the last attempt,
+// if that failed.
 func (c *Committer) Close() error {
 	c.mu.Lock()
 	again := c.mu.closed
@@ -160,6 +173,13 @@ func (c *Committer) Close() error {
 func (c *Committer) run() {
 	defer close(c.stopped)
 	defer c.reached(0, true)
+	select {
+	case <-c.started:
+	case <-c.closing:
+		if !c.begun() {
+			return
+		}
+	}
 	for {
 		var closing bool
 		select {
@@ -182,6 +202,12 @@ func (c *Committer) run() {
 			return
 		}
 	}
+}
+
+func (c *Committer) begun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.begun
 }
 
 // linger waits until the next commit may begin; true when the committer is to end.
@@ -221,7 +247,13 @@ func (c *Committer) reached(made uint64, ended bool) {
 }
 
 // Sync returns when everything that was posted before the call is durable.
-func (c *Committer) Sync(ctx context.Context) error {
+func (c *Committer) Sync(ctx context.Context) error { return c.await(ctx, false) }
+
+// Attempt is Sync that also returns, without an error, when the store fails: what was posted stays and is
+// tried again.
+func (c *Committer) Attempt(ctx context.Context) error { return c.await(ctx, true) }
+
+func (c *Committer) await(ctx context.Context, attempt bool) error {
 	defer context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -230,8 +262,11 @@ func (c *Committer) Sync(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for made := c.mu.made; c.mu.durable < made; c.mu.cond.Wait() {
-		if c.mu.ended {
+		switch {
+		case c.mu.ended:
 			return errNotDurable
+		case attempt && c.failing.Load():
+			return nil
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -283,9 +318,7 @@ func (c *Committer) commit(group []post) bool {
 			break
 		}
 		c.stats.errors.Add(1)
-		if !c.failing.Swap(true) && c.opts.Failed != nil {
-			c.opts.Failed(fmt.Errorf("store: %w", err))
-		}
+		c.fails(err)
 		select {
 		case <-time.After(wait):
 		case <-c.closing: // once more, then it is given up
@@ -302,6 +335,19 @@ func (c *Committer) commit(group []post) bool {
 	c.stats.add(now().Sub(c.last), len(group), size)
 	c.tell(group)
 	return true
+}
+
+// fails notes and tells that a commit has failed.
+func (c *Committer) fails(err error) {
+	if c.failing.Swap(true) {
+		return
+	}
+	if c.opts.Failed != nil {
+		c.opts.Failed(fmt.Errorf("store: %w", err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.cond.Broadcast() // Attempt waits for it
 }
 
 // tell tells each source how far it has got, and keeps the memory for later.

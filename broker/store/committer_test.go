@@ -116,6 +116,7 @@ func TestCommitterAgainstAFailingStore(t *testing.T) {
 		done(source, n)
 	}
 	c := store.NewCommitter(s, o)
+	c.Start()
 	var wg sync.WaitGroup
 	for source := range 3 {
 		wg.Go(func() {
@@ -153,6 +154,7 @@ func TestCommitterGroupsWhatWaits(t *testing.T) {
 	s.fail = func() (bool, bool) { <-gate; return false, false }
 	w := newWatch()
 	c := store.NewCommitter(s, w.options(1))
+	c.Start()
 	for n := uint64(1); n <= 100; n++ {
 		c.Post(0, n, put("k", fmt.Sprint(n)))
 	}
@@ -170,6 +172,7 @@ func TestCommitterGivesUpWhenClosedWhileFailing(t *testing.T) {
 	s := &flaky{Memory: store.NewMemory(), fail: func() (bool, bool) { return true, false }}
 	w := newWatch()
 	c := store.NewCommitter(s, w.options(1))
+	c.Start()
 	c.Post(0, 1, put("k", "v"))
 	w.until(func() bool { return len(w.errs) > 0 })
 	if !c.Failing() {
@@ -191,6 +194,7 @@ func TestSharedComesNoLaterThanPosts(t *testing.T) {
 	s := store.NewMemory()
 	w := newWatch()
 	c := store.NewCommitter(s, w.options(1))
+	c.Start()
 	for n := uint64(1); n <= 50; n++ {
 		v := fmt.Sprint(n)
 		c.Shared(func(b *store.Batch) { b.Put(store.Retained, []byte("shared"), []byte(v)) })
@@ -215,6 +219,7 @@ func TestLingerEndsWhenFull(t *testing.T) {
 	o := w.options(1)
 	o.Linger, o.FullBytes = time.Hour, 100
 	c := store.NewCommitter(s, o)
+	c.Start()
 	c.Post(0, 1, put("k", "1"))
 	w.until(func() bool { return w.done[0] == 1 }) // the first does not wait
 	c.Post(0, 2, put("k", "2"))
@@ -224,5 +229,31 @@ func TestLingerEndsWhenFull(t *testing.T) {
 	_ = c.Close() // nor does the end
 	if value(s, "k") != "4" {
 		t.Error("lost")
+	}
+}
+
+// A committer that is closed without Start leaves the store alone; what was posted before Start comes after it, in
+// its order.
+func TestCommitterBeginsWithStart(t *testing.T) {
+	s := store.NewMemory()
+	w := newWatch()
+	c := store.NewCommitter(s, w.options(1))
+	c.Post(0, 1, put("k", "1"))
+	c.Shared(func(b *store.Batch) { b.Put(store.Retained, []byte("r"), []byte("x")) })
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if v := value(s, "k"); v != "" || value(s, "r") != "" {
+		t.Errorf("committed %q", v)
+	}
+	c = store.NewCommitter(s, w.options(1))
+	c.Post(0, 1, put("k", "1"))
+	c.Post(0, 2, put("k", "2"))
+	c.Start()
+	if err := c.Attempt(t.Context()); err != nil || value(s, "k") != "2" {
+		t.Errorf("%q, %v", value(s, "k"), err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -115,6 +115,12 @@ func (b *Batch) Take(spare []byte) []byte {
 	return out
 }
 
+// Append adds the operations of another batch, which keeps them.
+func (b *Batch) Append(other *Batch) {
+	b.b = append(b.b, other.b...)
+	b.ops += other.ops
+}
+
 // head appends what stands before the value.
 func (b *Batch) head(k Kind, t Table, key int) {
 	b.ops++
