@@ -14,9 +14,10 @@ import (
 //
 //	h = rotl(h ^ round(lane), 27)*prime1 + prime4
 //
-// where round is a bijection. First lanes whose rounds differ only in the bits that the rotation brings to the top give
-// values of h that differ only in their top bits, whatever h was; second lanes whose rounds differ in the top bits take
-// that back. So n first lanes with n second ones make n*n names that have no more than n hashes, whatever the seed.
+// where round is a bijection. First lanes whose rounds differ only in the bits that the rotation brings to
+// the top give values of h that differ only in their top bits, whatever h was; second lanes whose rounds
+// differ in the top bits take that back. So n first lanes with n second ones make n*n names that have no
+// more than n hashes, whatever the seed.
 const (
 	prime1  = 11400714785074694791
 	prime2  = 14029467366897019727
@@ -37,8 +38,8 @@ func inverse(a uint64) uint64 {
 	return x
 }
 
-// lanes makes lanes whose rounds differ in the top bits of the word, turned by so many; without those that have
-// characters that mean something in a filter.
+// lanes makes lanes whose rounds differ in the top bits of the word, turned by so many; without those that
+// have characters that mean something in a filter.
 func lanes(base uint64, turned int) (list []string) {
 	for i := range uint64(1) << topBits {
 		d := bits.RotateLeft64(i<<(64-topBits), turned)
@@ -75,7 +76,8 @@ func longest[T any, P named[T]](t *table[T, P]) (run int) {
 	return run
 }
 
-// Who knows all of the broker but what it keeps in memory cannot make look-ups long. The names do so with XXH64.
+// Who knows all of the broker but what it keeps in memory cannot make look-ups long. The names do so with
+// XXH64.
 func TestChosenNamesDoNotCollide(t *testing.T) {
 	names := chosen()
 	if len(names) < 40000 {
@@ -103,8 +105,8 @@ func TestChosenNamesDoNotCollide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Linear probing at a load of three quarters has runs of some hundred slots for random names; these would have
-	// thousands.
+	// Linear probing at a load of three quarters has runs of some hundred slots for random names; these
+	// would have thousands.
 	run := max(longest(&x.trie.root.kids), longest(&r.root.kids))
 	for i := range x.parts {
 		run = max(run, longest(&x.parts[i].table))

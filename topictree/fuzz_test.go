@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzRetained sets, removes and walks as the input says: each line is a topic to set, or, after a minus, to
-// remove. The walk goes in pieces of every size and finds what MatchFilter finds.
+// FuzzRetained sets, removes and walks as the input says: each line is a topic to set, or, after a minus,
+// to remove. The walk goes in pieces of every size and finds what MatchFilter finds.
 func FuzzRetained(f *testing.F) {
 	f.Add("a\na/b\n-a\n/\n//\n$SYS/x", "#", uint8(1))
 	f.Add("a/b/c\na/b\na\nb", "a/#", uint8(2))
@@ -69,6 +69,61 @@ func FuzzRetained(f *testing.F) {
 		}
 		if r.Len() != 0 {
 			t.Fatalf("%d topics are left", r.Len())
+		}
+	})
+}
+
+// FuzzIndex adds and removes filters as the input says: each line is one to add, or, after a minus, to
+// remove.
+func FuzzIndex(f *testing.F) {
+	f.Add("a/b/c/+\na/b/+\n-a/b/c/+\na/#", "a/b/c/d")
+	f.Add("+/+/+/+\n+/+/#\n-+/+/+/+", "a/b/c/d")
+	f.Add("$S/+\n+/+\n#", "$S/x")
+	f.Add("/+\n//+\n///+\n-//+", "///")
+	f.Add("a/+/b\na/+/bb\na/+/b/#", "a//b")
+	f.Fuzz(func(t *testing.T, lines, topic string) {
+		if len(lines)+len(topic) > 1<<12 || topic == "" || strings.ContainsAny(topic, "+#\n") {
+			return
+		}
+		x := New(Options{})
+		want := map[string]bool{}
+		for _, line := range strings.Split(lines, "\n") {
+			filter, remove := strings.CutPrefix(line, "-")
+			if !valid(filter) {
+				continue
+			}
+			id, there := x.Lookup([]byte(filter))
+			if there != want[filter] {
+				t.Fatalf("lookup %q: %v", filter, there)
+			}
+			if remove {
+				if there {
+					x.Remove(id, 0)
+				}
+				delete(want, filter)
+			} else if _, err := x.Add([]byte(filter), 0); err == nil {
+				want[filter] = true
+			}
+		}
+		checkTrie(t, x.hash, &x.trie.root)
+		var ms Matches
+		x.Match([]byte(topic), &ms)
+		got := map[string]bool{}
+		for _, h := range ms.Hits {
+			if name := x.Filter(h.ID); got[name] || !MatchFilter([]byte(name), []byte(topic)) {
+				t.Fatalf("%q matched %q, again: %v", name, topic, got[name])
+			}
+			got[x.Filter(h.ID)] = true
+		}
+		for filter := range want {
+			if MatchFilter([]byte(filter), []byte(topic)) != got[filter] {
+				t.Fatalf("filter %q, topic %q: %v", filter, topic, got[filter])
+			}
+			id, _ := x.Lookup([]byte(filter))
+			x.Remove(id, 0)
+		}
+		if n, _ := x.Len(); n != 0 || x.trie.root.kids.len() != 0 || x.trie.root.plus.Load() != nil {
+			t.Fatalf("%d filters are left, and %d nodes", n, x.trie.root.kids.len())
 		}
 	})
 }

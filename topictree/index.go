@@ -57,9 +57,9 @@ type Entry struct {
 // Filter is the filter that an id stands for, for a shared subscription with its "$share/NAME/".
 func (e *Entry) Filter() string { return e.name }
 
-func (e *Entry) key() string { return e.name }
+func (e *Entry) is(_ int, name []byte) bool { return e.name == string(name) }
 
-func (e *Entry) sum(hasher) uint64 { return e.hash }
+func (e *Entry) sum(hasher, int) uint64 { return e.hash }
 
 // shareInfo is what only shared subscriptions have. Guarded by the part's mutex.
 type shareInfo struct {
@@ -68,8 +68,8 @@ type shareInfo struct {
 	members int
 }
 
-// shareSet is the shared subscriptions of one filter. Match reads list without a lock: what it has seen of it
-// never changes, others are added behind, and entries without loops have gone. A change costs the same
+// shareSet is the shared subscriptions of one filter. Match reads list without a lock: what it has seen of
+// it never changes, others are added behind, and entries without loops have gone. A change costs the same
 // however many there are.
 type shareSet struct {
 	list []*Entry
@@ -204,7 +204,7 @@ func (x *Index) enter(p *part, hash uint64, filter []byte) (*Entry, error) {
 	if hasWildcard(filter) {
 		x.plant(e)
 	} else {
-		p.table.insert(x.hash, e)
+		p.table.insert(x.hash, 0, e)
 	}
 	return e, nil
 }
@@ -212,9 +212,9 @@ func (x *Index) enter(p *part, hash uint64, filter []byte) (*Entry, error) {
 // find finds the entry of a filter; nil if there is none. It takes no lock.
 func (x *Index) find(hash uint64, filter []byte) *Entry {
 	if !hasWildcard(filter) {
-		return x.part(hash).table.find(hash, filter)
+		return x.part(hash).table.find(0, hash, filter)
 	}
-	if n, last := x.trie.root.findPath(x.hash, filter); n != nil {
+	if n, last := x.trie.root.findPath(x.hash, string(filter)); n != nil {
 		return n.end(last).Load()
 	}
 	return nil
@@ -236,7 +236,7 @@ func (x *Index) plant(e *Entry) {
 func (x *Index) uproot(e *Entry) {
 	x.trie.mu.Lock()
 	defer x.trie.mu.Unlock()
-	n, last := x.trie.root.findPath(x.hash, []byte(e.name))
+	n, last := x.trie.root.findPath(x.hash, e.name)
 	n.end(last).Store(nil)
 	n.prune(x.hash)
 	x.wild.Add(-1)
@@ -276,7 +276,7 @@ func (x *Index) release(p *part, e *Entry) {
 	if hasWildcard([]byte(e.name)) {
 		x.uproot(e)
 	} else {
-		p.table.remove(x.hash, e)
+		p.table.remove(x.hash, 0, e)
 	}
 }
 
@@ -354,8 +354,16 @@ type Hit struct {
 // Matches is the result of Match, and its scratch memory: a reused one does not allocate.
 type Matches struct {
 	Hits []Hit
-	now  []*node[Entry]
-	next []*node[Entry]
+
+	todo []step
+	sums []uint64 // of the topic's levels; 0: not worked out yet
+}
+
+// step is a node whose path matches the beginning of the topic.
+type step struct {
+	n     *node[Entry]
+	at    int // where the next level of the topic begins; beyond its end when there is none
+	level int // the number of that level
 }
 
 // Match finds all filters that match a valid topic name. Topics that begin with $ are not matched by a
@@ -363,55 +371,88 @@ type Matches struct {
 func (x *Index) Match(topic []byte, m *Matches) {
 	m.Hits = m.Hits[:0]
 	hash := x.hash.sum(topic)
-	if e := x.part(hash).table.find(hash, topic); e != nil {
+	if e := x.part(hash).table.find(0, hash, topic); e != nil {
 		m.add(e)
 	}
 	if x.wild.Load() == 0 {
 		return
 	}
-	x.walk(topic, m)
+	m.sums = m.sums[:0]
+	wild := len(topic) == 0 || topic[0] != '$'
+	x.descend(topic, m, step{n: &x.trie.root}, 0, wild)
+	for len(m.todo) > 0 {
+		last := len(m.todo) - 1
+		s := m.todo[last]
+		m.todo = m.todo[:last]
+		if s.at > len(topic) {
+			m.addPointer(&s.n.value)
+			m.addPointer(&s.n.multi) // "a/#" matches "a" as well
+			continue
+		}
+		x.descend(topic, m, s, len(s.n.path)+1, true)
+	}
 }
 
-// walk follows the trie level by level: the frontier is all nodes that match the levels so far.
-func (x *Index) walk(topic []byte, m *Matches) {
-	root := &x.trie.root
-	m.now = append(m.now[:0], root)
-	dollar := len(topic) > 0 && topic[0] == '$'
-	level, rest, more := nextLevel(topic)
-	for {
-		m.next = m.next[:0]
-		var hash uint64
-		hashed := false
-		for _, n := range m.now {
-			if !dollar || n != root {
-				m.addPointer(&n.multi)
-				if !more {
-					m.addPointer(&n.single)
-				}
-				if k := n.plus.Load(); k != nil {
-					m.next = append(m.next, k)
-				}
-			}
-			if n.kids.slots.Load() == nil {
-				continue
-			}
-			if !hashed {
-				hash, hashed = x.hash.sum(level), true
-			}
-			if k := n.kids.find(hash, level); k != nil {
-				m.next = append(m.next, k)
+// descend takes what a node holds for the topic, and notes which of its children match it further. Their
+// labels begin at below; wild says that wildcards count.
+func (x *Index) descend(topic []byte, m *Matches, s step, below int, wild bool) {
+	end := levelEnd(topic, s.at)
+	if wild {
+		m.addPointer(&s.n.multi)
+		if end == len(topic) {
+			m.addPointer(&s.n.single)
+		}
+		if k := s.n.plus.Load(); k != nil {
+			m.follow(topic, k, below+1, end, s.level+1)
+		}
+	}
+	if s.n.kids.slots.Load() == nil {
+		return
+	}
+	level := topic[s.at:end]
+	if k := s.n.kids.find(below, m.sum(x.hash, s.level, level), level); k != nil {
+		m.follow(topic, k, below+len(level), end, s.level+1)
+	}
+}
+
+// follow compares the rest of a node's label, from i on, with the topic, from at on, where level levels
+// end. It takes note of the node if they match.
+func (m *Matches) follow(topic []byte, n *node[Entry], i, at, level int) {
+	for ; i < len(n.path); i++ {
+		switch c := n.path[i]; {
+		case c == '+': // a level: the topic has none in it
+			at = levelEnd(topic, at)
+		case at == len(topic) || topic[at] != c:
+			return
+		default:
+			at++
+			if c == '/' {
+				level++
 			}
 		}
-		m.now, m.next = m.next, m.now
-		if !more || len(m.now) == 0 {
-			break
-		}
-		level, rest, more = nextLevel(rest)
 	}
-	for _, n := range m.now { // "a/#" matches "a" as well
-		m.addPointer(&n.value)
-		m.addPointer(&n.multi)
+	if at == len(topic) || topic[at] == '/' {
+		m.todo = append(m.todo, step{n, at + 1, level})
 	}
+}
+
+// levelEnd is where the level ends that begins at at, or in which at is.
+func levelEnd(topic []byte, at int) int {
+	if i := bytes.IndexByte(topic[at:], '/'); i >= 0 {
+		return at + i
+	}
+	return len(topic)
+}
+
+// sum is the hash of a level, worked out once.
+func (m *Matches) sum(h hasher, number int, level []byte) uint64 {
+	for len(m.sums) <= number {
+		m.sums = append(m.sums, 0)
+	}
+	if m.sums[number] == 0 {
+		m.sums[number] = h.sum(level)
+	}
+	return m.sums[number]
 }
 
 func (m *Matches) addPointer(p *atomic.Pointer[Entry]) {

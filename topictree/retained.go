@@ -46,9 +46,15 @@ func (r *Retained[V]) Set(topic []byte, v V) (old V, existed bool, err error) {
 // node finds the node of a topic; nil if there is none.
 func (r *Retained[V]) node(topic []byte) *node[V] {
 	n := &r.root
-	for level, rest, more := nextLevel(topic); ; level, rest, more = nextLevel(rest) {
-		if n = n.kids.find(r.hash.sum(level), level); n == nil || !more {
+	for at := 0; ; at = len(n.path) + 1 {
+		n = n.kids.find(at, r.hash.sum(topic[at:levelEnd(topic, at)]), topic[at:levelEnd(topic, at)])
+		switch {
+		case n == nil || len(n.path) > len(topic) || n.path[at:] != string(topic[at:len(n.path)]):
+			return nil
+		case len(n.path) == len(topic):
 			return n
+		case topic[len(n.path)] != '/':
+			return nil
 		}
 	}
 }
@@ -98,7 +104,6 @@ type Cursor[V any] struct {
 	r      *Retained[V]
 	levels []string
 	stack  []frame[V]
-	prefix []byte
 }
 
 // frame is one node on the way down, with the children that are still to be visited.
@@ -106,20 +111,13 @@ type frame[V any] struct {
 	n     *node[V]
 	kids  *slots[node[V], *node[V]] // the generation being visited; nil until it is
 	next  int                       // slot
-	depth int                       // levels of the filter used up; beyond all of them inside "#"
-	path  int                       // length of the prefix with this node's name
+	depth int                       // levels of the filter used up, "#" never
 	fresh bool                      // not yet looked at
 }
 
 // Cursor starts a walk; filter is valid and no shared subscription.
 func (r *Retained[V]) Cursor(filter []byte) *Cursor[V] {
-	c := &Cursor[V]{r: r}
-	for level, rest, more := nextLevel(filter); ; level, rest, more = nextLevel(rest) {
-		c.levels = append(c.levels, string(level))
-		if !more {
-			break
-		}
-	}
+	c := &Cursor[V]{r: r, levels: strings.Split(string(filter), "/")}
 	c.stack = append(c.stack, frame[V]{n: &r.root, fresh: true})
 	return c
 }
@@ -129,7 +127,6 @@ func (r *Retained[V]) Cursor(filter []byte) *Cursor[V] {
 func (c *Cursor[V]) Next(steps int, yield func(topic string, v V)) (done bool) {
 	for ; steps > 0 && len(c.stack) > 0; steps-- {
 		f := &c.stack[len(c.stack)-1]
-		c.prefix = c.prefix[:f.path]
 		if f.fresh {
 			f.fresh = false
 			c.visit(f, yield)
@@ -139,13 +136,9 @@ func (c *Cursor[V]) Next(steps int, yield func(topic string, v V)) (done bool) {
 	return len(c.stack) == 0
 }
 
-// want is the level of the filter that the children of f must match; "" and false when no child can.
+// want is the level of the filter that the children of f must match; false when none can.
 func (c *Cursor[V]) want(f *frame[V]) (level string, ok bool) {
-	last := len(c.levels) - 1
-	if f.depth > last {
-		if c.levels[last] == "#" {
-			return "#", true
-		}
+	if f.depth == len(c.levels) {
 		return "", false
 	}
 	return c.levels[f.depth], true
@@ -157,12 +150,11 @@ func (c *Cursor[V]) visit(f *frame[V], yield func(string, V)) {
 	if f.n == &c.r.root {
 		return
 	}
-	level, more := c.want(f)
-	if more && level != "#" {
+	if level, more := c.want(f); more && level != "#" {
 		return
 	}
 	if p := f.n.value.Load(); p != nil {
-		yield(string(c.prefix), *p)
+		yield(f.n.path, *p)
 	}
 }
 
@@ -178,14 +170,15 @@ func (c *Cursor[V]) descend(f *frame[V]) {
 		c.pop()
 	default:
 		f.next = 1
-		if k := f.n.kids.find(c.r.hash.sum([]byte(level)), []byte(level)); k != nil {
-			c.push(f, k)
-		} else {
+		at := c.below(f)
+		k := f.n.kids.find(at, c.r.hash.text(level), []byte(level))
+		if k == nil || !c.push(f, k, at) {
 			c.pop()
 		}
 	}
 }
 
+// nextKid looks at one child.
 func (c *Cursor[V]) nextKid(f *frame[V]) {
 	if f.kids == nil {
 		if f.kids = f.n.kids.slots.Load(); f.kids == nil {
@@ -193,28 +186,50 @@ func (c *Cursor[V]) nextKid(f *frame[V]) {
 			return
 		}
 	}
-	root := f.n == &c.r.root
 	for f.next < len(f.kids.at) {
 		k := f.kids.at[f.next].Load()
 		f.next++
 		if k == nil || k == f.kids.grave.Load() {
 			continue
 		}
-		if root && strings.HasPrefix(k.name, "$") { // [MQTT-4.7.2-1]
+		if f.n == &c.r.root && strings.HasPrefix(k.path, "$") { // [MQTT-4.7.2-1]
 			continue
 		}
-		c.push(f, k)
+		c.push(f, k, c.below(f))
 		return
 	}
 	c.pop()
 }
 
-func (c *Cursor[V]) push(f *frame[V], k *node[V]) {
-	if f.n != &c.r.root {
-		c.prefix = append(c.prefix, '/')
+// below is node.below for readers.
+func (c *Cursor[V]) below(f *frame[V]) int {
+	if f.n == &c.r.root {
+		return 0
 	}
-	c.prefix = append(c.prefix, k.name...)
-	c.stack = append(c.stack, frame[V]{n: k, depth: f.depth + 1, path: len(c.prefix), fresh: true})
+	return len(f.n.path) + 1
+}
+
+// push goes to a child whose label begins at at, if that matches the filter.
+func (c *Cursor[V]) push(f *frame[V], k *node[V], at int) bool {
+	depth := f.depth
+	for more := true; more; {
+		if depth == len(c.levels) {
+			return false
+		}
+		want := c.levels[depth]
+		if want == "#" {
+			break
+		}
+		level := firstLevel(k.path[at:])
+		if want != "+" && want != level {
+			return false
+		}
+		depth++
+		at += len(level) + 1
+		more = at <= len(k.path)
+	}
+	c.stack = append(c.stack, frame[V]{n: k, depth: depth, fresh: true})
+	return true
 }
 
 func (c *Cursor[V]) pop() {

@@ -9,6 +9,11 @@ import (
 )
 
 func TestModelRetainedAgreesWithNaiveMatcher(t *testing.T) {
+	t.Run("short", func(t *testing.T) { modelRetained(t, word) })
+	t.Run("deep", func(t *testing.T) { modelRetained(t, deepWord) })
+}
+
+func modelRetained(t *testing.T, word func(rnd *rand.Rand, wild bool) string) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	r := NewRetained[int](Options{})
@@ -37,6 +42,7 @@ func TestModelRetainedAgreesWithNaiveMatcher(t *testing.T) {
 		if step%20 > 0 {
 			continue
 		}
+		checkTrie(t, r.hash, &r.root)
 		filter := word(rnd, true)
 		var got, want []string
 		c := r.Cursor([]byte(filter))
@@ -52,6 +58,54 @@ func TestModelRetainedAgreesWithNaiveMatcher(t *testing.T) {
 		sort.Strings(want)
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Fatalf("seed %d step %d: filter %q\ngot  %v\nwant %v", seed, step, filter, got, want)
+		}
+	}
+}
+
+// While a walk is under way, paths are parted and joined again around it: what stays is seen once, with the
+// value that it has by then, and what has gone is not.
+func TestModelCursorWhileTheTreeChanges(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for round := range 300 {
+		r := NewRetained[int](Options{})
+		values, touched := map[string]int{}, map[string]bool{}
+		for range 60 {
+			topic := deepWord(rnd, false)
+			values[topic] = rnd.Int()
+			_, _, _ = r.Set([]byte(topic), values[topic])
+		}
+		filter := deepWord(rnd, true)
+		if round%3 == 0 {
+			filter = "#"
+		}
+		seen := map[string]int{}
+		c := r.Cursor([]byte(filter))
+		for !c.Next(1, func(topic string, v int) {
+			seen[topic]++
+			if want, ok := values[topic]; !ok || v != want {
+				t.Fatalf("seed %d round %d: %q has %d, want %d %v", seed, round, topic, v, want, ok)
+			}
+		}) {
+			topic := deepWord(rnd, false)
+			if _, ok := values[topic]; ok && rnd.IntN(2) == 0 {
+				values[topic] = rnd.Int() // it stays
+				_, _, _ = r.Set([]byte(topic), values[topic])
+				continue
+			}
+			touched[topic] = true
+			if rnd.IntN(2) == 0 {
+				r.Delete([]byte(topic))
+				delete(values, topic)
+			} else {
+				values[topic] = rnd.Int()
+				_, _, _ = r.Set([]byte(topic), values[topic])
+			}
+		}
+		for topic := range values {
+			if !touched[topic] && MatchFilter([]byte(filter), []byte(topic)) != (seen[topic] == 1) {
+				t.Fatalf("seed %d round %d: %q seen %d times for %q", seed, round, topic, seen[topic], filter)
+			}
 		}
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// named is a pointer to what a table holds. Its name is set before it is published, then read-only.
+// named is a pointer to what a table holds. Its name is set before it is published, then read-only. at is
+// for nodes: which part of their path is the name in this table.
 type named[T any] interface {
 	*T
-	key() string
-	sum(h hasher) uint64 // hash of key
+	is(at int, name []byte) bool
+	sum(h hasher, at int) uint64 // hash of the name
 }
 
 // table is an open-addressing hash table of pointers by name. Reads are lock-free; writes need the owner's
@@ -27,7 +28,7 @@ type slots[T any, P named[T]] struct {
 }
 
 // find looks a name up.
-func (t *table[T, P]) find(hash uint64, name []byte) *T {
+func (t *table[T, P]) find(at int, hash uint64, name []byte) *T {
 	s := t.slots.Load()
 	if s == nil {
 		return nil
@@ -38,19 +39,19 @@ func (t *table[T, P]) find(hash uint64, name []byte) *T {
 		if v == nil {
 			return nil
 		}
-		if P(v).key() == string(name) && v != s.grave.Load() {
+		if P(v).is(at, name) && v != s.grave.Load() {
 			return v
 		}
 	}
 }
 
 // insert adds a value whose name is not there yet.
-func (t *table[T, P]) insert(h hasher, v *T) {
+func (t *table[T, P]) insert(h hasher, at int, v *T) {
 	s := t.slots.Load()
 	if s == nil || int(s.live+s.dead+1)*4 > len(s.at)*3 {
-		s = t.rebuild(h)
+		s = t.rebuild(h, at)
 	}
-	s.put(P(v).sum(h), v)
+	s.put(P(v).sum(h, at), v)
 	s.live++
 }
 
@@ -64,44 +65,48 @@ func (s *slots[T, P]) put(hash uint64, v *T) {
 }
 
 // rebuild makes a fresh generation with room for one value more, without graves.
-func (t *table[T, P]) rebuild(h hasher) *slots[T, P] {
+func (t *table[T, P]) rebuild(h hasher, at int) *slots[T, P] {
 	next := &slots[T, P]{live: t.len()}
 	size := 2
 	for size*5 < int(next.live+1)*8 {
 		size *= 2
 	}
 	next.at = make([]atomic.Pointer[T], size)
-	t.each(func(v *T) { next.put(P(v).sum(h), v) })
+	t.each(func(v *T) { next.put(P(v).sum(h, at), v) })
 	t.slots.Store(next)
 	return next
 }
 
-// remove takes a value out.
-func (t *table[T, P]) remove(h hasher, v *T) {
+// slot finds the place of a value that is there.
+func (s *slots[T, P]) slot(hash uint64, v *T) *atomic.Pointer[T] {
+	mask := uint64(len(s.at) - 1)
+	i := hash & mask
+	for s.at[i].Load() != v {
+		i = (i + 1) & mask
+	}
+	return &s.at[i]
+}
+
+// replace puts v into the place of a value that is there and has the same name. Who goes through the slots
+// sees one of them.
+func (t *table[T, P]) replace(h hasher, at int, old, v *T) {
+	t.slots.Load().slot(P(old).sum(h, at), old).Store(v)
+}
+
+// remove takes a value out that is there.
+func (t *table[T, P]) remove(h hasher, at int, v *T) {
 	s := t.slots.Load()
-	if s == nil {
+	if s.live--; s.live == 0 {
+		t.slots.Store(nil)
 		return
 	}
-	mask := uint64(len(s.at) - 1)
-	for i := P(v).sum(h) & mask; ; i = (i + 1) & mask {
-		switch s.at[i].Load() {
-		case v:
-			if s.live--; s.live == 0 {
-				t.slots.Store(nil)
-				return
-			}
-			if s.grave.Load() == nil {
-				s.grave.Store(new(T))
-			}
-			s.at[i].Store(s.grave.Load())
-			s.dead++
-			if int(s.live)*8 < len(s.at) && len(s.at) > 64 {
-				t.rebuild(h)
-			}
-			return
-		case nil:
-			return
-		}
+	if s.grave.Load() == nil {
+		s.grave.Store(new(T))
+	}
+	s.slot(P(v).sum(h, at), v).Store(s.grave.Load())
+	s.dead++
+	if int(s.live)*8 < len(s.at) && len(s.at) > 64 {
+		t.rebuild(h, at)
 	}
 }
 
