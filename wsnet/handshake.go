@@ -3,6 +3,7 @@ package wsnet
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -160,14 +161,16 @@ type alerter interface {
 	TLSAlert() uint8
 }
 
-// config is base, or what a connection needs of its own where a VerifyConnection may choose an alert. That
-// excludes session tickets, whose keys are a configuration's own.
+// config is base, or what a connection needs of its own where a VerifyConnection may choose an alert. Tickets
+// are sealed by base, whose keys outlive the connection; who resumes a session is verified again.
 func (s *shaking) config(base *tls.Config) *tls.Config {
 	if base.VerifyConnection == nil {
 		return base
 	}
 	c := base.Clone()
-	c.SessionTicketsDisabled = true
+	if !base.SessionTicketsDisabled {
+		c.WrapSession, c.UnwrapSession = base.EncryptTicket, base.DecryptTicket
+	}
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		err := base.VerifyConnection(cs)
 		if a := alerter(nil); errors.As(err, &a) {
@@ -200,17 +203,33 @@ func (s *shaking) Write(line []byte) (int, error) {
 	return s.original.Write(line)
 }
 
-// spoken is a record with the alert that was asked for, if it is one that can be changed.
-func (s *shaking) spoken(record []byte) []byte {
+// spoken are records of which the last has the alert that was asked for, if it is one that can be changed.
+func (s *shaking) spoken(records []byte) []byte {
 	if s.alert == 0 {
-		return record
+		return records
 	}
-	changed, ok := tlsalert.Plain(record, s.alert)
+	last := lastRecord(records)
+	changed, ok := tlsalert.Plain(records[last:], s.alert)
 	if s.version == tls.VersionTLS13 {
-		changed, ok = tlsalert.Encrypted(record, s.suite, s.secret, s.alert)
+		changed, ok = tlsalert.Encrypted(records[last:], s.suite, s.secret, s.alert)
 	}
 	if !ok {
-		return record
+		return records
 	}
-	return changed
+	return append(records[:last:last], changed...)
+}
+
+// lastRecord is where the last TLS record of b begins.
+func lastRecord(b []byte) int {
+	const head = 5
+	for at := 0; ; {
+		if len(b)-at < head {
+			return at
+		}
+		next := at + head + int(binary.BigEndian.Uint16(b[at+3:]))
+		if next >= len(b) {
+			return at
+		}
+		at = next
+	}
 }

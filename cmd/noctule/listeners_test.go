@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -287,8 +288,11 @@ func TestTLSListeners(t *testing.T) {
 		}}
 	}
 	cas := t.TempDir()
-	if err := os.Symlink(ca.file, filepath.Join(cas, "0123abcd.0")); err != nil {
+	if err := os.Symlink(ca.file, filepath.Join(cas, "ca.pem")); err != nil {
 		t.Fatal(err)
+	}
+	if out, err := exec.Command(program(t, "openssl"), "rehash", cas).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)

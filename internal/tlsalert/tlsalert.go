@@ -43,8 +43,12 @@ func Plain(record []byte, alert uint8) (changed []byte, ok bool) {
 	return changed, true
 }
 
+// firstMax is how many records a server sends under its application traffic secret before the alert at most:
+// the ticket for a session that is resumed.
+const firstMax = 2
+
 // Encrypted is Plain for TLS 1.3: secret is the server's application traffic secret, of which the record is
-// the first. That one takes the other's place on the wire, so no nonce is used for two messages.
+// one of the first. It takes the other's place on the wire, so no nonce is used for two messages.
 func Encrypted(record []byte, suite uint16, secret []byte, alert uint8) (changed []byte, ok bool) {
 	if len(record) < headSize || record[0] != typeData {
 		return nil, false
@@ -54,12 +58,19 @@ func Encrypted(record []byte, suite uint16, secret []byte, alert uint8) (changed
 		return nil, false
 	}
 	head, body := record[:headSize], record[headSize:]
-	text, err := aead.Open(nil, iv, body, head) // sequence number 0: the nonce is the IV
-	if err != nil || len(text) < 3 || text[0] != fatal || text[1] != BadCertificate || text[2] != typeInfo {
-		return nil, false
+	for range firstMax {
+		text, err := aead.Open(nil, iv, body, head)
+		if err != nil {
+			iv[len(iv)-1] ^= 1 // the next sequence number: the nonce is the IV with it (RFC 8446, 5.3)
+			continue
+		}
+		if len(text) < 3 || text[0] != fatal || text[1] != BadCertificate || text[2] != typeInfo {
+			return nil, false
+		}
+		text[1] = alert
+		return aead.Seal(append(changed, head...), iv, text, head), true
 	}
-	text[1] = alert
-	return aead.Seal(append(changed, head...), iv, text, head), true
+	return nil, false
 }
 
 // protection makes key and IV from a traffic secret (RFC 8446, 7.3); a nil AEAD is for an unknown suite.

@@ -123,8 +123,8 @@ func TestTLSOptions(t *testing.T) {
 		{"tls_version tlsv1.2", tls.VersionTLS12, tls.NoClientCert},
 		{"tls_version tlsv1.3", tls.VersionTLS13, tls.NoClientCert},
 		{"cafile " + cert, tls.VersionTLS12, tls.NoClientCert},
-		{"cafile " + cert + "\nrequire_certificate true", tls.VersionTLS12, tls.RequireAndVerifyClientCert},
-		{"capath " + cas + "\nrequire_certificate true", tls.VersionTLS12, tls.RequireAndVerifyClientCert},
+		{"cafile " + cert + "\nrequire_certificate true", tls.VersionTLS12, tls.RequireAnyClientCert},
+		{"capath " + cas + "\nrequire_certificate true", tls.VersionTLS12, tls.RequireAnyClientCert},
 		{"cafile " + cert + "\nrequire_certificate true\nrequire_certificate false", tls.VersionTLS12, tls.NoClientCert},
 	}
 	for _, tt := range tests {
@@ -134,7 +134,7 @@ func TestTLSOptions(t *testing.T) {
 			continue
 		}
 		c := l[0].Net.TLS
-		if c.MinVersion != tt.lowest || c.ClientAuth != tt.auth || (c.ClientCAs != nil) != (tt.auth != tls.NoClientCert) {
+		if c.MinVersion != tt.lowest || c.ClientAuth != tt.auth || (c.VerifyConnection != nil) != (tt.auth != tls.NoClientCert) {
 			t.Errorf("%s: version %x, auth %s", tt.text, c.MinVersion, c.ClientAuth)
 		}
 	}

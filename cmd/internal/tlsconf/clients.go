@@ -31,27 +31,22 @@ func (r *refusal) Error() string { return r.text }
 // TLSAlert is the alert for the client.
 func (r *refusal) TLSAlert() uint8 { return r.alert }
 
-// checker checks client certificates beyond what crypto/tls does. Read-only while in use.
+// checker checks client certificates. Read-only while in use.
 type checker struct {
+	cas     *authorities
 	revoked Revocations
 	hasCRL  bool
-	roots   *x509.CertPool // to verify certificates with, whatever their dates; nil: crypto/tls does
+	noDates bool // of the clients' own certificates
 	now     func() time.Time
 }
 
-// verify is a VerifyConnection.
+// verify is a VerifyConnection. It is asked when a session is resumed, too.
 func (k *checker) verify(cs tls.ConnectionState) error {
-	chains := cs.VerifiedChains
-	if k.roots != nil {
-		var err error
-		if chains, err = k.chains(cs.PeerCertificates); err != nil {
-			return err
-		}
+	chains, err := k.chains(cs.PeerCertificates)
+	if err != nil || !k.hasCRL {
+		return err
 	}
-	if !k.hasCRL {
-		return nil
-	}
-	err := error(&refusal{"no chain of client certificates", badCertificate})
+	err = &refusal{"no chain of client certificates", badCertificate}
 	for _, chain := range chains {
 		if err = k.revoked.check(chain, k.now()); err == nil {
 			return nil
@@ -60,28 +55,28 @@ func (k *checker) verify(cs tls.ConnectionState) error {
 	return err
 }
 
-// chains verifies a client's certificates as if its own were valid now.
+// chains verifies a client's certificates.
 func (k *checker) chains(certs []*x509.Certificate) ([][]*x509.Certificate, error) {
 	if len(certs) == 0 {
 		return nil, &refusal{"client did not provide a certificate", badCertificate}
 	}
-	leaf := *certs[0]
-	now := k.now()
-	leaf.NotBefore, leaf.NotAfter = now, now // the signature is over other bytes
-	o := x509.VerifyOptions{
-		Roots: k.roots, Intermediates: x509.NewCertPool(),
-		CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	leaf, now := *certs[0], k.now()
+	if k.noDates {
+		leaf.NotBefore, leaf.NotAfter = now, now // the signature is over other bytes
 	}
-	for _, c := range certs[1:] {
-		o.Intermediates.AddCert(c)
-	}
+	o := x509.VerifyOptions{CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	o.Roots, o.Intermediates = k.cas.pools(certs)
 	chains, err := leaf.Verify(o)
 	if err == nil {
 		return chains, nil
 	}
 	alert := uint8(badCertificate)
-	if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
+	invalid := new(x509.CertificateInvalidError)
+	switch unknown := new(x509.UnknownAuthorityError); {
+	case errors.As(err, unknown):
 		alert = unknownCA
+	case errors.As(err, invalid) && invalid.Reason == x509.Expired:
+		alert = certificateExpired
 	}
 	return nil, &refusal{err.Error(), alert}
 }
@@ -110,7 +105,7 @@ func readable(list *x509.RevocationList) error {
 }
 
 // loadCRL reads the lists of revoked certificates.
-func (m *Material) loadCRL(cas []*x509.Certificate) (Revocations, error) {
+func (m *Material) loadCRL(cas *authorities) (Revocations, error) {
 	if m.CRLFile == "" {
 		return nil, nil
 	}
@@ -138,7 +133,7 @@ func (m *Material) loadCRL(cas []*x509.Certificate) (Revocations, error) {
 		if err != nil {
 			return nil, bad(fmt.Errorf("%s: %w", m.CRLFile, err))
 		}
-		out = append(out, newRevocationList(list, cas))
+		out = append(out, newRevocationList(list, cas.named(list.RawIssuer)))
 	}
 	if len(out) == 0 {
 		return nil, bad(fmt.Errorf("no list of revoked certificates in %s", m.CRLFile))

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +17,11 @@ import (
 
 // Material is what the TLS of a listener is made of.
 type Material struct {
-	// CertFile has the server's certificate and then the chain to, but without, its root. KeyFile has its
-	// private key, which must not be encrypted.
+	// CertFile has the server's certificate and then the chain to, but without, its root; what is missing of
+	// it is taken from the authorities. KeyFile has its private key, which must not be encrypted.
 	CertFile, KeyFile string
 	// CAFile and CAPath have the authorities that client certificates are checked against: a file, and a
-	// directory as `openssl rehash` makes it.
+	// directory as `openssl rehash` makes it, which is looked into at each handshake.
 	CAFile, CAPath string
 	// CRLFile has lists of revoked client certificates: one of each authority that issues them.
 	CRLFile string
@@ -53,11 +51,14 @@ func Load(m Material) (*tls.Config, Revocations, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.Certificates = []tls.Certificate{pair}
-	cas, err := m.loadCAs()
+	cas, err := m.loadAuthorities()
 	if err != nil {
 		return nil, nil, err
 	}
+	if pair.Certificate, err = cas.complete(pair.Certificate); err != nil {
+		return nil, nil, err
+	}
+	cfg.Certificates = []tls.Certificate{pair}
 	revoked, err := m.loadCRL(cas)
 	if err != nil {
 		return nil, nil, err
@@ -66,7 +67,7 @@ func Load(m Material) (*tls.Config, Revocations, error) {
 	if !m.RequireCertificate { // Mosquitto does not ask for one
 		return cfg, nil, nil
 	}
-	if len(cas) == 0 {
+	if m.CAFile == "" && m.CAPath == "" {
 		return nil, nil, errors.New("require_certificate needs cafile or capath")
 	}
 	m.setClients(cfg, cas, revoked)
@@ -179,68 +180,13 @@ func certificates(raw []byte) ([]*x509.Certificate, error) {
 	}
 }
 
-// hashed is the name of a certificate in a directory that `openssl rehash` has made.
-var hashed = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
-
-// loadCAs reads the authorities of both places; none where neither is named.
-func (m *Material) loadCAs() ([]*x509.Certificate, error) {
-	var out []*x509.Certificate
-	if m.CAFile != "" {
-		raw, err := os.ReadFile(m.CAFile)
-		if err == nil {
-			out, err = certificates(raw)
-		}
-		if err != nil || len(out) == 0 {
-			return nil, fmt.Errorf("Unable to load CA certificates. Check cafile \"%s\".\n%w",
-				m.CAFile, cmpOr(err, "no certificate in %s", m.CAFile))
-		}
+// setClients asks for client certificates. None of the authorities are named to the clients, as Mosquitto
+// does: who is named none sends what it has, even if an intermediate has issued it that the client does not
+// know.
+func (m *Material) setClients(cfg *tls.Config, cas *authorities, revoked Revocations) {
+	cfg.ClientAuth = tls.RequireAnyClientCert
+	check := &checker{
+		cas: cas, revoked: revoked, hasCRL: m.CRLFile != "", noDates: m.NoDateChecks, now: time.Now,
 	}
-	if m.CAPath == "" {
-		return out, nil
-	}
-	bad := func(err error) error {
-		return fmt.Errorf("Unable to load CA certificates. Check capath \"%s\".\n%w", m.CAPath, err)
-	}
-	entries, err := os.ReadDir(m.CAPath)
-	if err != nil {
-		return nil, bad(err)
-	}
-	before := len(out)
-	for _, e := range entries {
-		if !hashed.MatchString(e.Name()) {
-			continue
-		}
-		name := filepath.Join(m.CAPath, e.Name())
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			return nil, bad(err)
-		}
-		cas, err := certificates(raw)
-		if err != nil {
-			return nil, bad(fmt.Errorf("%s: %w", name, err))
-		}
-		out = append(out, cas...)
-	}
-	if len(out) == before && m.CAFile == "" {
-		return nil, bad(errors.New("no certificate under the hash of its name:" +
-			" run `openssl rehash` on the directory"))
-	}
-	return out, nil
-}
-
-// setClients asks for client certificates.
-func (m *Material) setClients(cfg *tls.Config, cas []*x509.Certificate, revoked Revocations) {
-	cfg.ClientCAs = x509.NewCertPool()
-	for _, c := range cas {
-		cfg.ClientCAs.AddCert(c)
-	}
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	check := &checker{revoked: revoked, hasCRL: m.CRLFile != "", now: time.Now}
-	if m.NoDateChecks {
-		cfg.ClientAuth = tls.RequireAnyClientCert
-		check.roots = cfg.ClientCAs
-	}
-	if m.NoDateChecks || check.hasCRL {
-		cfg.VerifyConnection = check.verify
-	}
+	cfg.VerifyConnection = check.verify
 }
