@@ -126,7 +126,7 @@ func (s *Session) dropAway(o *outbound, now int64, sink Sink) bool {
 	s.tallyAway(k, -st.Size)
 	o.queueBytes -= st.Size
 	s.tally(-1, -st.Size, 0)
-	c := e.change(Expired, 0)
+	c := e.change(Expired)
 	c.Away = st
 	sink.Changed(c)
 	c.Kind = Removed
@@ -209,8 +209,8 @@ func (s *Session) AwayBytes() int64 {
 // directions.
 func (s *Session) Stored(f func(st *message.Stored)) {
 	if o := s.out; o != nil {
-		for i := range o.flight.Len() {
-			if m := o.flight.At(i).m; m != nil {
+		for i := range o.flight.list.Len() {
+			if m := o.flight.list.At(i).m; m != nil {
 				f(m.Stored)
 			}
 		}

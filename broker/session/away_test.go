@@ -116,7 +116,7 @@ func (d *disk) check(t *testing.T) {
 	if o.kept.asked != d.wanted {
 		t.Fatalf("asked %v, told %v", o.kept.asked, d.wanted)
 	}
-	sendable := d.s.hasRoom(o) || o.queue.Len() > 0 && o.queue.At(0).qos == 0 && !d.s.held
+	sendable := d.s.hasRoom(o) || o.queue.Len() > 0 && o.queue.At(0).qos() == 0 && !d.s.held
 	if d.s.online && o.queue.Len() > 0 && o.loaded() == 0 && sendable && !o.kept.asked {
 		t.Fatal("away, sendable and not asked for")
 	}

@@ -207,34 +207,3 @@ type deaf struct{}
 func (deaf) SendPublish(*message.Message, message.Delivery) bool { return true }
 func (deaf) SendAck(codec.Type, uint16, codec.Reason)            {}
 func (deaf) Changed(Change)                                      {}
-
-// TestPacketIDsWrapWithOneHeldBack: a client that never acknowledges one message and all others neither
-// sees its id again nor stops at 65535.
-func TestPacketIDsWrapWithOneHeldBack(t *testing.T) {
-	s := New(&Limits{})
-	r := &receiver{t: t, rnd: rand.New(rand.NewPCG(1, 1)), s: &s, seen: map[int]bool{}, rec: map[uint16]bool{}}
-	r.window = 65535
-	r.open = map[uint16]int{}
-	s.Resume(10, 0, r)
-	deliver := func(n int) Outcome {
-		p := []byte{byte(n >> 16), byte(n >> 8), byte(n)}
-		return s.Deliver(message.New([]byte("t"), p, 2, false), Grant{QoS: 1}, r)
-	}
-	deliver(0)
-	held := r.answers[0]
-	r.answers = nil
-	for n := 1; n < 65535; n++ {
-		if out := deliver(n); out != Sent {
-			t.Fatalf("message %d: outcome %d", n, out)
-		}
-		r.answer()
-	}
-	if out := deliver(65535); out != Queued {
-		t.Fatalf("with all ids spanned: outcome %d", out)
-	}
-	r.answers = []answer{held}
-	r.answer()
-	if len(r.got) != 65536 {
-		t.Fatalf("%d messages arrived, want 65536", len(r.got))
-	}
-}

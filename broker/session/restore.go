@@ -21,70 +21,54 @@ func (s *Session) Durable() bool { return s.durable }
 // their order; those may be Away instead of having a Message.
 func (s *Session) Restore(list []Change) {
 	if s.out == nil {
-		s.out = &outbound{base: 1}
+		s.out = &outbound{}
 	}
 	o := s.out
 	k := o.durableState()
-	first, last := flying(list)
-	for i := range list {
-		k.seq = max(k.seq, list[i].Seq)
-	}
-	if first >= 0 {
-		// What was before the first had an earlier id.
-		o.base = idAt(list[first].ID, 65535-min(first, maxSpan))
-	}
+	last := flying(list)
 	for i := range list {
 		c := &list[i]
+		k.seq = max(k.seq, c.Seq)
 		e := entry{
-			m: c.Message, seq: c.Seq, subID: c.Grant.SubscriptionID, qos: c.Grant.QoS, state: c.State,
-			retain: c.Grant.Retain,
+			m: c.Message, seq: c.Seq, subID: c.Grant.SubscriptionID, state: c.State, flags: c.Grant.flags(),
 		}
-		if i > last || c.Grant.QoS == 0 && (c.Message != nil || c.Away != nil) {
+		hasMessage := c.Message != nil || c.Away != nil
+		switch {
+		case i > last || c.Grant.QoS == 0 && hasMessage:
 			e.state = Waiting
 			s.enqueue(o, e, c.Away)
-			continue
+		case o.flight.list.Len() == flightMax: // no broker has written this
+			if e.state = Waiting; hasMessage {
+				s.enqueue(o, e, c.Away)
+			}
+		default:
+			if c.ID != 0 && c.State != Waiting {
+				e.id = c.ID
+			} else if e.state = WaitAck; c.Grant.QoS == 2 {
+				e.state = WaitRec
+			}
+			o.flight.list.Push(e)
 		}
-		if c.ID != 0 && c.State != Waiting {
-			o.pad(c.ID)
-		} else if e.state = WaitAck; e.qos == 2 {
-			e.state = WaitRec
-		}
-		o.flight.Push(e)
+	}
+	if last >= 0 {
+		o.flight.adopt(list[last].ID)
 	}
 }
 
-// flying sorts list and returns the first and the last with a packet id; -1 if there are none.
-func flying(list []Change) (first, last int) {
+// flying sorts list and returns the place of the last with a packet id; -1 if there is none.
+func flying(list []Change) int {
 	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Seq, b.Seq) })
-	first, last = -1, -1
-	for i := range list {
-		if list[i].State == Waiting || list[i].ID == 0 {
-			continue
-		}
-		if last = i; first < 0 {
-			first = i
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].State != Waiting && list[i].ID != 0 {
+			return i
 		}
 	}
-	return first, last
+	return -1
 }
 
 // Flying sorts list and returns those of which Restore needs the messages: they, and no others, will be in
 // flight.
-func Flying(list []Change) []Change {
-	_, last := flying(list)
-	return list[:last+1]
-}
-
-// pad fills the flight with what has been acknowledged, up to a packet id.
-func (o *outbound) pad(id uint16) {
-	gap := int(id) - int(idAt(o.base, o.flight.Len()))
-	if gap < 0 {
-		gap += 65535
-	}
-	for ; gap > 0 && o.flight.Len() < maxSpan; gap-- {
-		o.flight.Push(entry{state: done})
-	}
-}
+func Flying(list []Change) []Change { return list[:flying(list)+1] }
 
 // RestoreHeld gives an empty durable session an incoming QoS 2 packet id that it has told of.
 func (s *Session) RestoreHeld(id uint16, m *message.Message) {

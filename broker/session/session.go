@@ -9,11 +9,9 @@
 // acknowledged, the queue what must wait. Invariants, checked by the model test:
 //
 //	used <= window                      messages sent on this connection and unacknowledged
-//	flight[i] has packet id base+i      (wrapping from 65535 to 1): no search for an acknowledgement
-//	online && queue not empty  =>  used == window, or the flight spans all packet ids, or held,
-//	                               or the first entry's message is away (see kept)
+//	online && queue not empty  =>  used == window, or held, or the first entry's message is away (see kept)
 //	totals == sums over all sessions
-//	resent <= flight.Len()              what lies behind is still to be sent again after a reconnect
+//	resent <= len(flight)               what lies behind is still to be sent again after a reconnect
 package session
 
 import (
@@ -116,24 +114,43 @@ type Session struct {
 }
 
 type outbound struct {
-	flight     ring.Ring[entry]
+	flight     flight
 	queue      ring.Ring[entry]
 	queueBytes int64
-	bytes      int64  // payload bytes in flight on this connection
-	used       int    // messages in flight on this connection
-	resent     int    // flight entries that were sent on this connection, or are done
-	base       uint16 // packet id of the oldest flight entry; of the next message when there is none
-	kept       *kept  // nil unless the session is durable
+	bytes      int64 // payload bytes in flight on this connection
+	kept       *kept // nil unless the session is durable
 }
 
-// entry is one outgoing message. Its packet id follows from its place in the flight.
+// entry is one outgoing message.
 type entry struct {
-	m      *message.Message // nil once only the handshake is left
-	seq    uint64           // 0 unless the session is durable
-	subID  uint32
-	qos    uint8
-	state  State
-	retain bool
+	m     *message.Message // nil once only the handshake is left
+	seq   uint64           // 0 unless the session is durable
+	subID uint32
+	id    uint16 // packet id; 0 while there is none
+	state State
+	flags flags
+}
+
+// flags are the QoS of an entry and what else is known of it.
+type flags uint8
+
+const (
+	flagQoS    flags = 3
+	flagRetain flags = 4
+)
+
+func (g *Grant) flags() flags {
+	f := flags(g.QoS)
+	if g.Retain {
+		f |= flagRetain
+	}
+	return f
+}
+
+func (e *entry) qos() uint8 { return uint8(e.flags & flagQoS) }
+
+func (e *entry) grant() Grant {
+	return Grant{QoS: e.qos(), Retain: e.flags&flagRetain != 0, SubscriptionID: e.subID}
 }
 
 // State says how far the delivery of an outgoing message is.
@@ -145,11 +162,8 @@ const (
 	WaitAck               // QoS 1 sent
 	WaitRec               // QoS 2 sent
 	WaitComp              // PUBREL sent
-	done                  // acknowledged out of order; goes when it is the oldest
+	done                  // acknowledged out of order: a gap in the flight
 )
-
-// maxSpan is how many packet ids the flight may span, acknowledged ones included.
-const maxSpan = 65535
 
 // New returns the state of a fresh session, offline.
 func New(l *Limits) Session { return Session{limits: l} }
@@ -183,7 +197,7 @@ func (s *Session) Inflight() int {
 	if s.out == nil {
 		return 0
 	}
-	return s.out.used
+	return int(s.out.flight.used)
 }
 
 // tally adds to the totals: to the messages that wait, to their payload bytes, and to those in flight.
@@ -214,7 +228,7 @@ func (s *Session) tallyAway(k *kept, bytes int64) {
 
 // use counts messages that enter the flight, or leave it.
 func (s *Session) use(o *outbound, n int) {
-	o.used += n
+	o.flight.used += int32(n)
 	s.tally(0, 0, int64(n))
 }
 
@@ -232,10 +246,10 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 		return DroppedQoS0
 	}
 	if s.out == nil {
-		s.out = &outbound{base: 1}
+		s.out = &outbound{}
 	}
 	o := s.out
-	e := entry{qos: g.QoS, retain: g.Retain, subID: g.SubscriptionID}
+	e := entry{flags: g.flags(), subID: g.SubscriptionID}
 	if s.online && o.queue.Len() == 0 && s.hasRoom(o) {
 		e.m = m.Keep()
 		s.send(o, e, sink)
@@ -249,7 +263,7 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 	e.m = m.Keep()
 	if s.durable {
 		e.seq = o.nextSeq()
-		sink.Changed(e.change(Stored, 0))
+		sink.Changed(e.change(Stored))
 	}
 	s.enqueue(o, e, nil)
 	if s.online && o.kept != nil {
@@ -258,72 +272,50 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 	return Queued
 }
 
-// change tells of e, which has or had a packet id, or 0.
-func (e *entry) change(k ChangeKind, id uint16) Change {
-	return Change{
-		Kind: k, Seq: e.seq, Message: e.m, State: e.state, ID: id,
-		Grant: Grant{QoS: e.qos, Retain: e.retain, SubscriptionID: e.subID},
-	}
+// change tells of e.
+func (e *entry) change(k ChangeKind) Change {
+	return Change{Kind: k, Seq: e.seq, Message: e.m, State: e.state, ID: e.id, Grant: e.grant()}
 }
 
 // hasRoom reports whether one message more may be in flight [MQTT-3.3.4-9].
 func (s *Session) hasRoom(o *outbound) bool {
-	return !s.held && o.used < int(s.window) && o.resent == o.flight.Len() && o.flight.Len() < maxSpan &&
-		(s.limits.InflightBytes == 0 || o.used == 0 || o.bytes < s.limits.InflightBytes)
+	f := &o.flight
+	return !s.held && f.used < int32(s.window) && int(f.resent) == f.list.Len() &&
+		(s.limits.InflightBytes == 0 || f.used == 0 || o.bytes < s.limits.InflightBytes)
 }
 
 // send puts a new message in flight. QoS 0 out of an offline queue is only sent.
 func (s *Session) send(o *outbound, e entry, sink Sink) {
-	d := message.Delivery{QoS: e.qos, Retain: e.retain, SubscriptionID: e.subID}
-	if e.qos == 0 {
+	d := message.Delivery{QoS: e.qos(), Retain: e.flags&flagRetain != 0, SubscriptionID: e.subID}
+	if d.QoS == 0 {
 		sink.SendPublish(e.m, d)
 		s.removed(&e, sink)
 		return
 	}
-	d.PacketID = idAt(o.base, o.flight.Len())
+	d.PacketID = o.flight.nextID()
 	if !sink.SendPublish(e.m, d) {
 		s.removed(&e, sink)
 		return
 	}
-	e.state = WaitAck
-	if e.qos == 2 {
-		e.state = WaitRec
-	}
-	if s.durable {
-		switch {
-		case e.seq == 0:
-			e.seq = o.nextSeq()
-			sink.Changed(e.change(Stored, d.PacketID))
-		case e.qos == 2: // the id of a QoS 1 message need not be known again
-			sink.Changed(e.change(Moved, d.PacketID))
-		}
-	}
-	o.flight.Push(e)
-	o.resent = o.flight.Len()
 	s.use(o, 1)
 	o.bytes += e.m.Size()
+	in := o.flight.push(e, d.PacketID, d.QoS)
+	if s.durable {
+		switch {
+		case in.seq == 0:
+			in.seq = o.nextSeq()
+			sink.Changed(in.change(Stored))
+		case d.QoS == 2: // the id of a QoS 1 message need not be known again
+			sink.Changed(in.change(Moved))
+		}
+	}
 }
 
 // removed tells that a message, if it was told of, is no longer there.
 func (s *Session) removed(e *entry, sink Sink) {
 	if e.seq != 0 {
-		sink.Changed(e.change(Removed, 0))
+		sink.Changed(e.change(Removed))
 	}
-}
-
-// idAt is the packet id i places after base, skipping 0 [MQTT-2.2.1-3].
-func idAt(base uint16, i int) uint16 { return uint16((int(base)-1+i)%65535 + 1) }
-
-// find returns the flight position of a packet id.
-func (o *outbound) find(id uint16) (int, bool) {
-	i := int(id) - int(o.base)
-	if i < 0 {
-		i += 65535
-	}
-	if id == 0 || i >= o.flight.Len() || o.flight.At(i).state == done {
-		return 0, false
-	}
-	return i, true
 }
 
 // Puback ends a QoS 1 delivery [MQTT-4.3.2-3] and sends what waited. An id that is not in flight is
@@ -333,7 +325,7 @@ func (s *Session) Puback(id uint16, now int64, sink Sink) error {
 	if !ok {
 		return nil
 	}
-	if o.flight.At(i).qos != 1 {
+	if o.flight.list.At(i).qos() != 1 {
 		return errWrongAck(codec.PUBACK)
 	}
 	s.finish(o, i, sink)
@@ -350,8 +342,8 @@ func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error 
 		}
 		return nil
 	}
-	e := o.flight.At(i)
-	if e.qos != 2 {
+	e := o.flight.list.At(i)
+	if e.qos() != 2 {
 		return errWrongAck(codec.PUBREC)
 	}
 	if r >= 0x80 {
@@ -361,11 +353,11 @@ func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error 
 	}
 	if e.state == WaitRec {
 		e.state = WaitComp
-		if i < o.resent {
+		if i < int(o.flight.resent) {
 			o.bytes -= e.m.Size()
 		}
 		if s.durable {
-			sink.Changed(e.change(Yielded, id))
+			sink.Changed(e.change(Yielded))
 		}
 		e.m = nil // the receiver owns the message now [MQTT-4.3.3-5]
 	}
@@ -379,7 +371,7 @@ func (s *Session) Pubcomp(id uint16, now int64, sink Sink) error {
 	if !ok {
 		return nil
 	}
-	if o.flight.At(i).state != WaitComp {
+	if o.flight.list.At(i).state != WaitComp {
 		return errWrongAck(codec.PUBCOMP)
 	}
 	s.finish(o, i, sink)
@@ -391,7 +383,7 @@ func (s *Session) lookup(id uint16) (o *outbound, i int, ok bool) {
 	if s.out == nil {
 		return nil, 0, false
 	}
-	i, ok = s.out.find(id)
+	i, ok = s.out.flight.find(id)
 	return s.out, i, ok
 }
 
@@ -402,22 +394,17 @@ func errWrongAck(t codec.Type) error {
 	}
 }
 
-// finish marks one flight entry as acknowledged and drops the done ones at the head.
+// finish takes one entry, which is acknowledged, out of the flight.
 func (s *Session) finish(o *outbound, i int, sink Sink) {
-	e := o.flight.At(i)
-	if i < o.resent {
+	e := o.flight.list.At(i)
+	if i < int(o.flight.resent) {
 		s.use(o, -1)
 		if e.m != nil {
 			o.bytes -= e.m.Size()
 		}
 	}
 	s.removed(e, sink)
-	e.state, e.m, e.seq = done, nil, 0
-	for o.flight.Len() > 0 && o.flight.At(0).state == done {
-		o.flight.Pop()
-		o.base = idAt(o.base, 1)
-		o.resent = max(o.resent-1, 0)
-	}
+	o.flight.remove(i)
 }
 
 // drain sends again what an earlier connection left unacknowledged, then what waits, while the window has
@@ -426,10 +413,11 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 	if !s.online {
 		return
 	}
-	for o.resent < o.flight.Len() && o.used < int(s.window) && !s.held {
+	f := &o.flight
+	for int(f.resent) < f.list.Len() && f.used < int32(s.window) && !s.held {
 		s.resend(o, sink)
 	}
-	for o.queue.Len() > 0 && (s.hasRoom(o) || o.queue.At(0).qos == 0 && !s.held) {
+	for o.queue.Len() > 0 && (s.hasRoom(o) || o.queue.At(0).qos() == 0 && !s.held) {
 		if o.loaded() == 0 {
 			if !s.dropAway(o, now, sink) {
 				break
@@ -438,7 +426,7 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 		}
 		e := s.dequeue(o)
 		if e.m.Expired(now) {
-			sink.Changed(e.change(Expired, 0))
+			sink.Changed(e.change(Expired))
 			s.removed(&e, sink)
 			continue
 		}
@@ -452,22 +440,24 @@ func (s *Session) drain(o *outbound, now int64, sink Sink) {
 // resend repeats the oldest handshake that this connection has not seen yet, with its packet id
 // [MQTT-4.4.0-1].
 func (s *Session) resend(o *outbound, sink Sink) {
-	i := o.resent
-	e := o.flight.At(i)
-	id := idAt(o.base, i)
-	o.resent++
+	i := int(o.flight.resent)
+	e := o.flight.list.At(i)
+	o.flight.resent++
 	switch e.state {
 	case Waiting, WaitAck, WaitRec:
 	case done:
 		return
 	case WaitComp:
 		s.use(o, 1)
-		sink.SendAck(codec.PUBREL, id, codec.Success)
+		sink.SendAck(codec.PUBREL, e.id, codec.Success)
 		return
 	}
 	s.use(o, 1)
 	o.bytes += e.m.Size()
-	d := message.Delivery{PacketID: id, QoS: e.qos, Dup: true, Retain: e.retain, SubscriptionID: e.subID}
+	g := e.grant()
+	d := message.Delivery{
+		PacketID: e.id, QoS: g.QoS, Dup: true, Retain: g.Retain, SubscriptionID: g.SubscriptionID,
+	}
 	if !sink.SendPublish(e.m, d) {
 		s.finish(o, i, sink)
 	}
@@ -487,8 +477,8 @@ func (s *Session) Resume(receiveMaximum uint16, now int64, sink Sink) {
 	if s.out == nil {
 		return
 	}
-	s.use(s.out, -s.out.used)
-	s.out.bytes, s.out.resent = 0, 0
+	s.use(s.out, -s.Inflight())
+	s.out.bytes, s.out.flight.resent = 0, 0
 	s.drain(s.out, now, sink)
 }
 

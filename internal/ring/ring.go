@@ -54,11 +54,33 @@ func (r *Ring[T]) Pop() T {
 // keep is the largest buffer an empty ring holds on to, in values.
 const keep = 32
 
+// Truncate removes the newest values until n are left, 0 <= n <= Len, and gives memory back when most of it
+// is not needed any more.
+func (r *Ring[T]) Truncate(n int) {
+	var zero T
+	for i := n; i < r.n; i++ {
+		*r.At(i) = zero
+	}
+	r.n = n
+	size := len(r.buf)
+	for size > keep && size >= 4*n {
+		size /= 2
+	}
+	if size < len(r.buf) {
+		r.resize(size)
+	}
+}
+
 func (r *Ring[T]) grow() {
 	size := 2 * len(r.buf)
 	if size == 0 {
 		size = 4
 	}
+	r.resize(size)
+}
+
+// resize moves the values to a buffer of another size, which has room for them.
+func (r *Ring[T]) resize(size int) {
 	buf := make([]T, size)
 	for i := range r.n {
 		buf[i] = *r.At(i)

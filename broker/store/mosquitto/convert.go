@@ -70,7 +70,7 @@ func Import(s *State, to store.Store, now int64) (Report, error) {
 			return i.report, err
 		}
 	}
-	for _, m := range handshakesFirst(s) {
+	for _, m := range inFlightFirst(s) {
 		i.clientMessage(m)
 		if err := i.flush(batchBytes); err != nil {
 			return i.report, err
@@ -200,10 +200,10 @@ func validFilter(filter string, qos uint8) error {
 	return parse(&codec.Subscribe{}, p.Append(nil, codec.V5))
 }
 
-// handshakesFirst orders the messages of each client: outgoing QoS 2 handshakes first, in the order of their
-// packet ids from the last one given out, so that a client finds them where it left them; then the others in
-// their order.
-func handshakesFirst(s *State) []*ClientMessage {
+// inFlightFirst orders the messages of each client: what was sent first, in the order of the packet ids from
+// the last one given out, so that a client finds it where it left it [MQTT-4.6.0-1]; then the others in their
+// order.
+func inFlightFirst(s *State) []*ClientMessage {
 	last := map[string]uint16{}
 	for k := range s.Clients {
 		last[s.Clients[k].ID] = s.Clients[k].LastMID
@@ -213,7 +213,7 @@ func handshakesFirst(s *State) []*ClientMessage {
 		list[k] = &s.ClientMessages[k]
 	}
 	rank := func(m *ClientMessage) int {
-		if m.Direction == 1 && m.outState() >= store.WaitRec {
+		if m.Direction == 1 && m.outState() != store.Queued {
 			return int(m.MID - last[m.Client] - 1)
 		}
 		return 1 << 16
@@ -224,9 +224,13 @@ func handshakesFirst(s *State) []*ClientMessage {
 	return list
 }
 
-// outState is ours for an outgoing message. One of QoS 1 gets a new packet id when it is sent again.
+// outState is ours for an outgoing message.
 func (m *ClientMessage) outState() store.State {
 	switch m.State {
+	case statePublishQoS1, stateWaitPuback:
+		if m.MID != 0 && m.QoS == 1 {
+			return store.WaitAck
+		}
 	case stateWaitPubrec, statePublishQoS2:
 		if m.MID != 0 && m.QoS == 2 {
 			return store.WaitRec
@@ -261,7 +265,7 @@ func (i *importer) clientMessage(c *ClientMessage) {
 		Session: number, Seq: i.seq[number], QoS: min(c.QoS, 2), State: state, Retain: c.RetainDup>>4 != 0,
 		SubscriptionID: c.Subscription,
 	}
-	if state >= store.WaitRec {
+	if state != store.Queued {
 		e.PacketID = c.MID
 	}
 	if state != store.WaitComp {

@@ -140,8 +140,11 @@ func TestInFlight(t *testing.T) {
 		list[1].State != store.WaitRec || list[1].PacketID != 3 || list[1].Message == 0 {
 		t.Errorf("%+v", list)
 	}
-	if list := got["sub1"]; len(list) != 3 || list[0].State != store.Queued || list[0].QoS != 1 {
-		t.Errorf("%+v", list)
+	list = got["sub1"]
+	for i := range list { // in the order of the first sending, with their packet ids [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+		if e := &list[i]; len(list) != 3 || e.State != store.WaitAck || e.QoS != 1 || e.PacketID != uint16(i+1) {
+			t.Errorf("%+v", list)
+		}
 	}
 	h := records(t, m, store.Inbound, store.ReadHandshake)
 	if len(h) != 1 || names[h[0].Session] != "pub" || h[0].PacketID != 4 || h[0].Message == 0 {

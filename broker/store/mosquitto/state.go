@@ -78,6 +78,7 @@ type ClientMessage struct {
 
 // States of a ClientMessage.
 const (
+	statePublishQoS1 = 2
 	stateWaitPuback  = 3
 	statePublishQoS2 = 4
 	stateWaitPubrec  = 5
