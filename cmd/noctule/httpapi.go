@@ -92,11 +92,11 @@ func (s *service) openAPI(index int) error {
 		switch {
 		case err == nil:
 			a.servers = append(a.servers, server)
-		case missingFamily(err):
-			last = err
 		case l.Implied:
 			s.log.Warn(fmt.Sprintf("Warning: there is no http api: %v", err))
 			return nil
+		case missingFamily(err):
+			last = err
 		default:
 			return err
 		}

@@ -122,6 +122,43 @@ func TestLocalOnly(t *testing.T) {
 	}
 }
 
+// TestLocalOnlyWithOneAddress takes one of the two loopback addresses away: the other is enough.
+func TestLocalOnlyWithOneAddress(t *testing.T) {
+	six, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer six.Close()
+	port := six.Addr().(*net.TCPAddr).Port
+	p := newBroker(t, "user root\nsys_interval 0", "-p", fmt.Sprint(port))
+	p.start(t)
+	p.await(t, fmt.Sprintf(`^\d+: Warning: port %d is not open on ::1: .*address already in use$`, port))
+	if !answers("tcp", fmt.Sprintf("127.0.0.1:%d", port)) {
+		t.Errorf("no answer\n%s", p.lines())
+	}
+	_ = p.stop(t, syscall.SIGTERM)
+	four, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer four.Close()
+	code, out := outcome(t, "-c", confFile(t, "user root"), "-p", fmt.Sprint(port))
+	if code != 1 || !strings.Contains(out, "Error: ") || strings.Contains(out, " running\n") {
+		t.Errorf("neither address: exit %d\n%s", code, out)
+	}
+	_ = six.Close()
+	p = newBroker(t, "user root\nsys_interval 0", "-p", fmt.Sprint(port))
+	p.start(t)
+	p.await(t, fmt.Sprintf(`^\d+: Warning: port %d is not open on 127\.0\.0\.1: .*address already in use$`, port))
+	if !answers("tcp", fmt.Sprintf("[::1]:%d", port)) {
+		t.Errorf("no answer\n%s", p.lines())
+	}
+	code, out = outcome(t, "-c", confFile(t, fmt.Sprintf("user root\nlistener %d ::1\nlistener %d 127.0.0.1", freePort(t), port)))
+	if code != 1 {
+		t.Errorf("a listener that is asked for: exit %d\n%s", code, out)
+	}
+}
+
 func TestUnixListener(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mqtt.sock")
 	p := startBroker(t, "allow_anonymous true\nlistener 0 "+path)

@@ -50,11 +50,34 @@ func (s *service) open(policies []*auth.Policy) error {
 		} else {
 			s.sockets[i], err = s.listen(l)
 		}
+		if err != nil && s.spared(i, err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// spared reports whether the start can do without a listener that cannot be opened: in local only mode one of
+// the two loopback addresses of a port is enough, whatever is wrong with the other; IPv6 may be switched off.
+func (s *service) spared(index int, err error) bool {
+	l := &s.cfg.Listeners[index]
+	if !s.cfg.LocalOnly || l.Protocol == "http_api" {
+		return false
+	}
+	other := false // opened, or still to come
+	for i := range s.cfg.Listeners {
+		o := &s.cfg.Listeners[i]
+		if i != index && o.Port == l.Port && o.Protocol == l.Protocol {
+			other = other || i > index || len(s.sockets[i]) > 0
+		}
+	}
+	if other {
+		s.log.Warn(fmt.Sprintf("Warning: port %d is not open on %s: %v", l.Port, l.Host, err))
+	}
+	return other
 }
 
 // listen opens the sockets of one listener, with a log line for each.
