@@ -47,6 +47,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		Hashing: auth.PoolStats{
 			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
 		},
+		Admissions: broker.AdmissionStats{Waiting: 45, Refused: 46, GaveWay: 47},
 		Store: store.Stats{
 			Commits: 12, Posts: 40, Bytes: 41, Errors: 42, Pending: 43, Failing: true, Seconds: 44.5,
 			Counts: [12]int64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
@@ -133,6 +134,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"pending_requests_expired_total": "29",
 		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
+		"admissions_waiting": "45", "admissions_refused_total": "46", "admissions_gave_way_total": "47",
 	}
 	for i, bound := range []string{
 		"0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "+Inf",

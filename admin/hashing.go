@@ -2,7 +2,7 @@ package admin
 
 import "noctule/broker"
 
-// addHashing adds what checking passwords takes; its arguments add one metric each.
+// addHashing adds what clients wait for before they are let in; its arguments add one metric each.
 func addHashing(gauge, count func(name, help string, f func(*broker.Metrics) int64)) {
 	type m = broker.Metrics
 	gauge("logins_waiting", "Logins that wait for their password to be checked.",
@@ -15,4 +15,10 @@ func addHashing(gauge, count func(name, help string, f func(*broker.Metrics) int
 		func(m *m) int64 { return m.Hashing.Throttled })
 	count("logins_refused_total", "Logins refused because too many waited.",
 		func(m *m) int64 { return m.Hashing.RefusedFull + m.Hashing.RefusedPeer })
+	gauge("admissions_waiting", "CONNECTs that wait for an answer: of a password, or a provider.",
+		func(m *m) int64 { return int64(m.Admissions.Waiting) })
+	count("admissions_refused_total", "CONNECTs refused because too many of their address or of all waited.",
+		func(m *m) int64 { return m.Admissions.Refused })
+	count("admissions_gave_way_total", "CONNECTs that waited and were refused for those of other addresses.",
+		func(m *m) int64 { return m.Admissions.GaveWay })
 }

@@ -3,19 +3,23 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
+	"sync"
 	"time"
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/codec"
+	"noctule/internal/places"
 	"noctule/wsnet"
 )
 
 // A CONNECT that is acceptable by itself may still need an answer that takes time: a password to be hashed, a
 // list of topics to be fetched. Then its connection is held (wsnet.Conn.Hold), the question is asked off the
-// loops, and the connection goes on to its session's home loop with the answer. Their number is bounded; a
-// broker that asks nobody takes the short way and pays nothing.
+// loops, and the connection goes on to its session's home loop with the answer. What waits is bounded in
+// number and bytes, and fair between addresses; a broker that asks nobody takes the short way and pays
+// nothing.
 
 // Admitter answers for a CONNECT. Admit is called on a goroutine of its own and may block until ctx is done,
 // which is when the client has gone or AdmissionTimeout has passed. Several calls run at once.
@@ -49,41 +53,105 @@ type Admission struct {
 	ask    []Admitter
 	hash   bool // the policy of opts must check the password first
 	login  auth.Login
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
+	place  places.Place[*Admission]
 }
 
 // AdmissionTimeout bounds the time in which an Admitter answers.
 const AdmissionTimeout = 20 * time.Second
 
-// admissionsMax is how many answers may be awaited at once; clients above it hear that the server is busy.
+// admissionsMax is the default of Options.MaxAdmissions.
 const admissionsMax = 4096
+
+// admissionBytes is what a CONNECT that waits counts for at least: MaxAdmissions times as much may wait.
+const admissionBytes = 16 << 10
+
+// admissions are the places of CONNECTs that wait for an answer.
+type admissions struct {
+	mu     sync.Mutex
+	table  *places.Table[*Admission]
+	counts AdmissionStats
+}
+
+// AdmissionStats tell of CONNECTs that wait for an answer.
+type AdmissionStats struct {
+	Waiting int   // now
+	Refused int64 // because their address, or all together, had too many waiting; since the start
+	GaveWay int64 // to those of others; since the start
+}
+
+// errGaveWay is why an Admission ends whose place another one needs more.
+var errGaveWay = errors.New("broker: the place went to another client")
+
+func (x *admissions) open(limit int) {
+	if limit <= 0 {
+		limit = admissionsMax
+	}
+	x.table = places.New[*Admission](places.Shares(int64(limit)*admissionBytes, 8), places.Newest)
+}
+
+// enter takes a place for a; false if there is none. Who gives way for it is on its way out.
+func (x *admissions) enter(a *Admission, local bool) bool {
+	x.mu.Lock()
+	a.place.Value = a
+	from := places.Peer{Addr: a.Address.Addr(), Trusted: local}
+	gone, verdict := x.table.Take(&a.place, from, max(admissionBytes, 2*int64(len(a.packet))))
+	x.counts.GaveWay += int64(len(gone))
+	if verdict != places.Taken {
+		x.counts.Refused++
+	}
+	x.mu.Unlock()
+	for _, o := range gone {
+		o.Value.cancel(errGaveWay)
+	}
+	return verdict == places.Taken
+}
+
+// leave gives the place of a up.
+func (x *admissions) leave(a *Admission) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.table.Leave(&a.place)
+}
+
+func (x *admissions) stats() AdmissionStats {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.counts.Waiting = x.table.Len()
+	return x.counts
+}
 
 // ask holds the connection of a CONNECT, which p is, and asks the policy of a, if it has one, and the
 // Admitters.
 func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body []byte, a *Admission, login auth.Login) {
-	if s.b.admissions.Add(1) > admissionsMax {
-		s.b.admissions.Add(-1)
-		s.refuse(c, p, codec.ServerBusy)
-		return
-	}
 	a.ClientID, a.Username, a.HasUsername = login.ClientID, login.Username, login.HasUsername
 	a.CleanStart, a.Version, a.Address = p.CleanStart, p.Version, c.RemoteAddr()
 	a.conn, a.packet = c, bytes.Clone(body)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	a.cancel = cancel
+	if !s.b.admissions.enter(a, login.Local) {
+		cancel(nil)
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
 	if p.HasPassword {
 		a.Password = append([]byte{}, p.Password...)
 	}
 	login.Password = a.Password
 	a.login = login
-	ctx, cancel := context.WithTimeout(context.Background(), AdmissionTimeout)
-	a.cancel = cancel
 	c.Attachment.(*greeting).admission = a
 	c.Hold()
 	s.b.asked.Go(func() { // Shutdown waits
+		ctx, stop := context.WithTimeout(ctx, AdmissionTimeout)
+		defer stop()
 		r := s.b.admit(ctx, a)
 		if r == codec.Success && len(a.Grants) > 0 {
 			r = s.b.plantGrants(ctx, a)
 		}
-		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(a, r) })) // bounded by admissionsMax
+		if r != codec.Success && errors.Is(context.Cause(ctx), errGaveWay) {
+			r = codec.ServerBusy
+		}
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(a, r) })) // bounded by MaxAdmissions
 	})
 }
 
@@ -126,6 +194,7 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 	verdict := make(chan codec.Reason, 1)
 	accepted := b.hashing.Submit(auth.Job{
 		Address: login.Address,
+		Trusted: login.Local,
 		Bytes:   size,
 		Work: func() (failed bool) {
 			switch {
@@ -138,7 +207,7 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 			verdict <- codec.NotAuthorized
 			return true
 		},
-		Refuse: func() { verdict <- codec.ServerShuttingDown },
+		Refuse: func(r codec.Reason) { verdict <- r },
 	})
 	if !accepted {
 		return codec.ServerBusy
@@ -153,8 +222,8 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 
 // answered goes on with a CONNECT on the loop that read it: it is refused, or moves to its home loop.
 func (s *shard) answered(a *Admission, r codec.Reason) {
-	s.b.admissions.Add(-1)
-	a.cancel()
+	s.b.admissions.leave(a)
+	a.cancel(nil)
 	home := s.b.home([]byte(a.ClientID))
 	g, ok := a.conn.Attachment.(*greeting)
 	if !ok { // it has ended meanwhile

@@ -53,7 +53,6 @@ type Broker struct {
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
 	stopping    atomic.Bool
-	admissions  atomic.Int64 // answers awaited
 	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
@@ -70,9 +69,10 @@ type Broker struct {
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
-	asked   sync.WaitGroup // goroutines of admissions, and those that read queues
-	hashing *auth.Pool     // checks passwords
-	ended   chan struct{}  // closed when Shutdown has stopped the loops, or has given up
+	admissions admissions
+	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
+	hashing    *auth.Pool     // checks passwords
+	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	mu struct {
 		sync.Mutex
@@ -128,6 +128,7 @@ func New(o Options) (*Broker, error) {
 		b.openCommitter()
 	}
 	hashing := o.Hashing
+	b.admissions.open(o.MaxAdmissions)
 	hashing.Now = func() int64 { return now().UnixMilli() }
 	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{

@@ -86,6 +86,7 @@ func (b *Broker) fill(m *Metrics) {
 		m.Store = b.committer.Stats()
 	}
 	m.Hashing = b.hashing.Stats()
+	m.Admissions = b.admissions.stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

@@ -99,6 +99,6 @@ func loginOf(c *wsnet.Conn, p *codec.Connect, id []byte, as *persona) auth.Login
 	return auth.Login{
 		ClientID: string(id), Username: string(p.Username), HasUsername: p.HasUsername,
 		Password: p.Password, HasPassword: p.HasPassword,
-		Identified: as != nil && as.identified, Address: c.RemoteAddr().Addr(),
+		Identified: as != nil && as.identified, Address: c.RemoteAddr().Addr(), Local: c.Local(),
 	}
 }

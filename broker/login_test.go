@@ -199,7 +199,7 @@ func TestLoginsOfElsewhere(t *testing.T) {
 	login := func(from, password string) auth.Login {
 		return auth.Login{
 			Username: "a", HasUsername: true, Password: []byte(password), HasPassword: true,
-			Address: netip.MustParseAddr(from),
+			Address: netip.MustParseAddr(from), Local: from == "127.0.0.1",
 		}
 	}
 	for password, want := range map[string]codec.Reason{"pa": codec.Success, "pb": codec.NotAuthorized} {

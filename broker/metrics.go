@@ -49,6 +49,8 @@ type Metrics struct {
 	Store store.Stats
 	// Hashing is what checking passwords took.
 	Hashing auth.PoolStats
+	// Admissions are the CONNECTs that wait for an answer.
+	Admissions AdmissionStats
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 }

@@ -396,7 +396,7 @@ func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 // dropPins lets go of the sets of a CONNECT that came to nothing, from any goroutine.
 func (s *shard) dropPins(list []pinned) {
 	if len(list) > 0 {
-		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.unpinAll(list) })) // bounded by admissionsMax
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.unpinAll(list) })) // bounded by MaxAdmissions
 	}
 }
 

@@ -285,7 +285,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	case *greeting:
 		var id []byte
 		if a.admission != nil {
-			a.admission.cancel()
+			a.admission.cancel(nil)
 			id = []byte(a.admission.ClientID)
 		}
 		if (a.admission != nil || !a.done) && !errors.Is(reason, wsnet.ErrRefused) {

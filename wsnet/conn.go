@@ -175,6 +175,12 @@ func (c *Conn) RemoteAddr() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(c.addr).Unmap(), c.port)
 }
 
+// Local says that the peer's own socket is of this machine. Behind a PROXY header it never is: what the
+// header claims is the client's word as often as the proxy's.
+func (c *Conn) Local() bool {
+	return c.listener.cfg.ProxyProtocol == 0 && (c.port == 0 || netip.AddrFrom16(c.addr).Unmap().IsLoopback())
+}
+
 func (c *Conn) setAddr(a netip.AddrPort) {
 	if a.IsValid() {
 		c.addr, c.port = a.Addr().As16(), a.Port()

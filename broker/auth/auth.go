@@ -54,8 +54,10 @@ type Login struct {
 	// Identified says that a TLS certificate or a pre-shared key vouches for the username: no password is
 	// checked.
 	Identified bool
-	// Address is where the client connects from; the zero Addr for unix sockets.
+	// Address is where the client connects from, or what a proxy said; the zero Addr for unix sockets.
 	Address netip.Addr
+	// Local says that the client's own socket is of this machine: nobody has claimed that.
+	Local bool
 }
 
 // Authenticator checks logins, on any goroutine. It may be slow; one that is not always slow also has

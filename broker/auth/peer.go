@@ -2,16 +2,15 @@ package auth
 
 import (
 	"container/heap"
-	"net/netip"
 
+	"noctule/internal/places"
 	"noctule/internal/ring"
 )
 
 // peer is one address that has jobs, or failures that are remembered. The pool's mutex guards it.
 type peer struct {
-	key     netip.Addr
-	trusted bool
-	jobs    ring.Ring[Job] // that wait
+	key     places.Peer
+	jobs    ring.Ring[*waiting]
 	running int
 	place   place
 
@@ -20,6 +19,12 @@ type peer struct {
 	due      int64   // Unix ms; when it may go on, while it is late
 
 	prev, next *peer
+}
+
+// waiting is a job that waits. The place of a peer's newest one gives way before those of the others.
+type waiting struct {
+	Job
+	place places.Place[*peer]
 }
 
 // place is which list a peer is in.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"noctule/codec"
 )
 
 func testPool(t *testing.T, cfg PoolConfig) *Pool {
@@ -22,6 +24,9 @@ func testPool(t *testing.T, cfg PoolConfig) *Pool {
 	})
 	return p
 }
+
+// unheard is a Refuse of jobs for which nobody waits.
+func unheard(codec.Reason) {}
 
 func from(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -39,7 +44,7 @@ func TestPoolAddressesTakeTurns(t *testing.T) {
 				defer mu.Unlock()
 				order = append(order, addr)
 				return false
-			}, Refuse: func() {}}
+			}, Refuse: unheard}
 		}
 		for range 50 {
 			p.Submit(job("192.0.2.1"))
@@ -76,16 +81,23 @@ func TestPoolAddressesTakeTurns(t *testing.T) {
 	})
 }
 
+// TestPoolIsBounded: a job weighs 100 bytes at least.
 func TestPoolIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testPool(t, PoolConfig{Workers: 2, Queue: 10, QueueBytes: 1000, PerAddress: 4})
 		gate := make(chan struct{})
+		refused := map[string]int{}
 		submit := func(addr string, n int) bool {
-			a := netip.Addr{}
-			if addr != "" {
-				a = from(addr)
+			j := Job{Bytes: n, Work: func() bool { <-gate; return false }, Refuse: func(r codec.Reason) {
+				if r != codec.ServerBusy {
+					t.Error(r)
+				}
+				refused[addr]++
+			}}
+			if j.Trusted = addr == ""; !j.Trusted {
+				j.Address = from(addr)
 			}
-			return p.Submit(Job{Address: a, Bytes: n, Work: func() bool { <-gate; return false }, Refuse: func() {}})
+			return p.Submit(j)
 		}
 		for i := range 2 { // both workers are busy
 			if !submit("192.0.2.1", 0) {
@@ -101,27 +113,64 @@ func TestPoolIsBounded(t *testing.T) {
 		if submit("2001:db8::1", 1001) {
 			t.Error("more bytes than there may be")
 		}
-		for i := range 4 {
-			if !submit("2001:db8::"+string('1'+rune(i)), 200) {
-				t.Error("refused", i)
-			}
+		if !submit("2001:db8::1", 300) || !submit("2001:db8::2", 100) || submit("2001:db8::ffff:1", 0) {
+			t.Error("a /64 has more or less than its share")
 		}
-		if submit("2001:db8::ffff:1", 0) { // the same /64
-			t.Error("a /64 has more than its share")
+		if !submit("", 0) || !submit("", 0) || len(refused) != 0 {
+			t.Errorf("refused %v", refused)
 		}
-		if submit("127.0.0.1", 300) {
-			t.Error("more bytes than there may be")
+		// It is full. Who has less than another gets in.
+		if !submit("192.0.2.9", 0) || !submit("192.0.2.9", 150) {
+			t.Errorf("a newcomer is refused: %v", refused)
 		}
-		if !submit("127.0.0.1", 0) || !submit("", 0) || submit("", 0) || submit("192.0.2.9", 0) {
-			t.Error("the queue is not bounded")
+		// 100 bytes of 400 for the first; 100 of 400 and, of then 300 and 300, what came last for the second.
+		if s := p.Stats(); refused["2001:db8::2"] != 1 || refused["192.0.2.1"] != 1 ||
+			refused["2001:db8::1"] != 1 || s.RefusedPeer != 5 || s.RefusedFull != 1 || s.Running != 2 {
+			t.Errorf("refused %v: %+v", refused, s)
 		}
-		if s := p.Stats(); s.Waiting != 10 || s.Running != 2 || s.RefusedPeer != 2 || s.RefusedFull != 4 {
-			t.Errorf("%+v", s)
+		if w := p.mu.waiting; w.Weight() > 1000 || w.Len() != p.Stats().Waiting {
+			t.Errorf("%d bytes, %d places", w.Weight(), w.Len())
 		}
 		close(gate)
 		synctest.Wait()
-		if s := p.Stats(); s.Checked != 12 || p.mu.bytes != 0 {
-			t.Errorf("%+v, %d bytes", s, p.mu.bytes)
+		if s := p.Stats(); s.Waiting != 0 || p.mu.waiting.Len() != 0 || len(p.mu.peers) != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestPoolSlowedKeepsFew: an address that guesses keeps few of the places that it had, and gets no more; a
+// newcomer is not refused because of it.
+func TestPoolSlowedKeepsFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := testPool(t, PoolConfig{Workers: 1, Queue: 1000, PerAddress: 500, FailureBurst: 5})
+		refused := 0
+		gate := make(chan struct{})
+		guess := func(a string) bool {
+			return p.Submit(Job{Address: from(a), Work: func() bool { <-gate; return true },
+				Refuse: func(codec.Reason) { refused++ }})
+		}
+		taken := 0
+		for range 600 {
+			if guess("127.0.0.1") { // claimed, so it is trusted no more than another
+				taken++
+			}
+		}
+		close(gate)
+		synctest.Wait()
+		if s := p.Stats(); s.Checked != 5 || s.Waiting != 8 || taken < 500 || refused != taken-13 {
+			t.Errorf("%d taken, %d refused: %+v", taken, refused, s)
+		}
+		if guess("127.0.0.1") {
+			t.Error("an address that is slowed down gets more places")
+		}
+		if !guess("192.0.2.1") {
+			t.Error("another address is refused")
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute) // of the bubble
+		if s := p.Stats(); s.Waiting != 0 || s.Checked != 14 {
+			t.Errorf("%+v", s)
 		}
 	})
 }
@@ -131,13 +180,13 @@ func TestPoolIsBounded(t *testing.T) {
 func TestPoolSlowsGuessersDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testPool(t, PoolConfig{
-			Workers: 2, Queue: 1000, PerAddress: 500, FailureBurst: 5, FailureRate: 2,
+			Workers: 2, Queue: 1000, PerAddress: 500, Slowed: 100, FailureBurst: 5, FailureRate: 2,
 		})
 		start := time.Now()
 		var mu sync.Mutex
 		var at []time.Duration
 		for range 25 {
-			p.Submit(Job{Address: from("192.0.2.1"), Refuse: func() {}, Work: func() bool {
+			p.Submit(Job{Address: from("192.0.2.1"), Refuse: unheard, Work: func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				at = append(at, time.Since(start))
@@ -149,7 +198,7 @@ func TestPoolSlowsGuessersDown(t *testing.T) {
 			t.Errorf("%d at once, want the burst of 5", n)
 		}
 		done := false
-		p.Submit(Job{Address: from("192.0.2.2"), Refuse: func() {}, Work: func() bool { done = true; return false }})
+		p.Submit(Job{Address: from("192.0.2.2"), Refuse: unheard, Work: func() bool { done = true; return false }})
 		synctest.Wait()
 		if !done {
 			t.Error("another address waits")
@@ -157,7 +206,7 @@ func TestPoolSlowsGuessersDown(t *testing.T) {
 		for i := range 3 { // proxies stand for many clients
 			for range 20 {
 				a := []netip.Addr{{}, from("127.0.0.1"), from("::1")}[i]
-				p.Submit(Job{Address: a, Refuse: func() {}, Work: func() bool { return true }})
+				p.Submit(Job{Address: a, Trusted: true, Refuse: unheard, Work: func() bool { return true }})
 			}
 		}
 		synctest.Wait()
@@ -177,7 +226,7 @@ func TestPoolSlowsGuessersDown(t *testing.T) {
 		// Good logins of that address must wait as well, but not for ever.
 		time.Sleep(time.Minute)
 		done = false
-		p.Submit(Job{Address: from("192.0.2.1"), Refuse: func() {}, Work: func() bool { done = true; return false }})
+		p.Submit(Job{Address: from("192.0.2.1"), Refuse: unheard, Work: func() bool { done = true; return false }})
 		synctest.Wait()
 		if n := len(p.mu.peers); !done || n != 0 {
 			t.Errorf("done %v, %d addresses remembered", done, n)
@@ -188,10 +237,10 @@ func TestPoolSlowsGuessersDown(t *testing.T) {
 // TestPoolGuesserHoldsOneWorker: above the burst an address runs one job at a time.
 func TestPoolGuesserHoldsOneWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := testPool(t, PoolConfig{Workers: 3, FailureBurst: 2, FailureRate: 1000})
+		p := testPool(t, PoolConfig{Workers: 3, Slowed: 10, FailureBurst: 2, FailureRate: 1000})
 		gate := make(chan struct{})
 		for range 10 {
-			p.Submit(Job{Address: from("192.0.2.1"), Refuse: func() {}, Work: func() bool { <-gate; return true }})
+			p.Submit(Job{Address: from("192.0.2.1"), Refuse: unheard, Work: func() bool { <-gate; return true }})
 		}
 		synctest.Wait()
 		if n := p.Stats().Running; n != 2 { // nobody knows yet how they end
@@ -215,14 +264,14 @@ func TestPoolForgetsAddresses(t *testing.T) {
 		p := testPool(t, PoolConfig{Workers: 1, Remembered: 10})
 		for i := range 100 {
 			a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
-			p.Submit(Job{Address: a, Refuse: func() {}, Work: func() bool { return true }})
+			p.Submit(Job{Address: a, Refuse: unheard, Work: func() bool { return true }})
 			synctest.Wait()
 		}
 		if n, s := len(p.mu.peers), p.Stats(); n != 10 || s.Remembered != 10 {
 			t.Errorf("%d addresses, %+v", n, s)
 		}
 		time.Sleep(time.Minute)
-		p.Submit(Job{Address: from("192.0.2.250"), Refuse: func() {}, Work: func() bool { return true }})
+		p.Submit(Job{Address: from("192.0.2.250"), Refuse: unheard, Work: func() bool { return true }})
 		synctest.Wait()
 		if n := len(p.mu.peers); n != 1 {
 			t.Errorf("%d addresses after a minute", n)
@@ -236,7 +285,7 @@ func TestPoolClose(t *testing.T) {
 		gate := make(chan struct{})
 		worked, refused := 0, 0
 		for range 5 {
-			p.Submit(Job{Work: func() bool { <-gate; worked++; return false }, Refuse: func() { refused++ }})
+			p.Submit(Job{Trusted: true, Work: func() bool { <-gate; worked++; return false }, Refuse: func(codec.Reason) { refused++ }})
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -272,7 +321,7 @@ func TestPoolModel(t *testing.T) {
 		for i := range 3000 {
 			fails, takes := r.IntN(2) == 0, time.Duration(r.IntN(50))*time.Millisecond
 			a := netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(12))})
-			if p.Submit(Job{Address: a, Bytes: r.IntN(300), Refuse: func() { t.Error("refused") }, Work: func() bool {
+			if p.Submit(Job{Address: a, Bytes: r.IntN(300), Trusted: r.IntN(5) == 0, Refuse: func(codec.Reason) { mu.Lock(); defer mu.Unlock(); ended[i]++ }, Work: func() bool {
 				time.Sleep(takes)
 				mu.Lock()
 				defer mu.Unlock()
@@ -292,7 +341,7 @@ func TestPoolModel(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		s := p.Stats()
-		if len(ended) != accepted || s.Waiting != 0 || s.Running != 0 || p.mu.bytes != 0 || p.mu.workers != 0 {
+		if len(ended) != accepted || s.Waiting != 0 || s.Running != 0 || p.mu.waiting.Len() != 0 || p.mu.workers != 0 {
 			t.Errorf("seed %d: %d ended of %d, %+v", seed, len(ended), accepted, s)
 		}
 		for i, n := range ended {

@@ -42,6 +42,7 @@ func (g *apiGate) Allows(ctx context.Context, l admin.Login) (bool, error) {
 	login := auth.Login{
 		ClientID: clientID, Username: l.Username, HasUsername: l.Named, HasPassword: l.Named,
 		Password: []byte(l.Password), Address: l.Address,
+		Local: !l.Address.IsValid() || l.Address.IsLoopback(),
 	}
 	switch r := g.b.CheckLogin(ctx, o.Policy, login); r {
 	case codec.Success:

@@ -51,6 +51,18 @@ func (r *Ring[T]) Pop() T {
 	return v
 }
 
+// PopLast removes and returns the newest value; the ring must not be empty.
+func (r *Ring[T]) PopLast() T {
+	var zero T
+	at := r.At(r.n - 1)
+	v := *at
+	*at = zero
+	if r.n--; r.n == 0 && len(r.buf) > keep {
+		r.head, r.buf = 0, nil
+	}
+	return v
+}
+
 // keep is the largest buffer an empty ring holds on to, in values.
 const keep = 32
 

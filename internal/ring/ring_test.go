@@ -20,6 +20,11 @@ func TestRingAgainstSlice(t *testing.T) {
 				r.Push(i)
 				model = append(model, i)
 			}
+		} else if last := len(model) - 1; last >= 0 && i%7 == 0 {
+			if got := r.PopLast(); got != model[last] {
+				t.Fatalf("step %d: popped %d, want %d", i, got, model[last])
+			}
+			model = model[:last]
 		} else if len(model) > 0 {
 			if got := r.Pop(); got != model[0] {
 				t.Fatalf("step %d: popped %d, want %d", i, got, model[0])
