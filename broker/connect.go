@@ -246,6 +246,8 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 			return codec.NotAuthorized
 		case len(l.MountPoint)+len(p.Will.Topic) > topicMax:
 			return codec.TopicNameInvalid
+		case o.MessageSizeLimit > 0 && len(p.Will.Payload) > int(o.MessageSizeLimit):
+			return codec.PacketTooLarge
 		}
 	}
 	return codec.Success

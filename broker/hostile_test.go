@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -95,7 +96,8 @@ func beforeConnect() []breach {
 		{"MQTT-3.1.0-1 PUBLISH first", packet(0x30, "a"), 0},
 		{"MQTT-3.1.0-1 PINGREQ first", packet(0xC0), 0},
 		{"MQTT-3.1.0-1 AUTH first", packet(0xF0), 0},
-		{"MQTT-2.1.3-1 CONNECT with flags", packet(0x11, connectBody(clean, none), "c"), 0},
+		{"MQTT-2.1.3-1 CONNECT with flags", packet(0x11, connectBody(clean, none), "c"), malformed},
+		{"CONNECT with QoS 3", packet(0x16, connectBody(clean, none), "c"), 0},
 		{"type 0", packet(0), 0},
 		{"1.5.5 remaining length of five bytes", []byte{0x10, 0x80, 0x80, 0x80, 0x80, 1}, 0},
 		{"remaining length of 256 MB", []byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F}, 0},
@@ -137,11 +139,11 @@ func beforeConnect() []breach {
 			first(clean, block(39, []byte{0, 0, 0, 0}), "c"), misused,
 		},
 		{"3.1.2.11.7 Request Problem Information 2", first(clean, block(23, 2), "c"), misused},
-		{"property of another packet", first(clean, block(35, 0, 1), "c"), misused},
-		{"will property among the others", first(clean, block(24, []byte{0, 0, 0, 1}), "c"), misused},
+		{"2.2.2.2 property of another packet", first(clean, block(35, 0, 1), "c"), malformed},
+		{"2.2.2.2 will property among the others", first(clean, block(24, []byte{0, 0, 0, 1}), "c"), malformed},
 		{
-			"property of CONNECT in the will",
-			first(clean|will, none, "c", block(33, 0, 1), "w", "x"), misused,
+			"2.2.2.2 property of CONNECT in the will",
+			first(clean|will, none, "c", block(33, 0, 1), "w", "x"), malformed,
 		},
 		{"3.1.2.11.10 data without method", first(clean, block(22, "d"), "c"), misused},
 		{"authentication method", first(clean, block(21, "m"), "c"), codec.BadAuthenticationMethod},
@@ -199,7 +201,8 @@ func afterConnect() []breach {
 	id := []byte{0, 1}
 	none := block()
 	list := []breach{
-		{"type 0", packet(0), malformed},
+		{"type 0", packet(0), misused},
+		{"type 0 with flags", packet(5), misused},
 		{"1.5.5 remaining length of five bytes", []byte{0xC0, 0x80, 0x80, 0x80, 0x80, 1}, malformed},
 		{"PUBLISH of 256 MB", []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, codec.PacketTooLarge},
 		{"SUBSCRIBE of 256 MB", []byte{0x82, 0xFF, 0xFF, 0xFF, 0x7F}, codec.PacketTooLarge},
@@ -213,8 +216,7 @@ func afterConnect() []breach {
 		{"PINGREQ with a body", packet(0xC0, 0), malformed},
 
 		{"MQTT-3.3.1-4 QoS 3", packet(0x36, "a", id, none), malformed},
-		{"MQTT-3.3.1-2 DUP with QoS 0", packet(0x38, "a", none), malformed},
-		{"MQTT-2.2.1-3 PUBLISH with packet id 0", packet(0x32, "a", 0, 0, none), malformed},
+		{"MQTT-2.2.1-3 PUBLISH with packet id 0", packet(0x32, "a", 0, 0, none), misused},
 		{"MQTT-3.3.2-2 + in a topic name", packet(0x30, "a/+", none), malformed},
 		{"MQTT-3.3.2-2 # in a topic name", packet(0x30, "#", none), malformed},
 		{"PUBLISH without packet id", packet(0x32, "a"), malformed},
@@ -222,8 +224,8 @@ func afterConnect() []breach {
 		{"topic longer than the packet", packet(0x30, 0xFF, 0xFF, 0x61), malformed},
 		{"more than 200 levels", packet(0x30, string(bytes.Repeat([]byte("/"), 201)), none), malformed},
 
-		{"MQTT-3.8.3-2 SUBSCRIBE without filters", packet(0x82, id, none), misused},
-		{"MQTT-2.2.1-3 SUBSCRIBE with packet id 0", packet(0x82, 0, 0, none, "a", 0), malformed},
+		{"MQTT-3.8.3-2 SUBSCRIBE without filters", packet(0x82, id, none), malformed},
+		{"MQTT-2.2.1-3 SUBSCRIBE with packet id 0", packet(0x82, 0, 0, none, "a", 0), misused},
 		{"MQTT-3.8.3-5 QoS 3 in SUBSCRIBE", packet(0x82, id, none, "a", 3), malformed},
 		{"MQTT-3.8.3-5 reserved option", packet(0x82, id, none, "a", 0x40), malformed},
 		{"SUBSCRIBE without options", packet(0x82, id, none, "a"), malformed},
@@ -232,15 +234,39 @@ func afterConnect() []breach {
 		{"MQTT-4.7.1-2 + with text", packet(0x82, id, none, "a/b+", 0), malformed},
 		{"MQTT-4.8.2-1 share without a name", packet(0x82, id, none, "$share//a", 0), malformed},
 		{"MQTT-4.8.2-2 share with a wildcard", packet(0x82, id, none, "$share/+/a", 0), malformed},
-		{"MQTT-3.10.3-2 UNSUBSCRIBE without filters", packet(0xA2, id, none), misused},
-		{"MQTT-2.2.1-3 UNSUBSCRIBE with packet id 0", packet(0xA2, 0, 0, none, "a"), malformed},
+		{"MQTT-3.10.3-2 UNSUBSCRIBE without filters", packet(0xA2, id, none), malformed},
+		{"MQTT-2.2.1-3 UNSUBSCRIBE with packet id 0", packet(0xA2, 0, 0, none, "a"), misused},
+		{"SUBSCRIBE cut off in its packet id", packet(0x82, 0), malformed},
+		{"SUBSCRIBE cut off in a filter", packet(0x82, id, none, 0, 5, 0x61), malformed},
+		{"SUBSCRIBE cut off in the second filter", packet(0x82, id, none, "a", 0, 0), malformed},
+		{"UNSUBSCRIBE cut off in its packet id", packet(0xA2, 0), malformed},
+		{"UNSUBSCRIBE cut off in the second filter", packet(0xA2, id, none, "a", 0), malformed},
 		{"UNSUBSCRIBE cut off", packet(0xA2, id, none, 0, 5, 0x61), malformed},
 	}
 	for _, ack := range []byte{0x40, 0x50, 0x62, 0x70} {
 		list = append(list,
-			breach{fmt.Sprintf("MQTT-2.2.1-3 %x with packet id 0", ack), packet(ack, 0, 0), malformed},
+			breach{fmt.Sprintf("MQTT-2.2.1-3 %x with packet id 0", ack), packet(ack, 0, 0), misused},
 			breach{fmt.Sprintf("%x cut off", ack), packet(ack, 0), malformed})
 	}
+	for _, f := range []string{"$share", "$share/", "$share//", "$share/g", "$share/g/", "$share/+/", "$share/\xff"} {
+		list = append(list,
+			breach{fmt.Sprintf("MQTT-4.8.2-2 filter %q", f), packet(0x82, id, none, f, 0), misused},
+			breach{fmt.Sprintf("MQTT-4.8.2-2 filter to unsubscribe %q", f), packet(0xA2, id, none, f), misused})
+	}
+	for why, s := range badStrings {
+		list = append(list,
+			breach{"MQTT-3.3.2-1 topic: " + why, packet(0x30, s, none), malformed},
+			breach{"MQTT-3.8.3-1 filter: " + why, packet(0x82, id, none, s, 0), malformed},
+			breach{"MQTT-4.8.2-1 share name: " + why, packet(0x82, id, none, "$share/"+s+"/a", 0), malformed},
+			breach{"MQTT-3.10.3-1 filter to unsubscribe: " + why, packet(0xA2, id, none, s), malformed})
+	}
+	return list
+}
+
+// wrongFlags are packets whose flags MQTT 3.1.1 and 5 reserve; MQTT 3.1 has no use for them.
+func wrongFlags() []breach {
+	id := []byte{0, 1}
+	list := []breach{{"MQTT-3.3.1-2 DUP with QoS 0", packet(0x38, "a", block()), malformed}}
 	for typ := codec.CONNECT; typ <= codec.AUTH; typ++ {
 		for flags := range 16 {
 			right := typ == codec.PUBLISH ||
@@ -253,13 +279,6 @@ func afterConnect() []breach {
 				})
 			}
 		}
-	}
-	for why, s := range badStrings {
-		list = append(list,
-			breach{"MQTT-3.3.2-1 topic: " + why, packet(0x30, s, none), malformed},
-			breach{"MQTT-3.8.3-1 filter: " + why, packet(0x82, id, none, s, 0), malformed},
-			breach{"MQTT-4.8.2-1 share name: " + why, packet(0x82, id, none, "$share/"+s+"/a", 0), malformed},
-			breach{"MQTT-3.10.3-1 filter to unsubscribe: " + why, packet(0xA2, id, none, s), malformed})
 	}
 	return list
 }
@@ -287,7 +306,7 @@ func afterConnect5() []breach {
 		{"3.3.2.3.6 Correlation Data twice", packet(0x30, "a", block(9, "r", 9, "r")), misused},
 		{"3.3.2.3.9 Content Type twice", packet(0x30, "a", block(3, "r", 3, "r")), misused},
 		{"MQTT-3.3.4-6 Subscription Identifier", packet(0x30, "a", block(11, 1)), misused},
-		{"3.8.2.1.2 Subscription Identifier 0", packet(0x82, id, block(11, 0), "a", 0), misused},
+		{"3.8.2.1.2 Subscription Identifier 0", packet(0x82, id, block(11, 0), "a", 0), malformed},
 		{"3.8.2.1.2 Subscription Identifier twice", packet(0x82, id, block(11, 1, 11, 2), "a", 0), misused},
 		{
 			"1.5.5 Subscription Identifier of five bytes",
@@ -332,7 +351,7 @@ func afterConnect5() []breach {
 			default:
 				raw = packet(head, id, 0, b)
 			}
-			list = append(list, breach{fmt.Sprintf("2.2.2.2 property %d in packet %x", p, head), raw, misused})
+			list = append(list, breach{fmt.Sprintf("2.2.2.2 property %d in packet %x", p, head), raw, malformed})
 		}
 	}
 	for why, s := range badStrings {
@@ -360,7 +379,7 @@ func afterConnect5() []breach {
 
 func TestBreachAfterConnect(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
-		for _, tt := range append(afterConnect(), afterConnect5()...) {
+		for _, tt := range slices.Concat(afterConnect(), wrongFlags(), afterConnect5()) {
 			t.Run(tt.name, func(t *testing.T) {
 				c := x.in(t).connect("c", codec.V5, nil)
 				c.Raw(tt.raw)
@@ -384,6 +403,11 @@ func TestBreachAfterConnect3(t *testing.T) {
 				c.WantClosed()
 			}
 		}
+		for _, tt := range wrongFlags() {
+			c := x.connect("c", codec.V311, nil)
+			c.Raw(tt.raw)
+			c.WantClosed()
+		}
 		for name, raw := range map[string][]byte{
 			"MQTT-3.3.2-1 empty topic":         packet(0x30, ""),
 			"MQTT-3.8.3-4 options of MQTT 5":   packet(0x82, 0, 1, "a", 4),
@@ -398,6 +422,46 @@ func TestBreachAfterConnect3(t *testing.T) {
 				c.WantClosed()
 			})
 		}
+	})
+}
+
+// In MQTT 3.1 (2.1) a packet that is sent again has DUP, PUBREL, SUBSCRIBE and UNSUBSCRIBE too, and other flags
+// are unused, those of CONNECT as well.
+func TestFlagsOfMQTT31(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		for flags := range byte(16) {
+			c := brokertest.Dial(t, x.addr, codec.V31)
+			c.Raw(packet(0x10|flags, "MQIsdp", 3, 2, []byte{0, 60}, "c"))
+			if flags&6 == 6 {
+				c.WantClosed()
+				continue
+			}
+			c.Want(codec.CONNACK, nil)
+			for _, tt := range []struct {
+				raw  []byte
+				want codec.Type
+			}{
+				{packet(0x80|flags, 0, 1, "t", 0), codec.SUBACK},
+				{packet(0x38, "t", 0x78), codec.PUBLISH},
+				{packet(0xA0|flags, 0, 1, "t"), codec.UNSUBACK},
+				{packet(0x34, "t", 0, 5, 0x78), codec.PUBREC},
+				{packet(0x60|flags, 0, 5), codec.PUBCOMP},
+				{packet(0x40|flags, 0, 9), 0},
+				{packet(0x50|flags, 0, 9), codec.PUBREL},
+				{packet(0x70|flags, 0, 9), 0},
+				{packet(0xC0 | flags), codec.PINGRESP},
+			} {
+				if c.Raw(tt.raw); tt.want != 0 {
+					c.Want(tt.want, nil)
+				}
+			}
+			c.Raw(packet(0xE0 | flags))
+			c.WantClosed()
+		}
+		// The version is known by the body only: 3.1.1 has no flags there, and says nothing.
+		c := brokertest.Dial(t, x.addr, codec.V311)
+		c.Raw(packet(0x14, "MQTT", 4, 2, []byte{0, 60}, "c"))
+		c.WantClosed()
 	})
 }
 

@@ -219,6 +219,10 @@ func (c *client) Changed(ch session.Change) {
 		s.away.wanting.Push(c)
 		return
 	}
+	if ch.Kind == session.Superseded {
+		c.superseded(ch)
+		return
+	}
 	b := &s.journal.batch
 	e := store.Entry{
 		Session: c.number, Seq: ch.Seq, QoS: ch.Grant.QoS, Retain: ch.Grant.Retain,
@@ -249,7 +253,20 @@ func (c *client) Changed(ch session.Change) {
 		b.PutHandshake(&h)
 	case session.Released:
 		b.DeleteHandshake(c.number, ch.ID) // who passes the message on gives it up after that
-	case session.Expired, session.Wanted:
+	case session.Expired, session.Wanted, session.Superseded:
+	}
+}
+
+// superseded gives up an incoming message under whose packet id another one has come, and says so as
+// Mosquitto does.
+func (c *client) superseded(ch session.Change) {
+	s := c.shard
+	s.logf(LevelWarning, "Reused message ID %d from %s detected. Clearing from storage.", ch.ID, c.id)
+	if c.Durable() {
+		s.journal.batch.DeleteHandshake(c.number, ch.ID)
+		if ch.Message != nil {
+			s.unref(ch.Message)
+		}
 	}
 }
 

@@ -92,10 +92,13 @@ func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
 // receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no
 // way to say so, the handshake runs and the message goes nowhere.
 func (s *shard) receive(cl *client, id uint16, m *message.Message, r codec.Reason) error {
+	var err error
 	if r != codec.Success && cl.version != codec.V5 {
-		m, r = nil, codec.Success
+		err = cl.ReceiveDenied(id, m, cl)
+	} else {
+		err = cl.Receive(id, m, r, cl)
 	}
-	if err := cl.Receive(id, m, r, cl); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.checkOutput(cl)

@@ -139,10 +139,13 @@ func (s *shard) Opened(c *wsnet.Conn) {
 func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 	for {
 		h, err := codec.ParseHeader(b[used:])
+		cl, connected := c.Attachment.(*client)
+		if err != nil && flagsUnused(cl, h) {
+			h, err = codec.ParseHeader31(b[used:])
+		}
 		if errors.Is(err, codec.ErrShort) {
 			return used, 0
 		}
-		cl, connected := c.Attachment.(*client)
 		if err == nil && (connected || h.Type == codec.CONNECT) {
 			err = s.checkSize(h)
 		}
@@ -173,6 +176,15 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 			return len(b), 0
 		}
 	}
+}
+
+// flagsUnused reports whether the packet may come from a client of MQTT 3.1: cl, or one that is about to
+// connect.
+func flagsUnused(cl *client, h codec.Header) bool {
+	if cl == nil {
+		return h.Type == codec.CONNECT
+	}
+	return cl.version == codec.V31
 }
 
 // Packets that are not PUBLISH are small; so are their limits, as Mosquitto's. CONNECT, SUBSCRIBE and

@@ -16,7 +16,7 @@ func (p *Ack) Parse(_ uint8, body []byte, v Version) error {
 		return malformed(p.Type, "cut off")
 	}
 	if p.PacketID == 0 {
-		return malformed(p.Type, "packet id 0 [MQTT-2.2.1-3]")
+		return protocol(p.Type, "packet id 0 [MQTT-2.2.1-3]")
 	}
 	if v == V5 && len(r.b) > 0 {
 		p.Reason = Reason(r.byte())

@@ -132,7 +132,6 @@ func TestRoundTripLengthAndPrefixes(t *testing.T) {
 
 func TestHeaderRules(t *testing.T) {
 	for name, raw := range map[string][]byte{
-		"MQTT-2.1.3-1 type 0":                {0, 0},
 		"MQTT-2.1.3-1 SUBSCRIBE flags":       {0x80, 0},
 		"MQTT-2.1.3-1 PINGREQ flags":         {0xC1, 0},
 		"MQTT-3.3.1-4 QoS 3":                 {0x36, 0},
@@ -145,6 +144,31 @@ func TestHeaderRules(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for _, parse := range []func([]byte) (Header, error){ParseHeader, ParseHeader31} {
+		var e *Error
+		if _, err := parse([]byte{0, 0}); !errors.As(err, &e) || e.Reason != ProtocolError {
+			t.Errorf("type 0: %v", err)
+		}
+	}
+}
+
+// MQTT 3.1 (2.1) has flags in PUBLISH only; elsewhere they are not looked at.
+func TestHeaderRules31(t *testing.T) {
+	for first := range 256 {
+		b := byte(first)
+		typ, flags := Type(b>>4), b&15
+		bad := typ == 0 || flags&6 == 6 && (typ == PUBLISH || typ == CONNECT)
+		h, err := ParseHeader31([]byte{b, 2})
+		if (err != nil) != bad || err == nil && h != (Header{Type: typ, Flags: flags, Size: 2, Len: 2}) {
+			t.Errorf("%02x: %+v, %v", b, h, err)
+		}
+		if _, err := ParseHeader([]byte{b, 2}); bad && err == nil {
+			t.Errorf("%02x is legal in MQTT 3.1.1, not in 3.1", b)
+		}
+	}
+	if _, err := ParseHeader31(nil); !errors.Is(err, ErrShort) {
+		t.Error(err)
+	}
 }
 
 func TestPropertyRules_MQTT_2_2_2(t *testing.T) {
@@ -155,8 +179,9 @@ func TestPropertyRules_MQTT_2_2_2(t *testing.T) {
 		want Reason
 	}{
 		"twice":              {two, CONNECT, ProtocolError},
-		"wrong packet":       {AppendUintProperty(nil, ReceiveMaximum, 1), PUBLISH, ProtocolError},
+		"wrong packet":       {AppendUintProperty(nil, ReceiveMaximum, 1), PUBLISH, MalformedPacket},
 		"zero":               {AppendUintProperty(nil, ReceiveMaximum, 0), CONNECT, ProtocolError},
+		"subscription id 0":  {AppendUintProperty(nil, SubscriptionIdentifier, 0), SUBSCRIBE, MalformedPacket},
 		"not a boolean":      {AppendUintProperty(nil, RequestProblemInfo, 2), CONNECT, ProtocolError},
 		"unknown":            {Properties{99, 0}, PUBLISH, MalformedPacket},
 		"cut off":            {Properties{byte(UserProperty), 0, 5, 'a'}, PUBLISH, MalformedPacket},

@@ -36,10 +36,11 @@ const (
 	flagUsername
 )
 
-// Parse reads the body of a CONNECT; the version argument is ignored, the packet tells its own. The
+// Parse reads the body of a CONNECT; the version argument is ignored, the packet tells its own. Flags of the
+// fixed header are legal in MQTT 3.1 only. The
 // protocol level is looked at before the name, as Mosquitto does; on UnsupportedProtocolVersion Level holds
 // what was asked for.
-func (p *Connect) Parse(_ uint8, body []byte, _ Version) error {
+func (p *Connect) Parse(header uint8, body []byte, _ Version) error {
 	*p = Connect{}
 	r := reader{b: body}
 	name := r.binary()
@@ -51,6 +52,9 @@ func (p *Connect) Parse(_ uint8, body []byte, _ Version) error {
 	}
 	if err := p.protocol(name); err != nil {
 		return err
+	}
+	if header != 0 && p.Version != V31 {
+		return malformed(CONNECT, "flags are not 0 [MQTT-2.1.3-1]")
 	}
 	if err := p.flags(flags); err != nil {
 		return err

@@ -20,6 +20,28 @@ func ParseHeader(b []byte) (Header, error) {
 	if err := h.check(); err != nil {
 		return h, err
 	}
+	return h.length(b)
+}
+
+// ParseHeader31 is ParseHeader for MQTT 3.1, where flags say nothing but in a PUBLISH: DUP is set in any
+// packet that is sent again, and others are unused (3.1, 2.1). It also reads the header of a CONNECT of whose
+// version nothing is known; its Parse looks at the flags again.
+func ParseHeader31(b []byte) (Header, error) {
+	if len(b) == 0 {
+		return Header{}, ErrShort
+	}
+	h := Header{Type: Type(b[0] >> 4), Flags: b[0] & 0x0F}
+	switch {
+	case h.Type == 0:
+		return h, h.check()
+	case h.Flags&0x06 == 0x06 && (h.Type == PUBLISH || h.Type == CONNECT):
+		return h, malformed(h.Type, "QoS 3 (MQTT 3.1, 2.1)")
+	}
+	return h.length(b)
+}
+
+// length reads the remaining length.
+func (h Header) length(b []byte) (Header, error) {
 	for i := 1; i < 5; i++ {
 		if i >= len(b) {
 			return h, ErrShort
@@ -37,7 +59,7 @@ func ParseHeader(b []byte) (Header, error) {
 func (h Header) check() error {
 	switch h.Type {
 	case 0:
-		return malformed(h.Type, "packet type 0")
+		return protocol(h.Type, "packet type 0 is reserved")
 	case PUBLISH:
 		if h.Flags&0x06 == 0x06 {
 			return malformed(h.Type, "QoS 3 [MQTT-3.3.1-4]")

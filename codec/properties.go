@@ -150,7 +150,7 @@ func (r *reader) properties(t Type) (Properties, error) {
 		}
 		info := &properties[id]
 		if !info.in.has(t) {
-			return nil, protocol(t, "property does not belong into this packet")
+			return nil, malformed(t, "property does not belong into this packet (MQTT 5, 2.2.2.2)")
 		}
 		if seen&(1<<id) != 0 && (!info.many || id == SubscriptionIdentifier && t == SUBSCRIBE) {
 			return nil, protocol(t, "property occurs twice")
@@ -180,6 +180,9 @@ func checkValue(t Type, id PropertyID, info *propertyInfo, v Value) error {
 		}
 	case kindBinary, kindNone:
 	default:
+		if id == SubscriptionIdentifier && v.Num == 0 { // as Mosquitto; a protocol error by 3.8.2.1.2
+			return malformed(t, "Subscription Identifier 0")
+		}
 		if v.Num < info.low || info.high > 0 && v.Num > info.high {
 			return protocol(t, "property value is not legal")
 		}

@@ -22,7 +22,7 @@ func (p *Publish) Parse(flags uint8, body []byte, v Version) error {
 		return malformed(PUBLISH, "cut off")
 	}
 	if p.QoS > 0 && p.PacketID == 0 {
-		return malformed(PUBLISH, "packet id 0 [MQTT-2.2.1-3]")
+		return protocol(PUBLISH, "packet id 0 [MQTT-2.2.1-3]")
 	}
 	if v == V5 {
 		if len(r.b) > 0 && r.b[0] == 0 { // the usual case

@@ -157,7 +157,7 @@ func (r Reason) ConnackV3() byte {
 		return 2
 	case BadUserNameOrPassword:
 		return 4
-	case NotAuthorized, Banned, BadAuthenticationMethod, QoSNotSupported, RetainNotSupported:
+	case NotAuthorized, Banned, BadAuthenticationMethod, QoSNotSupported, RetainNotSupported, PacketTooLarge:
 		return 5
 	default:
 		return 3

@@ -24,7 +24,7 @@ func (p *Subscribe) Parse(_ uint8, body []byte, v Version) error {
 		return malformed(SUBSCRIBE, "cut off")
 	}
 	if p.PacketID == 0 {
-		return malformed(SUBSCRIBE, "packet id 0 [MQTT-2.2.1-3]")
+		return protocol(SUBSCRIBE, "packet id 0 [MQTT-2.2.1-3]")
 	}
 	if v == V5 {
 		var err error
@@ -33,7 +33,7 @@ func (p *Subscribe) Parse(_ uint8, body []byte, v Version) error {
 		}
 	}
 	if len(r.b) == 0 {
-		return protocol(SUBSCRIBE, "no filter [MQTT-3.8.3-2]")
+		return malformed(SUBSCRIBE, "cut off before the first filter [MQTT-3.8.3-2]")
 	}
 	for len(r.b) > 0 {
 		f := Filter{Name: r.binary()}
@@ -64,7 +64,7 @@ func (f *Filter) options(o byte, v Version) error {
 		return protocol(SUBSCRIBE, "Retain Handling 3")
 	}
 	if err := CheckTopicFilter(f.Name); err != nil {
-		return malformed(SUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made there, never wrapped
+		return inPacket(SUBSCRIBE, err)
 	}
 	if f.NoLocal {
 		if _, _, shared := SplitShare(f.Name); shared {

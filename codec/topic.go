@@ -41,20 +41,36 @@ func filterErr(detail string) error {
 	return &Error{Reason: TopicFilterInvalid, Packet: SUBSCRIBE, Detail: detail}
 }
 
+// inPacket is what CheckTopicFilter says of a filter in a packet.
+func inPacket(t Type, err error) error {
+	e := err.(*Error) //nolint:errorlint,forcetypeassert // made there, never wrapped
+	if e.Reason == ProtocolError {
+		return protocol(t, e.Detail)
+	}
+	return malformed(t, e.Detail)
+}
+
+// errNoFilter is a shared subscription of nothing, "$share" alone too, which Mosquitto takes for one.
+var errNoFilter = &Error{
+	Reason: ProtocolError, Packet: SUBSCRIBE, Detail: "shared subscription without a filter [MQTT-4.8.2-2]",
+}
+
 // CheckTopicFilter tells whether b may be a Topic Filter: + alone in its level [MQTT-4.7.1-2], # alone and
 // last [MQTT-4.7.1-1], and the form of a shared subscription [MQTT-4.8.2-1] [MQTT-4.8.2-2].
 func CheckTopicFilter(b []byte) error { //nolint:cyclop // one check a line
 	if group, rest, ok := SplitShare(b); ok {
+		if len(rest) == 0 {
+			return errNoFilter
+		}
 		if len(group) == 0 || bytes.ContainsAny(group, "+#") {
 			return filterErr("share name is empty or has a wildcard [MQTT-4.8.2-1]")
-		}
-		if len(rest) == 0 {
-			return filterErr("shared subscription without a filter [MQTT-4.8.2-2]")
 		}
 		if !ValidUTF8(group) {
 			return filterErr("share name is not valid UTF-8")
 		}
 		b = rest
+	} else if string(b) == "$share" {
+		return errNoFilter
 	}
 	if len(b) == 0 {
 		return filterErr("filter is empty [MQTT-4.7.3-1]")

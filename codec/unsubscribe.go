@@ -15,7 +15,7 @@ func (p *Unsubscribe) Parse(_ uint8, body []byte, v Version) error {
 		return malformed(UNSUBSCRIBE, "cut off")
 	}
 	if p.PacketID == 0 {
-		return malformed(UNSUBSCRIBE, "packet id 0 [MQTT-2.2.1-3]")
+		return protocol(UNSUBSCRIBE, "packet id 0 [MQTT-2.2.1-3]")
 	}
 	if v == V5 {
 		var err error
@@ -24,7 +24,7 @@ func (p *Unsubscribe) Parse(_ uint8, body []byte, v Version) error {
 		}
 	}
 	if len(r.b) == 0 {
-		return protocol(UNSUBSCRIBE, "no filter [MQTT-3.10.3-2]")
+		return malformed(UNSUBSCRIBE, "cut off before the first filter [MQTT-3.10.3-2]")
 	}
 	for len(r.b) > 0 {
 		name := r.binary()
@@ -32,7 +32,7 @@ func (p *Unsubscribe) Parse(_ uint8, body []byte, v Version) error {
 			return malformed(UNSUBSCRIBE, "filter is cut off")
 		}
 		if err := CheckTopicFilter(name); err != nil {
-			return malformed(UNSUBSCRIBE, err.(*Error).Detail) //nolint:errorlint // made there, never wrapped
+			return inPacket(UNSUBSCRIBE, err)
 		}
 		p.Filters = append(p.Filters, name)
 	}

@@ -50,7 +50,7 @@ func (d *disk) changed(c Change) {
 			panic("asked twice")
 		}
 		d.wanted = true
-	case Expired, Moved, Held, Released:
+	case Expired, Moved, Held, Released, Superseded:
 	}
 }
 

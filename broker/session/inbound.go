@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+
 	"noctule/broker/message"
 	"noctule/codec"
 )
@@ -11,14 +13,30 @@ type inbound struct {
 	bytes int64
 }
 
-// Receive takes a QoS 2 PUBLISH with its packet id and answers PUBREC. A repeated id is answered again and
-// its message is not taken a second time [MQTT-4.3.3-10]. With r >= 0x80 the message is refused and its id
-// is free again.
+// Receive takes a QoS 2 PUBLISH with its packet id and answers PUBREC. When it repeats the message that waits
+// for PUBREL it is answered again and not taken a second time [MQTT-4.3.3-10]. With r >= 0x80 the message is
+// refused and its id is free again.
+//
+// Another message under an id that waits for PUBREL comes from a client that has lost its state; it takes the
+// place of the one that waits, as in Mosquitto.
 func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Sink) error {
+	return s.receive(id, m, m, r, sink)
+}
+
+// ReceiveDenied is Receive for a message that goes nowhere, from a client that cannot be told so.
+func (s *Session) ReceiveDenied(id uint16, m *message.Message, sink Sink) error {
+	return s.receive(id, m, nil, codec.Success, sink)
+}
+
+// receive takes m, of which keep is passed on at PUBREL.
+func (s *Session) receive(id uint16, m, keep *message.Message, r codec.Reason, sink Sink) error {
 	if s.in != nil {
-		if _, ok := s.in.held[id]; ok {
-			sink.SendAck(codec.PUBREC, id, codec.Success)
-			return nil
+		if old, ok := s.in.held[id]; ok {
+			if old == nil && keep == nil || old != nil && same(old, m) {
+				sink.SendAck(codec.PUBREC, id, codec.Success)
+				return nil
+			}
+			s.supersede(id, old, sink)
 		}
 	}
 	if r >= 0x80 {
@@ -30,22 +48,39 @@ func (s *Session) Receive(id uint16, m *message.Message, r codec.Reason, sink Si
 	}
 	l := s.limits
 	if l.Unreleased > 0 && len(s.in.held) >= l.Unreleased ||
-		l.UnreleasedBytes > 0 && s.in.bytes > 0 && m != nil && s.in.bytes+m.Held() > l.UnreleasedBytes {
+		l.UnreleasedBytes > 0 && s.in.bytes > 0 && keep != nil && s.in.bytes+keep.Held() > l.UnreleasedBytes {
 		return &codec.Error{
 			Reason: codec.ReceiveMaximumExceeded, Packet: codec.PUBLISH,
 			Detail: "too many QoS 2 messages without PUBREL",
 		}
 	}
-	if m != nil {
-		m = m.Keep()
-		s.in.bytes += m.Held()
+	if keep != nil {
+		keep = keep.Keep()
+		s.in.bytes += keep.Held()
 	}
-	s.in.held[id] = m
+	s.in.held[id] = keep
 	if s.durable {
-		sink.Changed(Change{Kind: Held, ID: id, Message: m})
+		sink.Changed(Change{Kind: Held, ID: id, Message: keep})
 	}
 	sink.SendAck(codec.PUBREC, id, r)
 	return nil
+}
+
+// same reports whether b may be a, sent again: what Mosquitto compares.
+func same(a, b *message.Message) bool {
+	return bytes.Equal(a.Topic, b.Topic) && bytes.Equal(a.Payload, b.Payload)
+}
+
+// supersede frees an incoming packet id whose message gives way to another.
+func (s *Session) supersede(id uint16, old *message.Message, sink Sink) {
+	delete(s.in.held, id)
+	if old != nil {
+		s.in.bytes -= old.Held()
+	}
+	if len(s.in.held) == 0 {
+		s.in = nil
+	}
+	sink.Changed(Change{Kind: Superseded, ID: id, Message: old})
 }
 
 // Release takes a PUBREL: it returns the message that is to be passed on now (nil: none) and the reason for

@@ -20,7 +20,7 @@ import (
 //	resume [RECEIVE-MAXIMUM] | suspend | time MS
 //	deliver NAME QOS [retain] [expiry=MS] [sub=N]    answers "> sent|queued|dropped-full|dropped-qos0"
 //	puback ID | pubrec ID [REASON] | pubcomp ID      answers "> error TEXT" when the connection must end
-//	receive ID NAME [REASON] | release ID            release answers "> route NAME" and the PUBCOMP reason
+//	receive ID NAME [REASON] | deny ID NAME | release ID    release answers "> route NAME" and the PUBCOMP reason
 //	maxpacket N                                      payloads longer than N are not accepted by the client
 func TestNarratives(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -75,6 +75,9 @@ func (w *teller) SendAck(t codec.Type, id uint16, r codec.Reason) {
 func (w *teller) Changed(c Change) {
 	if c.Kind == Expired {
 		w.say("expired %s", c.Message.Payload)
+	}
+	if c.Kind == Superseded {
+		w.say("superseded m%d %s", c.ID, c.Message.Payload)
 	}
 }
 
@@ -158,6 +161,8 @@ func (w *teller) command(t *testing.T, f []string) {
 	case "receive":
 		m := message.New([]byte("t"), []byte(f[2]), 2, false)
 		err = w.s.Receive(uint16(arg(1)), m, codec.Reason(arg(3)), w)
+	case "deny":
+		err = w.s.ReceiveDenied(uint16(arg(1)), message.New([]byte("t"), []byte(f[2]), 2, false), w)
 	case "release":
 		m, r := w.s.Release(uint16(arg(1)), w)
 		if m != nil {

@@ -56,7 +56,7 @@ type Sink interface {
 	// SendAck writes PUBACK, PUBREC, PUBREL or PUBCOMP.
 	SendAck(t codec.Type, id uint16, r codec.Reason)
 	// Changed reports what a durable session must find again after a restart, and of every session what
-	// expired.
+	// expired and what was superseded.
 	Changed(c Change)
 }
 
@@ -76,14 +76,15 @@ type ChangeKind uint8
 
 // The kinds of changes.
 const (
-	Expired  ChangeKind = iota // Message's Message Expiry Interval passed before it was sent; Removed follows
-	Stored                     // an outgoing message is new
-	Moved                      // it has a packet id and a state now
-	Yielded                    // PUBREC has come for Message: it is the receiver's, the handshake stays
-	Removed                    // it is delivered, or given up
-	Held                       // an incoming QoS 2 packet id is known; Message, if any, waits for PUBREL
-	Released                   // it is free; Message is passed on
-	Wanted                     // messages that Wants names are to be read and given to Supply, later
+	Expired    ChangeKind = iota // its Message Expiry Interval passed before it was sent; Removed follows
+	Stored                       // an outgoing message is new
+	Moved                        // it has a packet id and a state now
+	Yielded                      // PUBREC has come for Message: it is the receiver's, the handshake stays
+	Removed                      // it is delivered, or given up
+	Held                         // an incoming QoS 2 packet id is known; Message, if any, waits for PUBREL
+	Released                     // it is free; Message is passed on
+	Superseded                   // it is free; Message, if any, gives way to another one under that id
+	Wanted                       // messages that Wants names are to be read and given to Supply, later
 )
 
 // Outcome says what Deliver did with a message.
