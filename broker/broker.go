@@ -49,6 +49,7 @@ type Broker struct {
 	kept map[store.SetKey]int // lists of topics in the store, and how many sets of loops have them
 
 	// Atomic:
+	lastRetain  atomic.Uint64 // number of the last retained message that the index has
 	lastNumber  atomic.Uint64 // session numbers given out
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
@@ -73,6 +74,8 @@ type Broker struct {
 	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing    *auth.Pool     // checks passwords
 	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
+
+	retaining sync.Mutex // held while lastRetain and the index change together
 
 	mu struct {
 		sync.Mutex

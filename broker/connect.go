@@ -332,6 +332,9 @@ func (s *shard) welcome(g *greet) {
 	cl.Resume(window, s.loop.Now(), cl)
 	cl.updateFull()
 	s.arm(cl)
+	if present {
+		s.resumeReplays(cl)
+	}
 	s.replayRetained(cl)
 	if cl.grants() != nil {
 		s.tell(cl)

@@ -369,12 +369,15 @@ func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) 
 	for i := range next.topics {
 		t := &next.topics[i]
 		filter := t.id.Filter()
-		if _, had := old.find(filter); had {
-			if _, wanted := asked.Find(filter); !wanted || !g.muted(filter) && (!again || t.rh != 0) {
+		had := false
+		if _, there := old.find(filter); there {
+			had = !g.muted(filter)
+			if _, wanted := asked.Find(filter); !wanted || had && (!again || t.rh != 0) {
 				continue
 			}
 		}
 		list = append(list, *t)
+		list[len(list)-1].had = had
 	}
 	return list
 }

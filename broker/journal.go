@@ -418,7 +418,7 @@ func (s *shard) retainDurably(m *message.Message) {
 	k := m.Keep()
 	var err error
 	j.c.Shared(func(b *store.Batch) {
-		if old, existed, err = s.b.retained.Set(k.Topic, k); err == nil {
+		if old, existed, err = s.b.setRetained(m); err == nil {
 			b.PutRetained(k)
 		}
 	})

@@ -120,13 +120,13 @@ func TestUnsubscribeEndsRetainedMessages_MQTT_3_10_4_2(t *testing.T) {
 		}
 		c := x.connect("c", codec.V5, nil)
 		c.Subscribe("r/#", 1)
-		c.Send(&codec.Unsubscribe{PacketID: 1, Filters: [][]byte{[]byte("r/#")}})
 		var ids []uint16
 		for range 20 {
 			var p codec.Publish
 			c.Want(codec.PUBLISH, &p)
 			ids = append(ids, p.PacketID)
 		}
+		c.Send(&codec.Unsubscribe{PacketID: 1, Filters: [][]byte{[]byte("r/#")}})
 		c.Want(codec.UNSUBACK, nil)
 		for _, id := range ids {
 			c.Ack(codec.PUBACK, id)

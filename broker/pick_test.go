@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -31,8 +32,8 @@ func TestPickIsLinear(t *testing.T) {
 	work := func(n int) time.Duration {
 		s, ids := crowdOf(n)
 		start := time.Now()
-		s.pick(ids[0])
-		s.pick(ids[1])
+		s.pick(ids[0], &message.Message{})
+		s.pick(ids[1], &message.Message{})
 		d := time.Since(start)
 		if len(s.picked) != n {
 			t.Fatalf("%d picked", len(s.picked))

@@ -178,7 +178,7 @@ func (b *batch) Run(l *wsnet.Loop) {
 		case e.once:
 			s.picked = s.picked[:0]
 			for _, id := range ids[:e.ids] {
-				s.pick(id)
+				s.pick(id, m)
 			}
 			s.deliverPicked(m)
 		case e.deal:

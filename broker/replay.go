@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"slices"
+	"strings"
+
 	"noctule/broker/auth"
 	"noctule/broker/message"
-	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -13,6 +15,13 @@ import (
 // fast as its window and its socket take them: a large tree neither stalls the loop nor is lost at the queue
 // limit. What is still to be sent when the connection ends waits for the next one with the session, and goes
 // on where it has got to: what the session has been given already is not sent again.
+//
+// Retained messages have numbers, and a replay has a mark: the last number that the index had when the
+// subscription was in effect. A later message matches the subscription and comes live; the cursor passes over
+// it. One up to the mark is in the index, or a later one is: the cursor has it, and if the subscription is
+// new, a live copy that still arrives is left out (awaits). Such copies lie in the mail of other loops and in
+// slices of large crowds. A replay begins when all of them have come (fence.go, behindSlices), so that no
+// older message comes behind it [MQTT-4.6.0-6].
 
 // replayStep is how many stored topics one turn looks at for one client.
 const replayStep = 500
@@ -23,26 +32,50 @@ type replays struct {
 	first, last *replay
 	of          map[topictree.FilterID]*replay // those for the client's own subscriptions
 	again       bool                           // a further turn is booked
+
+	fence  uint64 // the round of other loops' mail that it waits for since the session was resumed
+	listed uint64 // the last round in whose list of clients it is
+
+	// resumed is the mark of the last CONNECT that found replays. Up to it, live messages of QoS 0 were lost
+	// to a session without a connection, so the cursor has them too.
+	resumed uint64
 }
 
 // replay is the retained messages for one subscription, sent piece by piece.
 type replay struct {
 	prev, next *replay
-	cursor     *topictree.Cursor[*message.Message] // nil: of a grant, between two topics
+	cursor     *topictree.Cursor[*message.Message] // nil: it has not begun; of a grant, between two topics
+	mark       uint64                              // messages with a higher number come live
 
 	// As the subscription is now; of a grant, that of the topic under way:
 	id    topictree.FilterID
 	opts  options
 	subID uint32
 
-	grant *grant     // whose topics it goes through; nil for one subscription
-	todo  []setTopic // of the grant: still to come
+	fresh bool   // until it is added: the subscription is new
+	skip  uint64 // until it begins, live messages up to this number are left out, since the cursor has them
+	fence uint64 // the round that must have passed before it begins
+
+	crowd *crowd // whose slices under way it waits for, until this number of them are over
+	until uint32
+
+	grant *grant // whose topics it goes through; nil for one subscription
+	lots  []lot  // of the grant: what is still to come
+}
+
+// lot is topics that a grant got at one time, by filter.
+type lot struct {
+	todo        []setTopic // never written to: it may be a part of a set
+	mark, fence uint64
 }
 
 // add puts r at the end, in place of an earlier one for the same filter.
 func (q *replays) add(r *replay) {
 	if r.grant == nil {
 		if old := q.of[r.id]; old != nil {
+			if old.cursor == nil { // what has been left out live is still to come
+				r.skip = max(r.skip, old.skip)
+			}
 			q.remove(old)
 		}
 		if q.of == nil {
@@ -78,8 +111,53 @@ func (q *replays) remove(r *replay) {
 	}
 }
 
+// awaits reports whether a message that has come live for a subscription of the client's own is left out: the
+// subscription was made after it was stored, and the replay, which has not begun, has it or a later one.
+func (c *client) awaits(id topictree.FilterID, m *message.Message) bool {
+	q := c.replays()
+	if q == nil {
+		return false
+	}
+	r := q.of[id]
+	return r != nil && r.cursor == nil && m.Number <= r.skip
+}
+
+// awaitsGranted is awaits for what the client has by its grants.
+func (c *client) awaitsGranted(id topictree.FilterID, m *message.Message) bool {
+	if c.replays() == nil {
+		return false
+	}
+	for g := c.grants(); g != nil; g = g.next {
+		if g.extra == nil || g.extra.replay == nil {
+			continue
+		}
+		if t, mark := g.extra.replay.toCome(id.Filter()); t != nil && !t.had && m.Number <= mark {
+			return true
+		}
+	}
+	return false
+}
+
+// toCome finds a topic of a grant whose retained messages have not begun, and its mark; nil if there is none.
+func (r *replay) toCome(filter string) (t *setTopic, mark uint64) {
+	if r == nil {
+		return nil, 0
+	}
+	for i := range r.lots {
+		l := &r.lots[i]
+		at, ok := slices.BinarySearchFunc(l.todo, filter, func(t setTopic, f string) int {
+			return strings.Compare(t.id.Filter(), f)
+		})
+		if ok && l.todo[at].rh != 2 {
+			return &l.todo[at], l.mark
+		}
+	}
+	return nil, 0
+}
+
 // newReplay decides whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
-// [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never.
+// [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never. It is called with the
+// subscription in effect; if no message matches, all that are stored from now on come live.
 func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *replay {
 	if !s.opts.RetainAvailable || s.b.retained.Len() == 0 {
 		return nil
@@ -87,16 +165,54 @@ func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *replay {
 	if _, _, shared := codec.SplitShare(f.Name); shared {
 		return nil
 	}
+	first := fresh || cl.isOwed(string(f.Name))
 	switch {
-	case cl.version == codec.V5 && (f.RetainHandling == 2 || f.RetainHandling == 1 && !fresh),
-		cl.version == codec.V31 && !fresh:
+	case cl.version == codec.V5 && (f.RetainHandling == 2 || f.RetainHandling == 1 && !first),
+		cl.version == codec.V31 && !first:
 		return nil
 	}
 	i, ok := s.lookup(cl, f.Name)
-	if !ok {
+	if !ok || !s.b.mayMatch(f.Name) {
 		return nil
 	}
-	return &replay{cursor: s.b.retained.Cursor(f.Name), id: cl.subs[i].id}
+	return &replay{id: cl.subs[i].id, fresh: fresh}
+}
+
+// isOwed reports whether a grant's retained messages for a filter, which a subscription of the client's own
+// takes the place of, are not sent yet.
+func (c *client) isOwed(filter string) bool {
+	if c.replays() == nil {
+		return false
+	}
+	for g := c.grants(); g != nil; g = g.next {
+		if g.extra == nil || g.extra.replay == nil {
+			continue
+		}
+		r := g.extra.replay
+		if t, _ := r.toCome(filter); t != nil || r.cursor != nil && r.id.Filter() == filter {
+			return true
+		}
+	}
+	return false
+}
+
+// addReplays begins with the replays of a SUBSCRIBE, which have one mark: what comes live later matches all
+// of its filters alike.
+func (s *shard) addReplays(cl *client) {
+	if len(s.fresh) == 0 {
+		return
+	}
+	mark := s.b.lastRetain.Load()
+	for i, r := range s.fresh {
+		s.fresh[i] = nil
+		r.mark = mark
+		if r.fresh {
+			r.skip = mark
+		}
+		cl.addReplay(r)
+		r.fence = s.fenceFor(cl)
+	}
+	s.fresh = s.fresh[:0]
 }
 
 func (c *client) addReplay(r *replay) {
@@ -105,6 +221,24 @@ func (c *client) addReplay(r *replay) {
 		x.replays = &replays{}
 	}
 	x.replays.add(r)
+}
+
+// fenceFor is the round that a replay of cl must wait for from now on; at its end the replays go on.
+func (s *shard) fenceFor(cl *client) uint64 {
+	round := s.wantFence()
+	if q := cl.replays(); q.listed != round {
+		q.listed = round
+		s.fence.next = append(s.fence.next, cl)
+	}
+	return round
+}
+
+// resumeReplays makes what is still to be sent go on when the session has a connection again.
+func (s *shard) resumeReplays(cl *client) {
+	if q := cl.replays(); q != nil {
+		q.resumed = s.b.lastRetain.Load()
+		q.fence = s.fenceFor(cl)
+	}
 }
 
 // dropReplay forgets what was still to be sent for a filter.
@@ -140,7 +274,11 @@ const (
 // window or the socket has room.
 func (s *shard) replayRetained(cl *client) {
 	for left := replayStep; left > 0 && cl.conn != nil && cl.replays() != nil; {
-		r := cl.replays().first
+		q := cl.replays()
+		if q.fence > s.fence.passed {
+			return // its end goes on
+		}
+		r := q.first
 		switch s.advance(cl, r, &left) {
 		case replayOver:
 			cl.endReplay(r)
@@ -150,25 +288,28 @@ func (s *shard) replayRetained(cl *client) {
 			left = 0
 		}
 	}
-	if cl.conn != nil && cl.replays() != nil && !cl.replays().again {
-		cl.replays().again = true
-		s.loop.Again(replayTask{cl, cl.replays()})
+	s.replayLater(cl)
+}
+
+// replayLater goes on with what is left in a later turn.
+func (s *shard) replayLater(cl *client) {
+	if q := cl.replays(); cl.conn != nil && q != nil && !q.again {
+		q.again = true
+		s.loop.Again(replayTask{cl, q})
 	}
 }
 
 // advance goes on with one replay and takes what it looks at off left.
 func (s *shard) advance(cl *client, r *replay, left *int) progress {
 	give := func(_ string, m *message.Message) { s.giveRetained(cl, r, m) }
-	for current := false; *left > 0; {
+	for current := false; *left > 0; current = true {
 		if r.cursor == nil || !current && !s.refresh(cl, r) {
 			*left-- // looking costs something too
-			if r.grant == nil || !s.nextTopic(cl, r) {
-				return replayOver
+			if p := s.beginReplay(cl, r); r.cursor == nil {
+				return p
 			}
-			current = r.cursor != nil
 			continue
 		}
-		current = true
 		switch {
 		case cl.conn == nil:
 			return replayWaits
@@ -189,6 +330,38 @@ func (s *shard) advance(cl *client, r *replay, left *int) progress {
 		}
 	}
 	return replayGoesOn
+}
+
+// beginReplay makes the cursor, of a grant for its next topic. Without one it says why.
+func (s *shard) beginReplay(cl *client, r *replay) progress {
+	r.cursor = nil
+	switch {
+	case r.grant != nil:
+		return s.nextTopic(cl, r)
+	case !s.refresh(cl, r):
+		return replayOver
+	case r.fence > s.fence.passed:
+		return replayWaits
+	case !s.behindSlices(r, r.id):
+		r.cursor = s.b.retained.Cursor([]byte(r.id.Filter()))
+	}
+	return replayGoesOn
+}
+
+// behindSlices reports whether messages are under way in slices that came to a filter's crowd before the
+// replay has asked first.
+func (s *shard) behindSlices(r *replay, id topictree.FilterID) bool {
+	cr := s.crowds[id]
+	switch {
+	case cr == nil || cr.jobs.Len() == 0:
+	case r.crowd != cr:
+		r.crowd, r.until = cr, cr.over+uint32(cr.jobs.Len())
+		return true
+	case int32(r.until-cr.over) > 0: // the number may wrap
+		return true
+	}
+	r.crowd = nil
+	return false
 }
 
 // refresh reads what the subscription under way is now: it, or what the client may read, may have changed
@@ -223,58 +396,82 @@ func (g *grant) gives(cl *client, filter string) (*setTopic, bool) {
 }
 
 // replayGranted sends the retained messages for topics of a grant, behind what is under way for it already.
+// Of a long list only the first topics are held against the index now.
 func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) {
-	if len(topics) == 0 {
-		return
+	var r *replay
+	if g.extra != nil {
+		r = g.extra.replay
 	}
-	x := g.more()
-	if x.replay != nil {
-		x.replay.todo = join(x.replay.todo, topics)
-		return
-	}
-	x.replay = &replay{grant: g, todo: topics}
-	cl.addReplay(x.replay)
-}
-
-// join is a and, behind, what of b is not in it. Neither list is written to: they may be parts of a set.
-func join(a, b []setTopic) []setTopic {
-	if len(a) == 0 {
-		return b
-	}
-	have := make(map[string]bool, len(a))
-	for i := range a {
-		have[a[i].id.Filter()] = true
-	}
-	out := a[:len(a):len(a)]
-	for i := range b {
-		if !have[b[i].id.Filter()] {
-			out = append(out, b[i])
+	alone := r == nil && len(cl.subs) == 0 && cl.grants() == g && g.next == nil
+	var found, rest []setTopic
+	for i := range topics {
+		if i >= replayStep && alone {
+			rest = topics[i:]
+			break
 		}
-	}
-	return out
-}
-
-// nextTopic goes on to the next topic of a grant that the client still has by it; false when there is none.
-// The topics may be of a set that has gone meanwhile, with ids that stand for nothing any more: what the
-// grant has now counts.
-func (s *shard) nextTopic(cl *client, r *replay) bool {
-	r.cursor = nil
-	for n := 0; len(r.todo) > 0; n++ {
-		if n == replayStep {
-			return true // the rest in a later turn
-		}
-		old := r.todo[0]
-		r.todo = r.todo[1:]
-		if old.rh == 2 {
+		t := topics[i]
+		filter := t.id.Filter()
+		if t.rh == 2 || i < replayStep && !s.b.mayMatch([]byte(filter)) {
 			continue
 		}
-		if t, ok := r.grant.gives(cl, old.id.Filter()); ok {
-			r.id, r.opts, r.subID = t.id, t.opts, t.subID
-			r.cursor = s.b.retained.Cursor([]byte(t.id.Filter()))
-			return true
+		if already, _ := r.toCome(filter); already != nil {
+			continue
+		}
+		t.had = t.had || !alone && (cl.hasGranted(filter, g.origin.Name) || cl.hasOwn(t.id))
+		found = append(found, t)
+	}
+	if len(found)+len(rest) == 0 {
+		return
+	}
+	if r == nil {
+		r = &replay{grant: g}
+		g.more().replay = r
+		cl.addReplay(r)
+	}
+	mark, fence := s.b.lastRetain.Load(), s.fenceFor(cl)
+	for _, todo := range [][]setTopic{found, rest} {
+		if len(todo) > 0 {
+			r.lots = append(r.lots, lot{todo: todo, mark: mark, fence: fence})
 		}
 	}
-	return false
+}
+
+// hasOwn reports whether the client has subscribed to a filter itself.
+func (c *client) hasOwn(id topictree.FilterID) bool {
+	_, ok := c.find(id)
+	return ok
+}
+
+// nextTopic begins with the next topic of a grant that the client still has by it. The topics may be of a set
+// that has gone meanwhile, with ids that stand for nothing any more: what the grant has now counts.
+func (s *shard) nextTopic(cl *client, r *replay) progress {
+	for n := 0; len(r.lots) > 0; n++ {
+		l := &r.lots[0]
+		if len(l.todo) == 0 {
+			l.todo = nil
+			r.lots = r.lots[1:]
+			continue
+		}
+		if n >= replayStep {
+			return replayGoesOn // the rest in a later turn
+		}
+		if l.fence > s.fence.passed {
+			return replayWaits
+		}
+		next := &l.todo[0]
+		t, ok := r.grant.gives(cl, next.id.Filter())
+		ok = ok && next.rh != 2
+		if ok && s.behindSlices(r, t.id) {
+			return replayGoesOn
+		}
+		l.todo = l.todo[1:]
+		if ok {
+			r.id, r.opts, r.subID, r.mark = t.id, t.opts, t.subID, l.mark
+			r.cursor = s.b.retained.Cursor([]byte(t.id.Filter()))
+			return replayGoesOn
+		}
+	}
+	return replayOver
 }
 
 // replayTask goes on with a replay in a later turn.
@@ -289,8 +486,17 @@ func (t replayTask) Run(*wsnet.Loop) {
 	t.cl.shard.replayRetained(t.cl)
 }
 
-// giveRetained sends one retained message for the subscription under way.
+// giveRetained sends one retained message for the subscription under way [MQTT-3.3.1-8], unless it comes
+// live.
 func (s *shard) giveRetained(cl *client, r *replay, m *message.Message) {
+	g := s.grant(m, r.opts, r.subID)
+	g.Retain = true
+	if m.Number > r.mark {
+		lost := g.QoS == 0 && !s.limits.QueueQoS0 && m.Number <= cl.replays().resumed
+		if !lost {
+			return
+		}
+	}
 	switch {
 	case m.Expired(s.loop.Now()):
 		s.drop(DropExpired)
@@ -301,11 +507,6 @@ func (s *shard) giveRetained(cl *client, r *replay, m *message.Message) {
 		s.drop(DropDenied)
 		return
 	}
-	g := session.Grant{
-		QoS:            min(m.QoS, r.opts.qos()),
-		Retain:         true,
-		SubscriptionID: r.subID,
-	} // [MQTT-3.3.1-8]
 	if g.QoS > 0 && cl.Durable() {
 		m = m.Clone() // other loops have this one too, and each may store it
 	}

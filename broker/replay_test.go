@@ -1,9 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"noctule/broker"
@@ -12,8 +14,8 @@ import (
 	"noctule/codec"
 )
 
-// taker is a client that takes what comes, and says what that was. A packet id that comes twice in one delivery
-// of QoS 2 counts once, over all its connections.
+// taker is a client that takes what comes, and says what that was. What is sent again, with its packet id of
+// QoS 2 or with DUP, since the acknowledgement was lost with a connection, counts once.
 type taker struct {
 	t    testing.TB
 	c    *brokertest.Client
@@ -41,7 +43,8 @@ func (k *taker) handle(h codec.Header, body []byte) bool {
 		if err := p.Parse(h.Flags, body, k.c.Version); err != nil {
 			k.t.Fatal(err)
 		}
-		if !k.held[p.PacketID] || p.QoS < 2 {
+		again := p.QoS == 2 && k.held[p.PacketID] || p.QoS == 1 && p.Dup && k.has(&p)
+		if !again {
 			k.got = append(k.got, p)
 		}
 		switch {
@@ -63,6 +66,12 @@ func (k *taker) handle(h codec.Header, body []byte) bool {
 		return false
 	}
 	return true
+}
+
+func (k *taker) has(p *codec.Publish) bool {
+	return slices.ContainsFunc(k.got, func(q codec.Publish) bool {
+		return bytes.Equal(p.Topic, q.Topic) && bytes.Equal(p.Payload, q.Payload)
+	})
 }
 
 // n takes packets until n messages have come in all.
@@ -346,4 +355,171 @@ func TestRetainedAreNotLostAtLimits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is published after SUBSCRIBE has taken effect comes once, live, with RETAIN 0 [MQTT-3.3.1-12], however
+// far its retained messages have got: not live and as retained message again.
+func TestRepublishedWhileRetainedAreSent_MQTT_3_3_1_12(t *testing.T) {
+	const n, changed = 700, 100
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		retainMany(x, 2, n)
+		pub := x.connect("pub", codec.V311, nil)
+		i := 0
+		for _, v := range []codec.Version{codec.V311, codec.V5} {
+			for qos := uint8(1); qos <= 2; qos++ {
+				i++
+				c := x.connect(fmt.Sprint("s", i), v, persistent(v))
+				c.Subscribe("t/#", qos)
+				for k := range changed {
+					topic := fmt.Sprint("t/", k*n/changed)
+					pub.Send(&codec.Publish{
+						Retain: true, QoS: 1, PacketID: 1, Topic: []byte(topic), Payload: fmt.Append(nil, "new", i),
+					})
+					pub.Want(codec.PUBACK, nil)
+				}
+				k := take(t, c)
+				if i%2 == 0 {
+					c.Hangup()
+					c, _ = x.present(fmt.Sprint("s", i), v, persistent(v))
+					k.on(c)
+				}
+				k.all(x.b)
+				count, topics := map[string]int{}, map[string]bool{}
+				for _, p := range k.got {
+					count[string(p.Topic)+" "+string(p.Payload)]++
+					topics[string(p.Topic)] = true
+					if fresh := string(p.Payload) == fmt.Sprint("new", i); p.Retain == fresh {
+						t.Errorf("%s %s with RETAIN %v", p.Topic, p.Payload, p.Retain)
+					}
+				}
+				for what, n := range count {
+					if n != 1 {
+						t.Errorf("MQTT %d QoS %d: %s came %d times", v, qos, what, n)
+					}
+				}
+				for k := range changed {
+					if what := fmt.Sprintf("t/%d new%d", k*n/changed, i); count[what] == 0 {
+						t.Errorf("%s did not come", what)
+					}
+				}
+				if len(topics) != n {
+					t.Errorf("%d of %d topics", len(topics), n)
+				}
+			}
+		}
+	})
+}
+
+// Overlapping filters of one SUBSCRIBE, and a message from another loop right after SUBACK: one copy for each.
+func TestRetainedRightAfterSuback(t *testing.T) {
+	filters := []string{"t/x", "t/#", "t/+"}
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		for i := range 200 {
+			pub := x.connect(fmt.Sprint("pub", i), codec.V311, nil)
+			sub := x.connect(fmt.Sprint("sub", i), codec.V311, nil)
+			qos := uint8(i % 3)
+			pub.Send(&codec.Publish{Retain: true, Topic: []byte("t/x"), Payload: fmt.Append(nil, "old", i)})
+			subscribeAll(sub, qos, filters...)
+			pub.Send(&codec.Publish{
+				Retain: true, QoS: qos, PacketID: 1, Topic: []byte("t/x"), Payload: fmt.Append(nil, "new", i),
+			})
+			handshake(pub, qos, 1)
+			pub.WantNothing() // it has been taken
+			brokertest.Settle(t, x.b)
+			k := take(t, sub).all(x.b)
+			fresh := 0
+			for _, p := range k.got {
+				if string(p.Payload) == fmt.Sprint("new", i) {
+					fresh++
+				}
+			}
+			if fresh != len(filters) {
+				t.Fatalf("round %d, QoS %d: %d copies for %d filters: %q", i, qos, fresh, len(filters), k.payloads())
+			}
+			pub.Close()
+			sub.Close()
+		}
+	})
+}
+
+// The retained message does not overtake older ones that are still on their way from another loop
+// [MQTT-4.6.0-6], nor do those come behind it: for new subscriptions and for those that are renewed.
+func TestRetainedAndLiveInOrder_MQTT_4_6_0_6(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		for qos := range uint8(3) {
+			topic := fmt.Sprint("count/", qos)
+			pub := x.connect(fmt.Sprint("pub", qos), codec.V311, nil)
+			stop, ended := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(ended)
+				for i := 1; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+						p := codec.Publish{
+							Retain: true, QoS: qos, PacketID: uint16(i%60000 + 1), Topic: []byte(topic), Payload: fmt.Append(nil, i),
+						}
+						if _, err := pub.Conn.Write(p.Append(nil, codec.V311)); err != nil || !handshake(pub, qos, p.PacketID) {
+							return
+						}
+					}
+				}
+			}()
+			for round := range 60 {
+				c := x.connect(fmt.Sprint("sub", qos, round), codec.V311, nil)
+				last, seen := 0, 0
+				k := take(t, c)
+				for again := range 4 {
+					filter := "count/+"
+					if round%2 == 0 {
+						filter = topic
+					}
+					c.Send(&codec.Subscribe{PacketID: 9, Filters: []codec.Filter{{Name: []byte(filter), QoS: qos}}})
+					for suback := false; !suback || len(k.got) < 5*(again+1); {
+						h, body, err := c.Next()
+						if err != nil {
+							t.Fatal(err)
+						}
+						suback = !k.handle(h, body) || suback
+					}
+					for ; seen < len(k.got); seen++ {
+						p := &k.got[seen]
+						n, _ := strconv.Atoi(string(p.Payload))
+						if string(p.Topic) == topic && n < last {
+							t.Fatalf("QoS %d: %d came behind %d, RETAIN %v", qos, n, last, p.Retain)
+						}
+						if string(p.Topic) == topic {
+							last = n
+						}
+					}
+				}
+				c.Close()
+			}
+			close(stop)
+			<-ended
+		}
+	})
+}
+
+// handshake reads what a publisher gets for one message and answers; false when the connection has ended. It may
+// be called on any goroutine.
+func handshake(c *brokertest.Client, qos uint8, id uint16) bool {
+	if qos == 0 && id%20 > 0 {
+		return true
+	}
+	if qos == 0 { // not more than the broker takes
+		if _, err := c.Conn.Write(codec.AppendPingreq(nil)); err != nil {
+			return false
+		}
+	}
+	_, _, ok := c.NextWithin(brokertest.Timeout)
+	if ok && qos == 2 {
+		rel := codec.Ack{Type: codec.PUBREL, PacketID: id}
+		if _, err := c.Conn.Write(rel.Append(nil, c.Version)); err != nil {
+			return false
+		}
+		_, _, ok = c.NextWithin(brokertest.Timeout)
+	}
+	return ok
 }

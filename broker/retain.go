@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+
 	"noctule/broker/message"
 	"noctule/topictree"
 )
@@ -20,12 +22,43 @@ func (s *shard) retain(m *message.Message) {
 		old, existed = s.b.retained.Delete(m.Topic)
 	} else {
 		var err error
-		if old, existed, err = s.b.retained.Set(m.Topic, m.Keep()); err != nil {
+		if old, existed, err = s.b.setRetained(m); err != nil {
 			s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
 			return
 		}
 	}
 	s.countRetained(m, old, existed)
+}
+
+// setRetained enters a message, of which it keeps a copy, in the index, with the next number. The number is
+// given out under a lock, and lastRetain follows the index: who has read it finds every message up to it
+// there, unless a later one has taken its place.
+func (b *Broker) setRetained(m *message.Message) (old *message.Message, existed bool, err error) {
+	b.retaining.Lock()
+	defer b.retaining.Unlock()
+	k, n := m.Keep(), b.lastRetain.Load()+1
+	m.Number, k.Number = n, n // before others see it
+	if old, existed, err = b.retained.Set(k.Topic, k); err != nil {
+		m.Number, k.Number = 0, 0
+		return nil, false, err
+	}
+	b.lastRetain.Store(n)
+	return old, existed, nil
+}
+
+// probeSteps is how much of a tree is looked at to find out that nothing in it matches.
+const probeSteps = 32
+
+// mayMatch reports whether a retained message matches a filter, or may: a large tree is not searched to its
+// end. A message that is stored while it looks is on its way to who has the filter in the index already.
+func (b *Broker) mayMatch(filter []byte) bool {
+	if !bytes.ContainsAny(filter, "+#") {
+		_, ok := b.retained.Get(filter)
+		return ok
+	}
+	found := false
+	over := b.retained.Cursor(filter).Next(probeSteps, func(string, *message.Message) { found = true })
+	return found || !over
 }
 
 // countRetained notes that m has taken the place of old, if there was one.

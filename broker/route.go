@@ -32,7 +32,8 @@ type crowd struct {
 	list []member
 	more *crowdExtra    // nil mostly
 	jobs ring.Ring[job] // messages under way in slices, oldest first
-	left int            // marked members in list
+	left int32          // marked members in list
+	over uint32         // jobs that have ended
 }
 
 // job is one message on its way through a crowd: members before next have it, members from end on came
@@ -99,7 +100,7 @@ func (s *shard) publishMessage(m *message.Message) bool {
 // fanOut delivers m to this loop's subscribers of one filter. s.live holds m.
 func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 	if one := s.only[id]; one != nil {
-		s.deliver(one.member(id), m)
+		s.deliverOwn(one.member(id), id, m)
 		return
 	}
 	cr := s.crowds[id]
@@ -118,7 +119,7 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 		return
 	}
 	for i := range cr.list {
-		s.deliver(cr.list[i], m)
+		s.deliverOwn(cr.list[i], id, m)
 	}
 	if cr.more != nil {
 		cr.more.fanOut(s, id, m)
@@ -159,6 +160,7 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 	over := s.serve(t.id, cr, j)
 	s.live.Release()
 	if over {
+		cr.over++
 		if done := cr.jobs.Pop(); done.owed {
 			s.paid(done.m, t.id)
 		}
@@ -179,7 +181,7 @@ func (s *shard) serve(id topictree.FilterID, cr *crowd, j *job) bool {
 		left -= end - j.next
 		for i := j.next; i < end; i++ {
 			if cr.list[i].c != nil {
-				s.deliver(cr.list[i], j.m)
+				s.deliverOwn(cr.list[i], id, j.m)
 			}
 		}
 		j.next = end
@@ -210,6 +212,13 @@ func (s *shard) jobDone(n int) {
 	s.backlog -= n
 	if halted && s.backlog < backlogMax {
 		s.halt(false)
+	}
+}
+
+// deliverOwn is deliver to a client that has subscribed to a filter itself.
+func (s *shard) deliverOwn(mb member, id topictree.FilterID, m *message.Message) {
+	if m.Number == 0 || !mb.c.awaits(id, m) {
+		s.deliver(mb, m)
 	}
 }
 
@@ -289,7 +298,7 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 			continue
 		}
 		if h.Loops&own != 0 {
-			s.pick(h.ID)
+			s.pick(h.ID, m)
 		}
 	}
 	s.routeRemoteAll(m, hits, ^own)
@@ -297,9 +306,9 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 }
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
-func (s *shard) pick(id topictree.FilterID) {
+func (s *shard) pick(id topictree.FilterID, m *message.Message) {
 	if c := s.only[id]; c != nil {
-		s.pickMember(c.member(id))
+		s.pickOwn(c.member(id), id, m)
 		return
 	}
 	cr := s.crowds[id]
@@ -308,26 +317,32 @@ func (s *shard) pick(id topictree.FilterID) {
 	}
 	for _, mb := range cr.list {
 		if mb.c != nil {
-			s.pickMember(mb)
+			s.pickOwn(mb, id, m)
 		}
 	}
 	if cr.more != nil {
-		s.pickGranted(id, cr.more)
+		s.pickGranted(id, cr.more, m)
+	}
+}
+
+func (s *shard) pickOwn(mb member, id topictree.FilterID, m *message.Message) {
+	if m.Number == 0 || !mb.c.awaits(id, m) {
+		s.pickMember(mb)
 	}
 }
 
 // pickGranted adds the members of the sets that have a filter, and serves its taps.
-func (s *shard) pickGranted(id topictree.FilterID, more *crowdExtra) {
+func (s *shard) pickGranted(id topictree.FilterID, more *crowdExtra, m *message.Message) {
 	for i := range more.sets {
 		ref := &more.sets[i]
 		for _, c := range ref.set.members {
-			if c != nil && !c.masks(ref.set, id) {
+			if c != nil && !c.masks(ref.set, id) && (m.Number == 0 || !c.awaitsGranted(id, m)) {
 				s.pickMember(member{c: c, subID: ref.subID, opts: ref.opts})
 			}
 		}
 	}
 	for _, t := range more.taps {
-		t.take(s.live.Message())
+		t.take(m)
 	}
 }
 

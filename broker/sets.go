@@ -52,6 +52,7 @@ type setTopic struct {
 	subID uint32
 	opts  options
 	rh    uint8
+	had   bool // of a list of what is new to a client: it had the topic before, by whatever subscription
 }
 
 // move is a member that left for another set during a fan-out in slices: fan-outs that began before still
@@ -383,7 +384,7 @@ func (s *shard) deliverPart(p *part, id topictree.FilterID, at int, m *message.M
 	if mv, ok := x.moved[at]; ok && mv.turn >= p.turn && !mv.c.ended {
 		// It was a member when the message was published, and is one of another set now. If that has the
 		// filter too, the message is for it still.
-		if ref, ok := mv.c.granted(id); ok {
+		if ref, ok := mv.c.granted(id); ok && (m.Number == 0 || !mv.c.awaitsGranted(id, m)) {
 			s.deliver(member{c: mv.c, subID: ref.subID, opts: ref.opts}, m)
 		}
 	}
@@ -391,7 +392,7 @@ func (s *shard) deliverPart(p *part, id topictree.FilterID, at int, m *message.M
 
 // deliverGranted gives m to a member of a set, unless the client has the filter otherwise.
 func (s *shard) deliverGranted(ref *setRef, id topictree.FilterID, c *client, m *message.Message) {
-	if c.masks(ref.set, id) {
+	if c.masks(ref.set, id) || m.Number != 0 && c.awaitsGranted(id, m) {
 		return
 	}
 	s.deliver(member{c: c, subID: ref.subID, opts: ref.opts}, m)

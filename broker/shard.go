@@ -45,6 +45,7 @@ type shard struct {
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
 	remote   []outbox // one per shard; the own one has what must wait for the mail
+	fence    fence
 	backlog  int      // jobs of sliced fan-outs
 	checking *recheck // what a reload has left to do; nil: nothing
 	halted   int      // reasons to leave sockets unread
@@ -68,6 +69,7 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
+	fresh   []*replay // of the SUBSCRIBE being handled
 
 	// Owned by the loop, scratch for clients of mount points:
 	topic    []byte          // of the PUBLISH being handled
@@ -327,6 +329,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 func (s *shard) EndTurn() {
 	s.postJournal() // what others will refer to
 	s.postRemote()
+	s.endFence() // behind the messages
 	s.readAway()
 	s.watchMemory()
 }

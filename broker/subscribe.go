@@ -46,9 +46,10 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		}
 		s.logSubscribed(cl, f)
 		if r := s.newReplay(cl, f, fresh); r != nil {
-			cl.addReplay(r)
+			s.fresh = append(s.fresh, r)
 		}
 	}
+	s.addReplays(cl)
 	if s.debug {
 		s.debugf("Sending SUBACK to %s", cl.id)
 	}

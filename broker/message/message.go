@@ -34,6 +34,9 @@ type Message struct {
 	// Retain is the RETAIN flag of the publication.
 	Retain bool
 
+	// Number is the place of the message among those that the broker has retained, from 1; 0 if it was not
+	// retained. It is set before another loop can see the message.
+	Number uint64
 	// Stored is what a durable store knows of the message. It is set on the heap copy, by the loop that has
 	// the message first, before another can see it; nil without a store.
 	Stored *Stored
