@@ -43,7 +43,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		QueuedMessages: 7, QueuedBytes: 8, QueuedDiskBytes: 37, QueueReads: 38, InflightMessages: 9, PacketsReceived: 10, PacketsSent: 11,
 		BytesReceived: 12, BytesSent: 13, PublishReceived: 14, PublishSent: 15, PublishBytesReceived: 16,
 		PublishBytesSent: 17, SessionsExpired: 18, RetainedBytes: 30, MemoryUsed: 31, MemoryLimit: 32, MemoryShort: true,
-		MemoryRefused: 33, Connects: 34, SysDropped: 35, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
+		MemoryRefused: 33, SubscriptionsRefused: 68, Connects: 34, SysDropped: 35, Granted: 26, Sets: 27, PendingRequests: 28, PendingExpired: 29,
 		Hashing: auth.PoolStats{
 			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
 		},
@@ -128,6 +128,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"store_pending_bytes": "43", "store_failing": "1",
 		"store_commit_seconds_sum": "44.5", "store_commit_seconds_count": "12",
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
+		"subscriptions_refused_total":      "68",
 		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
 		"log_lines_dropped_total": "36",
 		"granted_subscriptions":   "26", "subscription_sets": "27", "pending_requests": "28",

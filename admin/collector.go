@@ -111,6 +111,8 @@ func addSubscriptions(gauge, count func(name, help string, f func(*broker.Metric
 		func(m *m) int64 { return m.PendingRequests })
 	count("pending_requests_expired_total", "Requests whose client has not come.",
 		func(m *m) int64 { return m.PendingExpired })
+	count("subscriptions_refused_total", "Filters refused because of max_subscriptions or memory_limit.",
+		func(m *m) int64 { return m.SubscriptionsRefused })
 }
 
 // Describe implements prometheus.Collector.

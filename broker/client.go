@@ -121,12 +121,22 @@ func (c *client) sent(n int) {
 	c.answers += int32(n)
 }
 
+// outputShort is the part of what a client may leave unread, one in so many, that it may while memory is
+// short.
+const outputShort = 16
+
 // slow reports whether the client leaves more output unread than it may. What has come together in this
 // turn is not the client's fault: it is written before the verdict, after what other loops must know, as at
 // the end of a turn.
 func (c *client) slow() bool {
-	limit := c.shard.opts.MaxBufferedBytes
-	if c.buffered() <= limit {
+	limit, n := c.shard.opts.MaxBufferedBytes, c.buffered()
+	if n <= limit/outputShort {
+		return false
+	}
+	if c.shard.b.memoryShort.Load() {
+		limit /= outputShort
+	}
+	if n <= limit {
 		return false
 	}
 	if !c.conn.Blocked() {
@@ -173,7 +183,7 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	}
 	m := h.Message()
 	if c.five != nil && c.five.aliasMax > 0 {
-		c.five.alias(m.Topic, d)
+		c.five.alias(m.Topic, d, c.shard.b.memoryShort.Load())
 	}
 	head, pid := h.Head(c.version, d)
 	n := len(head) + len(m.Payload)
@@ -209,13 +219,13 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 const shareFrom = 1024
 
 // alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then
-// on [MQTT-3.1.2-26].
-func (f *fiveState) alias(topic []byte, d *message.Delivery) {
+// on [MQTT-3.1.2-26]. With full no further one does.
+func (f *fiveState) alias(topic []byte, d *message.Delivery, full bool) {
 	if a, ok := f.aliases[string(topic)]; ok {
 		d.Alias, d.AliasOnly = a, true
 		return
 	}
-	if len(f.aliases) >= int(f.aliasMax) {
+	if full || len(f.aliases) >= int(f.aliasMax) {
 		return
 	}
 	if f.aliases == nil {

@@ -295,7 +295,7 @@ func (s *shard) welcome(g *greet) {
 		s.turnAway(c, p)
 		return
 	}
-	if old == nil && s.b.memoryShort.Load() {
+	if s.b.memoryShort.Load() && (old == nil || p.HasWill && tooLarge(&p.Will, old)) {
 		s.unpinAll(g.grants)
 		c.Attachment = nil
 		s.refuseMemory(c, p)

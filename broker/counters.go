@@ -9,6 +9,7 @@ import (
 type counters struct {
 	accepted, connects              int64
 	refusedMemory                   int64
+	refusedSubscriptions            int64
 	connections, sessions, expired  int64
 	subscriptions                   int64
 	sharedSubscriptions             int64
@@ -42,6 +43,7 @@ func (s *shard) addTo(m *Metrics) {
 	m.ConnectionsTotal += c.accepted
 	m.Connects += c.connects
 	m.MemoryRefused += c.refusedMemory
+	m.SubscriptionsRefused += c.refusedSubscriptions
 	m.SessionsExpired += c.expired
 	for i, n := range c.dropped {
 		m.Dropped[i] += n

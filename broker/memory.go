@@ -12,8 +12,9 @@ import (
 // memory_limit. Mosquitto counts what it allocates and lets an allocation above the limit fail. Go has no
 // allocation that fails, so the broker measures, and refuses beforehand: near the limit clients without a
 // session are turned away, and messages that would have to be kept (QoS 1 and 2, retained ones, those for
-// offline sessions) are refused or dropped, until enough has gone. QoS 0 to connected clients goes on, and
-// who has a session may come and fetch what is queued for it: else nothing would ever go.
+// offline sessions) are refused or dropped, and so are subscriptions, until enough has gone. QoS 0 to
+// connected clients goes on as long as they read, and who has a session may come and fetch what is queued
+// for it: else nothing would ever go.
 
 // The marks are percentages of the limit. The collector works harder the nearer the limit is
 // (debug.SetMemoryLimit), so there must be room above the upper one.
@@ -38,8 +39,8 @@ type memoryGuard struct {
 }
 
 // What of the runtime's metrics makes up the process's memory: all of it, without what has gone back to the
-// system and without the heap, plus what of the heap was in use after the last collection. Garbage that waits
-// for the collector is no reason to refuse.
+// system and without the heap, plus what of the heap was in use after the last collection. Garbage that
+// waits for the collector is no reason to refuse.
 const (
 	memTotal = iota
 	memReleased
@@ -134,7 +135,20 @@ func (s *shard) refuseSocket(c *wsnet.Conn) bool {
 	return true
 }
 
-// refuseMemory turns a client away that has no session while memory is short: MQTT 5 clients hear why.
+// smallMax is the size, in bytes, of what is taken for a client that has a session while memory is short: a
+// will, a topic that gets an alias.
+const smallMax = 256
+
+// tooLarge reports that a CONNECT for a session makes it larger: by a will.
+func tooLarge(w *codec.Will, cl *client) bool {
+	have := int64(smallMax)
+	if old := cl.will(); old != nil {
+		have += old.m.Held()
+	}
+	return int64(len(w.Topic)+len(w.Payload)+len(w.Properties)) > have
+}
+
+// refuseMemory turns a client away while memory is short: MQTT 5 clients hear why.
 func (s *shard) refuseMemory(c *wsnet.Conn, p *codec.Connect) {
 	if p.Version == codec.V5 {
 		s.answer(c, p.Version, &codec.Connack{Reason: codec.QuotaExceeded})

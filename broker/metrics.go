@@ -42,6 +42,7 @@ type Metrics struct {
 	SessionsExpired                        int64
 	PendingExpired                         int64 // requests whose client has not come
 	MemoryRefused                          int64 // sockets closed because of memory_limit
+	SubscriptionsRefused                   int64 // by MaxSubscriptions, or because of memory_limit
 	SysDropped                             int64 // messages that PublishSys did not take
 	Dropped                                [DropReasons]int64
 

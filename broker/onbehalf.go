@@ -246,7 +246,10 @@ func (j *applying) look() {
 		j.maxQoS = cl.listener().MaxQoS
 	}
 	j.room = -1
-	if full := s.opts.MaxSubscriptions; full > 0 {
+	switch full := s.opts.MaxSubscriptions; {
+	case s.b.memoryShort.Load():
+		j.room = j.old.len()
+	case full > 0:
 		j.room = max(0, full-len(cl.subs)-cl.grantedTopics()+j.old.len())
 	}
 }

@@ -50,7 +50,8 @@ type Options struct {
 	UpgradeOutgoingQoS bool
 	// AllowDuplicates delivers one copy per matching subscription to MQTT 3 clients too.
 	AllowDuplicates bool
-	// MaxSubscriptions bounds the subscriptions of one session; 0 means no limit.
+	// MaxSubscriptions bounds the subscriptions of one session, those made by servers included; 0 means no
+	// limit.
 	MaxSubscriptions int
 	// MemoryLimit is how many bytes the process may use before new connections and messages that would be
 	// kept are refused; 0 means no limit. The collector's own limit is the program's to set.

@@ -8,11 +8,12 @@ import (
 )
 
 // Reload replaces the settings of a running broker that can change: of o Admitters, AllowDuplicates,
-// ClientIDPrefixes, ConnectionMessages, MaxPending, MaxPendingBytes, MemoryLimit, MessageSizeLimit,
-// PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the whole of the options of
-// the listeners named, except where and with which transport they listen. What clients may do is worked out
-// again, and those that could not connect any more are disconnected. It returns when that has been done, or
-// ctx is done; any goroutine but a loop's may call it. Calls must not overlap.
+// ClientIDPrefixes, ConnectionMessages, MaxPending, MaxPendingBytes, MaxSubscriptions, MemoryLimit,
+// MessageSizeLimit, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the
+// whole of the options of the listeners named, except where and with which transport they listen. What
+// clients may do is worked out again, and those that could not connect any more are disconnected. It
+// returns when that has been done, or ctx is done; any goroutine but a loop's may call it. Calls must not
+// overlap.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
 	for l, lo := range listeners {
 		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused
@@ -44,6 +45,7 @@ func (s *shard) reload(o Options) {
 	next.AllowDuplicates = o.AllowDuplicates
 	next.ClientIDPrefixes = o.ClientIDPrefixes
 	next.ConnectionMessages = o.ConnectionMessages
+	next.MaxSubscriptions = o.MaxSubscriptions
 	next.MessageSizeLimit = o.MessageSizeLimit
 	next.PersistentClientExpiration = o.PersistentClientExpiration
 	next.QueueQoS0 = o.QueueQoS0

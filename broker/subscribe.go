@@ -85,8 +85,8 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	}
 	group, name, shared := codec.SplitShare(f.Name)
 	o |= cl.coverage(f.Name)
-	full := s.opts.MaxSubscriptions
-	if full > 0 && len(cl.subs)+cl.grantedTopics() >= full && !s.has(cl, f.Name) {
+	if s.mayNotGrow(cl) && !s.has(cl, f.Name) {
+		s.count.refusedSubscriptions++
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	if cl.Durable() && s.storeFails() {
@@ -107,6 +107,13 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		fresh = !cl.hasGranted(string(f.Name), "")
 	}
 	return codec.Reason(qos), fresh
+}
+
+// mayNotGrow reports that a client can have no further subscription: it has as many as it may, or memory is
+// short. Changing one goes on.
+func (s *shard) mayNotGrow(cl *client) bool {
+	full := s.opts.MaxSubscriptions
+	return s.b.memoryShort.Load() || full > 0 && len(cl.subs)+cl.grantedTopics() >= full
 }
 
 // refused is the SUBACK code of a refusal: MQTT 3 knows only one.

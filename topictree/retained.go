@@ -102,7 +102,7 @@ func (r *Retained[V]) delete(topic []byte, cond func(V) bool) (old V, existed bo
 // meanwhile may be seen or not.
 type Cursor[V any] struct {
 	r      *Retained[V]
-	levels []string
+	filter string
 	stack  []frame[V]
 }
 
@@ -111,13 +111,13 @@ type frame[V any] struct {
 	n     *node[V]
 	kids  *slots[node[V], *node[V]] // the generation being visited; nil until it is
 	next  int                       // slot
-	depth int                       // levels of the filter used up, "#" never
+	used  int                       // where the next level of the filter begins; beyond its end: none left
 	fresh bool                      // not yet looked at
 }
 
 // Cursor starts a walk; filter is valid and no shared subscription.
 func (r *Retained[V]) Cursor(filter []byte) *Cursor[V] {
-	c := &Cursor[V]{r: r, levels: strings.Split(string(filter), "/")}
+	c := &Cursor[V]{r: r, filter: string(filter)}
 	c.stack = append(c.stack, frame[V]{n: &r.root, fresh: true})
 	return c
 }
@@ -138,10 +138,10 @@ func (c *Cursor[V]) Next(steps int, yield func(topic string, v V)) (done bool) {
 
 // want is the level of the filter that the children of f must match; false when none can.
 func (c *Cursor[V]) want(f *frame[V]) (level string, ok bool) {
-	if f.depth == len(c.levels) {
+	if f.used > len(c.filter) {
 		return "", false
 	}
-	return c.levels[f.depth], true
+	return firstLevel(c.filter[f.used:]), true
 }
 
 // visit yields the node's own value if its path matches: at the end of the filter, or where "#" begins or
@@ -211,12 +211,12 @@ func (c *Cursor[V]) below(f *frame[V]) int {
 
 // push goes to a child whose label begins at at, if that matches the filter.
 func (c *Cursor[V]) push(f *frame[V], k *node[V], at int) bool {
-	depth := f.depth
+	used := f.used
 	for more := true; more; {
-		if depth == len(c.levels) {
+		if used > len(c.filter) {
 			return false
 		}
-		want := c.levels[depth]
+		want := firstLevel(c.filter[used:])
 		if want == "#" {
 			break
 		}
@@ -224,11 +224,11 @@ func (c *Cursor[V]) push(f *frame[V], k *node[V], at int) bool {
 		if want != "+" && want != level {
 			return false
 		}
-		depth++
+		used += len(want) + 1
 		at += len(level) + 1
 		more = at <= len(k.path)
 	}
-	c.stack = append(c.stack, frame[V]{n: k, depth: depth, fresh: true})
+	c.stack = append(c.stack, frame[V]{n: k, used: used, fresh: true})
 	return true
 }
 

@@ -199,6 +199,7 @@ func ownDirectives() map[string]directive {
 		"presub_file":       {global, works, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
 		"persistence_sync":  {global, works, setSync, "our own: `always`, `group` or `interval`, default group", ""},
 		"max_queued_memory": {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
+		"max_subscriptions": {global, works, ints(math.MaxInt32, func(p *parser, v int) { p.cfg.Options.MaxSubscriptions = v }), "our own: subscriptions that one client may have, 0 for no limit", ""},
 		"log_format":        {global, works, setLogFormat, "our own: `text`, or `json` with one object a line", ""},
 	}
 }
