@@ -38,6 +38,7 @@ type Broker struct {
 	retained *topictree.Retained[*message.Message]
 	seed     maphash.Seed
 	started  time.Time
+	clock    *clock
 
 	// Set by New if there is a store, then read-only:
 	committer *store.Committer
@@ -122,9 +123,12 @@ func New(o Options) (*Broker, error) {
 	if err := b.openAway(); err != nil {
 		return nil, err
 	}
+	var err error
+	if b.clock, err = openClock(o.Clock, o.Store); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	var r *restoring
 	if o.Store != nil {
-		var err error
 		if r, err = b.readStore(); err != nil {
 			return nil, fmt.Errorf("broker: %w", err)
 		}
@@ -132,13 +136,13 @@ func New(o Options) (*Broker, error) {
 	}
 	hashing := o.Hashing
 	b.admissions.open(o.MaxAdmissions)
-	hashing.Now = func() int64 { return now().UnixMilli() }
+	hashing.Now = func() int64 { return now().Sub(b.started).Milliseconds() }
 	b.hashing = auth.NewPool(hashing)
 	server, err := wsnet.New(wsnet.Config{
 		Loops:          o.Loops,
 		Portable:       o.Portable,
 		MaxConnections: o.MaxConnections,
-		Clock:          o.Clock,
+		Clock:          &b.clock.source,
 		Log:            o.Log,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
 			s := newShard(b, l)
@@ -195,7 +199,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	defer close(b.ended)
-	if err := b.onEach(ctx, (*shard).sendPendingWills); err != nil {
+	if err := b.onEach(ctx, (*shard).windUp); err != nil {
 		return err
 	}
 	if err := b.net.Shutdown(ctx); err != nil {

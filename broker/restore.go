@@ -149,8 +149,10 @@ func (b *Broker) settle(ctx context.Context) error {
 
 // begin reads what the last broker was and gives the next its numbers.
 func (r *restoring) begin() error {
-	err := r.b.opts.Store.Walk(store.Config, func(_, value []byte) (err error) {
-		r.meta, err = store.ReadMeta(value)
+	err := r.b.opts.Store.Walk(store.Config, func(key, value []byte) (err error) {
+		if !store.IsClock(key) { // which is read already
+			r.meta, err = store.ReadMeta(value)
+		}
 		return err
 	})
 	if err != nil {
@@ -362,7 +364,7 @@ func (r *restoring) retain(_, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.Expired(r.b.nowMilli()) {
+	if m.Expired(r.b.clock.source.Now()) {
 		r.fix.DeleteRetained(m.Topic)
 		return nil
 	}
@@ -375,14 +377,6 @@ func (r *restoring) retain(_, value []byte) error {
 		return fmt.Errorf("%q: %w", m.Topic, err)
 	}
 	return nil
-}
-
-// nowMilli is the broker's time, before loops have turns.
-func (b *Broker) nowMilli() int64 {
-	if b.opts.Clock != nil {
-		return b.opts.Clock.Now()
-	}
-	return now().UnixMilli()
 }
 
 // adoptAll makes sessions again that live on this loop.
@@ -545,4 +539,5 @@ func (r *restoring) clearDebts(s *shard) {
 	}
 	r.meta.Loops = uint64(len(r.b.shards))
 	s.journal.batch.PutMeta(&r.meta)
+	s.noteClock()
 }

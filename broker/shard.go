@@ -350,6 +350,7 @@ func (s *shard) Tick(now int64) {
 	s.expirePending(now)
 	s.retryAway()
 	if s.index == 0 {
+		s.watchClock()
 		s.sampleMemory()
 		if s.sys != nil {
 			s.sys.tick(now)

@@ -65,8 +65,8 @@ func (s *shard) startSys() {
 
 // tick starts an update when its time has come.
 func (t *sysTree) tick(now int64) {
-	sec := now / 1000
-	if sec < t.next || t.asked {
+	sec := t.s.b.clock.wall(now) / 1000
+	if t.asked || sec < t.next && t.next-sec <= t.interval { // unless the system's clock was set back
 		return
 	}
 	t.ask()
@@ -75,7 +75,7 @@ func (t *sysTree) tick(now int64) {
 // ask gathers the numbers of all loops and updates the tree when the last has answered.
 func (t *sysTree) ask() {
 	t.asked = true
-	sec := t.s.loop.Now() / 1000
+	sec := t.s.b.clock.wall(t.s.loop.Now()) / 1000
 	t.next = sec - sec%t.interval + t.interval
 	var mu sync.Mutex
 	m := new(Metrics)

@@ -52,6 +52,14 @@ func (s *shard) sendWill(cl *client) {
 	s.publishMessage(w.m)
 }
 
+// windUp is the last that a loop does before its connections end.
+func (s *shard) windUp() {
+	s.sendPendingWills()
+	if s.index == 0 {
+		s.noteClock()
+	}
+}
+
 // sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
 // does. A recheck under way is given up.
 func (s *shard) sendPendingWills() {

@@ -4,15 +4,24 @@ import "time"
 
 // Clock stands in for the system's time, so that tests of what happens after hours are exact and instant.
 type Clock struct {
-	// Now is the time in Unix milliseconds; each turn of each loop asks once.
+	// Now is the time in milliseconds; each turn of each loop asks once. It begins as Unix time and goes on
+	// evenly from there: setting the system's clock does not move it.
 	Now func() int64
+	// Wall is the system's clock in Unix milliseconds, which may be set; nil: as Now.
+	Wall func() int64
 	// Ticks replaces the tick that comes once a second.
 	Ticks <-chan time.Time
 }
 
-// systemClock is the default. Its ticker ends when nobody holds the clock any more.
-func systemClock() *Clock {
-	return &Clock{Now: func() int64 { return time.Now().UnixMilli() }, Ticks: time.NewTicker(time.Second).C}
+// SystemClock is the default. Its ticker ends when nobody holds the clock any more.
+func SystemClock() *Clock {
+	start := time.Now()
+	at := start.UnixMilli()
+	return &Clock{
+		Now:   func() int64 { return at + time.Since(start).Milliseconds() },
+		Wall:  func() int64 { return time.Now().UnixMilli() },
+		Ticks: time.NewTicker(time.Second).C,
+	}
 }
 
 // monotonic measures turns.

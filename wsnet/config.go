@@ -55,7 +55,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	if c.Clock == nil {
-		c.Clock = systemClock()
+		c.Clock = SystemClock()
 	}
 	set(&c.Loops, runtime.GOMAXPROCS(0))
 	c.Loops = min(c.Loops, maxLoops)

@@ -71,7 +71,7 @@ func (l *Loop) Index() int { return l.index }
 // Handler is the loop's handler. Any goroutine.
 func (l *Loop) Handler() Handler { return l.handler }
 
-// Now is the time of this turn in Unix milliseconds.
+// Now is the time of this turn by Clock.Now, in milliseconds.
 func (l *Loop) Now() int64 { return l.now }
 
 // Again runs t in the next turn, after what is readable by then got its share: for slices of long work.

@@ -13,7 +13,8 @@ import (
 // Clock is a broker's time, which stands still between calls of Advance. It begins at a whole second.
 type Clock struct {
 	ticks chan time.Time
-	now   atomic.Int64 // Unix ms
+	now   atomic.Int64 // ms, goes on evenly
+	ahead atomic.Int64 // the system's clock is ahead of now by so many ms
 }
 
 // NewClock returns a clock to put into one broker's options.
@@ -23,8 +24,19 @@ func NewClock() *Clock {
 	return c
 }
 
-// Source is what goes into broker.Options.
-func (c *Clock) Source() *wsnet.Clock { return &wsnet.Clock{Now: c.now.Load, Ticks: c.ticks} }
+// Source is what goes into broker.Options. As the system's does for a process, it begins at what the system's
+// clock is set to.
+func (c *Clock) Source() *wsnet.Clock {
+	begin := c.ahead.Load()
+	return &wsnet.Clock{
+		Now:   func() int64 { return c.now.Load() + begin },
+		Wall:  func() int64 { return c.now.Load() + c.ahead.Load() },
+		Ticks: c.ticks,
+	}
+}
+
+// Set sets the system's clock forward by d, or back. No time passes.
+func (c *Clock) Set(d time.Duration) { c.ahead.Add(d.Milliseconds()) }
 
 // Advance moves the time of b on by d, in one jump, and waits until every loop has done what was due and
 // what that has led to on other loops is on its way before anything that the test sends next.

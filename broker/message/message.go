@@ -23,7 +23,7 @@ type Message struct {
 	// [MQTT-3.3.2-15] [MQTT-3.3.2-17] [MQTT-3.3.2-20]: without Topic Alias, Message Expiry Interval and
 	// Subscription Identifier.
 	Properties codec.Properties
-	// Expiry is the time after which the message is dropped, Unix milliseconds; 0 means never.
+	// Expiry is when the message is dropped, in milliseconds by the broker's clock; 0 means never.
 	Expiry int64
 	// Publisher is the number of the session that sent it, for No Local; 0 is the broker itself.
 	Publisher uint64

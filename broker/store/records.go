@@ -22,13 +22,19 @@ type Meta struct {
 	Loops uint64 // number of loops of that broker
 }
 
+// Clock is how the times in a store are to be read: they are of the broker's own clock, which goes on evenly.
+type Clock struct {
+	Ahead int64 // the system's clock is ahead of it by so many milliseconds
+	Seen  int64 // Unix milliseconds by the broker's clock: it has been later than this
+}
+
 // Session is a session without its subscriptions and messages.
 type Session struct {
 	Number    uint64 // unique among all sessions ever in this store
 	ClientID  string
 	Username  string
 	Expiry    uint32 // Session Expiry Interval, seconds; 0: it ends with its connection
-	OfflineAt int64  // Unix seconds; 0 while it is online
+	OfflineAt int64  // seconds by the broker's clock (see Clock); 0 while it is online
 	Will      *Will  // nil without one
 }
 
@@ -134,6 +140,26 @@ func ReadMeta(value []byte) (m Meta, err error) {
 	r := newReader(value)
 	m.Epoch, m.Seed, m.Loops = r.uvarint(), r.uvarint(), r.uvarint()
 	return m, r.end(Config)
+}
+
+// clockKey is the key of the Clock.
+const clockKey = "clock"
+
+// IsClock reports whether a key of Config is that of the Clock.
+func IsClock(key []byte) bool { return string(key) == clockKey }
+
+// PutClock stores c.
+func (b *Batch) PutClock(c *Clock) {
+	var s scratch
+	v := binary.AppendVarint(append(s[:0], version), c.Ahead)
+	b.Put(Config, []byte(clockKey), binary.AppendVarint(v, c.Seen))
+}
+
+// ReadClock reads the value of a Clock. A store without one has Unix times.
+func ReadClock(value []byte) (c Clock, err error) {
+	r := newReader(value)
+	c.Ahead, c.Seen = r.varint(), r.varint()
+	return c, r.end(Config)
 }
 
 // PutSession stores s without its subscriptions and messages.

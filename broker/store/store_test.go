@@ -90,6 +90,14 @@ func TestRecords(t *testing.T) {
 	meta := store.Meta{Epoch: 3, Seed: 1 << 63, Loops: 64}
 	record(t, store.Config, meta, func(b *store.Batch) { b.PutMeta(&meta) },
 		func(_, v []byte) (store.Meta, error) { return store.ReadMeta(v) })
+	clock := store.Clock{Ahead: -1 << 40, Seen: 1 << 41}
+	record(t, store.Config, clock, func(b *store.Batch) { b.PutClock(&clock) },
+		func(k, v []byte) (store.Clock, error) {
+			if !store.IsClock(k) || store.IsClock([]byte("state")) {
+				t.Error("not the key of a clock")
+			}
+			return store.ReadClock(v)
+		})
 	for _, m := range messages() {
 		record(t, store.Messages, m, func(b *store.Batch) { b.PutMessage(7, &m) },
 			func(_, v []byte) (message.Message, error) { return store.ReadMessage(v) })
@@ -213,6 +221,7 @@ func FuzzEach(f *testing.F) {
 			_, _ = store.ReadHandshake(op.Key, op.Value)
 			_, _ = store.ReadTransit(op.Key, op.Value)
 			_, _ = store.ReadMeta(op.Value)
+			_, _ = store.ReadClock(op.Value)
 			_, _ = store.ReadSet(op.Key, op.Value)
 			_, _ = store.ReadGrant(op.Key, op.Value)
 			return nil

@@ -172,6 +172,11 @@ func dump(w io.Writer, s store.Store) error {
 func text(t store.Table, key, value []byte) (string, error) {
 	switch t {
 	case store.Config:
+		if store.IsClock(key) {
+			c, err := store.ReadClock(value)
+			ahead := time.Duration(c.Ahead) * time.Millisecond
+			return fmt.Sprintf("clock: the system's is ahead by %s", ahead), err
+		}
 		m, err := store.ReadMeta(value)
 		return fmt.Sprintf("start %d, %d loops", m.Epoch, m.Loops), err
 	case store.Sessions:

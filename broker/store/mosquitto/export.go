@@ -11,6 +11,7 @@ const retainedID = 1 << 62
 // exporter makes a State of a store.
 type exporter struct {
 	s        *State
+	ahead    int64          // what the times in the store are behind Unix times, in milliseconds
 	sessions map[uint64]int // places in s.Clients
 	ids      map[uint64]string
 }
@@ -25,6 +26,7 @@ func Export(from store.Store) (*State, error) {
 		t store.Table
 		f func(key, value []byte) error
 	}{
+		{store.Config, x.clock},
 		{store.Sessions, x.session},
 		{store.Messages, x.message},
 		{store.Entries, x.entry},
@@ -41,10 +43,22 @@ func Export(from store.Store) (*State, error) {
 	return x.s, nil
 }
 
+func (x *exporter) clock(key, value []byte) error {
+	if !store.IsClock(key) {
+		return nil
+	}
+	c, err := store.ReadClock(value)
+	x.ahead = c.Ahead
+	return err
+}
+
 func (x *exporter) session(key, value []byte) error {
 	r, err := store.ReadSession(key, value)
 	if err != nil {
 		return err
+	}
+	if r.OfflineAt != 0 {
+		r.OfflineAt += (x.ahead + 999) / 1000 // never early
 	}
 	c := Client{ID: r.ClientID, Username: r.Username, Expiry: r.Expiry, OfflineAt: r.OfflineAt}
 	if r.OfflineAt != 0 && r.Expiry != 0xFFFFFFFF {
@@ -69,7 +83,7 @@ func (x *exporter) convert(id uint64, m *message.Message) Message {
 		Properties: append(Properties(nil), m.Properties...), Source: x.ids[m.Publisher],
 	}
 	if m.Expiry != 0 {
-		out.Expiry = (m.Expiry + 999) / 1000
+		out.Expiry = (m.Expiry + x.ahead + 999) / 1000
 	}
 	if m.Retain {
 		out.Retain = 1
