@@ -89,7 +89,7 @@ func newCollector(src Source) *collector {
 	count("socket_reads_total", "Read calls.", func(m *m) int64 { return m.Net.Reads })
 	count("socket_writes_total", "Write calls.", func(m *m) int64 { return m.Net.Writes })
 	count("loop_turns_total", "Turns of all event loops.", func(m *m) int64 { return m.Net.Turns })
-	count("handshakes_timed_out_total", "WebSocket upgrades that took too long.",
+	count("handshakes_timed_out_total", "TLS handshakes and WebSocket upgrades that took too long.",
 		func(m *m) int64 { return m.Net.HandshakesTimedOut })
 	addHashing(gauge, count)
 	addSubscriptions(gauge, count)

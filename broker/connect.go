@@ -53,6 +53,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		return true
 	}
 	s.count.connects++
+	c.Arrived()
 	l := listenerOf(c).opts.Load()
 	if !l.AcceptVersions.Has(p.Version) {
 		s.refuseConnect(c, p, errVersion)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"noctule/codec"
 	"noctule/wsnet"
 )
 
@@ -53,6 +54,8 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 	case wsnet.CauseTLS, wsnet.CauseUpgrade:
 		logf(log, LevelNotice, "Client connection from %s failed: %v.", host, r.Err)
 		logf(log, LevelNotice, "Client %s [%s] disconnected: protocol error.", host, at)
+	case wsnet.CauseGaveWay:
+		logf(log, LevelNotice, "Client %s [%s] disconnected: %s.", host, at, closeText(codec.ServerBusy))
 	case wsnet.CauseOrigin:
 		logf(log, LevelNotice, "Client %s [%s] disconnected: non-matching http origin.", host, at)
 	}

@@ -12,6 +12,7 @@ import (
 
 // asker answers requests with "ok" and says nothing to the rest.
 func asker(c *Conn, b []byte) (used, need int) {
+	c.Arrived()
 	if bytes.HasPrefix(b, []byte("ask")) {
 		c.Write([]byte("ok"))
 	}

@@ -26,8 +26,17 @@ type Config struct {
 	// HandshakeTimeout bounds what comes before the first byte for the handler: TLS handshake, and PROXY
 	// header with WebSocket upgrade; 10 s by default. The latter are looked at once a second.
 	HandshakeTimeout time.Duration
-	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default; more wait in the
-	// backlog.
+	// FirstByteTimeout bounds the silence before a TLS handshake; 5 s by default, looked at once a second.
+	FirstByteTimeout time.Duration
+	// HandshakeStall is how long a TLS handshake may wait for its client when others want its place; 2 s by
+	// default.
+	HandshakeStall time.Duration
+	// MaxGuests is how many connections may be before Conn.Arrived, 16384 by default or half of the files
+	// that the process may open. An address may have a quarter of them, if it is not of this machine. The
+	// oldest of the address with most gives way to new ones.
+	MaxGuests int
+	// TLSHandshakes is how many TLS handshakes may be under way at once, 1024 by default, a quarter of them
+	// of one address; more wait for their turn, addresses by turns.
 	TLSHandshakes int
 	// TLSWorkers is how many of those may compute at once, one for two loops by default: the others wait for
 	// their client or for their turn, so that a storm of handshakes leaves processors to the loops.
@@ -63,9 +72,16 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.MailboxLimit, 65536)
 	set(&c.MaxPending, 256<<20+5)
 	set(&c.TLSHandshakes, 1024)
+	set(&c.MaxGuests, int(min(defaultGuests, filesMax()/2)))
 	set(&c.TLSWorkers, max(c.Loops/2, 1))
 	if c.HandshakeTimeout <= 0 {
 		c.HandshakeTimeout = 10 * time.Second
+	}
+	if c.HandshakeStall <= 0 {
+		c.HandshakeStall = 2 * time.Second
+	}
+	if c.FirstByteTimeout <= 0 {
+		c.FirstByteTimeout = min(5*time.Second, c.HandshakeTimeout)
 	}
 	return c, nil
 }
@@ -132,6 +148,7 @@ const (
 	CauseTLS                                    // the handshake failed
 	CauseOrigin                                 // the Origin of a WebSocket is not among Origins
 	CauseUpgrade                                // the request for a WebSocket is wrong otherwise
+	CauseGaveWay                                // too many have not arrived, and it is the turn of others
 )
 
 // Handler receives the events of one loop, on the loop's goroutine.
@@ -179,6 +196,8 @@ var (
 	ErrServerClosed = errors.New("wsnet: server closed")
 	// ErrProtocol wraps breaches of the WebSocket protocol by the client.
 	ErrProtocol = errors.New("wsnet: protocol error")
+	// ErrGaveWay says that too many connections have not arrived, and that it is the turn of others.
+	ErrGaveWay = errors.New("wsnet: gave way to others")
 	// ErrRefused says that OnRefuse has heard of it.
 	ErrRefused = errors.New("wsnet: refused")
 	// ErrPending says that a connection sent more than MaxPending bytes that the handler did not consume.

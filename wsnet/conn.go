@@ -82,7 +82,10 @@ type extra struct {
 	pending  []byte     // input the handler did not consume
 	need     int        // bytes the handler waits for
 	raw      []byte     // PROXY header or upgrade request so far, or an incomplete frame or control frame
-	greeting *handshake // of a connection before PROXY header and upgrade
+	greeting *handshake // of a connection before PROXY header and upgrade, or before its turn to shake hands
+	guest    *guest     // until Arrived
+	knocking bool       // TLS is to begin; nothing is read
+	asked    bool       // knocking, and it wants a slot for its handshake
 	moving   *Loop      // Move was called
 	task     Task
 	held     bool               // Hold was called
@@ -112,7 +115,7 @@ const maxExtras = 1024
 func (c *Conn) settle() {
 	x := c.extra
 	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.greeting != nil ||
-		x.moving != nil || x.held || x.reason != nil || x.proxied != nil {
+		x.guest != nil || x.moving != nil || x.held || x.reason != nil || x.proxied != nil {
 		return
 	}
 	c.extra = nil
@@ -230,6 +233,16 @@ func (c *Conn) Release(to *Loop, t Task) bool {
 	c.Move(to, t)
 	c.loop.sendOff(c)
 	return true
+}
+
+// Arrived says that the peer has shown what it wants, with a login for example: it is one of the guests no
+// more, whose number is bounded and who give way to each other. A connection that moves has arrived.
+func (c *Conn) Arrived() {
+	if x := c.extra; x != nil && x.guest != nil {
+		x.guest.leave()
+		x.guest, x.knocking, x.asked = nil, false, false
+		c.settle()
+	}
 }
 
 // Close ends the connection with this turn, after writing what the socket takes; reason goes to Closed.

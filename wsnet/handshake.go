@@ -18,75 +18,118 @@ import (
 	"noctule/internal/tlsalert"
 )
 
-// handshakes are the TLS handshakes of one listener that are under way. Each has a goroutine; how many of
-// those compute at once is bounded by the server's workers.
+// handshakes are the TLS handshakes of one listener that are under way. Each has a goroutine from its
+// client's first byte on; how many there are is the entrance's to say, and how many of those compute at once
+// is bounded by the server's workers.
 type handshakes struct {
 	ln     *Listener
-	slots  chan struct{}
 	cancel context.CancelFunc
 	ctx    context.Context
-	wg     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		closed bool
+		wg     sync.WaitGroup // goroutines of handshakes; none begins once closed is set
+	}
 }
 
 func newHandshakes(ln *Listener) *handshakes {
-	h := &handshakes{ln: ln, slots: make(chan struct{}, ln.server.cfg.TLSHandshakes)}
+	h := &handshakes{ln: ln}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
 
-// serve accepts connections from nl, shakes hands and gives them to the listener. It returns when nl is
-// closed and every handshake has ended.
-func (h *handshakes) serve(nl net.Listener) {
-	defer h.wg.Wait()
-	for {
-		h.slots <- struct{}{}
-		nc, err := nl.Accept()
-		if err != nil {
-			<-h.slots
-			if !h.ln.restAfter(err) {
-				return
-			}
-			continue
-		}
-		if !h.ln.admit(remoteAddr(nc)) {
-			<-h.slots
-			_ = nc.Close()
-			continue
-		}
-		h.wg.Go(func() { // serve waits
-			defer func() { <-h.slots }()
-			h.shake(nc)
-		})
+// begin runs f on a goroutine that close waits for; false if it is too late.
+func (h *handshakes) begin(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.closed {
+		return false
 	}
+	h.mu.wg.Go(f) // close waits
+	return true
 }
 
-// shake does the handshake of one connection, and gives it to a loop or closes it.
-func (h *handshakes) shake(nc net.Conn) {
+// close ends all handshakes and waits for them.
+func (h *handshakes) close() {
+	h.mu.Lock()
+	h.mu.closed = true
+	h.mu.Unlock()
+	h.cancel()
+	h.mu.wg.Wait()
+}
+
+// knock waits for the first byte of a client and for a slot, where there is no loop to do it.
+func (h *handshakes) knock(nc net.Conn, g *guest) {
+	cfg := &h.ln.server.cfg
+	ctx, cancel := context.WithTimeout(h.ctx, cfg.FirstByteTimeout+cfg.HandshakeTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_ = nc.SetReadDeadline(monotonic().Add(cfg.FirstByteTimeout))
+	early := make([]byte, 1)
+	if !g.cutBy(cancel) {
+		cancel()
+	}
+	_, err := nc.Read(early)
+	if err == nil {
+		granted := make(chan struct{})
+		g.shake(func() { close(granted) })
+		select {
+		case <-granted:
+			stop()
+			h.shake(nc, early, g)
+			return
+		case <-ctx.Done():
+			err = os.ErrDeadlineExceeded
+		}
+	}
+	h.fail(nc, g, remoteAddr(nc), err)
+}
+
+// shake does the handshake of one connection, of which early was read before, and gives it to a loop or
+// closes it.
+func (h *handshakes) shake(nc net.Conn, early []byte, g *guest) {
 	ln, addr := h.ln, remoteAddr(nc)
 	_ = nc.SetDeadline(monotonic().Add(ln.server.cfg.HandshakeTimeout))
-	stop := context.AfterFunc(h.ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	header, early, err := h.header(nc, &addr)
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	if !g.cutBy(cancel) {
+		cancel()
+	}
+	g.waits()
+	header, early, err := h.header(nc, early, &addr)
 	if err == nil {
 		var t *tlsState
-		if t, err = ln.handshake(nc, early); err == nil && stop() {
-			ln.startTLS(nc, t, header)
+		if t, err = ln.handshake(nc, early, g); err == nil && stop() {
+			g.shaken()
+			ln.startTLS(nc, t, header, g)
 			return
 		}
 	}
 	stop()
-	ln.leave()
+	h.fail(nc, g, addr, err)
+}
+
+// fail closes a connection whose handshake came to nothing.
+func (h *handshakes) fail(nc net.Conn, g *guest, addr netip.AddrPort, err error) {
+	ln := h.ln
 	var refused refusedError
 	switch {
 	case h.ctx.Err() != nil:
+	case g.pushedOut():
+		ln.refuse(Refusal{Addr: addr, Cause: CauseGaveWay})
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		ln.server.loops[0].stats.timedOut.Add(1)
 	case errors.As(err, &refused):
 		ln.refuse(Refusal{Addr: addr, Path: refused.path, Cause: refused.cause, Err: refused.error})
 	case !errors.Is(err, io.EOF):
 		ln.refuse(Refusal{Addr: addr, Cause: CauseTLS, Err: err})
+		g.waits()
 		farewell(nc)
 	}
-	_ = nc.Close()
+	ln.abandon(nc, g)
 }
 
 // refusedError is a connection that its PROXY header condemns.
@@ -97,12 +140,14 @@ type refusedError struct {
 }
 
 // header reads the PROXY header where there must be one, and puts its address into addr.
-func (h *handshakes) header(nc net.Conn, addr *netip.AddrPort) (*proxyproto.Header, []byte, error) {
+func (h *handshakes) header(
+	nc net.Conn, early []byte, addr *netip.AddrPort,
+) (*proxyproto.Header, []byte, error) {
 	version := h.ln.cfg.ProxyProtocol
 	if version == 0 {
-		return nil, nil, nil
+		return nil, early, nil
 	}
-	p, early, err := readProxy(nc, version)
+	p, early, err := readProxy(nc, early, version)
 	if err != nil {
 		if errors.Is(err, proxyproto.ErrHeader) {
 			err = refusedError{err, CauseProxyHeader, ""}
@@ -121,13 +166,14 @@ func (h *handshakes) header(nc net.Conn, addr *netip.AddrPort) (*proxyproto.Head
 }
 
 // handshake does the TLS part; early is what was read before.
-func (ln *Listener) handshake(nc net.Conn, early []byte) (*tlsState, error) {
-	p := &pipe{Conn: nc, in: early, shaking: &shaking{workers: ln.server.workers}}
+func (ln *Listener) handshake(nc net.Conn, early []byte, g *guest) (*tlsState, error) {
+	p := &pipe{Conn: nc, in: early, shaking: &shaking{workers: ln.server.workers, guest: g}}
 	conn := tls.Server(p, p.shaking.config(ln.live.Load().tls))
+	g.computes()
 	p.shaking.workers <- struct{}{}
 	err := conn.Handshake()
 	<-p.shaking.workers
-	p.shaking.secret, p.shaking = nil, nil
+	p.shaking.guest, p.shaking.secret, p.shaking = nil, nil, nil
 	return &tlsState{conn: conn, pipe: p}, err
 }
 
@@ -146,6 +192,7 @@ const farewellBytes = 256 << 10
 // shaking is what a connection has during its handshake only.
 type shaking struct {
 	workers chan struct{} // holds one place per handshake that computes
+	guest   *guest
 
 	// For the alert that a VerifyConnection asks for:
 	alert    uint8

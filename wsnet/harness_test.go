@@ -63,6 +63,7 @@ func (p player) Data(c *Conn, b []byte) (used, need int) {
 	if p.r.script.data != nil {
 		return p.r.script.data(c, b)
 	}
+	c.Arrived()
 	c.Write(b)
 	return len(b), 0
 }

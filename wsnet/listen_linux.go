@@ -130,13 +130,13 @@ func (a *acceptor) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	if a.ln.live.Load().noDelay && addr.IsValid() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
-	c := a.ln.newFileConn(fd)
+	c, g := a.ln.newFileConn(fd), l.server.entrance.enter(peerOf(addr))
 	c.setAddr(addr)
 	if a.deal {
-		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, nil) }))
+		l.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, nil, g) }))
 		return
 	}
-	l.greet(c, nil)
+	l.greet(c, nil, g)
 }
 
 // newFileConn makes the connection of a non-blocking socket.

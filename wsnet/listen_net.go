@@ -11,8 +11,7 @@ import (
 	"noctule/internal/proxyproto"
 )
 
-// listenNet listens with Go's network: for TLS, whose handshakes need an ordinary connection, and for the
-// portable poller.
+// listenNet listens with Go's network, for the portable poller.
 func (ln *Listener) listenNet() error {
 	if ln.cfg.Network == "unix" {
 		if st, err := os.Lstat(ln.cfg.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
@@ -31,26 +30,18 @@ func (ln *Listener) listenNet() error {
 	}
 	ln.addr = nl.Addr()
 	done := make(chan struct{})
-	stop := func() {}
-	serve := func() { ln.acceptNet(nl) }
-	if ln.cfg.TLS != nil {
-		h := newHandshakes(ln)
-		stop = h.cancel
-		serve = func() { h.serve(nl) }
-	}
 	go func() { // closer waits
 		defer close(done)
-		serve()
+		ln.acceptNet(nl)
 	}()
 	ln.closer = func() {
 		_ = nl.Close()
-		stop()
 		<-done
 	}
 	return nil
 }
 
-// acceptNet takes plain connections for the portable poller.
+// acceptNet takes connections for the portable poller.
 func (ln *Listener) acceptNet(nl net.Listener) {
 	for {
 		nc, err := nl.Accept()
@@ -64,7 +55,12 @@ func (ln *Listener) acceptNet(nl net.Listener) {
 			_ = nc.Close()
 			continue
 		}
-		ln.startNet(nc, newNetSocket(ln.server, nc), nil)
+		g := ln.server.entrance.enter(peerOf(remoteAddr(nc)))
+		if ln.shakes == nil {
+			ln.startNet(nc, newNetSocket(ln.server, nc), nil, g)
+		} else if !ln.shakes.begin(func() { ln.shakes.knock(nc, g) }) {
+			ln.abandon(nc, g)
+		}
 	}
 }
 
@@ -80,11 +76,18 @@ func (ln *Listener) restAfter(err error) bool {
 	return true
 }
 
+// abandon closes a connection that comes to nothing.
+func (ln *Listener) abandon(nc net.Conn, g *guest) {
+	g.leave()
+	ln.leave()
+	_ = nc.Close()
+}
+
 // startTLS hands a connection to a loop after its handshake, with its PROXY header if it has one.
-func (ln *Listener) startTLS(nc net.Conn, t *tlsState, h *proxyproto.Header) {
+func (ln *Listener) startTLS(nc net.Conn, t *tlsState, h *proxyproto.Header, g *guest) {
 	if _, epoll := ln.server.loops[0].poll.(interface{ native() }); !epoll {
 		_ = nc.SetDeadline(time.Time{})
-		ln.startNet(nc, newNetSocket(ln.server, t.conn), h)
+		ln.startNet(nc, newNetSocket(ln.server, t.conn), h, g)
 		return
 	}
 	addr := remoteAddr(nc)
@@ -92,23 +95,22 @@ func (ln *Listener) startTLS(nc net.Conn, t *tlsState, h *proxyproto.Header) {
 	fd, err := socketOf(nc)
 	if err != nil {
 		ln.server.cfg.Log.Error("wsnet: " + err.Error())
-		_ = nc.Close()
-		ln.leave()
+		ln.abandon(nc, g)
 		return
 	}
 	t.pipe.Conn, t.pipe.switched = nil, true
 	c := ln.newFileConn(fd)
 	c.setAddr(addr)
 	c.tls = t
-	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h) }))
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h, g) }))
 }
 
-func (ln *Listener) startNet(nc net.Conn, io *netSocket, h *proxyproto.Header) {
+func (ln *Listener) startNet(nc net.Conn, io *netSocket, h *proxyproto.Header, g *guest) {
 	ln.setNoDelay(nc)
 	c := ln.newConn(io)
 	c.setAddr(remoteAddr(nc))
 	io.c = c
-	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h) }))
+	ln.server.next().MustPost(TaskFunc(func(l *Loop) { l.greet(c, h, g) }))
 }
 
 func (ln *Listener) setNoDelay(nc net.Conn) {

@@ -3,6 +3,7 @@ package wsnet
 import (
 	"errors"
 	"io"
+	"time"
 
 	"noctule/internal/proxyproto"
 	"noctule/internal/ring"
@@ -47,6 +48,7 @@ type Loop struct {
 	again      []Task
 	spareAgain []Task
 	greeting   ring.Ring[*handshake] // upgrades under way or done, oldest first
+	silent     ring.Ring[*handshake] // those whose TLS is to begin, oldest first
 	lingering  ring.Ring[handshake]  // closed by us, waiting for the peer
 	extras     []*extra              // unused
 	paused     bool
@@ -170,8 +172,14 @@ func (l *Loop) read(c *Conn) {
 		l.markReady(c)
 		return
 	}
-	if x := c.extra; x != nil && x.held {
-		return // Release registers it anew, and what is there is an event again
+	if x := c.extra; x != nil {
+		if x.held {
+			return // Release registers it anew, and what is there is an event again
+		}
+		if x.knocking {
+			l.knock(c)
+			return
+		}
 	}
 	n, err := c.io.read(l.readBuf)
 	l.stats.reads.Add(1)
@@ -302,9 +310,10 @@ func (l *Loop) opened(c *Conn) {
 	l.handler.Opened(c)
 }
 
-// greet starts a new connection on this loop. h is the PROXY header if that was read already.
-func (l *Loop) greet(c *Conn, h *proxyproto.Header) {
+// greet starts a new connection on this loop, of a guest. h is the PROXY header if that was read already.
+func (l *Loop) greet(c *Conn, h *proxyproto.Header, g *guest) {
 	l.adopt(c)
+	c.more().guest = g
 	awaits := c.listener.cfg.ProxyProtocol != 0 && h == nil
 	if h != nil {
 		c.setProxied(h)
@@ -315,10 +324,18 @@ func (l *Loop) greet(c *Conn, h *proxyproto.Header) {
 		l.drop(c)
 		return
 	}
+	if !g.seat(l, c) {
+		c.refuse(CauseGaveWay, nil)
+		return
+	}
+	if _, native := l.poll.(interface{ native() }); native && c.tls == nil && c.listener.shakes != nil {
+		c.extra.knocking = true
+		l.await(c, &l.silent, l.server.cfg.FirstByteTimeout)
+		return
+	}
 	if c.ws != nil || awaits {
 		c.more().proxying = awaits
-		c.more().greeting = &handshake{c, l.now + l.server.cfg.HandshakeTimeout.Milliseconds()}
-		l.greeting.Push(c.extra.greeting)
+		l.await(c, &l.greeting, l.server.cfg.HandshakeTimeout)
 	} else {
 		l.opened(c)
 	}
@@ -330,19 +347,34 @@ func (l *Loop) greet(c *Conn, h *proxyproto.Header) {
 	}
 }
 
-// tick is posted once a second.
-func (l *Loop) tick() {
-	for l.greeting.Len() > 0 {
-		h := *l.greeting.At(0)
+// await gives a connection some time to get on.
+func (l *Loop) await(c *Conn, list *ring.Ring[*handshake], d time.Duration) {
+	c.more().greeting = &handshake{c, l.now + d.Milliseconds()}
+	list.Push(c.extra.greeting)
+}
+
+// giveUp ends those who have not got on in time.
+func (l *Loop) giveUp(list *ring.Ring[*handshake]) {
+	for list.Len() > 0 {
+		h := *list.At(0)
 		under := h.c != nil && !h.c.gone // otherwise it may be another loop's
 		if under && h.deadline > l.now {
 			break
 		}
-		l.greeting.Pop()
+		list.Pop()
 		if under {
 			l.stats.timedOut.Add(1)
 			h.c.end(errHandshake)
 		}
+	}
+}
+
+// tick is posted once a second.
+func (l *Loop) tick() {
+	l.giveUp(&l.greeting)
+	l.giveUp(&l.silent)
+	if l.index == 0 {
+		l.server.entrance.relieve()
 	}
 	for l.lingering.Len() > 0 && (l.lingering.At(0).deadline <= l.now || l.lingering.At(0).c.gone) {
 		l.drop(l.lingering.Pop().c)
@@ -394,6 +426,7 @@ func (l *Loop) drop(c *Conn) {
 		return
 	}
 	c.gone = true
+	c.Arrived()
 	c.releaseOutput()
 	c.io.close(l)
 	c.listener.leave()
@@ -402,6 +435,7 @@ func (l *Loop) drop(c *Conn) {
 // sendOff moves a connection to another loop, with what it has not consumed and not written, and with its
 // end if that has come. Nothing of this loop refers to it afterwards.
 func (l *Loop) sendOff(c *Conn) {
+	c.Arrived()
 	to, t := c.extra.moving, c.extra.task
 	c.extra.moving, c.extra.task = nil, nil
 	if l.stopping { // the other loop may be gone

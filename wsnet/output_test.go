@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"noctule/internal/places"
 )
 
 // TestSlowReader writes far more than sockets hold, in every way and in many sizes, to clients that read
@@ -265,7 +267,7 @@ func TestBacklogGivesBuffersBack(t *testing.T) {
 				v := &valve{}
 				c := ln.newConn(v)
 				ln.admit(netip.AddrPort{})
-				if l.greet(c, nil); webSocket {
+				if l.greet(c, nil, ln.server.entrance.enter(places.Peer{Trusted: true})); webSocket {
 					c.ws = &wsState{upgraded: true}
 				}
 				shared := make([]byte, 2000)
@@ -316,7 +318,7 @@ func TestRegisterFails(t *testing.T) {
 		s := &closings{}
 		r.on(t, r.loops[0], func(l *Loop) {
 			ln.admit(netip.AddrPort{})
-			l.greet(ln.newConn(s), nil)
+			l.greet(ln.newConn(s), nil, ln.server.entrance.enter(places.Peer{Trusted: true}))
 		})
 		r.on(t, r.loops[0], func(*Loop) {
 			if s.n != 1 || r.openings.Load() != 0 || ln.Open() != 0 {
@@ -327,7 +329,7 @@ func TestRegisterFails(t *testing.T) {
 		r.on(t, r.loops[0], func(l *Loop) {
 			ln.admit(netip.AddrPort{})
 			c := ln.newConn(&s.fdless)
-			l.greet(c, nil)
+			l.greet(c, nil, ln.server.entrance.enter(places.Peer{Trusted: true}))
 			c.io = s
 			c.Move(r.loops[1], TaskFunc(nothing))
 			l.sendOff(c)

@@ -251,6 +251,15 @@ func prepareFiles() {
 	_ = unix.Close(fd)
 }
 
+// filesMax is how many files the process may open, once prepareFiles has run.
+func filesMax() uint64 {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 2 * defaultGuests
+	}
+	return max(2, lim.Max)
+}
+
 // resumeAccept puts a listener back after a pause.
 func resumeAccept(l *Loop, a *acceptor) {
 	time.AfterFunc(acceptPause, func() { // ends by itself

@@ -18,3 +18,6 @@ func (ln *Listener) listenNative() error { return ln.listenNet() }
 func socketOf(net.Conn) (int, error) { return 0, errors.ErrUnsupported }
 
 func (ln *Listener) newFileConn(int) *Conn { return nil } // see socketOf
+
+// filesMax is how many files the process may open; here it is a guess.
+func filesMax() uint64 { return 2 * defaultGuests }

@@ -2,6 +2,7 @@ package wsnet
 
 import (
 	"net"
+	"net/netip"
 
 	"noctule/internal/proxyproto"
 )
@@ -75,11 +76,20 @@ func (c *Conn) setProxied(h *proxyproto.Header) {
 	switch {
 	case h.Source.IsValid():
 		c.setAddr(h.Source)
+		c.renamed(h.Source)
 	case h.Unix:
 		c.addr, c.port = [16]byte{}, 0
+		c.renamed(netip.AddrPort{})
 	}
 	if h.Unix || h.TLS != nil || h.Source.IsValid() && c.port == 0 {
 		c.more().proxied = h
+	}
+}
+
+// renamed counts a guest by what its header claims.
+func (c *Conn) renamed(a netip.AddrPort) {
+	if c.extra != nil && c.extra.guest != nil {
+		c.extra.guest.rename(a)
 	}
 }
 
@@ -97,9 +107,9 @@ func (c *Conn) greeted() {
 	c.settle()
 }
 
-// readProxy reads a header from nc, and returns what came behind it too.
-func readProxy(nc net.Conn, version int) (h *proxyproto.Header, rest []byte, err error) {
-	b := make([]byte, 0, proxyproto.MaxSize)
+// readProxy reads a header from nc, of which early was read before, and returns what came behind it too.
+func readProxy(nc net.Conn, early []byte, version int) (h *proxyproto.Header, rest []byte, err error) {
+	b := append(make([]byte, 0, proxyproto.MaxSize), early...)
 	for {
 		n, err := nc.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

@@ -22,7 +22,8 @@ type Server struct {
 	loops []*Loop
 	stop  chan struct{} // closed by Shutdown
 
-	workers chan struct{} // holds a place for each TLS handshake that computes
+	workers  chan struct{} // holds a place for each TLS handshake that computes
+	entrance *entrance
 
 	wg sync.WaitGroup // loops, ticker, accepting goroutines
 
@@ -45,7 +46,8 @@ type Listener struct {
 	server *Server
 	cfg    ListenerConfig
 	addr   net.Addr
-	closer func() // ends accepting and waits for it
+	closer func()      // ends accepting and waits for it
+	shakes *handshakes // nil without TLS
 	once   sync.Once
 
 	// Atomic:
@@ -97,6 +99,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, stop: make(chan struct{}), workers: make(chan struct{}, cfg.TLSWorkers)}
+	s.entrance = newEntrance(&s.cfg)
 	prepareFiles()
 	for i := range cfg.Loops {
 		l := &Loop{server: s, index: i}
@@ -154,13 +157,16 @@ func (s *Server) Listen(cfg ListenerConfig) (*Listener, error) {
 	}
 	ln := &Listener{server: s, cfg: cfg}
 	ln.Update(cfg)
+	if cfg.TLS != nil {
+		ln.shakes = newHandshakes(ln)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {
 		return nil, ErrServerClosed
 	}
 	var err error
-	if _, epoll := s.loops[0].poll.(interface{ native() }); epoll && cfg.TLS == nil {
+	if _, epoll := s.loops[0].poll.(interface{ native() }); epoll {
 		err = ln.listenNative()
 	} else {
 		err = ln.listenNet()
@@ -187,7 +193,12 @@ func (ln *Listener) Open() int64 { return ln.open.Load() }
 // Close stops listening; connections stay.
 func (ln *Listener) Close() error {
 	ln.closed.Store(true)
-	ln.once.Do(ln.closer)
+	ln.once.Do(func() {
+		ln.closer()
+		if ln.shakes != nil {
+			ln.shakes.close()
+		}
+	})
 	return nil
 }
 

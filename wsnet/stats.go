@@ -14,6 +14,7 @@ type Stats struct {
 	Wakeups, Turns     int64 // returns from waiting; turns of the loops
 	MailboxRefused     int64 // Posts that found a mailbox full
 	HandshakesTimedOut int64 // of TLS, and upgrades
+	GaveWay            int64 // connections that had not arrived and were closed for those of others
 	// LoopLag is the longest turn of any loop since the last call of Stats.
 	LoopLag time.Duration
 }
@@ -28,7 +29,8 @@ type loopStats struct {
 
 // Stats sums the loops' counters and resets the lag. Any goroutine.
 func (s *Server) Stats() Stats {
-	out := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load()}
+	out := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load(),
+		GaveWay: s.entrance.gaveWay.Load()}
 	for _, l := range s.loops {
 		st := &l.stats
 		out.BytesIn += st.bytesIn.Load()

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// TLS on a loop. The handshake cannot be suspended, so it runs on an ordinary connection in its own
-// goroutine, of which there is a bounded number. Then the transport under the tls.Conn is switched to
-// memory: reads take the bytes that the loop has read and report a temporary error when there are none,
-// after which crypto/tls can go on; writes append to the output and never fail.
+// TLS on a loop. Until its client's first byte a connection waits there. The handshake cannot be suspended,
+// so it runs on an ordinary connection in its own goroutine, of which there is a bounded number. Then the
+// transport under the tls.Conn is switched to memory: reads take the bytes that the loop has read and report
+// a temporary error when there are none, after which crypto/tls can go on; writes append to the output and
+// never fail.
 
 // tlsState is the TLS layer of one connection.
 type tlsState struct {
@@ -44,7 +45,11 @@ func (p *pipe) Read(b []byte) (int, error) {
 		}
 		if s := p.shaking; s != nil { // others may compute meanwhile
 			<-s.workers
-			defer func() { s.workers <- struct{}{} }()
+			s.guest.waits()
+			defer func() {
+				s.guest.computes()
+				s.workers <- struct{}{}
+			}()
 		}
 		return p.Conn.Read(b)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"noctule/internal/places"
 	"noctule/internal/wsproto"
 )
 
@@ -337,7 +338,7 @@ func TestPingsWithoutReading(t *testing.T) {
 			v := &valve{}
 			c := ln.newConn(v)
 			ln.admit(netip.AddrPort{})
-			l.greet(c, nil)
+			l.greet(c, nil, ln.server.entrance.enter(places.Peer{Trusted: true}))
 			v.open = 1 << 20
 			l.inputWebSocket(c, []byte(upgradeRequest))
 			c.Flush()

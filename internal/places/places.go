@@ -125,19 +125,7 @@ func (t *Table[T]) Over() bool { return t.root.weight > t.limits.Total }
 
 // May says that the limits of an address leave room for so much more. Who holds nothing may have one place,
 // however large.
-func (t *Table[T]) May(from Peer, more int64) bool {
-	if from.Trusted {
-		return true
-	}
-	list, n := lineage(from)
-	for _, l := range list[:n] {
-		x, limit := t.nets[l.net], t.limit(l)
-		if x != nil && limit > 0 && x.weight+more > limit {
-			return false
-		}
-	}
-	return true
-}
+func (t *Table[T]) May(from Peer, more int64) bool { return t.Blocking(from, more) == nil }
 
 // Put takes a place without asking for limits.
 func (t *Table[T]) Put(p *Place[T], from Peer, weight int64) {
@@ -168,12 +156,27 @@ func (p *Place[T]) Held() bool { return p.node.parent != nil }
 // Weight is what a place that is taken weighs.
 func (p *Place[T]) Weight() int64 { return p.node.weight }
 
-// SameAddress says that two places that are taken are of one address.
-func (p *Place[T]) SameAddress(q *Place[T]) bool { return p.node.parent == q.node.parent }
-
 // Most is the place that would give way; nil if none is taken.
-func (t *Table[T]) Most() *Place[T] {
-	x := &t.root
+func (t *Table[T]) Most() *Place[T] { return t.root.first() }
+
+// Blocking is the place that would give way of the address or network whose limit leaves no room for so much
+// more; nil if there is room.
+func (t *Table[T]) Blocking(from Peer, more int64) *Place[T] {
+	if from.Trusted {
+		return nil
+	}
+	list, n := lineage(from)
+	for _, l := range list[:n] {
+		x, limit := t.nets[l.net], t.limit(l)
+		if x != nil && limit > 0 && x.weight+more > limit {
+			return x.first()
+		}
+	}
+	return nil
+}
+
+// first is the place below x that gives way.
+func (x *node[T]) first() *Place[T] {
 	for len(x.children) > 0 {
 		x = x.children[0]
 	}
@@ -291,6 +294,12 @@ func lineage(from Peer) (list [3]level, n int) {
 		list[i] = level{net, bits}
 	}
 	return list, 3
+}
+
+// Net is what has a turn of its own: p with an IPv4 address, or the first of an IPv6 /48.
+func (p Peer) Net() Peer {
+	list, _ := lineage(p)
+	return Peer{list[0].net.Addr(), p.Trusted}
 }
 
 // Key is what counts as one address: p with an IPv4 address, or the first of an IPv6 /64.
