@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"noctule/internal/swapfile"
 )
 
 // Editing of password files. A change is written to a new file beside the old one, flushed and renamed, so
@@ -192,5 +194,5 @@ func replace(path string, st fs.FileInfo, content []byte) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return swapfile.Replace(f.Name(), path)
 }
