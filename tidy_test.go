@@ -26,7 +26,7 @@ var rooms = map[string][]string{
 	"bench":             {"noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
 	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/"},
+	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/", "noctule/internal/"},
 	"cmd/internal":      {"noctule/broker", "noctule/broker/store/mosquitto", "noctule/wsnet", "noctule/cmd/internal/"},
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"noctule/broker/store/bolt"
+	"noctule/internal/swapfile"
 )
 
 // A running broker has its file locked, so it gives backups itself: whoever connects to a socket beside the
@@ -96,12 +97,12 @@ func backup(path, to string) (err error) {
 	if err := errors.Join(errors.Join(s.Check()...), s.Close()); err != nil {
 		return fmt.Errorf("the copy is not whole: %w", err)
 	}
-	return os.Rename(part, to)
+	return swapfile.Replace(part, to)
 }
 
 // copyClosed copies the file of a broker that does not run.
 func copyClosed(path string, out io.Writer) error {
-	if _, err := os.Stat(path); err != nil {
+	if err := mustBeOurs(path); err != nil {
 		return err
 	}
 	s, err := bolt.Open(path, bolt.Options{ReadOnly: true})

@@ -1,16 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"noctule/broker/store"
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/mosquitto"
+	"noctule/internal/swapfile"
 )
 
 const databaseUsage = `Usage: noctule db COMMAND FILE ...
@@ -21,7 +22,8 @@ FILE is the file of persistent state, which no broker has open (except for backu
  stats FILE          sizes and numbers
  dump FILE           every record, as text
  compact FILE        write the file anew, without gaps
- export FILE [TO]    as JSON, like mosquitto_db_dump --json; to standard output without TO
+ export FILE [TO]    a TO that ends in .db becomes a mosquitto.db, which Mosquitto 2.0 and 2.1 read, any
+                     other JSON, like mosquitto_db_dump --json; to standard output without TO
  import FILE FROM    make FILE, which must not exist, of a mosquitto.db of version 5 or 6, of JSON, or of the
                      SQLite file of Mosquitto 2.1
  backup FILE TO      copy, also while a broker runs
@@ -59,7 +61,10 @@ func (c *command) database(args []string) int {
 
 // withFile opens a file that exists.
 func (c *command) withFile(name string, f func(s *bolt.Store) error) error {
-	if _, err := os.Stat(name); err != nil {
+	if err := mustBeOurs(name); err != nil {
+		return err
+	}
+	if err := swapfile.Recover(name); err != nil {
 		return err
 	}
 	s, err := bolt.Open(name, bolt.Options{Log: c.log})
@@ -67,6 +72,16 @@ func (c *command) withFile(name string, f func(s *bolt.Store) error) error {
 		return err
 	}
 	return errors.Join(f(s), s.Close())
+}
+
+// mustBeOurs tells who names Mosquitto's file that ours is another.
+func mustBeOurs(name string) error {
+	head, err := headOf(name)
+	if err == nil && mosquitto.IsDatabase(head) {
+		err = fmt.Errorf("%s is a database of Mosquitto; that of noctule is noctule.db or NAME.noctule "+
+			"beside it", name)
+	}
+	return err
 }
 
 // inspect does what needs an open file.
@@ -81,7 +96,7 @@ func (c *command) inspect(what string, s *bolt.Store, name, to string) error {
 	case "compact":
 		return compact(s, name)
 	default:
-		return export(c.stdout, s, to)
+		return c.export(s, name, to)
 	}
 }
 
@@ -253,40 +268,52 @@ func compact(s *bolt.Store, name string) error {
 	if err := s.Compact(fresh); err != nil {
 		return errors.Join(err, os.Remove(fresh))
 	}
-	return os.Rename(fresh, name)
+	if err := ownAs(fresh, name); err != nil {
+		return errors.Join(err, os.Remove(fresh))
+	}
+	return swapfile.Replace(fresh, name)
 }
 
-// export writes JSON to a file, or to w.
-func export(w io.Writer, s store.Store, to string) (err error) {
-	state, err := mosquitto.Export(s)
+// export writes what Mosquitto reads, or JSON, to a file; JSON to standard output.
+func (c *command) export(s store.Store, name, to string) error {
+	source, err := mosquitto.Export(s)
 	if err != nil {
 		return err
 	}
-	if to != "" {
-		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		w = f
+	if to == "" {
+		return mosquitto.WriteJSON(c.stdout, source)
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(state)
+	if head, err := headOf(to); err == nil && isBolt(head) {
+		return fmt.Errorf("%s is a database of noctule", to)
+	}
+	fresh := to + ".new"
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	var left mosquitto.LeftOut
+	if strings.HasSuffix(to, ".db") {
+		left, err = mosquitto.WriteDatabase(f, source)
+	} else {
+		err = mosquitto.WriteJSON(f, source)
+	}
+	if err = errors.Join(err, ownAs(fresh, to, name), f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, removeIf(fresh))
+	}
+	if text := left.String(); text != "" {
+		fmt.Fprintln(c.stdout, "not exported:", text)
+	}
+	return swapfile.Replace(fresh, to)
 }
 
 // importInto makes a new file of another program's.
 func (c *command) importInto(name, from string) error {
-	if _, err := os.Stat(name); err == nil {
+	if isFilled(name) {
 		return fmt.Errorf("%s exists", name)
 	}
-	fresh := name + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	r, err := importFile(from, fresh)
+	r, err := makeOf(from, name)
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", from, err), removeIf(fresh))
+		return err
 	}
 	fmt.Fprintf(c.stdout, "%d sessions, %d subscriptions, %d messages of sessions, %d retained messages\n",
 		r.Sessions, r.Subscriptions, r.Queued, r.Retained)
@@ -296,7 +323,7 @@ func (c *command) importInto(name, from string) error {
 	for _, n := range r.Notes {
 		fmt.Fprintln(c.stdout, "not imported:", n)
 	}
-	return os.Rename(fresh, name)
+	return nil
 }
 
 // removeIf removes a file that may be there.

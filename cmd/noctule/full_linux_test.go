@@ -76,7 +76,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	if _, text := outcome(t, "db", "check", dir+"/mosquitto.db"); !strings.Contains(text, "no problems") {
+	if _, text := outcome(t, "db", "check", dir+"/noctule.db"); !strings.Contains(text, "no problems") {
 		t.Error(text)
 	}
 	startBroker(t, persistent(port, dir)+"max_queued_messages 0\n")
@@ -93,7 +93,7 @@ func TestDiskFull(t *testing.T) {
 		sub.Ack(codec.PUBACK, m.PacketID)
 	}
 	sub.WantNothing()
-	if _, err := os.Stat(dir + "/mosquitto.db"); err != nil {
+	if _, err := os.Stat(dir + "/noctule.db"); err != nil {
 		t.Error(err)
 	}
 }

@@ -244,14 +244,14 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
-	db, err := c.openStore(cfg)
+	db, path, err := c.openStore(cfg)
 	if err != nil {
 		c.fail(err)
 		return exitConfig
 	}
 	if db != nil {
 		defer db.Close() //nolint:errcheck // all is on disk
-		stop := c.serveBackups(db, cfg.Persistence.Path())
+		stop := c.serveBackups(db, path)
 		defer stop()
 	}
 	b, err := broker.New(cfg.Options)
@@ -260,7 +260,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitListener
 	}
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
-	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre}
+	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: path}
 	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

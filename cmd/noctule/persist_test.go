@@ -42,8 +42,11 @@ func sample(t *testing.T, name, dir string) string {
 	return file
 }
 
-// A file of Debian's mosquitto becomes ours at the first start, its messages reach mosquitto_sub, and the original
-// stays.
+// own is our file beside a mosquitto.db.
+func own(theirs string) string { return filepath.Join(filepath.Dir(theirs), "noctule.db") }
+
+// A file of Debian's mosquitto is read at the first start, its messages reach mosquitto_sub, and it stays as it
+// was.
 func TestMosquittoDatabaseIsImported(t *testing.T) {
 	sub := program(t, "mosquitto_sub")
 	port, dir := freePort(t), t.TempDir()
@@ -54,9 +57,9 @@ func TestMosquittoDatabaseIsImported(t *testing.T) {
 	}
 	p := startBroker(t, persistent(port, dir))
 	p.await(t, `Imported 3 sessions with 3 subscriptions and 7 messages, and 3 retained messages\.`)
-	kept, err := os.ReadFile(file + ".mosquitto")
-	if err != nil || !bytes.Equal(kept, original) {
-		t.Errorf("the original is not kept: %v", err)
+	p.await(t, `mosquitto\.db stays as it is; from now on the database is .*/noctule\.db\.`)
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, original) {
+		t.Errorf("the original has changed: %v", err)
 	}
 	at := []string{"-h", "127.0.0.1", "-p", fmt.Sprint(port), "-W", "10"}
 	got := runClient(t, sub, append(at, "-c", "-i", "old", "-q", "1", "-t", "queue/#", "-C", "3", "-F", "%t %p")...)
@@ -71,7 +74,7 @@ func TestMosquittoDatabaseIsImported(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	p = startBroker(t, persistent(port, dir))
-	if text := p.lines(); strings.Contains(text, ": Imported ") || !strings.Contains(text, "Restored 3 sessions") {
+	if text := p.lines(); strings.Contains(text, ": Imported ") || strings.Contains(text, "NOT used") || !strings.Contains(text, "Restored 3 sessions") {
 		t.Error(text)
 	}
 }
@@ -112,8 +115,8 @@ func TestSaveOnSignal(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	p.await(t, "Saving in-memory database to .*other.db")
-	if _, err := os.Stat(filepath.Join(dir, "other.db")); err != nil {
+	p.await(t, `Saving in-memory database to .*other\.db\.noctule\.`)
+	if _, err := os.Stat(filepath.Join(dir, "other.db.noctule")); err != nil {
 		t.Error(err)
 	}
 }
@@ -121,7 +124,8 @@ func TestSaveOnSignal(t *testing.T) {
 // The tools: a backup of the running broker, and of it all the others.
 func TestDatabaseTools(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
-	file := sample(t, "debian-2.0.11-inflight-v6.db", dir)
+	theirs := sample(t, "debian-2.0.11-inflight-v6.db", dir)
+	file := own(theirs)
 	p := startBroker(t, persistent(port, dir))
 	tool := func(want int, args ...string) string {
 		t.Helper()
@@ -133,6 +137,11 @@ func TestDatabaseTools(t *testing.T) {
 	}
 	copied := filepath.Join(dir, "copy.db")
 	tool(exitOK, "backup", file, copied)
+	for _, args := range [][]string{{"check", theirs}, {"backup", theirs, copied + "x"}} {
+		if text := tool(exitListener, args...); !strings.Contains(text, "of Mosquitto; that of noctule is noctule.db") {
+			t.Error(text)
+		}
+	}
 	if text := tool(exitListener, "check", file); !strings.Contains(text, "in use by another process") {
 		t.Error(text)
 	}

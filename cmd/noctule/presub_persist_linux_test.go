@@ -62,7 +62,7 @@ func TestGrantsSurviveKill(t *testing.T) {
 // checkStoredGrants has the tools look at a file with one list and one grant.
 func checkStoredGrants(t *testing.T, dir string) {
 	t.Helper()
-	file, again := filepath.Join(dir, "mosquitto.db"), filepath.Join(dir, "again.db")
+	file, again := filepath.Join(dir, "noctule.db"), filepath.Join(dir, "again.db")
 	state := filepath.Join(dir, "state.json")
 	for _, tt := range []struct{ args, want string }{
 		{"dump " + file, `"im/a" options 0x01 id 0`},
@@ -86,7 +86,7 @@ func checkStoredGrants(t *testing.T, dir string) {
 // A grant without its list, which no crash can leave, is told by check and stops the start.
 func TestGrantWithoutListIsDamage(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, "mosquitto.db")
+	file := filepath.Join(dir, "noctule.db")
 	s, err := bolt.Open(file, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -202,3 +202,21 @@ func (who identity) become() error {
 	}
 	return nil
 }
+
+// ownAs gives a file that root has made the owner that the first of the others that is there has: a broker
+// that does not run as root could not open it otherwise.
+func ownAs(file string, others ...string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, name := range others {
+		if info, err := os.Stat(name); err == nil {
+			st, ok := info.Sys().(*syscall.Stat_t)
+			if !ok {
+				return nil
+			}
+			return os.Chown(file, int(st.Uid), int(st.Gid))
+		}
+	}
+	return nil
+}

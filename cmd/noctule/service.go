@@ -28,6 +28,8 @@ type service struct {
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
 
+	database string // path of the persistent state; "" none
+
 	// Atomic:
 	told atomic.Pointer[[]admin.APIListener] // what the HTTP API tells of cfg's listeners
 }

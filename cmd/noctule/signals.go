@@ -18,11 +18,11 @@ func (s *service) handle(ctx context.Context, sig os.Signal) {
 			s.fail(err)
 		}
 	case taskSave:
-		if !s.cfg.Persistence.On {
+		if s.database == "" {
 			s.log.Warn(sig.String() + ": there is no persistent state to save.")
 			return
 		}
-		s.save(s.b, s.cfg.Persistence.Path())
+		s.save(s.b, s.database)
 	case taskTree:
 		s.printTree(ctx)
 	}

@@ -34,56 +34,57 @@ func (r *Report) note(format string, a ...any) {
 // batchBytes is about how much one commit of an import takes.
 const batchBytes = 4 << 20
 
-// importer puts a State into a store. Numbers of sessions and ids of messages begin at 1: a broker gives out
-// others.
+// importer puts a source into a store, in several passes, so that payloads pass through memory and are not
+// kept there. Numbers of sessions and ids of messages begin at 1: a broker gives out others.
 type importer struct {
 	to       store.Store
 	now      int64 // Unix seconds
 	b        store.Batch
 	report   Report
 	sessions map[string]uint64
-	messages map[uint64]*message.Message // valid ones, by Mosquitto's id
-	sources  map[uint64]*message.Source  // of those, where they are known
-	written  map[uint64]uint64           // Mosquitto's id -> ours
-	seq      map[uint64]uint64           // last one of a session
+	lastMID  map[uint64]uint16
+	needed   map[uint64]need   // messages that are referred to, by Mosquitto's id
+	written  map[uint64]uint64 // Mosquitto's id -> ours
+	seq      map[uint64]uint64 // last one of a session
+	flying   []ClientMessage   // what was sent and is not acknowledged
+	lists    lists
 }
 
-// Import puts s into an empty store; now is the Unix time in seconds at which sessions that were online went
-// offline.
-func Import(s *State, to store.Store, now int64) (Report, error) {
+// need says what for a message is needed.
+type need uint8
+
+const (
+	forQueues need = 1 << iota
+	forRetained
+	isThere // it is valid, and has been met
+)
+
+// Import puts a source into an empty store; now is the Unix time in seconds at which sessions that were
+// online went offline.
+func Import(from Source, to store.Store, now int64) (Report, error) {
 	i := &importer{
-		to: to, now: now, sessions: map[string]uint64{}, messages: map[uint64]*message.Message{},
-		sources: map[uint64]*message.Source{}, written: map[uint64]uint64{}, seq: map[uint64]uint64{},
+		to: to, now: now, sessions: map[string]uint64{}, lastMID: map[uint64]uint16{},
+		needed: map[uint64]need{}, written: map[uint64]uint64{}, seq: map[uint64]uint64{}, lists: lists{},
 	}
-	for k := range s.Clients {
-		i.client(&s.Clients[k])
-		if err := i.flush(batchBytes); err != nil {
+	for _, pass := range []func() error{
+		func() error {
+			return from.Each(&Visitor{
+				Client: i.client, List: i.list,
+				Retained: func(r *Retained) error { i.needed[r.Message] |= forRetained; return nil },
+			})
+		},
+		func() error { return from.Each(&Visitor{ClientMessage: i.look}) },
+		func() error { return from.Each(&Visitor{Message: i.message}) },
+		i.inFlight,
+		func() error {
+			return from.Each(&Visitor{
+				Subscription: i.subscription, ClientMessage: i.clientMessage, Grant: i.granted,
+			})
+		},
+	} {
+		if err := pass(); err != nil {
 			return i.report, err
 		}
-	}
-	for k := range s.Messages {
-		i.message(&s.Messages[k])
-	}
-	for k := range s.Subscriptions {
-		i.subscription(&s.Subscriptions[k])
-		if err := i.flush(batchBytes); err != nil {
-			return i.report, err
-		}
-	}
-	for _, m := range inFlightFirst(s) {
-		i.clientMessage(m)
-		if err := i.flush(batchBytes); err != nil {
-			return i.report, err
-		}
-	}
-	for _, r := range s.Retained {
-		i.retained(r.Message)
-		if err := i.flush(batchBytes); err != nil {
-			return i.report, err
-		}
-	}
-	if err := i.grants(s); err != nil {
-		return i.report, err
 	}
 	return i.report, i.flush(1)
 }
@@ -96,17 +97,17 @@ func (i *importer) flush(from int) error {
 	return i.to.Commit(i.b.Take(nil))
 }
 
-func (i *importer) client(c *Client) {
+func (i *importer) client(c *Client) error {
 	switch {
 	case c.ID == "" || i.sessions[c.ID] != 0:
 		i.report.note("client %q is there twice, or has no id", c.ID)
-		return
+		return nil
 	case c.Expiry == 0:
 		i.report.note("client %q has a session that ended with its connection", c.ID)
-		return
+		return nil
 	case c.Expires != 0 && c.Expires <= i.now:
 		i.report.note("client %q has expired", c.ID)
-		return
+		return nil
 	}
 	r := store.Session{
 		Number: uint64(len(i.sessions) + 1), ClientID: c.ID, Username: c.Username, Expiry: c.Expiry,
@@ -128,30 +129,60 @@ func (i *importer) client(c *Client) {
 		}
 	}
 	i.sessions[c.ID] = r.Number
+	i.lastMID[r.Number] = c.LastMID
 	i.b.PutSession(&r)
 	i.report.Sessions++
+	return i.flush(batchBytes)
 }
 
-// message checks a message; it is written with the first that refers to it.
-func (i *importer) message(m *Message) {
+// look notes what a message of a client needs.
+func (i *importer) look(c *ClientMessage) error {
+	switch state := c.outState(); {
+	case i.sessions[c.Client] == 0: // the last pass tells
+		return nil
+	case c.Direction == 1 && state != store.Queued:
+		i.flying = append(i.flying, *c)
+		if state == store.WaitComp {
+			return nil
+		}
+	case c.Direction == 0 && (c.QoS != 2 || c.MID == 0):
+		return nil
+	}
+	i.needed[c.Message] |= forQueues
+	return nil
+}
+
+// message writes a message if it is needed and valid.
+func (i *importer) message(m *Message) error {
 	out := &message.Message{
 		Topic: []byte(m.Topic), Payload: m.Payload, Properties: codec.Properties(m.Properties),
 		Expiry: m.Expiry * 1000, QoS: m.QoS, Retain: m.Retain != 0, Publisher: i.sessions[m.Source],
 	}
-	if m.Expiry != 0 && m.Expiry <= i.now {
-		return
+	need := i.needed[m.ID]
+	if need&isThere != 0 || m.Expiry != 0 && m.Expiry <= i.now {
+		return nil
 	}
 	if err := validMessage(out); err != nil {
 		i.report.note("message %d: %v", m.ID, err)
-		return
+		return nil
 	}
-	i.messages[m.ID] = out
-	if m.Source != "" && m.SourcePort != 0 {
-		i.sources[m.ID] = &message.Source{
-			ClientID: m.Source, Username: m.Username, Named: m.Username != "",
-			Listener: fmt.Sprintf("tcp :%d", m.SourcePort), // all that is known of it
+	if need&forQueues != 0 {
+		i.written[m.ID] = uint64(len(i.written) + 1)
+		i.b.PutMessage(i.written[m.ID], out)
+	}
+	if need&forRetained != 0 && len(m.Payload) > 0 {
+		out.Retain = true
+		if m.Source != "" && m.SourcePort != 0 {
+			out.Source = &message.Source{
+				ClientID: m.Source, Username: m.Username, Named: m.Username != "",
+				Listener: fmt.Sprintf("tcp :%d", m.SourcePort), // all that is known of it
+			}
 		}
+		i.b.PutRetained(out)
+		i.report.Retained++
 	}
+	i.needed[m.ID] = need | isThere
+	return i.flush(batchBytes)
 }
 
 // validMessage checks a message as if it came from a client.
@@ -178,20 +209,21 @@ func parse(p interface {
 	return p.Parse(h.Flags, raw[h.Size:], codec.V5)
 }
 
-func (i *importer) subscription(s *Subscription) {
+func (i *importer) subscription(s *Subscription) error {
 	number := i.sessions[s.Client]
 	if number == 0 {
 		i.report.note("subscription of %q, which has no session", s.Client)
-		return
+		return nil
 	}
 	if err := validFilter(s.Topic, s.QoS); err != nil {
 		i.report.note("subscription of %q to %q: %v", s.Client, s.Topic, err)
-		return
+		return nil
 	}
 	i.b.PutSubscription(&store.Subscription{
 		Session: number, Filter: s.Topic, Options: s.QoS&3 | s.Options&0x0C, ID: s.Identifier,
 	})
 	i.report.Subscriptions++
+	return i.flush(batchBytes)
 }
 
 // validFilter checks a filter as if it came from a client.
@@ -200,28 +232,19 @@ func validFilter(filter string, qos uint8) error {
 	return parse(&codec.Subscribe{}, p.Append(nil, codec.V5))
 }
 
-// inFlightFirst orders the messages of each client: what was sent first, in the order of the packet ids from
-// the last one given out, so that a client finds it where it left it [MQTT-4.6.0-1]; then the others in their
-// order.
-func inFlightFirst(s *State) []*ClientMessage {
-	last := map[string]uint16{}
-	for k := range s.Clients {
-		last[s.Clients[k].ID] = s.Clients[k].LastMID
-	}
-	list := make([]*ClientMessage, len(s.ClientMessages))
-	for k := range s.ClientMessages {
-		list[k] = &s.ClientMessages[k]
-	}
-	rank := func(m *ClientMessage) int {
-		if m.Direction == 1 && m.outState() != store.Queued {
-			return int(m.MID - last[m.Client] - 1)
-		}
-		return 1 << 16
-	}
-	slices.SortStableFunc(list, func(a, b *ClientMessage) int {
-		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(rank(a), rank(b)))
+// inFlight puts what was sent in front of what else waits for each client, in the order of the packet ids
+// from the last one given out, so that a client finds it where it left it [MQTT-4.6.0-1].
+func (i *importer) inFlight() error {
+	rank := func(m *ClientMessage) uint16 { return m.MID - i.lastMID[i.sessions[m.Client]] - 1 }
+	slices.SortStableFunc(i.flying, func(a, b ClientMessage) int {
+		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(rank(&a), rank(&b)))
 	})
-	return list
+	for k := range i.flying {
+		if err := i.put(&i.flying[k]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outState is ours for an outgoing message.
@@ -243,22 +266,30 @@ func (m *ClientMessage) outState() store.State {
 	return store.Queued
 }
 
-func (i *importer) clientMessage(c *ClientMessage) {
+// clientMessage puts one that was not sent yet, or that a client sends.
+func (i *importer) clientMessage(c *ClientMessage) error {
+	if c.Direction == 1 && c.outState() != store.Queued {
+		return nil
+	}
+	return i.put(c)
+}
+
+func (i *importer) put(c *ClientMessage) error {
 	number := i.sessions[c.Client]
-	m := i.messages[c.Message]
+	ours := i.written[c.Message]
 	state := c.outState()
 	switch {
 	case number == 0:
 		i.report.note("message of %q, which has no session", c.Client)
-		return
+		return nil
 	case c.Direction == 0:
 		if c.QoS == 2 && c.MID != 0 {
-			i.b.PutHandshake(&store.Handshake{Session: number, PacketID: c.MID, Message: i.put(c.Message)})
+			i.b.PutHandshake(&store.Handshake{Session: number, PacketID: c.MID, Message: ours})
 			i.report.Queued++
 		}
-		return
-	case m == nil && state != store.WaitComp: // expired, or reported already
-		return
+		return i.flush(batchBytes)
+	case ours == 0 && state != store.WaitComp: // expired, or reported already
+		return nil
 	}
 	i.seq[number]++
 	e := store.Entry{
@@ -269,34 +300,9 @@ func (i *importer) clientMessage(c *ClientMessage) {
 		e.PacketID = c.MID
 	}
 	if state != store.WaitComp {
-		e.Message = i.put(c.Message)
+		e.Message = ours
 	}
 	i.b.PutEntry(&e)
 	i.report.Queued++
-}
-
-// put writes a message once and returns our id of it; 0 if there is none.
-func (i *importer) put(id uint64) uint64 {
-	if ours := i.written[id]; ours != 0 {
-		return ours
-	}
-	m := i.messages[id]
-	if m == nil {
-		return 0
-	}
-	ours := uint64(len(i.written) + 1)
-	i.written[id] = ours
-	i.b.PutMessage(ours, m)
-	return ours
-}
-
-func (i *importer) retained(id uint64) {
-	m := i.messages[id]
-	if m == nil || len(m.Payload) == 0 {
-		return
-	}
-	r := *m
-	r.Retain, r.Source = true, i.sources[id]
-	i.b.PutRetained(&r)
-	i.report.Retained++
+	return i.flush(batchBytes)
 }

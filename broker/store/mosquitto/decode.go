@@ -38,43 +38,96 @@ const (
 // chunkMost bounds a chunk: a message of 256 MB with its texts.
 const chunkMost = 300 << 20
 
-// Decode reads a mosquitto.db. Chunks of unknown types are left out; unknown is their number.
-func Decode(r io.Reader) (s *State, unknown int, err error) {
-	in := bufio.NewReaderSize(r, 1<<20)
+// Database is a mosquitto.db.
+type Database struct {
+	in      io.ReadSeeker
+	unknown int
+}
+
+// NewDatabase returns the source that in holds.
+func NewDatabase(in io.ReadSeeker) *Database { return &Database{in: in} }
+
+// Unknown is the number of chunks of unknown types, which are passed over, in the last Each.
+func (d *Database) Unknown() int { return d.unknown }
+
+// Each implements Source.
+func (d *Database) Each(v *Visitor) error {
+	d.unknown = 0
+	if _, err := d.in.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(d.in, 1<<20)
 	head := make([]byte, len(magic)+8)
 	if _, err := io.ReadFull(in, head); err != nil || !IsDatabase(head) {
-		return nil, 0, fmt.Errorf("%w: no header", ErrFormat)
+		return fmt.Errorf("%w: no header", ErrFormat)
 	}
 	version := binary.BigEndian.Uint32(head[len(magic)+4:])
-	if version != 5 && version != 6 {
-		return nil, 0, fmt.Errorf("%w: %d, only 5 and 6 can be read", ErrVersion, version)
+	if version != 5 && version != version6 {
+		return fmt.Errorf("%w: %d, only 5 and 6 can be read", ErrVersion, version)
 	}
-	s = &State{}
 	at := int64(len(head))
 	for {
 		var h [8]byte
 		if _, err := io.ReadFull(in, h[:]); err != nil {
 			if errors.Is(err, io.EOF) {
-				return s, unknown, nil
+				return nil
 			}
-			return nil, 0, fmt.Errorf("%w: cut off at byte %d", ErrFormat, at)
+			return fmt.Errorf("%w: cut off at byte %d", ErrFormat, at)
 		}
 		kind, size := binary.BigEndian.Uint32(h[:]), binary.BigEndian.Uint32(h[4:])
 		if size > chunkMost {
-			return nil, 0, fmt.Errorf("%w: chunk of %d bytes at byte %d", ErrFormat, size, at)
+			return fmt.Errorf("%w: chunk of %d bytes at byte %d", ErrFormat, size, at)
 		}
-		body, err := readChunk(in, int(size))
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: cut off within the chunk at byte %d", ErrFormat, at)
-		}
-		c := &chunk{b: body}
-		if known := c.into(s, kind, version); !known {
-			unknown++
-		} else if c.bad != "" {
-			return nil, 0, fmt.Errorf("%w: chunk of type %d at byte %d: %s", ErrFormat, kind, at, c.bad)
+		if !v.wants(kind) {
+			if n, err := io.CopyN(io.Discard, in, int64(size)); n < int64(size) {
+				return fmt.Errorf("%w: cut off within the chunk at byte %d (%w)", ErrFormat, at, err)
+			}
+			d.unknown += b2i(kind == 0 || kind > chunkClient)
+		} else if err := visitChunk(v, in, h, version, at); err != nil {
+			return err
 		}
 		at += int64(len(h)) + int64(size)
 	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// wants reports whether chunks of a type are to be read.
+func (v *Visitor) wants(kind uint32) bool {
+	switch kind {
+	case chunkMessage:
+		return v.Message != nil
+	case chunkClientMessage:
+		return v.ClientMessage != nil
+	case chunkRetained:
+		return v.Retained != nil
+	case chunkSubscription:
+		return v.Subscription != nil
+	case chunkClient:
+		return v.Client != nil
+	default:
+		return false
+	}
+}
+
+// visitChunk reads the body of a chunk and gives it to v; h is its head, at where that stood.
+func visitChunk(v *Visitor, in io.Reader, h [8]byte, version uint32, at int64) error {
+	kind := binary.BigEndian.Uint32(h[:])
+	body, err := readChunk(in, int(binary.BigEndian.Uint32(h[4:])))
+	if err != nil {
+		return fmt.Errorf("%w: cut off within the chunk at byte %d", ErrFormat, at)
+	}
+	c := &chunk{b: body}
+	visit := c.record(v, kind, version)
+	if c.bad != "" {
+		return fmt.Errorf("%w: chunk of type %d at byte %d: %s", ErrFormat, kind, at, c.bad)
+	}
+	return visit()
 }
 
 // readChunk reads n bytes, which the file may not have: memory grows with what is there.
@@ -140,24 +193,25 @@ func (c *chunk) properties() codec.Properties {
 	return p.Properties
 }
 
-// into adds what the chunk holds to s; false when its type is unknown.
-func (c *chunk) into(s *State, kind, version uint32) bool {
+// record reads the chunk, of a type that v wants, and returns what gives it to v.
+func (c *chunk) record(v *Visitor, kind, version uint32) func() error {
 	switch kind {
-	case chunkConfig:
 	case chunkMessage:
-		s.Messages = append(s.Messages, c.message())
+		m := c.message()
+		return func() error { return v.Message(&m) }
 	case chunkClientMessage:
-		s.ClientMessages = append(s.ClientMessages, c.clientMessage())
+		m := c.clientMessage()
+		return func() error { return v.ClientMessage(&m) }
 	case chunkRetained:
-		s.Retained = append(s.Retained, Retained{c.host64()})
+		r := Retained{c.host64()}
+		return func() error { return v.Retained(&r) }
 	case chunkSubscription:
-		s.Subscriptions = append(s.Subscriptions, c.subscription())
-	case chunkClient:
-		s.Clients = append(s.Clients, c.client(version))
+		s := c.subscription()
+		return func() error { return v.Subscription(&s) }
 	default:
-		return false
+		x := c.client(version)
+		return func() error { return v.Client(&x) }
 	}
-	return true
 }
 
 func (c *chunk) message() (m Message) {

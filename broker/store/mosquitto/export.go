@@ -1,6 +1,8 @@
 package mosquitto
 
 import (
+	"maps"
+
 	"noctule/broker/message"
 	"noctule/broker/store"
 )
@@ -8,39 +10,62 @@ import (
 // retainedID is added to the number of a retained message: it is stored apart, and has no id of its own.
 const retainedID = 1 << 62
 
-// exporter makes a State of a store.
+// exporter is a store as a source.
 type exporter struct {
-	s        *State
-	ahead    int64          // what the times in the store are behind Unix times, in milliseconds
-	sessions map[uint64]int // places in s.Clients
-	ids      map[uint64]string
+	from store.Store
+
+	// Set by begin, then read-only:
+	ahead   int64                          // of Unix times to those in the store, in milliseconds
+	ids     map[uint64]string              // of sessions
+	lastMID map[uint64]uint16              // of sessions: the last one, with those given out here
+	first   map[uint64]uint16              // of sessions: before the first given out here
+	flying  map[uint64]map[uint16]struct{} // of sessions: packet ids of handshakes
 }
 
-// Export reads a store that nobody writes.
-func Export(from store.Store) (*State, error) {
-	x := &exporter{s: &State{
-		Messages: []Message{}, Clients: []Client{}, ClientMessages: []ClientMessage{},
-		Retained: []Retained{}, Subscriptions: []Subscription{},
-	}, sessions: map[uint64]int{}, ids: map[uint64]string{}}
-	for _, step := range []struct {
-		t store.Table
-		f func(key, value []byte) error
-	}{
-		{store.Config, x.clock},
-		{store.Sessions, x.session},
-		{store.Messages, x.message},
-		{store.Entries, x.entry},
-		{store.Inbound, x.handshake},
-		{store.Retained, x.retained},
-		{store.Subscriptions, x.subscription},
-		{store.Sets, x.list},
-		{store.Grants, x.grant},
-	} {
-		if err := from.Walk(step.t, step.f); err != nil {
-			return nil, err
-		}
+// Export returns the source that a store holds, which nobody writes.
+func Export(from store.Store) (Source, error) {
+	x := &exporter{
+		from: from, ids: map[uint64]string{}, lastMID: map[uint64]uint16{},
+		first: map[uint64]uint16{}, flying: map[uint64]map[uint16]struct{}{},
 	}
-	return x.s, nil
+	return x, x.begin()
+}
+
+// begin reads what the records of one table need of others.
+func (x *exporter) begin() error {
+	if err := x.from.Walk(store.Config, x.clock); err != nil {
+		return err
+	}
+	err := x.from.Walk(store.Sessions, func(key, value []byte) error {
+		r, err := store.ReadSession(key, value)
+		x.ids[r.Number] = r.ClientID
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = x.from.Walk(store.Entries, func(key, value []byte) error {
+		e, err := store.ReadEntry(key, value)
+		if err == nil && e.PacketID != 0 {
+			if x.flying[e.Session] == nil {
+				x.flying[e.Session] = map[uint16]struct{}{}
+			}
+			x.flying[e.Session][e.PacketID] = struct{}{}
+			x.lastMID[e.Session] = e.PacketID
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	x.first = maps.Clone(x.lastMID)
+	return x.from.Walk(store.Entries, func(key, value []byte) error {
+		e, err := store.ReadEntry(key, value)
+		if err == nil && e.QoS > 0 && e.PacketID == 0 {
+			x.lastMID[e.Session] = x.nextMID(e.Session, x.lastMID[e.Session])
+		}
+		return err
+	})
 }
 
 func (x *exporter) clock(key, value []byte) error {
@@ -52,29 +77,70 @@ func (x *exporter) clock(key, value []byte) error {
 	return err
 }
 
-func (x *exporter) session(key, value []byte) error {
-	r, err := store.ReadSession(key, value)
-	if err != nil {
-		return err
-	}
-	if r.OfflineAt != 0 {
-		r.OfflineAt += (x.ahead + 999) / 1000 // never early
-	}
-	c := Client{ID: r.ClientID, Username: r.Username, Expiry: r.Expiry, OfflineAt: r.OfflineAt}
-	if r.OfflineAt != 0 && r.Expiry != 0xFFFFFFFF {
-		c.Expires = r.OfflineAt + int64(r.Expiry)
-	}
-	if w := r.Will; w != nil {
-		m := x.convert(0, &w.Message)
-		c.Will = &Will{
-			Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
-			Delay: w.Delay, Expiry: w.Expiry, Properties: m.Properties,
+// nextMID is a packet id for what waits in a queue: Mosquitto gives out ids earlier than we do.
+func (x *exporter) nextMID(session uint64, mid uint16) uint16 {
+	for range 1 << 16 {
+		mid++
+		if _, taken := x.flying[session][mid]; mid != 0 && !taken {
+			break
 		}
 	}
-	x.ids[r.Number] = r.ClientID
-	x.sessions[r.Number] = len(x.s.Clients)
-	x.s.Clients = append(x.s.Clients, c)
+	return mid
+}
+
+// Each implements Source.
+func (x *exporter) Each(v *Visitor) error {
+	mids := map[uint64]uint16{}
+	for _, step := range []struct {
+		t      store.Table
+		f      func(key, value []byte) error
+		wanted bool
+	}{
+		{store.Messages, x.message(v), v.Message != nil},
+		{store.Retained, x.retainedMessage(v), v.Message != nil},
+		{store.Sessions, x.session(v), v.Client != nil},
+		{store.Entries, x.entry(v, mids), v.ClientMessage != nil},
+		{store.Inbound, x.handshake(v), v.ClientMessage != nil},
+		{store.Retained, retained(v), v.Retained != nil},
+		{store.Subscriptions, x.subscription(v), v.Subscription != nil},
+		{store.Sets, list(v), v.List != nil},
+		{store.Grants, x.grant(v), v.Grant != nil},
+	} {
+		if !step.wanted {
+			continue
+		}
+		if err := x.from.Walk(step.t, step.f); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func (x *exporter) session(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		r, err := store.ReadSession(key, value)
+		if err != nil {
+			return err
+		}
+		if r.OfflineAt != 0 {
+			r.OfflineAt += (x.ahead + 999) / 1000 // never early
+		}
+		c := Client{
+			ID: r.ClientID, Username: r.Username, Expiry: r.Expiry, OfflineAt: r.OfflineAt,
+			LastMID: x.lastMID[r.Number],
+		}
+		if r.OfflineAt != 0 && r.Expiry != 0xFFFFFFFF {
+			c.Expires = r.OfflineAt + int64(r.Expiry)
+		}
+		if w := r.Will; w != nil {
+			m := x.convert(0, &w.Message)
+			c.Will = &Will{
+				Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
+				Delay: w.Delay, Expiry: w.Expiry, Properties: m.Properties,
+			}
+		}
+		return v.Client(&c)
+	}
 }
 
 func (x *exporter) convert(id uint64, m *message.Message) Message {
@@ -91,62 +157,91 @@ func (x *exporter) convert(id uint64, m *message.Message) Message {
 	return out
 }
 
-func (x *exporter) message(key, value []byte) error {
-	m, err := store.ReadMessage(value)
-	if err == nil {
-		x.s.Messages = append(x.s.Messages, x.convert(store.KeyNumber(key), &m))
+func (x *exporter) message(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		m, err := store.ReadMessage(value)
+		if err != nil {
+			return err
+		}
+		out := x.convert(store.KeyNumber(key), &m)
+		return v.Message(&out)
 	}
-	return err
 }
 
-func (x *exporter) retained(_, value []byte) error {
-	m, err := store.ReadMessage(value)
-	if err != nil {
-		return err
+// retainedMessage visits the messages that are retained; retained does so with the fact.
+func (x *exporter) retainedMessage(v *Visitor) func(key, value []byte) error {
+	id := uint64(retainedID)
+	return func(_, value []byte) error {
+		m, err := store.ReadMessage(value)
+		if err != nil {
+			return err
+		}
+		out := x.convert(id, &m)
+		id++
+		return v.Message(&out)
 	}
-	id := retainedID + uint64(len(x.s.Retained))
-	x.s.Messages = append(x.s.Messages, x.convert(id, &m))
-	x.s.Retained = append(x.s.Retained, Retained{id})
-	return nil
 }
 
-func (x *exporter) entry(key, value []byte) error {
-	e, err := store.ReadEntry(key, value)
-	if err != nil {
-		return err
+func retained(v *Visitor) func(key, value []byte) error {
+	id := uint64(retainedID)
+	return func(_, _ []byte) error {
+		id++
+		return v.Retained(&Retained{id - 1})
 	}
-	c := ClientMessage{
-		Client: x.ids[e.Session], Message: e.Message, MID: e.PacketID, QoS: e.QoS, Direction: 1,
-		Subscription: e.SubscriptionID,
-		State:        [...]uint8{stateQueued, stateWaitPuback, stateWaitPubrec, stateWaitPubcomp}[e.State],
-	}
-	if e.Retain {
-		c.RetainDup = 1 << 4
-	}
-	if at, ok := x.sessions[e.Session]; ok && e.PacketID != 0 {
-		x.s.Clients[at].LastMID = e.PacketID
-	}
-	x.s.ClientMessages = append(x.s.ClientMessages, c)
-	return nil
 }
 
-func (x *exporter) handshake(key, value []byte) error {
-	h, err := store.ReadHandshake(key, value)
-	if err == nil {
-		x.s.ClientMessages = append(x.s.ClientMessages, ClientMessage{
+// outStates are Mosquitto's states in the order of the store's.
+func outStates() [4]uint8 {
+	return [...]uint8{stateQueued, stateWaitPuback, stateWaitPubrec, stateWaitPubcomp}
+}
+
+func (x *exporter) entry(v *Visitor, mids map[uint64]uint16) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		e, err := store.ReadEntry(key, value)
+		if err != nil {
+			return err
+		}
+		c := ClientMessage{
+			Client: x.ids[e.Session], Message: e.Message, MID: e.PacketID, QoS: e.QoS, Direction: 1,
+			Subscription: e.SubscriptionID,
+			State:        outStates()[e.State],
+		}
+		if e.Retain {
+			c.RetainDup = 1 << 4
+		}
+		if e.QoS > 0 && e.PacketID == 0 {
+			last, ok := mids[e.Session]
+			if !ok {
+				last = x.first[e.Session]
+			}
+			c.MID = x.nextMID(e.Session, last)
+			mids[e.Session] = c.MID
+		}
+		return v.ClientMessage(&c)
+	}
+}
+
+func (x *exporter) handshake(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		h, err := store.ReadHandshake(key, value)
+		if err != nil {
+			return err
+		}
+		return v.ClientMessage(&ClientMessage{
 			Client: x.ids[h.Session], Message: h.Message, MID: h.PacketID, QoS: 2, State: stateWaitPubrel,
 		})
 	}
-	return err
 }
 
-func (x *exporter) subscription(key, value []byte) error {
-	r, err := store.ReadSubscription(key, value)
-	if err == nil {
-		qos := r.Options & 3
-		x.s.Subscriptions = append(x.s.Subscriptions, Subscription{
-			Client: x.ids[r.Session], Topic: r.Filter, QoS: qos, Options: r.Options &^ 3, Identifier: r.ID,
+func (x *exporter) subscription(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		r, err := store.ReadSubscription(key, value)
+		if err != nil {
+			return err
+		}
+		return v.Subscription(&Subscription{
+			Client: x.ids[r.Session], Topic: r.Filter, QoS: r.Options & 3, Options: r.Options &^ 3,
+			Identifier: r.ID,
 		})
 	}
-	return err
 }

@@ -11,73 +11,76 @@ import (
 
 // What servers have subscribed clients to is in the JSON too, in our words: Mosquitto has no such thing.
 
-func (x *exporter) list(key, value []byte) error {
-	r, err := store.ReadSet(key, value)
-	if err != nil {
-		return err
-	}
-	l := List{Key: hex.EncodeToString(r.Key[:]), Topics: []ListTopic{}}
-	for i := range r.Topics {
-		t := &r.Topics[i]
-		l.Topics = append(l.Topics, ListTopic{
-			Topic: t.Filter, QoS: t.Options & 3, Options: t.Options &^ 3, Identifier: t.ID,
-		})
-	}
-	x.s.Lists = append(x.s.Lists, l)
-	return nil
-}
-
-func (x *exporter) grant(key, value []byte) error {
-	r, err := store.ReadGrant(key, value)
-	if err != nil {
-		return err
-	}
-	g := Grant{
-		Client: x.ids[r.Session], Origin: r.Origin, Place: r.Place, Revision: r.Revision,
-		Unsubscribe: policies()[r.Unsubscribe], Bypass: r.Bypass, PerConnect: r.PerConnect, Muted: r.Muted,
-	}
-	if r.Set != (store.SetKey{}) {
-		g.List = hex.EncodeToString(r.Set[:])
-	}
-	x.s.Grants = append(x.s.Grants, g)
-	return nil
-}
-
-// grants puts lists, those that are referred to, and grants into the store.
-func (i *importer) grants(s *State) error {
-	lists := map[store.SetKey]*List{}
-	for k := range s.Lists {
-		l := &s.Lists[k]
-		if key, err := parseKey(l.Key); err != nil || key == (store.SetKey{}) {
-			i.report.note("list %q: no key", l.Key)
-		} else {
-			lists[key] = l
-		}
-	}
-	written := map[store.SetKey]bool{}
-	for k := range s.Grants {
-		g := &s.Grants[k]
-		r, err := i.grant(g)
+func list(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		r, err := store.ReadSet(key, value)
 		if err != nil {
-			i.report.note("subscriptions of %q by %q: %v", g.Client, g.Origin, err)
-			continue
-		}
-		if r.Set != (store.SetKey{}) && !written[r.Set] {
-			l := lists[r.Set]
-			if l == nil {
-				i.report.note("subscriptions of %q by %q: list %q is not there", g.Client, g.Origin, g.List)
-				continue
-			}
-			written[r.Set] = true
-			i.putList(r.Set, l)
-		}
-		i.b.PutGrant(r)
-		i.report.Grants++
-		if err := i.flush(batchBytes); err != nil {
 			return err
 		}
+		l := List{Key: hex.EncodeToString(r.Key[:]), Topics: []ListTopic{}}
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			l.Topics = append(l.Topics, ListTopic{
+				Topic: t.Filter, QoS: t.Options & 3, Options: t.Options &^ 3, Identifier: t.ID,
+			})
+		}
+		return v.List(&l)
+	}
+}
+
+func (x *exporter) grant(v *Visitor) func(key, value []byte) error {
+	return func(key, value []byte) error {
+		r, err := store.ReadGrant(key, value)
+		if err != nil {
+			return err
+		}
+		g := Grant{
+			Client: x.ids[r.Session], Origin: r.Origin, Place: r.Place, Revision: r.Revision,
+			Unsubscribe: policies()[r.Unsubscribe], Bypass: r.Bypass, PerConnect: r.PerConnect,
+			Muted: r.Muted,
+		}
+		if r.Set != (store.SetKey{}) {
+			g.List = hex.EncodeToString(r.Set[:])
+		}
+		return v.Grant(&g)
+	}
+}
+
+// lists are those of a source, by their keys.
+type lists map[store.SetKey]*List
+
+// list takes one of a source; it is written with the first grant that refers to it.
+func (i *importer) list(l *List) error {
+	if key, err := parseKey(l.Key); err != nil || key == (store.SetKey{}) {
+		i.report.note("list %q: no key", l.Key)
+	} else {
+		kept := *l
+		i.lists[key] = &kept
 	}
 	return nil
+}
+
+// granted puts a grant into the store, and the list that it refers to.
+func (i *importer) granted(g *Grant) error {
+	r, err := i.grant(g)
+	if err != nil {
+		i.report.note("subscriptions of %q by %q: %v", g.Client, g.Origin, err)
+		return nil
+	}
+	if r.Set != (store.SetKey{}) {
+		l, there := i.lists[r.Set]
+		if !there {
+			i.report.note("subscriptions of %q by %q: list %q is not there", g.Client, g.Origin, g.List)
+			return nil
+		}
+		if l != nil {
+			i.putList(r.Set, l)
+			i.lists[r.Set] = nil // it is written
+		}
+	}
+	i.b.PutGrant(r)
+	i.report.Grants++
+	return i.flush(batchBytes)
 }
 
 // parseKey reads the key of a list; an empty text is none.

@@ -63,7 +63,7 @@ func Parse(files []string, ports []int) (*Config, error) {
 func newParser() *parser {
 	cfg := &Config{
 		Options: broker.DefaultOptions(), User: "mosquitto",
-		Persistence: Persistence{File: "mosquitto.db", AutosaveInterval: 1800, Sync: "group"},
+		Persistence: Persistence{File: mosquittoFile, AutosaveInterval: 1800, Sync: "group"},
 	}
 	cfg.Options.GlobalMaxClients, cfg.Options.MaxConnections = -1, -1
 	cfg.Log.Timestamp, cfg.Log.Facility = true, -1

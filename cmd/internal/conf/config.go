@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -96,7 +97,7 @@ type Log struct {
 // Persistence says what is kept on disk and where.
 type Persistence struct {
 	On       bool
-	File     string // its name
+	File     string // name of Mosquitto's; see Path
 	Location string // its directory; "" is the working directory
 	// AutosaveInterval is in seconds, or with AutosaveOnChanges in changes; 0 means only at the end.
 	AutosaveInterval  int
@@ -104,12 +105,28 @@ type Persistence struct {
 	Sync              string // always, group or interval
 }
 
-// Path is the file's path, made as Mosquitto makes it.
-func (p Persistence) Path() string {
+// Names of files.
+const (
+	mosquittoFile = "mosquitto.db" // persistence_file when nothing is said
+	ownFile       = "noctule.db"   // ours beside it
+)
+
+// MosquittoPath is the path of Mosquitto's own file, made as Mosquitto makes it.
+func (p Persistence) MosquittoPath() string {
 	if p.Location == "" {
 		return p.File
 	}
 	return p.Location + "/" + p.File
+}
+
+// Path is the path of our file, which lies beside Mosquitto's under a name that Mosquitto does not write to:
+// noctule.db for mosquitto.db, NAME.noctule for any other NAME.
+func (p Persistence) Path() string {
+	path := p.MosquittoPath()
+	if dir, name := filepath.Split(path); name == mosquittoFile {
+		return dir + ownFile
+	}
+	return path + ".noctule"
 }
 
 // Note is a remark about what was read, with its place.

@@ -76,7 +76,7 @@ func TestFullFile(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("full.conf is\n%+v, want\n%+v", c, want)
 	}
-	if p := c.Persistence.Path(); p != "/var/lib/test//test.db" {
+	if p := c.Persistence.MosquittoPath(); p != "/var/lib/test//test.db" {
 		t.Error(p)
 	}
 }
@@ -132,7 +132,7 @@ func TestDefaults(t *testing.T) {
 		o.MaxQueuedMessages != 1000 || o.SysInterval != 10*time.Second || !o.RetainAvailable {
 		t.Errorf("%+v", o)
 	}
-	if p := c.Persistence.Path(); p != "mosquitto.db" {
+	if p := c.Persistence.Path(); p != "noctule.db" {
 		t.Error(p)
 	}
 	for _, l := range c.Listeners {
@@ -141,7 +141,7 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 	t.Setenv("MOSQUITTO_PERSISTENCE_LOCATION", "/data")
-	if p := complete(t, write(t, t.TempDir(), "x.conf", "persistence_location /x")).Persistence.Path(); p != "/data/mosquitto.db" {
+	if p := complete(t, write(t, t.TempDir(), "x.conf", "persistence_location /x")).Persistence.Path(); p != "/data/noctule.db" {
 		t.Error(p)
 	}
 }
@@ -157,5 +157,21 @@ func TestLocalOnlyAPI(t *testing.T) {
 	}
 	if got := shapes(complete(t, write(t, t.TempDir(), "y.conf", "port 5"))); got != "5" {
 		t.Error(got)
+	}
+}
+
+// TestOwnName has our file's name, which must never be Mosquitto's, nor that of another configuration.
+func TestOwnName(t *testing.T) {
+	for _, tt := range []struct{ location, file, want string }{
+		{"", "mosquitto.db", "noctule.db"},
+		{"/var/lib/mosquitto/", "mosquitto.db", "/var/lib/mosquitto//noctule.db"},
+		{"/d", "site.db", "/d/site.db.noctule"},
+		{"/d", "my-mosquitto.db", "/d/my-mosquitto.db.noctule"},
+		{"/d", "noctule.db", "/d/noctule.db.noctule"},
+		{"/d", "sub/mosquitto.db", "/d/sub/noctule.db"},
+	} {
+		if got := (Persistence{Location: tt.location, File: tt.file}).Path(); got != tt.want {
+			t.Errorf("%s in %s: %s, want %s", tt.file, tt.location, got, tt.want)
+		}
 	}
 }

@@ -33,6 +33,13 @@ CREATE TABLE version_info (component TEXT NOT NULL, major INTEGER NOT NULL, mino
 func write(t *testing.T, name string, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
+	change(t, path, statements...)
+	return path
+}
+
+// change runs statements on a file.
+func change(t *testing.T, path string, statements ...string) {
+	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +52,23 @@ func write(t *testing.T, name string, statements ...string) string {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path
+}
+
+// importOf imports a file into a store in memory; now is in Unix seconds.
+func importOf(t *testing.T, path string, now int64) (*store.Memory, mosquitto.Report, error) {
+	t.Helper()
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	m := store.NewMemory()
+	r, err := mosquitto.Import(f, m, now)
+	return m, r, err
 }
 
 func TestRead(t *testing.T) {
@@ -54,16 +77,11 @@ func TestRead(t *testing.T) {
 		`INSERT INTO base_msgs VALUES (7, 0, '12', x'6F6E65', 'pub', '', 3, 1, 1883, 2, 1,
 			'[{"identifier":"content-type","value":"text/plain"}]'), (8, 1, 'expired', x'', '', '', 0, 0, 0, 0, 0, NULL)`,
 		`INSERT INTO retains VALUES ('12', 7)`,
-		`INSERT INTO clients VALUES ('c', 'user', 5, 0, 0, 1883, 0, 2, 1, 4294967295, 30)`,
+		`INSERT INTO clients VALUES ('c', 'user', 5, 0, 0, 1883, 0, 2, 1, -1, 30)`,
 		`INSERT INTO subscriptions VALUES ('c', '$share/g/#', 10, 5)`,
 		`INSERT INTO client_msgs VALUES ('c', 2, 7, 0, 1, 4, 2, 1, 11, 5), ('c', 1, 7, 1, 1, 3, 2, 0, 5, 0), ('c', 3, 7, 0, 0, 9, 2, 0, 7, 0)`,
 		`INSERT INTO wills VALUES ('c', x'676F6E65', 'will', 4, 1, 1, '[{"identifier":"will-delay-interval","value":30}]')`)
-	s, err := Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := store.NewMemory()
-	r, err := mosquitto.Import(s, m, 1_800_000_000)
+	m, r, err := importOf(t, path, 1_800_000_000)
 	if err != nil || len(r.Notes) > 0 || r.Sessions != 1 || r.Subscriptions != 1 || r.Queued != 3 || r.Retained != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -91,7 +109,7 @@ func TestOtherFilesAreRefused(t *testing.T) {
 	other := write(t, "x", `CREATE TABLE t (a INT)`)
 	next := write(t, "y", schema, `INSERT INTO version_info VALUES ('database_schema', 2, 0, 0)`)
 	for _, path := range []string{other, next} {
-		if _, err := Read(path); !errors.Is(err, ErrSchema) {
+		if _, err := Open(path); !errors.Is(err, ErrSchema) {
 			t.Error(err)
 		}
 	}
@@ -100,7 +118,7 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{broken, filepath.Join(t.TempDir(), "nothing")} {
-		if _, err := Read(path); err == nil {
+		if _, err := Open(path); err == nil {
 			t.Errorf("%s is read", path)
 		}
 	}
