@@ -90,12 +90,12 @@ func (s *shard) readAway() {
 
 // awayPart is what a client wants, nil if it wants nothing any more.
 func (s *shard) awayPart(cl *client) *awayPart {
-	if cl.ended {
+	if cl.over() {
 		return nil
 	}
 	p := &awayPart{cl: cl}
 	size := int64(0)
-	if cl.conn != nil {
+	if cl.conn != nil || cl.ended {
 		cl.Wants(func(seq uint64, st *message.Stored) bool {
 			p.seqs, p.of = append(p.seqs, seq), append(p.of, st)
 			size += st.Size
@@ -108,6 +108,9 @@ func (s *shard) awayPart(cl *client) *awayPart {
 	}
 	return p
 }
+
+// over reports whether nothing of the client's session is left, no estate either.
+func (c *client) over() bool { return c.ended && (c.rare == nil || c.rare.estate == nil) }
 
 // read reads what the sessions want. What is not found may not be durable yet, so it is looked for once more
 // when everything is.
@@ -183,8 +186,8 @@ func (r *awayRead) Run(*wsnet.Loop) {
 	for _, p := range r.parts {
 		cl := p.cl
 		switch {
-		case cl.ended:
-		case cl.conn == nil: // it will ask again
+		case cl.over():
+		case cl.conn == nil && !cl.ended: // it will ask again
 			cl.Supply(nil, s.loop.Now(), cl)
 		case p.err != nil && len(p.list) == 0:
 			a.failed = append(a.failed, cl)
@@ -195,6 +198,10 @@ func (r *awayRead) Run(*wsnet.Loop) {
 				s.logf(LevelNotice, "Queued messages can be read again.")
 			}
 			cl.Supply(p.list, s.loop.Now(), cl)
+			if cl.ended {
+				s.loop.Again(estateTask{cl})
+				continue
+			}
 			cl.updateFull()
 		}
 	}

@@ -41,7 +41,7 @@ type client struct {
 	bridge    bool // a broker's bridge to MQTT 3 brokers
 
 	// Atomic:
-	readiness atomic.Uint32 // memberReady, memberFull or memberOffline, for shared subscriptions
+	readiness atomic.Uint32 // for shared subscriptions: see memberReady and readinessBits
 }
 
 // rareState is what few clients have.
@@ -53,6 +53,7 @@ type rareState struct {
 	grants   *grant                     // subscriptions that others have made; one an origin
 	gate     *gate                      // output that waits until something is durable
 	rights   *rights                    // nil: nothing is restricted
+	estate   *estate                    // of a session that has ended
 }
 
 // extra returns the rare part, to put something into.
@@ -67,7 +68,7 @@ func (c *client) extra() *rareState {
 func (c *client) settle() {
 	r := c.rare
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.gate == nil && r.grants == nil && r.rights == nil {
+		r.gate == nil && r.grants == nil && r.rights == nil && r.estate == nil {
 		c.rare = nil
 	}
 }

@@ -160,10 +160,15 @@ func (s *shard) endSession(cl *client) {
 	if cl.will() != nil {
 		s.sendWill(cl) // [MQTT-3.1.3-9]
 	}
+	left := s.newEstate(cl)
 	s.dropSubscriptions(cl)
 	s.dropGrants(cl)
 	s.unlistUser(cl)
-	s.saveEnd(cl)
+	if left != nil {
+		s.openEstate(cl, left)
+	} else {
+		s.saveEnd(cl)
+	}
 	cl.ended = true
 	if cl.alarm != nil {
 		cl.alarm.cl = nil

@@ -441,7 +441,7 @@ func (s *shard) joinGrantedShare(cl *client, g *grant, t *behalf.Topic) {
 		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, t.Filter, err)
 		return
 	}
-	m := &shareMember{c: cl, id: id, home: home, opts: optionsOf(t), subID: t.ID}
+	m := newShareMember(cl, id, home, optionsOf(t), t.ID)
 	s.joinShare(m)
 	x := g.more()
 	x.shares = append(x.shares, m)

@@ -226,6 +226,7 @@ func (c *client) Changed(ch session.Change) {
 	b := &s.journal.batch
 	e := store.Entry{
 		Session: c.number, Seq: ch.Seq, QoS: ch.Grant.QoS, Retain: ch.Grant.Retain,
+		Share:          ch.Grant.Share,
 		SubscriptionID: ch.Grant.SubscriptionID, State: store.State(ch.State), PacketID: ch.ID,
 	}
 	switch ch.Kind {

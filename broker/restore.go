@@ -38,6 +38,7 @@ type restored struct {
 	grants []store.Grant
 	out    []session.Change
 	holds  []hold
+	estate *client // of a session that has ended
 }
 
 type hold struct {
@@ -315,7 +316,9 @@ func (r *restoring) entry(key, value []byte) error {
 	r.entries++
 	of.out = append(of.out, session.Change{
 		Seq: e.Seq, Message: m, Away: st, State: session.State(e.State), ID: e.PacketID,
-		Grant: session.Grant{QoS: e.QoS, Retain: e.Retain, SubscriptionID: e.SubscriptionID},
+		Grant: session.Grant{
+			QoS: e.QoS, Retain: e.Retain, Share: e.Share, SubscriptionID: e.SubscriptionID,
+		},
 	})
 	return nil
 }
@@ -383,6 +386,10 @@ func (r *restoring) retain(_, value []byte) error {
 func (r *restoring) adoptAll(s *shard, list []*restored) {
 	origins := originSet{}
 	for _, x := range list {
+		if x.ended() {
+			x.adoptEstate(s)
+			continue
+		}
 		cl := &client{Session: session.New(&s.limits), id: x.ClientID, number: x.Number, shard: s}
 		cl.SetDurable()
 		cl.expiry = s.capExpiry(x.Expiry)
@@ -430,6 +437,10 @@ func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
 // others it does what has become due while there was no broker, before anybody can connect.
 func (s *shard) endLost(list []*restored) {
 	for _, r := range list {
+		if r.estate != nil {
+			s.loop.Again(estateTask{r.estate})
+			continue
+		}
 		cl := s.sessions[r.ClientID]
 		if cl == nil || cl.number != r.Number {
 			continue

@@ -2,10 +2,12 @@ package broker
 
 import (
 	"hash/maphash"
+	"math"
 	"math/bits"
 
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/broker/session"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -26,7 +28,8 @@ type shareMember struct {
 	// Set by newShareMember, then read-only:
 	c    *client
 	id   topictree.FilterID
-	home int // shard that deals
+	home int   // shard that deals
+	mark uint8 // session.Grant.Share of what comes by it
 
 	// Owned by the client's loop:
 	opts  options
@@ -39,7 +42,43 @@ const (
 	memberReady   = iota // a message would be sent at once
 	memberFull           // online, but its window or its output is full
 	memberOffline        // a message would be queued, or dropped
+	memberStuffed        // its queue is full
+	memberStates
 )
+
+// client.readiness has this in the lower bits, and above the client's Maximum Packet Size, 0 if it has none.
+const readinessBits = 2
+
+// rank is how well the client can take a message that has at most so many bytes, the lower the better: who
+// takes none as large comes last.
+func (c *client) rank(size int) uint32 {
+	r := c.readiness.Load()
+	if most := r >> readinessBits; most != 0 && size > int(most) {
+		return r&(1<<readinessBits-1) + memberStates
+	}
+	return r & (1<<readinessBits - 1)
+}
+
+// sizeMost is how many bytes m has at most as a PUBLISH: its parts, and 32 for header, lengths and what is
+// the receiver's own.
+func sizeMost(m *message.Message) int {
+	return 32 + len(m.Topic) + len(m.Properties) + len(m.Payload)
+}
+
+// newShareMember is a client's part in a shared subscription that home deals.
+func newShareMember(c *client, id topictree.FilterID, home int, o options, subID uint32) *shareMember {
+	return &shareMember{c: c, id: id, home: home, mark: shareMark(id.Filter()), opts: o, subID: subID}
+}
+
+// shareMark is a mark of a shared subscription. It is stored, so it follows from the name alone; two may have
+// the same.
+func shareMark(name string) uint8 {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return uint8(1 + h%session.ShareMax)
+}
 
 // updateFull publishes how the client is to those who deal shared subscriptions.
 func (c *client) updateFull() {
@@ -48,10 +87,15 @@ func (c *client) updateFull() {
 	}
 	state := uint32(memberReady)
 	switch {
+	case (c.conn == nil || c.Busy()) && c.QueueFull():
+		state = memberStuffed
 	case c.conn == nil:
 		state = memberOffline
 	case c.Busy() || c.slow():
 		state = memberFull
+	}
+	if c.five != nil { // no packet is larger than 2^28 bytes and a few
+		state |= min(c.five.maxPacket, math.MaxUint32>>readinessBits) << readinessBits
 	}
 	if c.readiness.Load() != state {
 		c.readiness.Store(state)
@@ -132,8 +176,8 @@ func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 	}
 }
 
-// deal gives m to the next member that is ready, else to the next that is online, else to the next one
-// [MQTT-4.8.2-4].
+// deal gives m to the next member that is ready, else to the next that is online, else to the next that has
+// room in its queue, else to the next one; to one that takes no message as large only if there is no other.
 func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 	g := s.shares[id]
 	if g == nil || len(g.members) == 0 {
@@ -141,12 +185,13 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 		return
 	}
 	n := len(g.members)
-	best, bestState := -1, uint32(memberOffline+1)
+	size := sizeMost(m)
+	best, bestRank := -1, uint32(2*memberStates)
 	for i := range n {
 		k := (g.next + i) % n
-		if st := g.members[k].c.readiness.Load(); st < bestState {
-			best, bestState = k, st
-			if st == memberReady {
+		if r := g.members[k].c.rank(size); r < bestRank {
+			best, bestRank = k, r
+			if r == memberReady {
 				break
 			}
 		}
@@ -176,5 +221,7 @@ func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 		s.drop(DropDenied)
 		return
 	}
-	s.send(mb.c, m, s.grant(m, mb.opts, mb.subID))
+	g := s.grant(m, mb.opts, mb.subID)
+	g.Share = mb.mark
+	s.send(mb.c, m, g)
 }

@@ -160,7 +160,7 @@ func (s *shard) subscribeShared(
 		return false, nil
 	}
 	s.ownShare(cl, id)
-	m := &shareMember{c: cl, id: id, home: home, opts: o, subID: subID}
+	m := newShareMember(cl, id, home, o, subID)
 	s.joinShare(m)
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
 	cl.shared++

@@ -116,22 +116,27 @@ func (s *Session) dequeue(o *outbound) entry {
 
 // dropAway removes the first entry, which is away, if it has expired.
 func (s *Session) dropAway(o *outbound, now int64, sink Sink) bool {
-	k := o.kept
-	st := *k.away.At(0)
-	if !st.Expired(now) {
+	if !(*o.kept.away.At(0)).Expired(now) {
 		return false
 	}
+	s.popAway(o, Expired, sink)
+	return true
+}
+
+// popAway takes the first entry, which is away, off the queue, and tells why; Removed follows.
+func (s *Session) popAway(o *outbound, why ChangeKind, sink Sink) {
 	e := o.queue.Pop()
-	k.away.Pop()
-	s.tallyAway(k, -st.Size)
+	st := o.kept.away.Pop()
+	s.tallyAway(o.kept, -st.Size)
 	o.queueBytes -= st.Size
 	s.tally(-1, -st.Size, 0)
-	c := e.change(Expired)
+	c := e.change(why)
 	c.Away = st
-	sink.Changed(c)
+	if why != Removed {
+		sink.Changed(c)
+	}
 	c.Kind = Removed
 	sink.Changed(c)
-	return true
 }
 
 // ask tells that messages are wanted, once.

@@ -138,10 +138,11 @@ type flags uint8
 const (
 	flagQoS    flags = 3
 	flagRetain flags = 4
+	shareShift       = 3 // of Grant.Share
 )
 
 func (g *Grant) flags() flags {
-	f := flags(g.QoS)
+	f := flags(g.QoS | g.Share<<shareShift)
 	if g.Retain {
 		f |= flagRetain
 	}
@@ -151,8 +152,13 @@ func (g *Grant) flags() flags {
 func (e *entry) qos() uint8 { return uint8(e.flags & flagQoS) }
 
 func (e *entry) grant() Grant {
-	return Grant{QoS: e.qos(), Retain: e.flags&flagRetain != 0, SubscriptionID: e.subID}
+	return Grant{
+		QoS: e.qos(), Retain: e.flags&flagRetain != 0, Share: e.share(), SubscriptionID: e.subID,
+	}
 }
+
+// share is Grant.Share.
+func (e *entry) share() uint8 { return uint8(e.flags >> shareShift) }
 
 // State says how far the delivery of an outgoing message is.
 type State uint8
@@ -173,8 +179,12 @@ func New(l *Limits) Session { return Session{limits: l} }
 type Grant struct {
 	QoS            uint8
 	Retain         bool
+	Share          uint8 // 1 to ShareMax: mark of the shared subscription by which it came; 0: by none
 	SubscriptionID uint32
 }
+
+// ShareMax is the highest Grant.Share.
+const ShareMax = 3
 
 // Queued and Inflight are the numbers of messages that wait and that are unacknowledged; QueuedBytes is
 // payload bytes.
@@ -183,6 +193,14 @@ func (s *Session) Queued() int {
 		return 0
 	}
 	return s.out.queue.Len()
+}
+
+// Outgoing is the number of messages that wait or were sent and are not acknowledged, gaps included.
+func (s *Session) Outgoing() int {
+	if s.out == nil {
+		return 0
+	}
+	return s.out.queue.Len() + s.out.flight.list.Len()
 }
 
 // QueuedBytes is the payload bytes waiting.
@@ -241,6 +259,13 @@ func (s *Session) Busy() bool {
 	return s.out != nil && (s.out.queue.Len() > 0 || !s.hasRoom(s.out))
 }
 
+// QueueFull reports whether a message that has to wait would be dropped.
+func (s *Session) QueueFull() bool {
+	l, o := s.limits, s.out
+	return o != nil && (l.Queued > 0 && o.queue.Len() >= l.Queued ||
+		l.QueuedBytes > 0 && o.queueBytes >= l.QueuedBytes)
+}
+
 // Deliver sends m, queues it, or drops it. QoS 0 comes here only for offline clients.
 func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 	if g.QoS == 0 && !s.limits.QueueQoS0 {
@@ -256,9 +281,7 @@ func (s *Session) Deliver(m *message.Message, g Grant, sink Sink) Outcome {
 		s.send(o, e, sink)
 		return Sent
 	}
-	l := s.limits
-	if l.Queued > 0 && o.queue.Len() >= l.Queued ||
-		l.QueuedBytes > 0 && o.queueBytes >= l.QueuedBytes {
+	if s.QueueFull() {
 		return DroppedFull
 	}
 	e.m = m.Keep()

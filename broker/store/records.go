@@ -72,6 +72,7 @@ type Entry struct {
 	QoS            uint8
 	State          State
 	Retain         bool
+	Share          uint8  // 0 to 3: mark of the shared subscription by which it came; 0: by none
 	PacketID       uint16 // 0 in Queued
 	SubscriptionID uint32
 }
@@ -292,7 +293,7 @@ func (b *Batch) DeleteRetained(topic []byte) {
 // PutEntry stores e.
 func (b *Batch) PutEntry(e *Entry) {
 	var k, s scratch
-	v := append(s[:0], version, e.QoS|uint8(e.State)<<2|flag(e.Retain)<<5)
+	v := append(s[:0], version, e.QoS|uint8(e.State)<<2|flag(e.Retain)<<5|e.Share<<6)
 	v = binary.AppendUvarint(v, e.Message)
 	v = binary.AppendUvarint(v, uint64(e.PacketID))
 	v = binary.AppendUvarint(v, uint64(e.SubscriptionID))
@@ -310,7 +311,7 @@ func ReadEntry(key, value []byte) (e Entry, err error) {
 	r := newReader(value)
 	e.Session, e.Seq = keyNum(key, 0, r), keyNum(key, 8, r)
 	f := r.byte()
-	e.QoS, e.State, e.Retain = f&3, State(f>>2&7), f>>5&1 == 1
+	e.QoS, e.State, e.Retain, e.Share = f&3, State(f>>2&7), f>>5&1 == 1, f>>6
 	e.Message, e.PacketID, e.SubscriptionID = r.uvarint(), uint16(r.uvarint()), uint32(r.uvarint())
 	if e.QoS > 2 || e.State > WaitComp {
 		r.bad = true

@@ -115,8 +115,8 @@ func TestRecords(t *testing.T) {
 		record(t, store.Transits, x, func(b *store.Batch) { b.PutTransit(&x) }, store.ReadTransit)
 	}
 	for _, e := range []store.Entry{
-		{Session: 1, Seq: 2, Message: 3, QoS: 1},
-		{Session: 1 << 60, Seq: 1 << 50, QoS: 2, State: store.WaitComp, Retain: true, PacketID: 65535, SubscriptionID: 268435455},
+		{Session: 1, Seq: 2, Message: 3, QoS: 1, Share: 2},
+		{Session: 1 << 60, Seq: 1 << 50, QoS: 2, State: store.WaitComp, Retain: true, Share: 3, PacketID: 65535, SubscriptionID: 268435455},
 	} {
 		record(t, store.Entries, e, func(b *store.Batch) { b.PutEntry(&e) }, store.ReadEntry)
 	}
