@@ -47,6 +47,8 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 		logf(log, LevelNotice, "Client connection from %s denied: max_connections exceeded.", host)
 	case wsnet.CauseProxyHeader:
 		logf(log, LevelNotice, "Connection rejected, corrupt PROXY header.")
+	case wsnet.CauseProxyPeer:
+		logf(log, LevelNotice, "Connection from %s rejected, it may not send a PROXY header.", at)
 	case wsnet.CauseProxyNoTLS:
 		logf(log, LevelNotice, "Connection from %s rejected, client did not connect using TLS.", at)
 	case wsnet.CauseProxyNoCertificate:

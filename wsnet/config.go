@@ -108,6 +108,9 @@ type ListenerConfig struct {
 	// ProxyProtocol is the version, 1 or 2, of the PROXY header that each connection must begin with; 0 means
 	// none. The address in it takes the place of the peer's. TLS, if any, begins behind it.
 	ProxyProtocol int
+	// ProxyFrom are the peers that may send a PROXY header, which others are refused for; empty means
+	// anybody. Unix sockets always may.
+	ProxyFrom []netip.Prefix
 	// ProxyRequireTLS refuses connections whose PROXY header does not tell of TLS.
 	ProxyRequireTLS bool
 	// ProxyRequireCertificate refuses connections whose PROXY header does not tell of a client certificate
@@ -148,6 +151,7 @@ const (
 	CauseTLS                                    // the handshake failed
 	CauseOrigin                                 // the Origin of a WebSocket is not among Origins
 	CauseUpgrade                                // the request for a WebSocket is wrong otherwise
+	CauseProxyPeer                              // it is not in ProxyFrom
 	CauseGaveWay                                // too many have not arrived, and it is the turn of others
 )
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func TestProxyHeader(t *testing.T) {
 		tls     *proxyproto.TLS
 	}{
 		{"version 1", 1, proxy1, far, false, nil},
-		{"port 0", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 0 1883\r\n", netip.AddrPortFrom(far.Addr(), 0), false, nil},
+		{"port 0", 2, strings.Replace(proxy2(0x21, false, ""), "\x18\x83", "\x00\x00", 1), netip.AddrPortFrom(far.Addr(), 0), false, nil},
 		{"IPv4 as IPv6", 1, "PROXY TCP6 ::ffff:192.0.2.5 ::1 6275 1883\r\n", far, false, nil},
 		{"unknown", 1, "PROXY UNKNOWN\r\n", netip.AddrPort{}, false, nil},
 		{"version 2", 2, proxy2(0x21, false, ""), far, false, nil},
@@ -322,5 +323,47 @@ func TestOriginIsRefused(t *testing.T) {
 		if f := get(t, refused); f.Cause != CauseOrigin || f.Addr != nc.LocalAddr().(*net.TCPAddr).AddrPort() {
 			t.Errorf("%+v", f)
 		}
+	})
+}
+
+// TestProxyFrom: a PROXY header is heard from those only who may send one.
+func TestProxyFrom(t *testing.T) {
+	server, client := certificate(t)
+	over(t, Config{}, script{}, func(t *testing.T, r *rig) {
+		refused := make(chan Refusal, 1)
+		for _, secure := range []bool{false, true} {
+			cfg := proxied(1)
+			cfg.OnRefuse = func(f Refusal) { refused <- f }
+			cfg.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")}
+			if secure {
+				cfg.TLS = server
+			}
+			ln, err := r.Listen(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc := dial(t, ln.Addr())
+			_, _ = io.Copy(io.Discard, nc) // until it is closed
+			f := get(t, refused)
+			if f.Cause != CauseProxyPeer || f.Addr.Addr().String() != "127.0.0.1" {
+				t.Errorf("refused with %+v", f)
+			}
+			cfg.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			ln.Update(cfg)
+			nc = dial(t, ln.Addr())
+			mustWrite(t, nc, proxy1)
+			if secure {
+				nc = tls.Client(nc, client)
+			}
+			if err := ask(nc); err != nil {
+				t.Error(err)
+			}
+		}
+		cfg := proxied(1)
+		cfg.Network, cfg.Address = "unix", filepath.Join(t.TempDir(), "s")
+		cfg.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		nc := dial(t, listen(t, r.Server, cfg))
+		mustWrite(t, nc, proxy1+"a")
+		mustRead(t, nc, "a")
 	})
 }

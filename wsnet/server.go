@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,11 +65,12 @@ type liveConfig struct {
 	tls                     *tls.Config
 	proxyRequireTLS         bool
 	proxyRequireCertificate bool
+	proxyFrom               []netip.Prefix
 }
 
 // Update replaces those settings that can change while the listener is open: MaxConnections, Origins,
-// NoDelay, MaxHeader, TLS (a TLS listener stays one, a plain one plain), ProxyRequireTLS and
-// ProxyRequireCertificate, each for connections that come later. The others stay.
+// NoDelay, MaxHeader, TLS (a TLS listener stays one, a plain one plain), ProxyRequireTLS,
+// ProxyRequireCertificate and ProxyFrom, each for connections that come later. The others stay.
 func (ln *Listener) Update(cfg ListenerConfig) {
 	if cfg.MaxHeader <= 0 {
 		cfg.MaxHeader = defaultMaxHeader
@@ -86,6 +88,7 @@ func (ln *Listener) Update(cfg ListenerConfig) {
 
 		proxyRequireTLS:         cfg.ProxyRequireTLS,
 		proxyRequireCertificate: cfg.ProxyRequireCertificate,
+		proxyFrom:               cfg.ProxyFrom,
 	})
 }
 
@@ -218,15 +221,31 @@ func (ln *Listener) newConn(io socket) *Conn {
 func (ln *Listener) admit(addr netip.AddrPort) bool {
 	s := ln.server
 	n, all := ln.open.Add(1), s.open.Add(1)
-	limit, limitAll := ln.live.Load().maxConnections, int64(s.cfg.MaxConnections)
-	if limit > 0 && n > limit || limitAll > 0 && all > limitAll {
-		ln.leave()
-		s.refused.Add(1)
-		ln.refuse(Refusal{Addr: addr, Cause: CauseTooMany})
-		return false
+	live := ln.live.Load()
+	limit, limitAll := live.maxConnections, int64(s.cfg.MaxConnections)
+	var cause RefusalCause
+	switch {
+	case limit > 0 && n > limit || limitAll > 0 && all > limitAll:
+		cause = CauseTooMany
+	case ln.cfg.ProxyProtocol != 0 && !live.mayProxy(addr.Addr()):
+		cause = CauseProxyPeer
+	default:
+		s.accepted.Add(1)
+		return true
 	}
-	s.accepted.Add(1)
-	return true
+	ln.leave()
+	s.refused.Add(1)
+	ln.refuse(Refusal{Addr: addr, Cause: cause})
+	return false
+}
+
+// mayProxy says that a peer may send a PROXY header.
+func (live *liveConfig) mayProxy(a netip.Addr) bool {
+	if len(live.proxyFrom) == 0 || !a.IsValid() {
+		return true
+	}
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(live.proxyFrom, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // leave counts the end of a connection.

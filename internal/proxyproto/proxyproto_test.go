@@ -54,19 +54,24 @@ var good = []struct {
 		"long TCP6", 1, "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
 		Header{Source: netip.MustParseAddrPort("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")},
 	},
-	{"port 0", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 0 0\r\n", Header{Source: netip.MustParseAddrPort("192.0.2.5:0")}},
+	{"v2 port 0", 2, header2(commandProxy, familyTCP4, tcp4[:8]+"\x00\x00\x00\x00"), Header{Source: netip.MustParseAddrPort("192.0.2.5:0")}},
 	{"unknown", 1, "PROXY UNKNOWN\r\n", Header{}},
 	{"unknown with more", 1, "PROXY UNKNOWN " + strings.Repeat("x", 107-16) + "\r\n", Header{}},
 	{"v2 TCP4", 2, header2(commandProxy, familyTCP4, tcp4), Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
 	{"v2 TCP6", 2, header2(commandProxy, familyTCP6, tcp6), Header{Source: netip.MustParseAddrPort("[2001:db8::5]:6275")}},
 	{"v2 unix", 2, header2(commandProxy, familyUnix, unix("/run/x")), Header{Unix: true, Path: "/run/x"}},
 	{"v2 nameless unix", 2, header2(commandProxy, familyUnix, unix("")), Header{Unix: true}},
+	{"v2 short unix", 2, header2(commandProxy, familyUnix, "/path"), Header{Unix: true, Path: "/path"}},
+	{"v2 short unix with zeros", 2, header2(commandProxy, familyUnix, "/path\x00\x00/to"), Header{Unix: true, Path: "/path"}},
+	{"v2 unix with one path", 2, header2(commandProxy, familyUnix, unix("/path")[:108]), Header{Unix: true, Path: "/path"}},
+	{"v2 unix with half a path", 2, header2(commandProxy, familyUnix, unix("/path")[:215]), Header{Unix: true, Path: "/path"}},
+	{"v2 unix with a full path", 2, header2(commandProxy, familyUnix, strings.Repeat("p", 120)), Header{Unix: true, Path: strings.Repeat("p", 108)}},
 	{"v2 unspecified", 2, header2(commandProxy, familyUnspecified, field(4, "padding")), Header{}},
 	{"v2 local", 2, header2(commandLocal, familyUnspecified, ""), Header{Local: true}},
 	{"v2 local with anything", 2, header2(commandLocal, 0xFF, "anything"), Header{Local: true}},
 	{"v2 checksum", 2, summed(familyTCP4, tcp4+field(5, "id")), Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")}},
 	{
-		"v2 largest", 2, header2(commandProxy, familyTCP4, tcp4+field(4, strings.Repeat("x", 500-16-12-3))),
+		"v2 largest", 2, header2(commandProxy, familyTCP4, tcp4+field(4, strings.Repeat("x", 500-12-3))),
 		Header{Source: netip.MustParseAddrPort("192.0.2.5:6275")},
 	},
 	{
@@ -138,6 +143,13 @@ func TestBadHeaders(t *testing.T) {
 		{"leading zero of an address", 1, "PROXY TCP4 01.2.3.4 1.2.3.4 1 1\r\n"},
 		{"leading zero of a port", 1, "PROXY TCP4 1.2.3.4 1.2.3.4 01 1\r\n"},
 		{"large port", 1, "PROXY TCP4 1.2.3.4 1.2.3.4 65536 1\r\n"},
+		{"port 0", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 0 1883\r\n"},
+		{"port 0 of the destination", 1, "PROXY TCP6 ::1 ::1 6275 0\r\n"},
+		{"zeros for a port", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 00 1883\r\n"},
+		{"no port", 1, "PROXY TCP4 192.0.2.5 192.0.2.6  1883\r\n"},
+		{"huge port", 1, "PROXY TCP4 192.0.2.5 192.0.2.6 18446744073709551617 1883\r\n"},
+		{"TCP", 1, "PROXY TCP 1.2.3.4 1.2.3.4 1 1\r\n"},
+		{"family in lower case", 1, "PROXY tcp4 1.2.3.4 1.2.3.4 1 1\r\n"},
 		{"signed port", 1, "PROXY TCP4 1.2.3.4 1.2.3.4 1 +1\r\n"},
 		{"LF alone", 1, "PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n"},
 		{"CR and not LF", 1, "PROXY TCP4 1.2.3.4 1.2.3.4 1 1\rx"},
@@ -153,7 +165,12 @@ func TestBadHeaders(t *testing.T) {
 		{"v2 unknown family", 2, header2(commandProxy, 0x41, tcp4)},
 		{"v2 few bytes of addresses", 2, header2(commandProxy, familyTCP4, tcp4[1:])},
 		{"v2 few bytes of IPv6", 2, header2(commandProxy, familyTCP6, tcp4)},
-		{"v2 too large", 2, header2(commandProxy, familyTCP4, strings.Repeat("x", 485))[:16]},
+		{"v2 too large", 2, header2(commandProxy, familyTCP4, strings.Repeat("x", 501))[:16]},
+		{"v2 no addresses", 2, header2(commandProxy, familyTCP4, "")},
+		{"v2 no path", 2, header2(commandProxy, familyUnix, "")},
+		{"v2 IPv4 in place of IPv6", 2, header2(commandProxy, familyTCP6, tcp6[:35])},
+		{"v2 IPv6 in place of IPv4", 2, header2(commandProxy, familyTCP4, tcp6)},
+		{"v2 line in a short path", 2, header2(commandProxy, familyUnix, "/a\nb")},
 		{"v2 half a field", 2, header2(commandProxy, familyTCP4, tcp4+"\x04\x00")},
 		{"v2 field beyond the end", 2, header2(commandProxy, familyTCP4, tcp4+"\x04\x00\x02x")},
 		{"v2 checksum", 2, header2(commandProxy, familyTCP4, tcp4+field(fieldChecksum, "\x00\x00\x00\x00"))},
@@ -178,6 +195,15 @@ func TestBadHeaders(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, tt := range good {
 		f.Add([]byte(tt.text), tt.version == 2)
+	}
+	for _, s := range []string{
+		"PROXY TCP4 1.2.3.4 1.2.3.4 0 65536\r\n", "PROXY TCP6 ::1 ::ffff:1.2.3.4 01 1\r\n", "PROXY UNKNOWN \r\n",
+	} {
+		f.Add([]byte(s), false)
+	}
+	for n := range 4 {
+		f.Add([]byte(header2(commandProxy, familyUnix, unix("/path")[:72*n])), true)
+		f.Add([]byte(header2(commandLocal, byte(n<<4|1), tcp4[:3*n])), true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, second bool) {
 		version := 1

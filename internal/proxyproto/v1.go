@@ -49,14 +49,14 @@ func parse1(b []byte) (h Header, size int, err error) {
 	return h, size, nil
 }
 
-// endpoint reads an address and a port, which must be as a machine writes them.
+// endpoint reads an address and a port, which must be as a machine writes them; a port of 0 is nobody's.
 func endpoint(protocol, address, port string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddr(address)
 	if err != nil || a.Zone() != "" || a.Is4() != (protocol == "TCP4") {
 		return netip.AddrPort{}, bad("address %q of %s", address, protocol)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || strconv.FormatUint(n, 10) != port {
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 		return netip.AddrPort{}, bad("port %q", port)
 	}
 	return netip.AddrPortFrom(a, uint16(n)), nil

@@ -11,9 +11,12 @@ import (
 const signature = "\r\n\r\n\x00\r\nQUIT\n"
 
 const (
-	head2 = 16  // signature, version and command, family, length
-	max2  = 500 // a whole header
+	head2 = 16 // signature, version and command, family, length
+	max2  = head2 + 500
 )
+
+// pathSize is that of the path of a unix socket; shorter ones end with a zero byte, or with the header.
+const pathSize = 108
 
 // Commands, families with their protocols, and types of further fields.
 const (
@@ -49,7 +52,7 @@ func addressSize(family byte) (size int, ok bool) {
 	case familyTCP6:
 		return 16 + 16 + 2 + 2, true
 	case familyUnix:
-		return 108 + 108, true
+		return 2 * pathSize, true
 	}
 	return 0, false
 }
@@ -81,6 +84,9 @@ func parse2(b []byte) (h Header, size int, err error) {
 	if !ok {
 		return h, 0, bad("family and protocol %#x", b[13])
 	}
+	if b[13] == familyUnix && len(body) > 0 {
+		n = min(n, len(body)) // some proxies do not fill the fields up
+	}
 	if n > len(body) {
 		return h, 0, bad("%d bytes of addresses, want %d", len(body), n)
 	}
@@ -101,7 +107,7 @@ func (h *Header) setSource(family byte, body []byte) error {
 	case familyTCP6:
 		h.Source = netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)), binary.BigEndian.Uint16(body[32:]))
 	case familyUnix:
-		path, _, _ := bytes.Cut(body[:108], []byte{0})
+		path, _, _ := bytes.Cut(body[:min(pathSize, len(body))], []byte{0})
 		h.Unix, h.Path = true, string(path)
 		if !printable(h.Path) {
 			return bad("a path with control characters")

@@ -20,6 +20,7 @@ const lookupTimeout = 10 * time.Second
 func (l *Listener) Load() (broker.ListenerOptions, error) {
 	o := l.ListenerOptions
 	o.Net.ProxyProtocol, o.Net.ProxyRequireTLS = l.ProxyProtocol, l.ProxyRequireTLS
+	o.Net.ProxyFrom = l.ProxyFrom
 	o.Net.ProxyRequireCertificate = l.ProxyProtocol == 2 && l.RequireCertificate
 	if l.CertFile != "" {
 		cfg, revoked, err := l.loadTLS()

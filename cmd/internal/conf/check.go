@@ -101,8 +101,12 @@ func (c *checker) certificates(l *Listener, certified, named bool) {
 	if l.TLSVersion == "tlsv1.1" {
 		c.warn(l.at, "listener %s accepts TLS 1.1, which is not safe.", name)
 	}
-	if l.ProxyProtocol > 0 && !l.loopback() {
-		c.warn(l.at, "listener %s believes any client's PROXY header: only the proxy should reach it.", name)
+	if l.ProxyProtocol > 0 && !l.loopback() && len(l.ProxyFrom) == 0 {
+		c.warn(l.at, "listener %s believes any client's PROXY header: "+
+			"name the proxies with proxy_protocol_from.", name)
+	}
+	if l.ProxyProtocol == 0 && len(l.ProxyFrom) > 0 {
+		c.warn(l.at, "proxy_protocol_from of listener %s has no effect without enable_proxy_protocol.", name)
 	}
 }
 

@@ -99,7 +99,12 @@ func TestCheckWarns(t *testing.T) {
 		{"listener 1\n" + certs + "cafile $/f\nrequire_certificate true\nuse_subject_as_username true", nil},
 		{
 			"listener 1\nenable_proxy_protocol 1\npassword_file $/f",
-			[]string{"t.conf:1: Warning: listener 1 believes any client's PROXY header: only the proxy should reach it."},
+			[]string{"t.conf:1: Warning: listener 1 believes any client's PROXY header: name the proxies with proxy_protocol_from."},
+		},
+		{"listener 1\nenable_proxy_protocol 1\nproxy_protocol_from 192.0.2.0/24 ::1\npassword_file $/f", nil},
+		{
+			"listener 1 127.0.0.1\nproxy_protocol_from 192.0.2.1\npassword_file $/f",
+			[]string{"t.conf:1: Warning: proxy_protocol_from of listener 1 127.0.0.1 has no effect without enable_proxy_protocol."},
 		},
 		{"user root", []string{"Warning: user root keeps all rights."}},
 		{"admin_listener 127.0.0.1:1", nil},

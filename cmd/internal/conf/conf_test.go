@@ -146,6 +146,17 @@ func TestErrorTexts(t *testing.T) {
 		{"listener 1\nmount_point test/+/", "Invalid 'mount_point' value (test/+/). Does it contain a wildcard character?"},
 		{"listener 1\nenable_proxy_protocol 0", "enable_proxy_protocol must be 1 or 2."},
 		{"listener 1\nenable_proxy_protocol 3", "enable_proxy_protocol must be 1 or 2."},
+		{"listener 1\nproxy_protocol_from", "Empty 'proxy_protocol_from' value in configuration."},
+		{"listener 1\nproxy_protocol_from 192.0.2.1 proxy", "Invalid 'proxy_protocol_from' value (proxy)."},
+		{"listener 1\nproxy_protocol_from 192.0.2.1/33", "Invalid 'proxy_protocol_from' value (192.0.2.1/33)."},
+		{
+			"listener 1\nproxy_protocol_from 192.0.2.1/24",
+			"Invalid 'proxy_protocol_from' value (192.0.2.1/24): did you mean 192.0.2.0/24?",
+		},
+		{
+			"listener 1\nproxy_protocol_from ::ffff:192.0.2.1",
+			"Invalid 'proxy_protocol_from' value (::ffff:192.0.2.1): did you mean 192.0.2.1/32?",
+		},
 		{"listener 1\nhttp_dir /does/not/exist", "Unable to open http_dir '/does/not/exist'."},
 		{"listener 1\npsk_hint x\ncertfile y", "Cannot use both certificate and psk encryption in a single listener."},
 		{"listener 1\npsk_hint x\ncafile y", "Cannot use both certificate and psk encryption in a single listener."},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -55,6 +56,7 @@ type Listener struct {
 
 	ProxyProtocol   int // version of the PROXY header that each connection starts with; 0 none
 	ProxyRequireTLS bool
+	ProxyFrom       []netip.Prefix // who may send that header; empty: anybody
 
 	// Passwords and ACLs are what decides about clients of this listener, in the order of their asking:
 	// everybody's before the listener's own, of each first the plugins.

@@ -81,6 +81,7 @@ func listenerDirectives() map[string]directive {
 		"mount_point":                     {listener, works, setMountPoint, "", ""},
 		"enable_proxy_protocol":           {listener, works, setProxy, "", ""},
 		"proxy_protocol_v2_require_tls":   {listener, works, bools(func(p *parser, v bool) { p.listener().ProxyRequireTLS = v }), "", ""},
+		"proxy_protocol_from":             {listener, works, setProxyFrom, "our own: addresses and networks of the proxies; anybody if there are none", ""},
 		"use_identity_as_username":        {anyL, works, bools(func(p *parser, v bool) { p.listener().UseIdentityAsUsername = v }), "", ""},
 		"use_subject_as_username":         {anyL, works, bools(func(p *parser, v bool) { p.listener().UseSubjectAsUsername = v }), "", ""},
 		"use_username_as_clientid":        {anyL, works, bools(func(p *parser, v bool) { p.listener().UseUsernameAsClientID = v }), "", ""},

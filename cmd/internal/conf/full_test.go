@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -94,6 +95,10 @@ func fullListeners(t *testing.T) []Listener {
 	l.MaxQoS, l.MaxTopicAlias, l.MaxTopicAliasBroker, l.AllowAnonymous = 1, 41, 42, true
 	l.AutoIDPrefix, l.AllowZeroLengthClientID, l.MountPoint = "dev-", false, "site/"
 	l.AcceptVersions, l.ProxyProtocol, l.ProxyRequireTLS = 1<<4|1<<5, 2, true
+	l.ProxyFrom = []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"),
+		netip.MustParsePrefix("198.51.100.0/24"),
+	}
 	l.UseUsernameAsClientID = true
 	l.Passwords = []SecurityFile{{"/passwords 1", true, nil}, {"/passwords 2", false, nil}, {"/passwords 0", true, nil}}
 	l.ACLs = []SecurityFile{acl, {"/acl 1", true, nil}, {"/acl 2", false, nil}}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -210,6 +211,39 @@ func setProxy(p *parser, a arg) error {
 	}
 	p.listener().ProxyProtocol = v
 	return nil
+}
+
+// setProxyFrom reads addresses and networks; there may be several lines.
+func setProxyFrom(p *parser, a arg) error {
+	if _, err := a.text(); err != nil {
+		return err
+	}
+	for _, v := range a.words() {
+		net, err := netip.ParsePrefix(v)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(v); err == nil {
+				net, err = addr.Prefix(addr.BitLen())
+			}
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("Invalid '%s' value (%s).", a.key, v)
+		case net.Addr().Is4In6() || net != net.Masked():
+			return fmt.Errorf("Invalid '%s' value (%s): did you mean %s?", a.key, v, plainNet(net))
+		}
+		l := p.listener()
+		l.ProxyFrom = append(l.ProxyFrom, net)
+	}
+	return nil
+}
+
+// plainNet is the network that somebody means who writes bits beyond it, or IPv4 as IPv6.
+func plainNet(net netip.Prefix) netip.Prefix {
+	if net.Addr().Is4In6() && net.Bits() >= 96 {
+		net = netip.PrefixFrom(net.Addr().Unmap(), net.Bits()-96)
+	}
+	return net.Masked()
 }
 
 func setKeyForm(p *parser, a arg) error {
