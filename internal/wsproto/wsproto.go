@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/gobwas/ws"
 )
@@ -39,26 +38,24 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 	if used > r.MaxHeader {
 		return refusal(http.StatusRequestHeaderFieldsTooLarge, "request header is too large")
 	}
-	rw := &exchange{in: bytes.NewReader(b[:used])}
-	origin, originSeen, refused := "", false, false
+	h, err := r.readHead(b[:used])
+	if err != nil {
+		return refusal(http.StatusBadRequest, err.Error())
+	}
+	rw := &exchange{in: bytes.NewReader(h.raw)}
+	refused := false
 	u := ws.Upgrader{
-		ReadBufferSize: used + 16,
-		Protocol:       func(p []byte) bool { return r.knows(string(p)) },
-		OnHeader: func(key, value []byte) error {
-			if strings.EqualFold(string(key), "Origin") {
-				origin, originSeen = string(value), true
-			}
-			return nil
-		},
+		ReadBufferSize: len(h.raw) + 16,
+		Protocol:       func([]byte) bool { return true }, // there is one, which is known
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
-			if len(r.Origins) > 0 && (!originSeen || !r.allows(origin)) {
+			if len(r.Origins) > 0 && !r.allows(h.origin) {
 				refused = true
 				return nil, ErrOrigin
 			}
 			return nil, nil
 		},
 	}
-	hs, err := u.Upgrade(rw)
+	_, err = u.Upgrade(rw)
 	if refused {
 		resp, used, _, _ = refusal(http.StatusForbidden, "origin is not allowed")
 		return resp, used, "", ErrOrigin
@@ -70,10 +67,10 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 		}
 		return refusal(status, err.Error())
 	}
-	if hs.Protocol == "" {
+	if h.protocol == "" {
 		return refusal(http.StatusBadRequest, "Sec-WebSocket-Protocol offers nothing known")
 	}
-	return rw.out.Bytes(), used, hs.Protocol, nil
+	return rw.out.Bytes(), used, h.protocol, nil
 }
 
 func (r *Rules) knows(p string) bool {

@@ -34,6 +34,28 @@ func TestUpgrade(t *testing.T) {
 		{"no key", strings.Replace(ok, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", 1), "400", ""},
 		{"no upgrade", strings.Replace(ok, "Upgrade: websocket\r\n", "", 1), "400", ""},
 		{"no host", strings.Replace(ok, "Host: localhost\r\n", "", 1), "400", ""},
+		{"tabs in a list", request("Sec-WebSocket-Protocol:\tfoo\t,\tmqtt\t"), "101", "mqtt"},
+		{"tab before the first", request("Sec-WebSocket-Protocol: \t mqtt"), "101", "mqtt"},
+		{"empty elements", request("Sec-WebSocket-Protocol: ,\t,mqtt,"), "101", "mqtt"},
+		{"list on two lines", request("Sec-WebSocket-Protocol: foo", "sec-websocket-protocol: mqttv3.1, mqtt"), "101", "mqttv3.1"},
+		{"no token in a list", request("Sec-WebSocket-Protocol: a b, mqtt"), "400", ""},
+		{"another case", request("Sec-WebSocket-Protocol: MQTT"), "400", ""},
+		{"tab in Connection", strings.Replace(ok, "keep-alive, Upgrade", "keep-alive\t,\tupgrade", 1), "101", "mqtt"},
+		{"Connection on two lines", strings.Replace(ok, "keep-alive, Upgrade", "keep-alive\r\nConnection: Upgrade", 1), "101", "mqtt"},
+		{"Connection without upgrade", strings.Replace(ok, "keep-alive, Upgrade", "keep-alive", 1), "400", ""},
+		{"tab in Upgrade", strings.Replace(ok, "Upgrade: websocket", "Upgrade:\tWebSocket\t", 1), "101", "mqtt"},
+		{"list in Upgrade", strings.Replace(ok, "Upgrade: websocket", "Upgrade: HTTP/2.0,\twebsocket", 1), "101", "mqtt"},
+		{"other Upgrade", strings.Replace(ok, "Upgrade: websocket", "Upgrade: websockets", 1), "400", ""},
+		{"tabs in extensions", request("Sec-WebSocket-Protocol: mqtt", "Sec-WebSocket-Extensions:\ta;b=1\t,\tc"), "101", "mqtt"},
+		{"tab around the version", strings.Replace(ok, "Version: 13", "Version:\t13\t", 1), "101", "mqtt"},
+		{"tab around the key", strings.Replace(ok, "Key: ", "Key:\t", 1), "101", "mqtt"},
+		{"blank before the colon", request("Sec-WebSocket-Protocol : mqtt"), "400", ""},
+		{"tab before the colon", request("Sec-WebSocket-Protocol: mqtt", "X\t: y"), "400", ""},
+		{"folded line", request("Sec-WebSocket-Protocol: mqtt,", " mqttv3.1"), "400", ""},
+		{"no colon", request("Sec-WebSocket-Protocol: mqtt", "X"), "400", ""},
+		{"NUL", request("Sec-WebSocket-Protocol: mqtt", "X: a\x00b"), "400", ""},
+		{"CR in a value", request("Sec-WebSocket-Protocol: mqtt", "X: a\rOrigin: b"), "400", ""},
+		{"HTTP 1.0", strings.Replace(ok, "HTTP/1.1", "HTTP/1.0", 1), "505", ""},
 		{"garbage", "\x10\x0c\x00\x04MQTT\r\n\r\n", "400", ""},
 		{"too large", "GET / HTTP/1.1\r\nX: " + strings.Repeat("a", 5000), "431", ""},
 	}
@@ -51,6 +73,29 @@ func TestUpgrade(t *testing.T) {
 				t.Errorf("used %d, answer %q", used, resp)
 			}
 		})
+	}
+}
+
+// Headers that may come once only are not chosen from: a proxy might have chosen the other one.
+func TestUpgradeHeadersOnce(t *testing.T) {
+	r := rules
+	r.Origins = []string{"https://a.example"}
+	origin := "Origin: https://a.example"
+	for _, twice := range []string{
+		origin, "origin: https://b.example", "ORIGIN:", "Host: localhost", "host: other",
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-version: 13", "Sec-WebSocket-Version: 8",
+	} {
+		for _, r := range []*Rules{&rules, &r} {
+			resp, used, _, err := r.Upgrade([]byte(request("Sec-WebSocket-Protocol: mqtt", origin, twice)))
+			if err == nil || used != 0 || !strings.HasPrefix(string(resp), "HTTP/1.1 400 ") {
+				t.Errorf("%s: %q, %v", twice, resp, err)
+			}
+		}
+	}
+	in := []byte(request("Sec-WebSocket-Protocol:\tmqtt", origin))
+	before := bytes.Clone(in)
+	if resp, _, _, err := r.Upgrade(in); err != nil || !bytes.Equal(in, before) {
+		t.Errorf("%q, %v; the request is %q", resp, err, in)
 	}
 }
 
