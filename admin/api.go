@@ -120,17 +120,16 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
-		refuse(w, http.StatusMethodNotAllowed, "Invalid HTTP Method\n")
+		refuse(w, http.StatusMethodNotAllowed)
 		return
 	}
 	name := resource(r.URL.Path)
 	switch ok, err := a.allowed(r, name); {
 	case err != nil:
-		refuse(w, http.StatusServiceUnavailable, "Server busy\n")
+		refuse(w, http.StatusServiceUnavailable)
 		return
 	case !ok:
-		w.Header().Set("WWW-Authenticate", `Basic realm="Mosquitto API"`)
-		refuse(w, http.StatusUnauthorized, "Not authorised\n")
+		unauthorised(w)
 		return
 	}
 	switch {
@@ -145,7 +144,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "/api/v1/systree":
 		answer(w, a.tree(r))
 	case strings.HasPrefix(name, "/api/"):
-		refuse(w, http.StatusNotFound, "Not found.\n")
+		refuse(w, http.StatusNotFound)
 	default:
 		a.file(w, r, name)
 	}
@@ -191,7 +190,7 @@ func (a *api) tree(r *http.Request) map[string]int64 {
 func (a *api) file(w http.ResponseWriter, r *http.Request, name string) {
 	f, info, err := a.open(name)
 	if err != nil {
-		refuse(w, http.StatusNotFound, "Not found.\n")
+		refuse(w, http.StatusNotFound)
 		return
 	}
 	defer f.Close() //nolint:errcheck // it was only read
@@ -223,7 +222,7 @@ func (a *api) open(name string) (*os.File, fs.FileInfo, error) {
 func answer(w http.ResponseWriter, v any) {
 	raw, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
-		refuse(w, http.StatusInternalServerError, "Internal server error.\n")
+		refuse(w, http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -231,10 +230,19 @@ func answer(w http.ResponseWriter, v any) {
 	_, _ = w.Write(raw) // the client may have gone
 }
 
-func refuse(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+// refuse answers without a body, and ends the connection: there are clients (Python's http.client) that ask
+// on without having read the answer, which only works on a new one.
+func refuse(w http.ResponseWriter, status int) {
+	w.Header().Set("Connection", "close")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // the client may have gone
+}
+
+// unauthorised is the one refusal with a text, which programs compare with Mosquitto's.
+func unauthorised(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Basic realm="Mosquitto API"`)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	refuse(w, http.StatusUnauthorized)
+	_, _ = w.Write([]byte("Not authorised\n")) // the client may have gone
 }
 
 // Limits of one request.

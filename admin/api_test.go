@@ -63,12 +63,12 @@ func TestAPIVersionAndErrors(t *testing.T) {
 		body         string
 	}{
 		{"GET", "/api/v1/version", 200, "2.1.2"},
-		{"GET", "/api/v1/nonsense", 404, "Not found.\n"},
-		{"GET", "/api/", 404, "Not found.\n"},
-		{"GET", "/", 404, "Not found.\n"}, // no http_dir
-		{"POST", "/api/v1/version", 405, "Invalid HTTP Method\n"},
-		{"PUT", "/nonsense", 405, "Invalid HTTP Method\n"},
-		{"DELETE", "/", 405, "Invalid HTTP Method\n"},
+		{"GET", "/api/v1/nonsense", 404, ""},
+		{"GET", "/api/", 404, ""},
+		{"GET", "/", 404, ""}, // no http_dir
+		{"POST", "/api/v1/version", 405, ""},
+		{"PUT", "/nonsense", 405, ""},
+		{"DELETE", "/", 405, ""},
 		{"HEAD", "/api/v1/version", 405, ""},
 	}
 	for _, tt := range tests {
@@ -81,6 +81,42 @@ func TestAPIVersionAndErrors(t *testing.T) {
 			t.Errorf("%s %s: Access-Control-Allow-Origin %q", tt.method, tt.path, cors)
 		}
 	}
+}
+
+// TestAPIErrorsEndTheConnection: who does not read an answer is not left waiting for the next.
+func TestAPIErrorsEndTheConnection(t *testing.T) {
+	d := &door{}
+	url := startAPI(t, func(c *APIConfig) { c.Gate = d })
+	check := func(request, want string) {
+		t.Helper()
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", request)
+		text, err := io.ReadAll(c) // until it is ended
+		if err != nil {
+			t.Fatalf("%s: %v", request, err)
+		}
+		head, body, _ := strings.Cut(string(text), "\r\n\r\n")
+		length := fmt.Sprintf("\r\nContent-Length: %d", len(body))
+		if !strings.HasPrefix(head, "HTTP/1.1 "+want) || !strings.Contains(head, "\r\nConnection: close") ||
+			!strings.Contains(head, length) && !strings.HasPrefix(request, "HEAD") {
+			t.Errorf("%s: %q", request, text)
+		}
+		if (body != "") != (want == "401 Unauthorized") {
+			t.Errorf("%s: %q", request, body)
+		}
+	}
+	check("POST /api/v1/version", "405 Method Not Allowed")
+	check("HEAD /api/v1/version", "405 Method Not Allowed")
+	check("GET /api/missing", "404 Not Found")
+	check("GET /missing", "404 Not Found")
+	d.err = errors.New("busy")
+	check("GET /x", "503 Service Unavailable")
+	d.err, d.allow = nil, func(Login) bool { return false }
+	check("GET /x", "401 Unauthorized")
 }
 
 func TestAPIListeners(t *testing.T) {
@@ -174,7 +210,7 @@ func TestAPIAsksTheGate(t *testing.T) {
 
 func TestAPIWhoseGateIsBusy(t *testing.T) {
 	url := startAPI(t, func(c *APIConfig) { c.Gate = &door{err: errors.New("too many")} })
-	if resp, body := ask(t, "GET", url+"/api/v1/version"); resp.StatusCode != 503 || body != "Server busy\n" {
+	if resp, body := ask(t, "GET", url+"/api/v1/version"); resp.StatusCode != 503 || body != "" {
 		t.Errorf("%d %q", resp.StatusCode, body)
 	}
 }
@@ -209,7 +245,7 @@ func TestAPIFiles(t *testing.T) {
 	} {
 		status, body := raw(t, address, path)
 		switch {
-		case want == "" && (status != 404 || body != "Not found.\n"), want != "" && (status != 200 || body != want):
+		case want == "" && (status != 404 || body != ""), want != "" && (status != 200 || body != want):
 			t.Errorf("%s: %d %q, want %q", path, status, body, want)
 		}
 	}

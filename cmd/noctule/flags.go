@@ -24,9 +24,9 @@ func parseFlags(args []string) (flags, error) {
 	for len(args) > 0 {
 		name := args[0]
 		args = args[1:]
-		if set := f.value(name); set != nil {
+		if set, short, what := f.value(name); set != nil {
 			if len(args) == 0 {
-				return f, fmt.Errorf("Error: %s argument given, but no value specified.", name)
+				return f, fmt.Errorf("Error: %s argument given, but no %s specified.", short, what)
 			}
 			if err := set(args[0]); err != nil {
 				return f, err
@@ -36,7 +36,7 @@ func parseFlags(args []string) (flags, error) {
 		}
 		on := f.truth(name)
 		if on == nil {
-			return f, fmt.Errorf("Error: Unknown option '%s'.", name)
+			return f, unknownOption(name)
 		}
 		*on = true
 	}
@@ -52,23 +52,30 @@ func (f *flags) truth(name string) *bool {
 	}[name]
 }
 
-// value is what sets an option with a value; nil if there is none.
-func (f *flags) value(name string) func(string) error {
+// unknownOption is the error for which the help text is shown.
+type unknownOption string
+
+// Error implements error.
+func (o unknownOption) Error() string { return fmt.Sprintf("Error: Unknown option '%s'.", string(o)) }
+
+// value is what sets an option with a value, with its short name and what Mosquitto calls the value; nil if
+// there is no such option.
+func (f *flags) value(name string) (set func(string) error, short, what string) {
 	switch name {
 	case "-c", "--config-file":
 		return func(v string) error {
 			f.files = append(f.files, v)
 			return nil
-		}
+		}, "-c", "config file"
 	case "-p", "--port":
-		return f.addPort
+		return f.addPort, "-p", "port"
 	case "--tls-keylog":
 		return func(v string) error {
 			f.keyLog = v
 			return nil
-		}
+		}, name, "file"
 	}
-	return nil
+	return nil, "", ""
 }
 
 func (f *flags) addPort(v string) error {
@@ -77,7 +84,7 @@ func (f *flags) addPort(v string) error {
 		return fmt.Errorf("Error: Invalid port specified (%s).", v)
 	}
 	if len(f.ports) == portsMax {
-		return fmt.Errorf("Error: Only %d ports can be specified.", portsMax)
+		return fmt.Errorf("Error: Only %d ports can be specified on the command line.", portsMax)
 	}
 	f.ports = append(f.ports, n)
 	return nil

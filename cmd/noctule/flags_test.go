@@ -30,12 +30,15 @@ func TestParseFlags(t *testing.T) {
 		"-v more":                      "Error: Unknown option 'more'.",
 		"--config":                     "Error: Unknown option '--config'.",
 		"--port=5":                     "Error: Unknown option '--port=5'.",
-		"-c":                           "Error: -c argument given, but no value specified.",
-		"-d -p":                        "Error: -p argument given, but no value specified.",
+		"-c":                           "Error: -c argument given, but no config file specified.",
+		"--config-file":                "Error: -c argument given, but no config file specified.",
+		"-d -p":                        "Error: -p argument given, but no port specified.",
+		"--port":                       "Error: -p argument given, but no port specified.",
+		"--tls-keylog":                 "Error: --tls-keylog argument given, but no file specified.",
 		"-p 0":                         "Error: Invalid port specified (0).",
 		"-p 65536":                     "Error: Invalid port specified (65536).",
 		"-p x":                         "Error: Invalid port specified (x).",
-		strings.Repeat("-p 1883 ", 11): "Error: Only 10 ports can be specified.",
+		strings.Repeat("-p 1883 ", 11): "Error: Only 10 ports can be specified on the command line.",
 	} {
 		if _, err := parseFlags(strings.Fields(args)); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", args, err)

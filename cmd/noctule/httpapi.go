@@ -134,7 +134,7 @@ func apiListeners(list []conf.Listener) (out []admin.APIListener) {
 		l := &list[i]
 		a := admin.APIListener{
 			Port: l.Port, Protocol: l.Protocol, TLS: l.CertFile != "", AllowAnonymous: l.AllowAnonymous,
-			MutualTLS: l.CertFile != "" && l.RequireCertificate,
+			MutualTLS: l.RequireCertificate,
 		}
 		if l.Port == 0 {
 			a.Path = l.Host

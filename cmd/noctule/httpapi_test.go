@@ -40,12 +40,14 @@ func TestHTTPAPI(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte("<p>hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	sockets := t.TempDir()
 	mqtt, ws, api, secure, closed := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
 	p := startBroker(t, fmt.Sprintf("per_listener_settings true\nlistener %d 127.0.0.1\nallow_anonymous true\n"+
 		"listener %d 127.0.0.1\nprotocol websockets\nallow_anonymous true\n"+
 		"listener %d 127.0.0.1\nprotocol http_api\nhttp_dir %s\nallow_anonymous true\n"+
 		"listener %d 127.0.0.1\nprotocol http_api\ncertfile %s\nkeyfile %s\nallow_anonymous true\n"+
-		"listener %d 127.0.0.1\nprotocol http_api", mqtt, ws, api, dir, secure, cert, key, closed))
+		"listener %d 127.0.0.1\nprotocol http_api\n"+
+		"listener 0 %s/mqtt.sock\ncertfile %s\nkeyfile %s", mqtt, ws, api, dir, secure, cert, key, closed, sockets, cert, key))
 	p.await(t, fmt.Sprintf(`^\d+: Opening http api listen socket on port %d\.$`, api))
 	brokertest.Connect(t, fmt.Sprintf("127.0.0.1:%d", mqtt), "c", codec.V311, nil)
 	for _, base := range []string{fmt.Sprintf("http://127.0.0.1:%d", api), fmt.Sprintf("https://127.0.0.1:%d", secure)} {
@@ -71,6 +73,9 @@ func TestHTTPAPI(t *testing.T) {
 		want := map[string]any{"listeners": []any{
 			one(mqtt, "mqtt", false, true), one(ws, "websockets", false, true), one(api, "httpapi", false, true),
 			one(secure, "httpapi", true, true), one(closed, "httpapi", false, false),
+			map[string]any{
+				"path": sockets + "/mqtt.sock", "protocol": "mqtt", "tls": true, "mtls": false, "allow_anonymous": false,
+			},
 		}}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s", body)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -115,10 +116,13 @@ func (c *command) dispatch(args []string) int {
 		return c.check(args[1])
 	}
 	f, err := parseFlags(args)
-	switch {
-	case err != nil:
+	switch unknown := unknownOption(""); {
+	case errors.As(err, &unknown):
 		fmt.Fprintf(c.stderr, "%v\n\n", err)
 		usage(c.stdout)
+		return exitConfig
+	case err != nil:
+		c.fail(err)
 		return exitConfig
 	case f.help:
 		usage(c.stdout)

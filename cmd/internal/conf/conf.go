@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -134,7 +135,11 @@ func read(name string) ([]byte, *Error) {
 	}
 	raw, err := os.ReadFile(name)
 	if err != nil {
-		return nil, &Error{Text: fmt.Sprintf("Unable to open config file '%s': %v", name, errors.Unwrap(err))}
+		text := fmt.Sprintf("Unable to open config file '%s'.", name)
+		if !errors.Is(err, fs.ErrNotExist) { // Mosquitto leaves the reason out
+			text += fmt.Sprintf("\nError: %v", err)
+		}
+		return nil, &Error{Text: text}
 	}
 	return raw, nil
 }

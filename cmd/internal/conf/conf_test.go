@@ -295,7 +295,7 @@ func TestErrorsWithoutPlace(t *testing.T) {
 	const both = "Error: Both certfile and keyfile must be provided to enable a TLS listener."
 	dir := t.TempDir()
 	tests := []struct{ file, want string }{
-		{filepath.Join(dir, "missing.conf"), "Error: Unable to open config file 'missing.conf': no such file or directory"},
+		{filepath.Join(dir, "missing.conf"), "Error: Unable to open config file 'missing.conf'."},
 		{dir, "Error: Config file '" + filepath.Base(dir) + "' is a directory."},
 		{write(t, dir, "half.conf", "listener 1\ncertfile x\n"), both + "\nError found at half.conf:1."},
 		{write(t, dir, "other.conf", "keyfile x\n"), both},
@@ -511,7 +511,7 @@ func TestIncludedFiles(t *testing.T) {
 	if err := os.Symlink("/does/not/exist", filepath.Join(dir, "d/3.conf")); err == nil {
 		write(t, dir, "d/2.conf", "")
 		_, err = Parse([]string{main}, nil)
-		want = "Error: Unable to open config file 'd/3.conf': no such file or directory\nError found at main.conf:2."
+		want = "Error: Unable to open config file 'd/3.conf'.\nError found at main.conf:2."
 		if err == nil || strings.ReplaceAll(err.Error(), dir+"/", "") != want {
 			t.Errorf("%v\nwant %s", err, want)
 		}
