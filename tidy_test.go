@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"broker/behalf":     {"noctule/codec", "noctule/codec/im"},
 	"broker/presub":     {"noctule/broker/", "noctule/codec", "noctule/codec/im", "noctule/topictree"},
 	"admin":             {"noctule/broker", "noctule/broker/behalf", "noctule/broker/presub", "noctule/codec"},
-	"bench":             {"noctule/codec"},
+	"bench":             {"noctule/bench/plot", "noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
 	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
 	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/", "noctule/internal/"},
@@ -44,7 +44,7 @@ var tables = map[string]bool{
 	"codec.reasons": true, "codec.properties": true, "codec.acks": true,
 	"wsnet.classes":   true,
 	"main.csvColumns": true, "main.latencyOf": true, "main.numberOf": true, "main.presets": true,
-	"main.page": true,
+	"main.page": true, "bench.shippedBrokers": true, "bench.comparePage": true, "plot.CSS": true,
 }
 
 func TestTidy(t *testing.T) {

@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"maps"
-	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -109,6 +107,8 @@ type Row struct {
 // Comparison is the outcome of Compare.
 type Comparison struct {
 	Machine      Machine       `json:"machine"`
+	Began        time.Time     `json:"began"`
+	Took         time.Duration `json:"took_ns"`
 	Reference    string        `json:"reference"`
 	Rounds       int           `json:"rounds"`
 	Duration     time.Duration `json:"duration_ns"` // of each measurement
@@ -259,7 +259,7 @@ func Compare(
 	ctx context.Context, brokers []Broker, scenarios []Scenario, o CompareOptions,
 ) (*Comparison, error) {
 	c := &Comparison{
-		Machine: ThisMachine(), Reference: o.Reference, Rounds: o.Rounds,
+		Machine: ThisMachine(), Reference: o.Reference, Rounds: o.Rounds, Began: time.Now(),
 		BrokerCPU: o.BrokerCPU, GeneratorCPU: o.GeneratorCPU,
 	}
 	for _, s := range scenarios {
@@ -286,6 +286,7 @@ func Compare(
 			o.Log(fmt.Sprintf("%s is left out: %s", p.Name, p.Missing))
 		}
 	}
+	defer func() { c.Took = time.Since(c.Began) }()
 	began := time.Now()
 	for i := range scenarios {
 		var end time.Time
@@ -386,107 +387,3 @@ func (r *Report) unusable(memory bool) error {
 	}
 	return nil
 }
-
-// HTML writes the comparison as one self-contained page: a plot and a table per scenario, and all that is
-// needed to do it again.
-func (c *Comparison) HTML(w io.Writer) error {
-	funcs := template.FuncMap{"plot": c.plot, "show": c.show}
-	page, err := template.New("report").Funcs(funcs).Parse(reportHTML)
-	if err != nil {
-		return fmt.Errorf("bench: %w", err)
-	}
-	return page.Execute(w, map[string]any{
-		"Comparison": c, "Present": c.present(), "Summary": c.summary(), "Legend": c.legend(),
-	})
-}
-
-// show is a broker's cell as text.
-func (c *Comparison) show(r Row, name string) string { return r.Cells[name].text(r.Memory) }
-
-// Measures of a plot in pixels.
-const (
-	plotLabel = 110
-	plotBar   = 460
-	plotText  = 330
-	plotLine  = 24
-)
-
-// plot draws a scenario: a bar for each broker's median, a line from its least to its greatest value.
-func (c *Comparison) plot(r Row) template.HTML {
-	present := c.present()
-	greatest := 0.0
-	for _, p := range present {
-		if cell := r.Cells[p.Name]; cell != nil {
-			greatest = max(greatest, slices.Max(append(cell.Values[:len(cell.Values):len(cell.Values)], 0)))
-		}
-	}
-	x := func(v float64) float64 { return max(v, 0) / max(greatest, math.SmallestNonzeroFloat64) * plotBar }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" role="img">`,
-		plotLabel+plotBar+plotText, plotLine*len(present)+4)
-	for i, p := range present {
-		cell, y := cmp.Or(r.Cells[p.Name], &Cell{}), plotLine*i
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, plotLabel-8, y+16,
-			template.HTMLEscapeString(p.Name))
-		end, label := 0.0, "-"
-		if len(cell.Values) > 0 {
-			low, high := x(slices.Min(cell.Values)), x(slices.Max(cell.Values))
-			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="16"/>`, plotLabel, y+4, x(cell.Value))
-			fmt.Fprintf(&b, `<path d="M%.1f %dH%.1f"/>`, plotLabel+low, y+12, plotLabel+high)
-			end, label = high, fmt.Sprintf("%.4g %s", cell.Value, r.Unit())
-		} else if len(cell.Notes) > 0 {
-			label = shorten(cell.Notes[0], plotBar/8)
-		}
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, plotLabel+end+6, y+16,
-			template.HTMLEscapeString(label))
-	}
-	b.WriteString("</svg>")
-	return template.HTML(b.String()) //nolint:gosec // every text in it is escaped
-}
-
-// shorten cuts s to at most n characters.
-func shorten(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
-}
-
-const reportHTML = `<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Comparison of MQTT brokers</title><style>
-body { font: 15px/1.4 sans-serif; max-width: 960px; margin: 2em auto; padding: 0 1em; color: #222 }
-svg { font: 13px sans-serif; max-width: 100% } svg rect { fill: #4a7fb5 } svg path { stroke: #222 }
-table { border-collapse: collapse } td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left }
-pre { background: #f4f4f4; padding: .6em; overflow-x: auto } h3 { margin-bottom: .2em }
-</style></head><body>
-<h1>Comparison of MQTT brokers</h1>
-<p>{{.Summary}}</p>
-<p>Processor time of the broker and all its processes per message delivered, or its growth in resident
-memory per client. Less is better. Each measurement is on a fresh process.</p>
-<h2>Results</h2>
-{{range $row := .Comparison.Rows}}<h3>{{$row.Key}}</h3>
-{{plot $row}}
-{{end}}<h2>Table</h2>
-<p>{{.Legend}}</p>
-<table><tr><th>scenario</th>{{range .Present}}<th>{{.Name}}</th>{{end}}</tr>
-{{range $row := .Comparison.Rows}}<tr><td>{{$row.Key}}, {{$row.Unit}}</td>
-{{range $.Present}}<td>{{show $row .Name}}</td>{{end}}</tr>
-{{end}}</table>
-<h2>Machine</h2>
-{{with .Comparison.Machine}}<table>
-<tr><th>date</th><td>{{.Date}}</td></tr><tr><th>processor</th><td>{{.CPUs}} x {{.CPU}}</td></tr>
-<tr><th>memory</th><td>{{.Memory}}</td></tr><tr><th>system</th><td>{{.System}}</td></tr>
-<tr><th>kernel</th><td>{{.Kernel}}</td></tr><tr><th>generator</th><td>built by {{.Go}}</td></tr>
-</table>{{end}}
-<h2>Brokers</h2>
-<p>{dir} is the broker's directory, {tcp}, {ws}, {port3} and {port4} are its ports,
-{peers} is the directory of the peers' programs.</p>
-{{range .Comparison.Versions}}<h3>{{.Name}}</h3>
-{{if .Missing}}<p>Left out: {{.Missing}}</p>
-{{end}}<p>{{.Version}}; SHA-256 of the configuration {{.Hash}}</p>
-<pre>{{range .Environment}}{{.}}
-{{end}}{{.Start}}</pre>
-{{range $name, $text := .Files}}<p>{{$name}}:</p>
-<pre>{{$text}}</pre>
-{{end}}{{end}}</body></html>
-`

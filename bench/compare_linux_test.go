@@ -173,14 +173,14 @@ func checkPage(t *testing.T, c *Comparison) {
 	}
 	text := page.String()
 	for _, want := range []string{
-		"protocol websockets", "absent", "Left out", c.Machine.Kernel, c.Versions[0].Hash, "{dir}/c",
+		"protocol websockets", "absent", "left out", c.Machine.Kernel, c.Versions[0].Hash, "{dir}/c",
 		"no WebSocket",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if plots := strings.Count(text, "<svg"); plots != len(c.Rows) {
+	if plots := strings.Count(text, "<svg"); plots != 2*len(c.Rows) { // wide and narrow
 		t.Errorf("%d plots of %d scenarios", plots, len(c.Rows))
 	}
 	for _, bad := range []string{"<script", "<link", "<img", "src=", "href=", "NaN", "Inf"} {

@@ -57,3 +57,26 @@ func percentiles(h *hdrhistogram.Histogram) Percentiles {
 		P99: h.ValueAtQuantile(99), P999: h.ValueAtQuantile(99.9),
 	}
 }
+
+// Quantile says that a share of the values, 0 to 1, is at most so many nanoseconds.
+type Quantile struct {
+	Share float64 `json:"share"`
+	NS    int64   `json:"ns"`
+}
+
+// distribution is all quantiles that differ, in steps that halve what is left.
+func distribution(h *hdrhistogram.Histogram) []Quantile {
+	if h.TotalCount() == 0 {
+		return nil
+	}
+	var list []Quantile
+	for _, b := range h.CumulativeDistribution() {
+		q := Quantile{Share: b.Quantile / 100, NS: b.ValueAt}
+		if n := len(list); n > 0 && list[n-1].Share == q.Share {
+			list[n-1] = q
+			continue
+		}
+		list = append(list, q)
+	}
+	return list
+}

@@ -20,7 +20,9 @@ func TestLists(t *testing.T) {
 			target.Prefix += "silent"
 		}
 		before := b.Metrics(context.Background()).Subscriptions
-		do(t, target, plan)
+		if _, err := Run(t.Context(), target, plan, Options{KeepSessions: true}); err != nil {
+			t.Fatal(err)
+		}
 		if got := b.Metrics(context.Background()).Subscriptions - before; got != want {
 			t.Errorf("own %v: %d subscriptions, want %d", own, got, want)
 		}

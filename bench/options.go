@@ -10,6 +10,8 @@ type Options struct {
 	Each func(Second) // called about once a second, in the caller's goroutine
 	// Syscalls counts the broker's system calls with perf(1) in the measured part, which slows it down.
 	Syscalls bool
+	// KeepSessions leaves the sessions of a persistent target behind; otherwise they are ended after the run.
+	KeepSessions bool
 }
 
 // Second is the state of a run.

@@ -5,6 +5,7 @@ package bench
 import (
 	"cmp"
 	"crypto/sha256"
+	_ "embed" // the shipped brokers
 	"errors"
 	"fmt"
 	"maps"
@@ -38,6 +39,12 @@ func (b *Broker) takes(s *Scenario) bool {
 	named := func(part string) bool { return strings.Contains(s.Key(), part) }
 	return len(b.Scenarios) == 0 || slices.ContainsFunc(b.Scenarios, named)
 }
+
+//go:embed peers/brokers.toml
+var shippedBrokers string
+
+// ShippedBrokers are those of bench/peers/brokers.toml, as this program was built with it.
+func ShippedBrokers() ([]Broker, error) { return ParseBrokers("brokers.toml", shippedBrokers) }
 
 // ReadBrokers reads a file of brokers.
 func ReadBrokers(path string) ([]Broker, error) {

@@ -65,7 +65,7 @@ func (r *runner) storm(ctx context.Context) error {
 	n := e.storm(e.plan.Storm)
 	err := e.await(ctx, settled+n, func() { r.second("storm") },
 		func(c counts) bool { return c.returned+c.stayed >= n })
-	r.report.Return = &Return{Time: time.Since(began)}
+	r.report.Return = &Return{Time: time.Since(began), At: began.Sub(r.began)}
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,10 @@ func (r *runner) apart(count counts) {
 			away.Merge(l.away.now)
 		}
 		rep.Return.Latency, rep.Return.Away = percentiles(returns), percentiles(away)
+		rep.Return.Distribution = distribution(away)
+		if rep.Latency.Count == 0 && rep.Measured == 0 {
+			rep.Distribution = distribution(returns)
+		}
 	}
 	clients := 0
 	for _, g := range e.groups {

@@ -15,6 +15,9 @@ type Report struct {
 	Groups  []string `json:"groups"` // what its clients do, in words
 	Machine Machine  `json:"machine"`
 
+	Began time.Time     `json:"began"`
+	Took  time.Duration `json:"took_ns"` // of the whole run
+
 	// Connections:
 	Clients        int              `json:"clients"`
 	Connected      int64            `json:"connected"`
@@ -50,6 +53,9 @@ type Report struct {
 	Aside  *Aside  `json:"aside,omitempty"`  // of groups that are counted apart
 	Stored int64   `json:"stored,omitempty"` // retained messages
 
+	// Distribution is the whole of what Headline tells the percentiles of.
+	Distribution []Quantile `json:"distribution,omitempty"`
+
 	Generator Generator `json:"generator"`
 	Broker    BrokerUse `json:"broker"`
 	Seconds   []Second  `json:"seconds,omitempty"`
@@ -67,6 +73,9 @@ type Return struct {
 	Time     time.Duration `json:"time_ns"` // of a storm: until the last was back
 	Latency  Percentiles   `json:"latency"` // from the time a connection was due until it was ready
 	Away     Percentiles   `json:"away"`    // from the cut
+
+	At           time.Duration `json:"at_ns"`                  // the cut of a storm, since the beginning
+	Distribution []Quantile    `json:"distribution,omitempty"` // of Away
 }
 
 // Aside is what groups got that are counted apart, in the whole run.
@@ -132,7 +141,7 @@ func (r *Report) warnings() []string {
 		w = append(w,
 			fmt.Sprintf("the generator used %.2f processors: it, not the broker, may be the bottleneck", cpu))
 	}
-	if late := time.Duration(r.Generator.Lateness.P99); late > lateTimer {
+	if late := time.Duration(r.Generator.Lateness.P99).Round(10 * time.Microsecond); late > lateTimer {
 		w = append(w, fmt.Sprintf("the generator's timers were up to %v late (p99)", late))
 	}
 	if r.Lost > 0 {

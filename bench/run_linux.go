@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -33,6 +34,7 @@ func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, 
 	r := &runner{e: e, opts: opts, began: time.Now()}
 	r.report.Name, r.report.Plan = plan.Name, e.plan
 	r.report.Target, r.report.Groups, r.report.Machine = e.target.String(), e.plan.words(), ThisMachine()
+	r.report.Began = r.began
 	before := r.look()
 	r.last = before
 	if err := e.start(); err != nil {
@@ -41,8 +43,48 @@ func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, 
 	}
 	err = r.phases(ctx, before)
 	r.finish(err)
+	if target.Persistent && !opts.KeepSessions {
+		err = errors.Join(err, e.endSessions(ctx))
+	}
 	return &r.report, errors.Join(err, r.watched)
 }
+
+// endSessions connects every client once more, with a clean session, and is done with it: the broker has
+// nothing left of them. The engine has stopped.
+func (e *engine) endSessions(ctx context.Context) error {
+	target := e.target
+	target.Persistent, target.Will = false, nil
+	plan := Plan{
+		Threads: e.plan.Threads, Concurrent: e.plan.Concurrent, ConnectRate: e.plan.ConnectRate,
+		OwnFiles: e.plan.OwnFiles,
+	}
+	for _, g := range e.plan.Groups {
+		plan.Groups = append(plan.Groups, Group{Name: g.Name, Count: g.Count})
+	}
+	again, err := newEngine(target, plan)
+	if err != nil {
+		return err
+	}
+	defer again.stop()
+	if err := again.start(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // the user's end of the run is not the end of tidying up
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+	}
+	if err := again.connect(ctx, func() {}); err != nil {
+		return fmt.Errorf("bench: sessions are left behind: %w", err)
+	}
+	if n := again.total().failed; n > 0 {
+		return fmt.Errorf("bench: %d sessions may be left behind", n)
+	}
+	return nil
+}
+
+// cleanupTime is how long ending the sessions of a run that was stopped may take.
+const cleanupTime = 10 * time.Second
 
 func (r *runner) phases(ctx context.Context, before sample) error {
 	e := r.e
@@ -209,6 +251,7 @@ func (r *runner) finish(err error) {
 	e, rep := r.e, &r.report
 	count := e.total()
 	e.stop()
+	rep.Took = time.Since(r.began)
 	rep.Clients, rep.Connected = e.plan.clients(), count.ready
 	rep.Failed, rep.Ended = count.failed, count.ended
 	rep.TotalSent, rep.TotalReceived = count.sent, count.received
@@ -227,6 +270,10 @@ func (r *runner) finish(err error) {
 	}
 	rep.Latency, rep.Generator.Lateness = percentiles(latency), percentiles(lateness)
 	rep.ConnectLatency = percentiles(connects)
+	rep.Distribution = distribution(latency)
+	if rep.Latency.Count == 0 && rep.Measured == 0 {
+		rep.Distribution = distribution(connects)
+	}
 	rep.Lost = e.lost(false)
 	r.apart(count)
 	rep.Broker.Slope = slope(rep.Seconds)

@@ -17,7 +17,7 @@ import (
 )
 
 type compareCmd struct {
-	Brokers      string        `default:"bench/peers/brokers.toml" help:"File of brokers."`
+	Brokers      string        `placeholder:"FILE" help:"File of brokers; by default those this program knows."`
 	Only         []string      `help:"Names of the brokers to run; all by default."`
 	Scenario     []string      `sep:"none" help:"Run scenarios whose name contains one of these."`
 	Reference    string        `default:"mosquitto" help:"Broker that ratios are to."`
@@ -35,7 +35,10 @@ type compareCmd struct {
 
 // Run compares brokers.
 func (c *compareCmd) Run(ctx context.Context, o *output) error {
-	brokers, err := bench.ReadBrokers(c.Brokers)
+	brokers, err := bench.ShippedBrokers()
+	if c.Brokers != "" {
+		brokers, err = bench.ReadBrokers(c.Brokers)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}

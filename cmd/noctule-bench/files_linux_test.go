@@ -48,7 +48,7 @@ func TestFiles(t *testing.T) {
 	}
 	text := string(raw)
 	for _, want := range []string{
-		"Messages per second", "Latency in ms", "Broker: processors", r.Machine.Kernel, r.Machine.Go, r.Target,
+		"messages per second", "Latency over time", "Distribution of latency", "Broker: processors", r.Machine.Kernel, r.Machine.Go, r.Target,
 		"publishers: 3 clients", "-P***", "lost 0",
 	} {
 		if !strings.Contains(text, want) {
@@ -60,7 +60,7 @@ func TestFiles(t *testing.T) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	if n := strings.Count(text, "<svg"); n != 4 {
+	if n := strings.Count(text, "<svg"); n != 12 { // six, each wide and narrow
 		t.Errorf("%d plots", n)
 	}
 	checkPictures(t, text)

@@ -4,15 +4,19 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"noctule/bench"
@@ -27,8 +31,9 @@ type targetFlags struct {
 	Password   string   `short:"P" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
 	UserFile   string   `type:"existingfile" help:"File of user:password lines, dealt to the clients in turn."`
 	KeepAlive  uint16   `short:"k" default:"300" help:"Keep Alive in seconds."`
-	Persistent bool     `help:"Keep sessions: Clean Start off."`
-	Prefix     string   `default:"bench" help:"Start of client ids."`
+	Persistent bool     `help:"Sessions that outlive connections; they are ended with the run."`
+	Keep       bool     `name:"keep-sessions" help:"Leave the sessions of --persistent behind."`
+	Prefix     string   `help:"Start of client ids; by default command, host and a random part."`
 	CAFile     string   `name:"cafile" type:"existingfile" help:"PEM file of certificate authorities."`
 	Cert       string   `type:"existingfile" help:"PEM file of the client's certificate."`
 	Key        string   `type:"existingfile" help:"PEM file of its key."`
@@ -81,18 +86,25 @@ type flags struct {
 type output struct {
 	stdout, stderr io.Writer
 	args           []string // the command line, for the disclosure
+	command        string   // its first word
 }
 
 // target makes the library's Target of the flags.
-func (f *targetFlags) target(clients int) (bench.Target, error) {
+func (f *targetFlags) target(command string, clients int) (bench.Target, error) {
 	t := bench.Target{
 		Version: codec.Version(f.Version), Username: f.Username, Password: f.Password,
 		KeepAlive: f.KeepAlive, Persistent: f.Persistent, Prefix: f.Prefix,
+	}
+	if t.Prefix == "" {
+		t.Prefix = ownPrefix(command, t.Version)
 	}
 	if err := f.clients(&t); err != nil {
 		return t, err
 	}
 	u, err := url.Parse(f.URL)
+	if !strings.Contains(f.URL, "://") { // host:port alone
+		u, err = url.Parse("mqtt://" + f.URL)
+	}
 	if err != nil {
 		return t, fmt.Errorf("%w --url: %w", errUsage, err)
 	}
@@ -128,6 +140,18 @@ func (f *targetFlags) target(clients int) (bench.Target, error) {
 		}
 	}
 	return t, f.sources(&t, clients)
+}
+
+// ownPrefix is the start of client ids that no other run has: two that had the same would throw each other
+// out. In MQTT 3.1 an id has at most 23 characters, of which seven are for the client's number.
+func ownPrefix(command string, version codec.Version) string {
+	random := strings.ToLower(rand.Text()[:6])
+	host, _ := os.Hostname() // without one the random part has to do
+	host, _, _ = strings.Cut(host, ".")
+	if version == codec.V31 || host == "" {
+		return command[:min(len(command), 8)] + "-" + random
+	}
+	return fmt.Sprintf("%s-%.16s-%s", command, host, random)
 }
 
 // clients sets what the clients say of themselves.
@@ -225,7 +249,7 @@ func (f *flags) do(ctx context.Context, o *output, plan bench.Plan, clients int)
 
 // perform runs something, tells what came of it, and judges it.
 func (f *flags) perform(ctx context.Context, o *output, clients int, run runner) error {
-	target, err := f.target(clients)
+	target, err := f.target(o.command, clients)
 	if err != nil {
 		return err
 	}
@@ -237,12 +261,35 @@ func (f *flags) perform(ctx context.Context, o *output, clients int, run runner)
 	if err != nil {
 		return err
 	}
-	report, err := run(ctx, target, bench.Options{PID: f.PID, Each: w.second, Syscalls: f.Syscalls})
+	report, err := run(ctx, target, bench.Options{
+		PID: f.PID, Each: w.second, Syscalls: f.Syscalls, KeepSessions: f.Keep,
+	})
 	err = errors.Join(err, w.close())
 	if report == nil {
 		return err
 	}
-	return errors.Join(err, f.tell(o, report), checkAll(gates, report))
+	return errors.Join(err, f.tell(o, report), alive(report), checkAll(gates, report))
+}
+
+// alive tells of a run whose figures are none, as nobody was there.
+func alive(r *bench.Report) error {
+	if r.Error != "" { // said already
+		return nil
+	}
+	why := ""
+	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
+		why += ": " + text
+		break
+	}
+	switch {
+	case r.Connected == 0:
+		return fmt.Errorf("nobody connected%s", why)
+	case r.Ended >= r.Connected && r.Return == nil:
+		return fmt.Errorf("all %d connections were ended before the run was over%s", r.Connected, why)
+	case r.Return != nil && r.Return.Cut > 0 && r.Return.Returned == 0:
+		return fmt.Errorf("of %d clients nobody came back%s", r.Return.Cut, why)
+	}
+	return nil
 }
 
 // tell writes the report wherever it is wanted.

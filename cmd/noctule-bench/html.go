@@ -4,32 +4,34 @@ package main
 
 import (
 	_ "embed" // the page
-	"fmt"
 	"html/template"
 	"os"
 	"regexp"
 	"strings"
-	"time"
-
-	"github.com/go-analyze/charts"
 
 	"noctule/bench"
+	"noctule/bench/plot"
 )
 
 //go:embed report.html
 var page string
 
-// disclosure is what another needs to repeat a run.
+// disclosure is what a page shows: the outcome, and what another needs to repeat the run.
 type disclosure struct {
-	Command string
-	Report  *bench.Report
-	Table   string // as printed
-	Plots   []plot
+	Title    string
+	Subtitle string
+	Command  string
+	Report   *bench.Report
+	Table    string // as printed
+	Cards    []card
+	Plots    []picture
+	CSS      template.CSS
 }
 
-// plot is one SVG picture.
-type plot struct {
+// picture is one plot with its heading and what it shows.
+type picture struct {
 	Title string
+	Note  string
 	SVG   template.HTML
 }
 
@@ -37,10 +39,6 @@ type plot struct {
 func writeHTML(path string, args []string, r *bench.Report) error {
 	var text strings.Builder
 	if err := r.Print(&text); err != nil {
-		return err
-	}
-	plots, err := plotsOf(r.Seconds)
-	if err != nil {
 		return err
 	}
 	t, err := template.New("report").Parse(page)
@@ -52,8 +50,9 @@ func writeHTML(path string, args []string, r *bench.Report) error {
 		return err
 	}
 	err = t.Execute(f, disclosure{
+		Title: titleOf(r), Subtitle: r.Target + ", " + r.Began.Format("2006-01-02 15:04:05 MST"),
 		Command: "noctule-bench " + strings.Join(redact(args), " "),
-		Report:  r, Table: text.String(), Plots: plots,
+		Report:  r, Table: text.String(), Cards: cardsOf(r), Plots: plotsOf(r), CSS: plot.CSS,
 	})
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -81,100 +80,4 @@ func redact(args []string) []string {
 		list[i] = userInfo.ReplaceAllString(a, "//***@")
 	}
 	return list
-}
-
-// curve is one line of a plot.
-type curve struct {
-	name  string
-	right bool // on the axis at the right
-	of    func(s *bench.Second) float64
-}
-
-func plotsOf(seconds []bench.Second) ([]plot, error) {
-	if len(seconds) == 0 {
-		return nil, nil
-	}
-	ms := func(f func(p *bench.Percentiles) int64) func(*bench.Second) float64 {
-		return func(s *bench.Second) float64 {
-			if s.Latency.Count == 0 {
-				return charts.GetNullValue()
-			}
-			return float64(f(&s.Latency)) / 1e6
-		}
-	}
-	watched := false
-	for _, s := range seconds {
-		watched = watched || s.Resident > 0
-	}
-	var list []plot
-	for _, d := range []struct {
-		title  string
-		needs  bool
-		curves []curve
-	}{
-		{"Messages per second", true, []curve{
-			{"sent", false, func(s *bench.Second) float64 { return perSecond(s.Sent, s.Length) }},
-			{"received", false, func(s *bench.Second) float64 { return perSecond(s.Received, s.Length) }},
-		}},
-		{"Latency in ms, from the time due", true, []curve{
-			{"p50", false, ms(latencyOf["p50"])},
-			{"p90", false, ms(latencyOf["p90"])},
-			{"p99", false, ms(latencyOf["p99"])},
-			{"max", false, ms(latencyOf["max"])},
-		}},
-		{"Clients", true, []curve{
-			{"connected", false, func(s *bench.Second) float64 { return float64(s.Connected) }},
-			{"failed", false, func(s *bench.Second) float64 { return float64(s.Failed) }},
-		}},
-		{"Broker: processors, and memory in MB (right)", watched, []curve{
-			{"processors", false, func(s *bench.Second) float64 { return s.CPU }},
-			{"MB resident", true, func(s *bench.Second) float64 { return float64(s.Resident) / 1e6 }},
-		}},
-	} {
-		if !d.needs {
-			continue
-		}
-		svg, err := draw(seconds, d.curves)
-		if err != nil {
-			return nil, fmt.Errorf("plot of %s: %w", d.title, err)
-		}
-		list = append(list, plot{d.title, svg})
-	}
-	return list, nil
-}
-
-// draw makes the picture of some curves over time.
-func draw(seconds []bench.Second, curves []curve) (template.HTML, error) {
-	values, names := make([][]float64, len(curves)), make([]string, len(curves))
-	labels := make([]string, len(seconds))
-	for i := range seconds {
-		labels[i] = seconds[i].At.Round(time.Second / 10).String()
-		for j, c := range curves {
-			values[j] = append(values[j], c.of(&seconds[i]))
-		}
-	}
-	series := charts.NewSeriesListLine(values)
-	axes := []charts.YAxisOption{{Min: new(0.0)}}
-	for j, c := range curves {
-		names[j] = c.name
-		if c.right {
-			series[j].YAxisIndex = 1
-			axes = []charts.YAxisOption{{Min: new(0.0)}, {Min: new(0.0)}}
-		}
-	}
-	opt := charts.NewLineChartOptionWithSeries(series)
-	opt.XAxis.Labels = labels
-	opt.XAxis.LabelCount = min(len(labels), 12)
-	opt.YAxis = axes
-	opt.Legend.SeriesNames = names
-	opt.Symbol = charts.Symbol{Shape: charts.SymbolDot}
-	opt.LineStrokeWidth = 1.5
-	p := charts.NewPainter(charts.PainterOptions{
-		OutputFormat: charts.ChartOutputSVG, Width: 900, Height: 280,
-	})
-	if err := p.LineChart(opt); err != nil {
-		return "", err
-	}
-	svg, err := p.Bytes()
-	return template.HTML(svg), err //nolint:gosec // drawn here of numbers
 }

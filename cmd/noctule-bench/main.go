@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -49,18 +50,26 @@ type commands struct {
 	Traffic trafficCmd `cmd:"" help:"Count packets and bytes against BOSH: the paper's tables 5 and 6."`
 }
 
+// newParser makes the parser of the command line.
+func newParser(
+	c *commands, stdout, stderr io.Writer, exit func(int), more ...kong.Option,
+) (*kong.Kong, error) {
+	return kong.New(c, append(more, kong.Name("noctule-bench"), kong.UsageOnError(),
+		kong.Description("Load test for MQTT brokers: open loop, every message accounted for."),
+		kong.Writers(stdout, stderr), kong.Exit(exit),
+		kong.Vars{
+			"url": "Broker: HOST:PORT, mqtt:// or tcp://, mqtts:// or ssl://, ws://, wss://HOST:PORT/PATH, " +
+				"unix:///PATH.",
+			"window": "Messages outstanding per publisher; with --rate, most unacknowledged ones.",
+			"fail":   "Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable.",
+		})...)
+}
+
 // run is the program; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c commands
 	exit := -1
-	parser, err := kong.New(&c, kong.Name("noctule-bench"), kong.UsageOnError(),
-		kong.Description("Load test for MQTT brokers: open loop, every message accounted for."),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
-		kong.Vars{
-			"url":    "Broker: mqtt://, mqtts://, ws://, wss://HOST:PORT/PATH or unix:///PATH.",
-			"window": "Messages outstanding per publisher; with --rate, most unacknowledged ones.",
-			"fail":   "Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable.",
-		},
+	parser, err := newParser(&c, stdout, stderr, func(code int) { exit = code },
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -74,7 +83,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
 		return exitUsage
 	}
-	o := output{stdout: stdout, stderr: stderr, args: args}
+	command, _, _ := strings.Cut(k.Command(), " ")
+	o := output{stdout: stdout, stderr: stderr, args: args, command: command}
 	switch err := k.Run(&o); {
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)

@@ -154,3 +154,127 @@ func TestProgress(t *testing.T) {
 		t.Error("nothing is a terminal")
 	}
 }
+
+// Two runs beside each other have other client ids, and in MQTT 3.1 they stay within 23 characters.
+func TestOwnPrefix(t *testing.T) {
+	if a, b := ownPrefix("p2p", 4), ownPrefix("p2p", 4); a == b || !strings.HasPrefix(a, "p2p-") {
+		t.Errorf("%s, %s", a, b)
+	}
+	if p := ownPrefix("retained", 3); len(p)+len("-1234567") > 23 {
+		t.Errorf("%s is too long", p)
+	}
+	url := serve(t)
+	done := make(chan int)
+	go func() {
+		code, _, _ := command(t, "sub", "-u", url, "-d", "500ms", "--quiet")
+		done <- code
+	}()
+	code, _, log := command(t, "pub", "-u", url, "-r", "20", "--warmup=0s", "-d", "500ms", "--quiet", "--fail", "failed>0")
+	if other := <-done; code != exitOK || other != exitOK {
+		t.Errorf("exit codes %d and %d: %s", code, other, log)
+	}
+}
+
+// A broker's address is understood in every usual form.
+func TestTargetForms(t *testing.T) {
+	for text, want := range map[string]string{
+		"localhost:1883": "localhost:1883", "localhost": "localhost:1883", "mqtt://h": "h:1883", "tcp://h:7": "h:7",
+		"[::1]:99": "[::1]:99", "mqtt://[::1]": "[::1]:1883", "ssl://h": "h:8883", "mqtts://h": "h:8883",
+		"ws://h": "h:80", "wss://h/x": "h:443", "unix:///run/m.sock": "/run/m.sock",
+	} {
+		f := targetFlags{URL: text}
+		if target, err := f.target("p2p", 1); err != nil || target.Address != want {
+			t.Errorf("%s: %s, %v", text, target.Address, err)
+		}
+	}
+}
+
+// A run in which nobody was there has failed.
+func TestNobodyThere(t *testing.T) {
+	for text, r := range map[string]*bench.Report{
+		"nobody connected: refused": {Clients: 2, Failed: 2, Failures: map[string]int64{"refused": 2}},
+		"all 2 connections":         {Clients: 2, Connected: 2, Ended: 2},
+		"nobody came back":          {Clients: 2, Connected: 2, Return: &bench.Return{Cut: 2, Failed: 2}},
+	} {
+		if err := alive(r); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want %s", err, text)
+		}
+	}
+	for _, r := range []*bench.Report{{Clients: 2, Connected: 2}, {Clients: 2, Connected: 1, Failed: 1}} {
+		if err := alive(r); err != nil {
+			t.Error(err)
+		}
+	}
+	code, _, log := command(t, "conn", "-u", "127.0.0.1:1", "-c2", "--quiet")
+	if code != exitFailed || !strings.Contains(log, "nobody connected: ") {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+// Sessions of --persistent are gone after the run, unless they are to stay.
+func TestPersistentCleansUp(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		o := broker.DefaultOptions()
+		o.Log = slog.New(slog.DiscardHandler)
+		b, err := broker.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
+		l, err := b.Listen(broker.ListenerOptions{
+			AllowAnonymous: true, MaxQoS: 2, Net: wsnet.ListenerConfig{Network: "tcp", Address: "127.0.0.1:0"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range []string{"-V3", "-V4", "-V5"} {
+			args := []string{
+				"p2p", "-u", l.Addr().String(), "-c3", version, "--persistent", "-q1", "-r50", "--warmup=0s", "-d200ms", "--quiet",
+			}
+			if keep {
+				args = append(args, "--keep-sessions")
+			}
+			if code, _, log := command(t, args...); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, log)
+			}
+		}
+		want := int64(0)
+		if keep {
+			want = 18
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for b.Metrics(t.Context()).Sessions != want && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		if got := b.Metrics(t.Context()).Sessions; got != want {
+			t.Errorf("keep %v: %d sessions, want %d", keep, got, want)
+		}
+	}
+}
+
+// Every example of the help texts is a command line that the program takes.
+func TestExamples(t *testing.T) {
+	var c commands
+	parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range parser.Model.Children {
+		lines := strings.Split(node.Detail, "\n")
+		if len(lines) < 3 {
+			t.Errorf("%s has no example", node.Name)
+			continue
+		}
+		for _, line := range lines[2:] {
+			line = strings.NewReplacer("$(pidof noctule)", "1", "QoS 1", "QoS-1", "'", "").Replace(line)
+			words := strings.Fields(line)
+			if words[0] != "noctule-bench" || words[1] != node.Name {
+				t.Errorf("%s: %s", node.Name, line)
+				continue
+			}
+			if _, err := parser.Parse(words[1:]); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+	}
+}

@@ -74,6 +74,7 @@ func isTerminal(w io.Writer) bool {
 type progress struct {
 	w   io.Writer
 	bar *progressbar.ProgressBar // nil: no terminal, or the ramp is over
+	was int64                    // clients at the last second
 }
 
 func newProgress(w io.Writer, clients int, terminal bool) *progress {
@@ -81,7 +82,6 @@ func newProgress(w io.Writer, clients int, terminal bool) *progress {
 	if terminal {
 		p.bar = progressbar.NewOptions(clients, progressbar.OptionSetWriter(w),
 			progressbar.OptionSetDescription("connect"), progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(), progressbar.OptionSetItsString("clients"),
 			progressbar.OptionThrottle(100*time.Millisecond))
 	}
 	return p
@@ -89,7 +89,11 @@ func newProgress(w io.Writer, clients int, terminal bool) *progress {
 
 func (p *progress) second(s bench.Second) {
 	if p.bar != nil && s.Phase == "connect" {
-		_ = p.bar.Set64(min(s.Connected+s.Failed, p.bar.GetMax64())) // only the terminal can fail
+		n := s.Connected + s.Failed
+		rate := perSecond(n-p.was, s.Length)      // the bar's own is that of the last call
+		_ = p.bar.Set64(min(n, p.bar.GetMax64())) // only the terminal can fail
+		p.bar.Describe(fmt.Sprintf("connect %6.0f/s", rate))
+		p.was = n
 		return
 	}
 	_ = p.close()
