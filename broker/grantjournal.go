@@ -157,6 +157,9 @@ func (s *shard) saveGrant(cl *client, g *grant) {
 		for f := range g.extra.muted {
 			r.Muted = append(r.Muted, f)
 		}
+		if r.Owed, r.OwedAll = g.extra.replay.owed(); r.OwedAll {
+			r.Owed = nil
+		}
 	}
 	s.journal.batch.PutGrant(&r)
 }
@@ -298,6 +301,7 @@ func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origin
 		}
 		if topics := r.sets[x.Set]; topics != nil {
 			s.adoptSet(cl, g, topics)
+			s.adoptGrantReplay(cl, g, x.Owed, x.OwedAll)
 		}
 		if g.set != nil && store.SetKey(g.set.key.Key) != x.Set || g.set == nil && x.Set != (store.SetKey{}) {
 			s.saveGrant(cl, g)

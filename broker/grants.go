@@ -286,11 +286,10 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 			}
 		}
 	}
-	if changed {
+	if s.replayGranted(cl, g, replay) || changed {
 		s.saveGrant(cl, g)
 	}
 	s.syncShares(cl)
-	s.replayGranted(cl, g, replay)
 	g.settle()
 	return g
 }

@@ -304,12 +304,18 @@ const storedOptions = qosMask | noLocal | retainAsPublished
 
 // saveSubscription notes a subscription that was granted.
 func (s *shard) saveSubscription(cl *client, f *codec.Filter, o options, subID uint32) {
-	if cl.Durable() {
-		r := store.Subscription{
-			Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID,
-		}
-		s.journal.batch.PutSubscription(&r)
+	if !cl.Durable() {
+		return
 	}
+	r := store.Subscription{
+		Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID,
+	}
+	if q := cl.replays(); q != nil {
+		if i, ok := s.lookup(cl, f.Name); ok {
+			r.Owed = q.of[cl.subs[i].id] != nil
+		}
+	}
+	s.journal.batch.PutSubscription(&r)
 }
 
 // loopsOf is which loops have durable subscribers of a filter, as a bit set; for a shared subscription, which

@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -211,6 +212,7 @@ func (s *shard) addReplays(cl *client) {
 		}
 		cl.addReplay(r)
 		r.fence = s.fenceFor(cl)
+		s.saveReplay(cl, r, true)
 	}
 	s.fresh = s.fresh[:0]
 }
@@ -282,6 +284,7 @@ func (s *shard) replayRetained(cl *client) {
 		switch s.advance(cl, r, &left) {
 		case replayOver:
 			cl.endReplay(r)
+			s.saveReplay(cl, r, false)
 		case replayWaits:
 			return
 		case replayGoesOn:
@@ -396,8 +399,8 @@ func (g *grant) gives(cl *client, filter string) (*setTopic, bool) {
 }
 
 // replayGranted sends the retained messages for topics of a grant, behind what is under way for it already.
-// Of a long list only the first topics are held against the index now.
-func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) {
+// Of a long list only the first topics are held against the index now. It reports whether there are any.
+func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) bool {
 	var r *replay
 	if g.extra != nil {
 		r = g.extra.replay
@@ -421,7 +424,7 @@ func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) {
 		found = append(found, t)
 	}
 	if len(found)+len(rest) == 0 {
-		return
+		return false
 	}
 	if r == nil {
 		r = &replay{grant: g}
@@ -434,6 +437,7 @@ func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) {
 			r.lots = append(r.lots, lot{todo: todo, mark: mark, fence: fence})
 		}
 	}
+	return true
 }
 
 // hasOwn reports whether the client has subscribed to a filter itself.
@@ -472,6 +476,72 @@ func (s *shard) nextTopic(cl *client, r *replay) progress {
 		}
 	}
 	return replayOver
+}
+
+// saveReplay notes in the store that retained messages are still to be sent, or that all are. After a restart
+// a subscription's begin anew.
+func (s *shard) saveReplay(cl *client, r *replay, owed bool) {
+	switch {
+	case !cl.Durable():
+	case r.grant != nil:
+		s.saveGrant(cl, r.grant)
+	default:
+		if i, ok := cl.find(r.id); ok {
+			sub := &cl.subs[i]
+			s.journal.batch.PutSubscription(&store.Subscription{
+				Session: cl.number, Filter: r.id.Filter(), Options: uint8(sub.opts & storedOptions),
+				ID: sub.subID, Owed: owed,
+			})
+		}
+	}
+}
+
+// owedListMax is how many topics of a grant are noted by name; with more, all of the grant are.
+const owedListMax = 64
+
+// owed is the topics of a grant that are still to come, for the store; all if they are too many to name.
+func (r *replay) owed() (list []string, all bool) {
+	if r == nil {
+		return nil, false
+	}
+	if r.cursor != nil {
+		list = append(list, r.id.Filter())
+	}
+	for i := range r.lots {
+		if len(list)+len(r.lots[i].todo) > owedListMax {
+			return nil, true
+		}
+		for j := range r.lots[i].todo {
+			list = append(list, r.lots[i].todo[j].id.Filter())
+		}
+	}
+	return list, r.grant.set != nil && len(list) >= len(r.grant.set.topics)
+}
+
+// adoptReplay makes a replay again that the store has noted.
+func (s *shard) adoptReplay(cl *client, filter string) {
+	if i, ok := s.lookup(cl, []byte(filter)); ok && s.opts.RetainAvailable {
+		cl.addReplay(&replay{id: cl.subs[i].id, mark: s.b.lastRetain.Load()})
+	}
+}
+
+// adoptGrantReplay does so for a grant.
+func (s *shard) adoptGrantReplay(cl *client, g *grant, owed []string, all bool) {
+	if g.set == nil || !s.opts.RetainAvailable || len(owed) == 0 && !all {
+		return
+	}
+	todo := g.set.topics
+	if !all {
+		todo = nil
+		for _, filter := range owed {
+			if i, ok := g.set.find(filter); ok {
+				todo = append(todo, g.set.topics[i])
+			}
+		}
+	}
+	r := &replay{grant: g, lots: []lot{{todo: todo, mark: s.b.lastRetain.Load()}}}
+	g.more().replay = r
+	cl.addReplay(r)
 }
 
 // replayTask goes on with a replay in a later turn.

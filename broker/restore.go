@@ -429,6 +429,10 @@ func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
 	}
 	if err != nil {
 		s.logf(LevelWarning, "Subscription of %s to %q is not restored: %v.", cl.id, r.Filter, err)
+		return
+	}
+	if r.Owed {
+		s.adoptReplay(cl, r.Filter)
 	}
 }
 

@@ -34,6 +34,8 @@ type Grant struct {
 	Bypass      bool  // access rules are left out of account
 	PerConnect  bool  // each CONNECT makes the list anew
 	Muted       []string
+	OwedAll     bool     // not all retained messages of its topics have been sent
+	Owed        []string // the same for these topics only
 }
 
 // unsubscribeMost is the highest value of Grant.Unsubscribe.
@@ -95,21 +97,41 @@ func ReadSet(key, value []byte) (x Set, err error) {
 const (
 	grantBypass     = 4
 	grantPerConnect = 8
-	grantFlags      = 15
+	grantOwedAll    = 16
+	grantOwed       = 32
+	grantFlags      = 63
 )
 
 // PutGrant stores g.
 func (b *Batch) PutGrant(g *Grant) {
 	v := make([]byte, 0, 64+len(g.Origin))
-	v = append(v, version, g.Unsubscribe|flag(g.Bypass)*grantBypass|flag(g.PerConnect)*grantPerConnect)
-	v = append(v, g.Place)
+	f := g.Unsubscribe | flag(g.Bypass)*grantBypass | flag(g.PerConnect)*grantPerConnect
+	f |= flag(g.OwedAll)*grantOwedAll | flag(len(g.Owed) > 0)*grantOwed
+	v = append(v, version, f, g.Place)
 	v = binary.AppendUvarint(v, g.Revision)
 	v = append(v, g.Set[:]...)
-	v = binary.AppendUvarint(v, uint64(len(g.Muted)))
-	for _, f := range g.Muted {
-		v = appendText(v, f)
+	v = appendTexts(v, g.Muted)
+	if len(g.Owed) > 0 {
+		v = appendTexts(v, g.Owed)
 	}
 	b.Put(Grants, grantKey(g.Session, g.Origin), appendLong(v, g.Origin))
+}
+
+// appendTexts appends a list of texts and, before it, their number.
+func appendTexts(v []byte, list []string) []byte {
+	v = binary.AppendUvarint(v, uint64(len(list)))
+	for _, text := range list {
+		v = appendText(v, text)
+	}
+	return v
+}
+
+// texts reads what appendTexts has written. The texts are copies.
+func (r *reader) texts() (list []string) {
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		list = append(list, string(r.text()))
+	}
+	return list
 }
 
 // DeleteGrant removes what a session has of an origin.
@@ -137,8 +159,10 @@ func ReadGrant(key, value []byte) (g Grant, err error) {
 	for i := range g.Set {
 		g.Set[i] = r.byte()
 	}
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		g.Muted = append(g.Muted, string(r.text()))
+	g.OwedAll = f&grantOwedAll != 0
+	g.Muted = r.texts()
+	if f&grantOwed != 0 {
+		g.Owed = r.texts()
 	}
 	if !r.bad {
 		g.Origin = keyText(key[ownerSize:], r)

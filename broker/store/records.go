@@ -49,9 +49,13 @@ type Will struct {
 type Subscription struct {
 	Session uint64
 	Filter  string // with $share/NAME/ if it is shared
-	Options uint8  // as in SUBSCRIBE
+	Options uint8  // as in SUBSCRIBE, without Retain Handling
 	ID      uint32 // Subscription Identifier; 0 none
+	Owed    bool   // not all of its retained messages have been sent
 }
+
+// subscriptionOwed is the bit of a stored subscription's options that says so.
+const subscriptionOwed = 1 << 7
 
 // State says how far the delivery of an entry is.
 type State uint8
@@ -209,7 +213,8 @@ func ReadSession(key, value []byte) (s Session, err error) {
 // PutSubscription stores s.
 func (b *Batch) PutSubscription(s *Subscription) {
 	var v scratch
-	value := binary.AppendUvarint(append(v[:0], version, s.Options), uint64(s.ID))
+	o := s.Options | flag(s.Owed)*subscriptionOwed
+	value := binary.AppendUvarint(append(v[:0], version, o), uint64(s.ID))
 	b.Put(Subscriptions, subscriptionKey(s.Session, s.Filter), appendLong(value, s.Filter))
 }
 
@@ -227,6 +232,7 @@ func ReadSubscription(key, value []byte) (s Subscription, err error) {
 	r := newReader(value)
 	s.Session = keyNum(key, 0, r)
 	s.Options, s.ID = r.byte(), uint32(r.uvarint())
+	s.Owed, s.Options = s.Options&subscriptionOwed != 0, s.Options&^subscriptionOwed
 	if !r.bad {
 		s.Filter = keyText(key[ownerSize:], r)
 	}

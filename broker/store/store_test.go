@@ -109,7 +109,7 @@ func TestRecords(t *testing.T) {
 		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
 	}
 	for _, filter := range []string{"a/+", "$share/g/a/#", long} {
-		s := store.Subscription{Session: 1 << 40, Filter: filter, Options: 0x2C, ID: 268435455}
+		s := store.Subscription{Session: 1 << 40, Filter: filter, Options: 0x2C, ID: 268435455, Owed: len(filter)%2 == 0}
 		record(t, store.Subscriptions, s, func(b *store.Batch) { b.PutSubscription(&s) }, store.ReadSubscription)
 		x := store.Transit{Message: 1 << 41, Loop: 63, Filter: filter}
 		record(t, store.Transits, x, func(b *store.Batch) { b.PutTransit(&x) }, store.ReadTransit)
@@ -129,7 +129,8 @@ func TestRecords(t *testing.T) {
 	for _, g := range []store.Grant{
 		{Session: 1 << 40, Origin: "api:x", Place: 31, Revision: 1 << 50},
 		{Session: 2, Origin: long, Set: store.SetKey{3, 4}, Unsubscribe: 2, PerConnect: true, Muted: []string{"a", long}},
-		{Session: 3, Origin: "presub:y", Unsubscribe: 1, Bypass: true, Muted: []string{"b/#"}},
+		{Session: 3, Origin: "presub:y", Unsubscribe: 1, Bypass: true, Muted: []string{"b/#"}, Owed: []string{"c", long}},
+		{Session: 4, Origin: "z", OwedAll: true},
 	} {
 		record(t, store.Grants, g, func(b *store.Batch) { b.PutGrant(&g) }, store.ReadGrant)
 	}

@@ -208,7 +208,8 @@ func text(t store.Table, key, value []byte) (string, error) {
 			r.Number, r.ClientID, r.Username, r.Expiry, state, will), err
 	case store.Subscriptions:
 		r, err := store.ReadSubscription(key, value)
-		return fmt.Sprintf("session %d %q options 0x%02x id %d", r.Session, r.Filter, r.Options, r.ID), err
+		return fmt.Sprintf("session %d %q options 0x%02x id %d%s",
+			r.Session, r.Filter, r.Options, r.ID, owedText(r.Owed)), err
 	case store.Messages, store.Retained:
 		m, err := store.ReadMessage(value)
 		id := ""
@@ -235,6 +236,14 @@ func text(t store.Table, key, value []byte) (string, error) {
 	}
 }
 
+// owedText says that retained messages are still to be sent.
+func owedText(owed bool) string {
+	if owed {
+		return ", retained messages to come"
+	}
+	return ""
+}
+
 func setText(r *store.Set) string {
 	b := fmt.Appendf(nil, "%x", r.Key)
 	for i := range r.Topics {
@@ -256,7 +265,10 @@ func grantText(r *store.Grant) string {
 	for _, f := range r.Muted {
 		b = fmt.Appendf(b, ", not %q", f)
 	}
-	return string(b)
+	for _, f := range r.Owed {
+		b = fmt.Appendf(b, ", retained messages for %q to come", f)
+	}
+	return string(b) + owedText(r.OwedAll)
 }
 
 // compact replaces a file by a smaller copy.
