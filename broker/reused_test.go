@@ -52,6 +52,29 @@ func TestReusedPacketID_MQTT_4_3_3(t *testing.T) {
 	})
 }
 
+// A QoS 2 message is answered as often as it is repeated, and passed on once [MQTT-4.3.3-10]. Mosquitto ends the
+// connection at the third.
+func TestRepeatedQoS2IsAnswered_MQTT_4_3_3_10(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		for _, v := range []codec.Version{codec.V31, codec.V311, codec.V5} {
+			d := newDurable(t, loops, nil)
+			sub := d.connect("s", codec.V5, nil)
+			sub.Subscribe("#", 2)
+			pub := d.connect("p", v, nil)
+			for i := range 10 {
+				pub.Send(&codec.Publish{Topic: []byte("t"), Payload: []byte("x"), QoS: 2, PacketID: 5, Dup: i > 0})
+				pub.Want(codec.PUBREC, nil)
+			}
+			for range 3 {
+				pub.Ack(codec.PUBREL, 5)
+				pub.Want(codec.PUBCOMP, nil)
+			}
+			sub.WantPublish("t", "x")
+			sub.WantNothing()
+		}
+	})
+}
+
 // message_size_limit holds for wills: the connection is refused, with 5 in MQTT 3.
 func TestWillAboveMessageSizeLimit(t *testing.T) {
 	onEach(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.MessageSizeLimit = 10 }, func(t *testing.T, x *fixture) {

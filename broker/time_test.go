@@ -305,6 +305,27 @@ func TestWillAndTakeover_MQTT_3_1_4_3(t *testing.T) {
 	}
 }
 
+// A takeover ends the first connection without its DISCONNECT, so in MQTT 3 its will is sent [MQTT-3.1.2-8].
+// Mosquitto sends none.
+func TestWillAndTakeover_MQTT_3_1_2_8(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		for _, v := range []codec.Version{codec.V31, codec.V311} {
+			for _, clean := range []bool{false, true} {
+				sub := x.connect("sub", codec.V5, nil)
+				sub.Subscribe("w/#", 1)
+				old := x.connect("c", v, func(p *codec.Connect) {
+					p.CleanStart, p.HasWill = clean, true
+					p.Will = codec.Will{QoS: 1, Topic: []byte("w/c"), Payload: []byte("gone")}
+				})
+				x.connect("c", v, func(p *codec.Connect) { p.CleanStart = clean })
+				old.WantClosed()
+				receive(t, sub, "w/c", "gone", 1)
+				sub.WantNothing() // once
+			}
+		}
+	})
+}
+
 // The timers of the connection that lost its session do not touch the one that has it.
 func TestTakeoverAndKeepAlive(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {

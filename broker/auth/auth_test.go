@@ -101,7 +101,7 @@ func TestSlowOnlyWhereSomethingIsHashed(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &Policy{Authenticators: []Authenticator{passwords}}
-	full := Login{Username: "u", HasUsername: true, HasPassword: true}
+	full := Login{Username: "u", HasUsername: true, HasPassword: true, Password: []byte("p")}
 	known := full
 	known.Identified = true
 	for _, c := range []struct {

@@ -76,7 +76,7 @@ func (p *Passwords) Len() int { return len(p.users) }
 
 // Slow reports whether Authenticate would hash.
 func (p *Passwords) Slow(l *Login) bool {
-	return l.HasUsername && l.HasPassword && !l.Identified && len(p.users) > 0
+	return l.HasUsername && len(l.Password) > 0 && !l.Identified && len(p.users) > 0
 }
 
 // Mark is a number that changes with the user's line; 0 for users that are not there.
@@ -91,12 +91,13 @@ func (p *Passwords) Mark(username string) uint64 {
 }
 
 // Authenticate compares the password. It has no opinion on clients without a username and denies those that
-// it does not know, after hashing for the time that a known one would take.
+// it does not know, after hashing for the time that a known one would take. An empty password is as none, as
+// for Mosquitto, even if the file has its hash.
 func (p *Passwords) Authenticate(l *Login) Verdict {
 	if !l.HasUsername {
 		return Ignore
 	}
-	if !l.HasPassword || len(p.users) == 0 {
+	if len(l.Password) == 0 || len(p.users) == 0 {
 		return Deny
 	}
 	h, known := p.users[l.Username]

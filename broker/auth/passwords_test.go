@@ -46,6 +46,33 @@ func salted64(t *testing.T, password string) string {
 	return text
 }
 
+// TestEmptyPasswordNeverLogsIn, not even where the file has the hash of an empty one.
+func TestEmptyPasswordNeverLogsIn(t *testing.T) {
+	for _, k := range []Kind{PBKDF2, SHA512, Argon2id} {
+		p, err := LoadPasswords(writeFile(t, "empty:"+mustHash(t, k, "", 0)+"\nfull:"+mustHash(t, k, "secret", 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"empty", "full", "unknown"} {
+			for _, password := range [][]byte{nil, {}} {
+				for _, has := range []bool{false, true} {
+					l := &Login{Username: name, HasUsername: true, Password: password, HasPassword: has}
+					if v := p.Authenticate(l); v != Deny || p.Slow(l) {
+						t.Errorf("%v: %s with %#v (%t): %v, slow %t", k, name, password, has, v, p.Slow(l))
+					}
+				}
+			}
+		}
+		if v := p.Authenticate(&Login{}); v != Ignore { // left to the rule for anonymous clients
+			t.Errorf("%v: no username: %v", k, v)
+		}
+		l := &Login{Username: "full", HasUsername: true, Password: []byte("secret"), HasPassword: true}
+		if v := p.Authenticate(l); v != Allow {
+			t.Errorf("%v: the right password: %v", k, v)
+		}
+	}
+}
+
 func TestPasswordsOfEveryKind(t *testing.T) {
 	file := writeFile(t, "# comment\n\na line without a colon is skipped\n"+
 		"\t v20 : "+made20+" \r\n"+
