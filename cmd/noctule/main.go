@@ -239,7 +239,6 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	for _, w := range warnings {
 		c.log.Warn(w)
 	}
-	tune()
 	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
 	pre, err := c.loadPresub(cfg)
@@ -263,6 +262,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		c.fail(err)
 		return exitListener
 	}
+	tune() // not before: a start makes much that is gone at its end, and would be collected again and again
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
 	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: path}
 	code := svc.operate(policies, signals)

@@ -67,7 +67,7 @@ func importFile(from, to string) (r mosquitto.Report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	db, err := bolt.Open(to, bolt.Options{NoSync: true})
+	db, err := bolt.Open(to, bolt.Options{NoSync: true, Bulk: true})
 	if err != nil {
 		return r, err
 	}

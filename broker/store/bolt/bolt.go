@@ -42,6 +42,8 @@ type Options struct {
 	// NoSync leaves it to the system when data reaches the disk: for imports into files that are synced at
 	// their end, never for a broker.
 	NoSync bool
+	// Bulk has commits put what they hold into the tables at once, without the log: for imports, with NoSync.
+	Bulk bool
 	// Log receives progress; nil discards it.
 	Log *slog.Logger
 }
@@ -229,6 +231,9 @@ func (s *Store) Close() error {
 
 // Commit implements store.Store.
 func (s *Store) Commit(batches ...[]byte) error {
+	if s.opts.Bulk {
+		return s.fill(batches)
+	}
 	s.takePrepared()
 	tx, err := s.db.Begin(true)
 	if err != nil {

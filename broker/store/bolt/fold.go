@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -229,4 +230,37 @@ func (s *Store) foldAll() error {
 			}
 		}
 	}
+}
+
+// fill puts batches into the tables, as a fold of a log that holds just them would.
+func (s *Store) fill(batches [][]byte) error {
+	size := 0
+	for _, raw := range batches {
+		size += len(raw)
+	}
+	ops := make([]store.Op, 0, size/64) // most have some tens of bytes
+	for _, raw := range batches {
+		err := store.Each(raw, func(op store.Op) error {
+			ops = append(ops, op)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(ops, func(a, b store.Op) int { // the last of a key counts
+		return cmp.Or(cmp.Compare(a.Table, b.Table), bytes.Compare(a.Key, b.Key))
+	})
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		for i := range ops {
+			if ops[i].Kind != store.Put {
+				return errors.New("store: only what is put can be put in bulk")
+			}
+			o := netOp{table: ops[i].Table, key: string(ops[i].Key), value: ops[i].Value}
+			if err := o.apply(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

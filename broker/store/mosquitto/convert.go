@@ -3,6 +3,7 @@ package mosquitto
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -32,7 +33,7 @@ func (r *Report) note(format string, a ...any) {
 }
 
 // batchBytes is about how much one commit of an import takes.
-const batchBytes = 4 << 20
+const batchBytes = 32 << 20
 
 // importer puts a source into a store, in several passes, so that payloads pass through memory and are not
 // kept there. Numbers of sessions and ids of messages begin at 1: a broker gives out others.
@@ -115,8 +116,8 @@ func (i *importer) client(c *Client) error {
 	}
 	if c.OfflineAt != 0 {
 		r.OfflineAt = c.OfflineAt
-	} else if c.Expires != 0 {
-		r.OfflineAt = c.Expires - int64(c.Expiry)
+	} else if c.Expires != 0 { // what is left: persistent_client_expiration may have ended the interval early
+		r.Expiry = uint32(min(c.Expires-i.now, math.MaxUint32-1))
 	}
 	if w := c.Will; w != nil {
 		r.Will = &store.Will{Delay: w.Delay, Expiry: w.Expiry, Message: message.Message{

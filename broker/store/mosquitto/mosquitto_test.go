@@ -23,6 +23,7 @@ const (
 	queues   = "testdata/debian-2.0.11-v6.db"
 	inflight = "testdata/debian-2.0.11-inflight-v6.db"
 	savedAt  = 1795634700 // about
+	expires  = 1795721093 // the end of the session of "shared"
 )
 
 func read(t testing.TB, name string) []byte {
@@ -101,7 +102,7 @@ func TestQueuesAndRetained(t *testing.T) {
 	for _, x := range records(t, m, store.Sessions, store.ReadSession) {
 		sessions[x.ClientID] = x
 	}
-	if x := sessions["shared"]; x.Username != "user" || x.Expiry != 86400 || x.OfflineAt == 0 || x.OfflineAt > savedAt+60 {
+	if x := sessions["shared"]; x.Username != "user" || int64(x.Expiry)+x.OfflineAt != expires || x.OfflineAt != savedAt {
 		t.Errorf("%+v", x)
 	}
 	if x := sessions["old"]; x.Expiry != 0xFFFFFFFF || x.OfflineAt != savedAt {
@@ -182,6 +183,30 @@ func chunks(raw []byte) (list [][]byte) {
 		raw = raw[n:]
 	}
 	return list
+}
+
+// A session lives as long as Mosquitto would have let it, whether persistent_client_expiration has set that or the
+// client: once its time, not once more from the import on.
+func TestExpiryIsNotBegunAgain(t *testing.T) {
+	for _, tt := range []struct {
+		expiry  uint32
+		expires int64
+		want    uint32
+	}{
+		{0xFFFFFFFF, 0, 0xFFFFFFFF},
+		{0xFFFFFFFF, savedAt + 3600, 3600},
+		{86400, savedAt + 3600, 3600},
+		{86400, savedAt + 1, 1},
+		{86400, 0, 86400}, // it was online
+		{0xFFFFFFFF, 1 << 40, 0xFFFFFFFE},
+	} {
+		s := &mosquitto.State{Clients: []mosquitto.Client{{ID: "c", Expiry: tt.expiry, Expires: tt.expires}}}
+		m, _ := imported(t, s)
+		x := records(t, m, store.Sessions, store.ReadSession)
+		if len(x) != 1 || x[0].Expiry != tt.want || x[0].OfflineAt != savedAt {
+			t.Errorf("%+v: %+v", tt, x)
+		}
+	}
 }
 
 // Version 5 has clients without port and username.

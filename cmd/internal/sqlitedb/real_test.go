@@ -86,7 +86,7 @@ func checkSessions(t *testing.T, m *store.Memory) {
 	})
 	for id, want := range map[string]string{
 		"old": "4294967295  60", "never": "4294967295  60", "pub": "4294967295  60", "five": "86400 user 60",
-		"day": "86400  0",
+		"day": "86340  60",
 	} {
 		if got[id] != want {
 			t.Errorf("session of %s: %q, want %q", id, got[id], want)
