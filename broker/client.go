@@ -38,6 +38,8 @@ type client struct {
 	version   codec.Version
 	listed    bool // debug: "being dropped" was logged
 	ended     bool // removed from the shard
+	anyUser   bool // it is not known whose session it is
+	anyMount  bool // it is not known of which mount point it is
 	bridge    bool // a broker's bridge to MQTT 3 brokers
 
 	// Atomic:

@@ -290,23 +290,19 @@ func (s *shard) welcome(g *greet) {
 		id = made
 	}
 	old := s.sessionOf(id)
-	if old == nil && s.full() {
-		s.unpinAll(g.grants)
-		c.Attachment = nil
-		s.turnAway(c, p)
+	foreign := old != nil && s.foreign(old, g)
+	if s.turnsAway(g, old, foreign) {
 		return
 	}
-	if s.b.memoryShort.Load() && (old == nil || p.HasWill && tooLarge(&p.Will, old)) {
-		s.unpinAll(g.grants)
-		c.Attachment = nil
-		s.refuseMemory(c, p)
-		return
+	if foreign {
+		s.logf(LevelNotice, "Session of client %s ends: another user has connected with its client id.", id)
 	}
-	cl, present := s.session(string(id), p.CleanStart)
+	cl, present := s.session(string(id), p.CleanStart || foreign)
 	cl.conn, c.Attachment = c, cl
 	cl.version, cl.bridge = p.Version, p.Bridge
 	s.rename(cl, string(p.Username))
 	s.entitle(cl, g)
+	cl.anyUser, cl.anyMount = false, false
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false

@@ -280,9 +280,8 @@ func (s *shard) saveSession(cl *client) {
 	if cl.conn == nil {
 		r.OfflineAt = int64(cl.offlineAt)
 	}
-	if cl.rare != nil {
-		r.Username = cl.rare.username
-	}
+	r.Username, r.MountPoint = cl.username(), cl.rights().mountPoint()
+	r.AnyUser, r.AnyMount = cl.anyUser, cl.anyMount
 	// What its client may do is not stored, so a will that may not be published now never is after a restart.
 	if w := cl.will(); w != nil && cl.may(auth.Write, w.m.Topic) {
 		r.Will = &store.Will{Message: *w.m, Delay: w.delay, Expiry: w.expiry}

@@ -61,6 +61,8 @@ type Options struct {
 
 	// ClientIDPrefixes is what each client id must start with.
 	ClientIDPrefixes string
+	// OtherUsers says what happens to a CONNECT with the client id of another user's session.
+	OtherUsers OtherUsers
 	// GlobalMaxClients bounds the sessions, those that are offline included; 0 or less means no limit.
 	GlobalMaxClients int
 	// CheckRetainSource asks at each delivery of a retained message whether its publisher may still write

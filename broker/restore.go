@@ -400,6 +400,10 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		if x.Username != "" {
 			s.rename(cl, x.Username)
 		}
+		if x.MountPoint != "" {
+			cl.extra().rights = &rights{mount: x.MountPoint, named: x.Username != ""}
+		}
+		cl.anyUser, cl.anyMount = x.AnyUser, x.AnyMount
 		if w := x.Will; w != nil {
 			cl.extra().will = &will{m: w.Message.Keep(), delay: w.Delay, expiry: w.Expiry}
 		}

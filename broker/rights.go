@@ -16,7 +16,7 @@ import (
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
 	perms      *auth.Permissions // nil: everything
-	via        *Listener         // where it came in
+	via        *Listener         // where it came in; nil if that is not known
 	mark       uint64            // of its entry in the password file
 	named      bool              // it has a username, maybe an empty one
 	identified bool              // a certificate vouches for it
@@ -76,7 +76,7 @@ func (s *shard) renew(cl *client) bool {
 		username = cl.rare.username
 	}
 	r := cl.rights()
-	if r == nil {
+	if r == nil || r.via == nil {
 		if cl.conn == nil { // nothing is known of where it came in
 			return true
 		}
@@ -148,7 +148,7 @@ func (c *client) sourceOf() *message.Source {
 	switch {
 	case c.conn != nil:
 		src.Listener = listenerOf(c.conn).name
-	case r != nil:
+	case r != nil && r.via != nil:
 		src.Listener = r.via.name
 	}
 	return src

@@ -30,9 +30,13 @@ type Clock struct {
 
 // Session is a session without its subscriptions and messages.
 type Session struct {
-	Number    uint64 // unique among all sessions ever in this store
-	ClientID  string
-	Username  string
+	Number   uint64 // unique among all sessions ever in this store
+	ClientID string
+	Username string
+
+	MountPoint        string // of its topics
+	AnyUser, AnyMount bool   // Username or MountPoint is empty because it is not known
+
 	Expiry    uint32 // Session Expiry Interval, seconds; 0: it ends with its connection
 	OfflineAt int64  // seconds by the broker's clock (see Clock); 0 while it is online
 	Will      *Will  // nil without one
@@ -167,6 +171,15 @@ func ReadClock(value []byte) (c Clock, err error) {
 	return c, r.end(Config)
 }
 
+// Flags of a session.
+const (
+	sessionWill  = 1 << iota // the will is at the end
+	sessionOwner             // the mount point follows, and the flags below are set
+	sessionAnyUser
+	sessionAnyMount
+	sessionFlags = 1<<iota - 1
+)
+
 // PutSession stores s without its subscriptions and messages.
 func (b *Batch) PutSession(s *Session) {
 	var k scratch
@@ -176,13 +189,13 @@ func (b *Batch) PutSession(s *Session) {
 	v = appendText(v, s.Username)
 	v = binary.AppendUvarint(v, uint64(s.Expiry))
 	v = binary.AppendVarint(v, s.OfflineAt)
+	f := sessionOwner | flag(s.AnyUser)*sessionAnyUser | flag(s.AnyMount)*sessionAnyMount
+	v = append(v, f|flag(s.Will != nil)*sessionWill)
+	v = appendText(v, s.MountPoint)
 	if w := s.Will; w != nil {
-		v = append(v, 1)
 		v = binary.AppendUvarint(v, uint64(w.Delay))
 		v = binary.AppendUvarint(v, uint64(w.Expiry))
 		v = appendMessage(v, &w.Message)
-	} else {
-		v = append(v, 0)
 	}
 	b.Put(Sessions, num(k[:0], s.Number), v)
 }
@@ -203,7 +216,17 @@ func ReadSession(key, value []byte) (s Session, err error) {
 	s.Number = keyNum(key, 0, r)
 	s.ClientID, s.Username = string(r.text()), string(r.text())
 	s.Expiry, s.OfflineAt = uint32(r.uvarint()), r.varint()
-	if r.byte() == 1 {
+	f := r.byte()
+	if f&sessionOwner != 0 {
+		s.AnyUser, s.AnyMount = f&sessionAnyUser != 0, f&sessionAnyMount != 0
+		s.MountPoint = string(r.text())
+	} else { // of before it was stored; who had no name may have been imported without it
+		s.AnyUser, s.AnyMount = s.Username == "", true
+	}
+	if f > sessionFlags {
+		r.bad = true
+	}
+	if f&sessionWill != 0 {
 		s.Will = &Will{Delay: uint32(r.uvarint()), Expiry: uint32(r.uvarint())}
 		s.Will.Message = r.message()
 	}

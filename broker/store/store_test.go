@@ -105,7 +105,9 @@ func TestRecords(t *testing.T) {
 			func(_, v []byte) (message.Message, error) { return store.ReadMessage(v) })
 		s := store.Session{Number: 9, ClientID: "c", Username: "u", Expiry: 0xFFFFFFFF, OfflineAt: 1_800_000_000, Will: &store.Will{Message: m, Delay: 5, Expiry: 6}}
 		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
-		s.Will = nil
+		s.MountPoint, s.AnyUser = "m/", true
+		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
+		s.Will, s.AnyMount = nil, true
 		record(t, store.Sessions, s, func(b *store.Batch) { b.PutSession(&s) }, store.ReadSession)
 	}
 	for _, filter := range []string{"a/+", "$share/g/a/#", long} {

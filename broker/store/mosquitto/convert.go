@@ -112,7 +112,7 @@ func (i *importer) client(c *Client) error {
 	}
 	r := store.Session{
 		Number: uint64(len(i.sessions) + 1), ClientID: c.ID, Username: c.Username, Expiry: c.Expiry,
-		OfflineAt: i.now,
+		OfflineAt: i.now, AnyUser: c.Username == "", AnyMount: true,
 	}
 	if c.OfflineAt != 0 {
 		r.OfflineAt = c.OfflineAt

@@ -195,13 +195,14 @@ func inertDirectives() map[string]directive {
 // ownDirectives are about what Mosquitto does not have.
 func ownDirectives() map[string]directive {
 	return map[string]directive{
-		"admin_listener":    {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz", ""},
-		"admin_token_file":  {global, works, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", ""},
-		"presub_file":       {global, works, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
-		"persistence_sync":  {global, works, setSync, "our own: `always`, `group` or `interval`, default group", ""},
-		"max_queued_memory": {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
-		"max_subscriptions": {global, works, ints(math.MaxInt32, func(p *parser, v int) { p.cfg.Options.MaxSubscriptions = v }), "our own: subscriptions that one client may have, 0 for no limit", ""},
-		"log_format":        {global, works, setLogFormat, "our own: `text`, or `json` with one object a line", ""},
+		"admin_listener":     {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz", ""},
+		"admin_token_file":   {global, works, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", ""},
+		"presub_file":        {global, works, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
+		"persistence_sync":   {global, works, setSync, "our own: `always`, `group` or `interval`, default group", ""},
+		"max_queued_memory":  {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", ""},
+		"max_subscriptions":  {global, works, ints(math.MaxInt32, func(p *parser, v int) { p.cfg.Options.MaxSubscriptions = v }), "our own: subscriptions that one client may have, 0 for no limit", ""},
+		"other_user_session": {global, works, setOtherUsers, "our own: `fresh`, `refuse` or `resume`, for a client id of another user's session; default fresh", ""},
+		"log_format":         {global, works, setLogFormat, "our own: `text`, or `json` with one object a line", ""},
 	}
 }
 

@@ -50,7 +50,7 @@ func TestFullFile(t *testing.T) {
 	o.PersistentClientExpiration, o.QueueQoS0, o.UpgradeOutgoingQoS = 37*24*time.Hour, true, true
 	o.AllowDuplicates, o.SysInterval, o.ConnectionMessages = false, 38*time.Second, false
 	o.MemoryLimit, o.ClientIDPrefixes, o.CheckRetainSource = 6000000000, "dev-", true
-	o.GlobalMaxClients, o.MaxConnections, o.MaxSubscriptions = 60, 61, 68
+	o.GlobalMaxClients, o.MaxConnections, o.MaxSubscriptions, o.OtherUsers = 60, 61, 68, broker.RefuseSession
 	want := &Config{
 		Options: o, Admin: "127.0.0.1:9090", AdminTokenFile: "/tokens", PresubFile: "/presub.yaml",
 		PIDFile: "/run/test.pid", User: "tester", PerListener: true, ControlAPI: true,

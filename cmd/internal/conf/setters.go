@@ -322,6 +322,22 @@ func setSync(p *parser, a arg) error {
 	return nil
 }
 
+func setOtherUsers(p *parser, a arg) error {
+	v, err := a.word()
+	if err != nil {
+		return err
+	}
+	values := map[string]broker.OtherUsers{
+		"fresh": broker.FreshSession, "refuse": broker.RefuseSession, "resume": broker.ResumeSession,
+	}
+	u, ok := values[v]
+	if !ok {
+		return a.invalid()
+	}
+	p.cfg.Options.OtherUsers = u
+	return nil
+}
+
 func setLogFormat(p *parser, a arg) error {
 	v, err := a.word()
 	if err == nil && v != "text" && v != "json" {
