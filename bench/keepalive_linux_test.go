@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -92,9 +93,15 @@ func (d *dumb) serve(c net.Conn) {
 func TestKeepAliveWithoutAnswer(t *testing.T) {
 	_, address := startDumb(t, []byte{0x20, 2, 0, 0})
 	plan := Load{}.Clients(3)
-	plan.Hold = 2500 * time.Millisecond
-	r, err := Run(context.Background(), Target{Address: address, KeepAlive: 1}, plan, Options{})
-	if err != nil || r.Ended != 3 || r.Failures[errSilent.Error()] != 3 {
+	plan.Hold = time.Minute // cut short once all have ended
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := Run(ctx, Target{Address: address, KeepAlive: 1}, plan, Options{Each: func(s Second) {
+		if s.Failed == 3 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || r.Ended != 3 || r.Failures[errSilent.Error()] != 3 {
 		t.Errorf("%v, %d ended, %v", err, r.Ended, r.Failures)
 	}
 }

@@ -81,7 +81,7 @@ func (c *Comparison) bars(r Row) template.HTML {
 		b := plot.Bar{Name: peer.Name, Words: "-", Ours: ours(peer.Name)}
 		if len(cell.Values) > 0 {
 			b.Value, b.Low, b.High = cell.Value, slices.Min(cell.Values), slices.Max(cell.Values)
-			b.Words = fmt.Sprintf("%.4g %s", cell.Value, r.Unit())
+			b.Words = fmt.Sprintf("%.4g", cell.Value)
 			if cell.Ratio > 0 && peer.Name != r.Reference {
 				b.Words += fmt.Sprintf(", x %.3g", cell.Ratio)
 			}

@@ -149,10 +149,11 @@ func TestStallsShowUp(t *testing.T) {
 			r := do(t, Target{Address: p.ln.Addr().String()}, plan)
 			<-done
 			clean(t, r, 1)
-			if got := time.Duration(r.Latency.Max); got < stall*9/10 {
-				t.Errorf("max %v", got)
+			late := time.Duration(r.Generator.Lateness.Max) // on a busy machine none may have been due at once
+			if got := time.Duration(r.Latency.Max); got < stall*9/10-late {
+				t.Errorf("max %v, the generator was up to %v late", got, late)
 			}
-			if got := time.Duration(r.Latency.P99); stall >= 100*time.Millisecond && got < stall/2 {
+			if got := time.Duration(r.Latency.P99); stall >= 100*time.Millisecond && got < stall/2-late {
 				t.Errorf("p99 %v", got)
 			}
 			if r.Latency.Count < 990 || r.Latency.Count > 1001 {
