@@ -44,6 +44,16 @@ func LoadTokens(path string) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
+	t, err := parseTokens(raw, info.Mode())
+	if err != nil {
+		return nil, fmt.Errorf("%s%w", path, err)
+	}
+	return t, nil
+}
+
+// parseTokens reads the contents of a file with that mode. Its errors begin with ":" and, if there is one,
+// the line.
+func parseTokens(raw []byte, mode fs.FileMode) (*Tokens, error) {
 	t := &Tokens{}
 	sc := bufio.NewScanner(bytes.NewReader(raw))
 	for line := 1; sc.Scan(); line++ {
@@ -52,17 +62,17 @@ func LoadTokens(path string) (*Tokens, error) {
 			continue
 		}
 		if len(words) != 2 {
-			return nil, fmt.Errorf("%s:%d: a name and a token are needed", path, line)
+			return nil, fmt.Errorf(":%d: a name and a token are needed", line)
 		}
-		if err := t.add(words[0], words[1], info.Mode()); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, line, err)
+		if err := t.add(words[0], words[1], mode); err != nil {
+			return nil, fmt.Errorf(":%d: %w", line, err)
 		}
 	}
 	if err := sc.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf(": %w", err)
 	}
 	if len(t.list) == 0 {
-		return nil, fmt.Errorf("%s: %w", path, errNoTokens)
+		return nil, fmt.Errorf(": %w", errNoTokens)
 	}
 	return t, nil
 }
