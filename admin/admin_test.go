@@ -54,6 +54,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		},
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25, GaveWay: 48,
+			InputBytes: 49, InputGaveWay: 50,
 			LoopLag: 2600 * time.Millisecond,
 		},
 	}
@@ -136,7 +137,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
 		"admissions_waiting": "45", "admissions_refused_total": "46", "admissions_gave_way_total": "47",
-		"connections_gave_way_total": "48",
+		"connections_gave_way_total": "48", "input_bytes": "49", "connections_input_gave_way_total": "50",
 	}
 	for i, bound := range []string{
 		"0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "+Inf",

@@ -17,6 +17,10 @@ func addHashing(gauge, count func(name, help string, f func(*broker.Metrics) int
 		func(m *m) int64 { return m.Hashing.RefusedFull + m.Hashing.RefusedPeer })
 	count("connections_gave_way_total", "Connections closed before CONNECT for those of other addresses.",
 		func(m *m) int64 { return m.Net.GaveWay })
+	gauge("input_bytes", "Packets that are not complete, of connections that hold 4 KiB or more.",
+		func(m *m) int64 { return m.Net.InputBytes })
+	count("connections_input_gave_way_total", "Connections that held most when all held too much.",
+		func(m *m) int64 { return m.Net.InputGaveWay })
 	gauge("admissions_waiting", "CONNECTs that wait for an answer: of a password, or a provider.",
 		func(m *m) int64 { return int64(m.Admissions.Waiting) })
 	count("admissions_refused_total", "CONNECTs refused because too many of their address or of all waited.",

@@ -142,6 +142,7 @@ func New(o Options) (*Broker, error) {
 		Loops:          o.Loops,
 		Portable:       o.Portable,
 		MaxConnections: o.MaxConnections,
+		MaxInput:       o.maxInput(),
 		Clock:          &b.clock.source,
 		Log:            o.Log,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {

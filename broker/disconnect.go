@@ -75,6 +75,8 @@ func (s *shard) logLost(c *wsnet.Conn, id []byte, reason error) {
 	case errors.Is(reason, wsnet.ErrServerClosed):
 	case errors.Is(reason, wsnet.ErrProtocol):
 		s.logEnd(c, id, "protocol error")
+	case errors.Is(reason, wsnet.ErrInputGaveWay), errors.Is(reason, wsnet.ErrPending):
+		s.logEnd(c, id, closeText(codec.QuotaExceeded))
 	case errors.Is(reason, wsnet.ErrGaveWay):
 		s.logEnd(c, id, closeText(codec.ServerBusy))
 	default: // whatever way it broke

@@ -80,6 +80,10 @@ type Options struct {
 	// limit.
 	MaxConnections int
 
+	// MaxInput is how many bytes of packets that are not complete all connections together may hold; 512 MiB
+	// by default, or a quarter of MemoryLimit where that is less. The largest of the address with most ends.
+	MaxInput int64
+
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
@@ -153,6 +157,18 @@ func DefaultOptions() Options {
 		MaxPendingBytes:    16 << 20,
 		Log:                slog.New(slog.DiscardHandler),
 	}
+}
+
+// maxInput is MaxInput or its default.
+func (o *Options) maxInput() int64 {
+	n := o.MaxInput
+	if n <= 0 {
+		n = 512 << 20
+	}
+	if o.MemoryLimit > 0 {
+		n = min(n, o.MemoryLimit/4)
+	}
+	return n
 }
 
 // ListenerOptions are the settings of one listener. Start from DefaultListenerOptions.

@@ -56,6 +56,7 @@ func (s *shard) reload(o Options) {
 	s.watchLevels()
 	if s.index == 0 {
 		s.b.memoryLimit.Store(o.MemoryLimit)
+		s.b.net.SetMaxInput(o.maxInput())
 		s.reloadSys()
 	}
 }

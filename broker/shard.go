@@ -324,6 +324,13 @@ func (s *shard) Drained(c *wsnet.Conn) {
 	}
 }
 
+// InputGaveWay implements wsnet.InputHandler: MQTT 5 clients hear why.
+func (s *shard) InputGaveWay(c *wsnet.Conn) {
+	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
+		s.fail(cl, &codec.Error{Reason: codec.QuotaExceeded, Detail: "packets of all clients are too large"})
+	}
+}
+
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
 func (s *shard) EndTurn() {

@@ -23,6 +23,9 @@ type Config struct {
 	MailboxLimit int
 	// MaxPending is how many bytes of unconsumed input one connection may hold, 256 MiB + 5 by default.
 	MaxPending int
+	// MaxInput is how many bytes of unconsumed input all connections together may hold, 512 MiB by default;
+	// less than 4 KiB of one does not count. See InputHandler.
+	MaxInput int64
 	// HandshakeTimeout bounds what comes before the first byte for the handler: TLS handshake, and PROXY
 	// header with WebSocket upgrade; 10 s by default. The latter are looked at once a second.
 	HandshakeTimeout time.Duration
@@ -71,6 +74,9 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.ReadBufferSize, 64<<10)
 	set(&c.MailboxLimit, 65536)
 	set(&c.MaxPending, 256<<20+5)
+	if c.MaxInput <= 0 {
+		c.MaxInput = 512 << 20
+	}
 	set(&c.TLSHandshakes, 1024)
 	set(&c.MaxGuests, int(min(defaultGuests, filesMax()/2)))
 	set(&c.TLSWorkers, max(c.Loops/2, 1))
@@ -182,6 +188,13 @@ type DrainHandler interface {
 	Drained(c *Conn)
 }
 
+// InputHandler is implemented by handlers that have something to say to a connection that has to go because
+// all together hold more than MaxInput: of the address that holds most it is the one that holds most.
+type InputHandler interface {
+	// InputGaveWay says so. The connection ends with ErrInputGaveWay if the handler does not end it.
+	InputGaveWay(c *Conn)
+}
+
 // Task is work for a loop.
 type Task interface {
 	// Run is called on the loop's goroutine.
@@ -202,6 +215,8 @@ var (
 	ErrProtocol = errors.New("wsnet: protocol error")
 	// ErrGaveWay says that too many connections have not arrived, and that it is the turn of others.
 	ErrGaveWay = errors.New("wsnet: gave way to others")
+	// ErrInputGaveWay says that all connections together hold too much unconsumed input, and this one most.
+	ErrInputGaveWay = errors.New("wsnet: too much unconsumed input of all connections")
 	// ErrRefused says that OnRefuse has heard of it.
 	ErrRefused = errors.New("wsnet: refused")
 	// ErrPending says that a connection sent more than MaxPending bytes that the handler did not consume.

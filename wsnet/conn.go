@@ -81,6 +81,8 @@ type extra struct {
 	queue    *backlog   // a write has blocked, or a piece is shared
 	pending  []byte     // input the handler did not consume
 	need     int        // bytes the handler waits for
+	input    *input     // of pending and raw, once there was much
+	units    int        // of input that are counted
 	raw      []byte     // PROXY header or upgrade request so far, or an incomplete frame or control frame
 	greeting *handshake // of a connection before PROXY header and upgrade, or before its turn to shake hands
 	guest    *guest     // until Arrived
@@ -118,6 +120,7 @@ func (c *Conn) settle() {
 		x.guest != nil || x.moving != nil || x.held || x.reason != nil || x.proxied != nil {
 		return
 	}
+	c.loop.forgetInput(c)
 	c.extra = nil
 	x.need = 0
 	if l := c.loop; len(l.extras) < maxExtras {

@@ -195,6 +195,9 @@ func (l *Loop) read(c *Conn) {
 			l.sendOff(c)
 			return
 		}
+		if c.extra != nil {
+			l.countInput(c)
+		}
 		if l.acks != nil && !c.dirty {
 			l.acks.unanswered(int(c.fd), !held && c.extra == nil)
 		}
@@ -409,6 +412,7 @@ func (l *Loop) finish(c *Conn) {
 	}
 	if c.extra != nil {
 		c.extra.pending, c.extra.reason, c.extra.raw, c.extra.held = nil, nil, nil, false
+		l.forgetInput(c)
 		c.settle()
 	}
 	if c.peerGone || c.peerDone || c.Buffered() > 0 || l.stopping || !c.io.shutdown() {
@@ -443,6 +447,7 @@ func (l *Loop) sendOff(c *Conn) {
 		return
 	}
 	c.Flush()
+	l.forgetInput(c)
 	c.settle()
 	c.io.unregister(l, c)
 	if c.dirty {
@@ -491,6 +496,8 @@ func (l *Loop) receive(c *Conn, t Task) {
 		l.resume(c)
 		if c.moving() {
 			l.sendOff(c)
+		} else if c.extra != nil {
+			l.countInput(c)
 		}
 	}
 }

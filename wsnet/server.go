@@ -25,6 +25,7 @@ type Server struct {
 
 	workers  chan struct{} // holds a place for each TLS handshake that computes
 	entrance *entrance
+	inputs   *inputs
 
 	wg sync.WaitGroup // loops, ticker, accepting goroutines
 
@@ -102,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, stop: make(chan struct{}), workers: make(chan struct{}, cfg.TLSWorkers)}
-	s.entrance = newEntrance(&s.cfg)
+	s.entrance, s.inputs = newEntrance(&s.cfg), newInputs(cfg.MaxInput)
 	prepareFiles()
 	for i := range cfg.Loops {
 		l := &Loop{server: s, index: i}

@@ -15,6 +15,8 @@ type Stats struct {
 	MailboxRefused     int64 // Posts that found a mailbox full
 	HandshakesTimedOut int64 // of TLS, and upgrades
 	GaveWay            int64 // connections that had not arrived and were closed for those of others
+	InputGaveWay       int64 // connections that held most of too much unconsumed input
+	InputBytes         int64 // of unconsumed input, in connections with 4 KiB or more
 	// LoopLag is the longest turn of any loop since the last call of Stats.
 	LoopLag time.Duration
 }
@@ -31,6 +33,10 @@ type loopStats struct {
 func (s *Server) Stats() Stats {
 	out := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load(),
 		GaveWay: s.entrance.gaveWay.Load()}
+	out.InputGaveWay = s.inputs.gaveWay.Load()
+	s.inputs.mu.Lock()
+	out.InputBytes = s.inputs.mu.table.Weight() * inputUnit
+	s.inputs.mu.Unlock()
 	for _, l := range s.loops {
 		st := &l.stats
 		out.BytesIn += st.bytesIn.Load()
