@@ -70,7 +70,7 @@ func (k *taker) handle(h codec.Header, body []byte) bool {
 
 func (k *taker) has(p *codec.Publish) bool {
 	return slices.ContainsFunc(k.got, func(q codec.Publish) bool {
-		return bytes.Equal(p.Topic, q.Topic) && bytes.Equal(p.Payload, q.Payload)
+		return bytes.Equal(p.Topic, q.Topic) && bytes.Equal(p.Payload, q.Payload) && bytes.Equal(p.Properties, q.Properties)
 	})
 }
 
@@ -498,6 +498,41 @@ func TestRetainedAndLiveInOrder_MQTT_4_6_0_6(t *testing.T) {
 			}
 			close(stop)
 			<-ended
+		}
+	})
+}
+
+// upgrade_outgoing_qos holds for retained messages too, as in Mosquitto: they are sent with the QoS of the
+// subscription.
+func TestUpgradeOutgoingQoSOfRetained(t *testing.T) {
+	upgrade := func(o *broker.Options, _ *broker.ListenerOptions) { o.UpgradeOutgoingQoS = true }
+	onEach(t, upgrade, func(t *testing.T, x *fixture) {
+		pub := x.connect("pub", codec.V311, nil)
+		for qos := range uint8(3) {
+			p := codec.Publish{Retain: true, QoS: qos, Topic: fmt.Appendf(nil, "t/%d", qos), Payload: fmt.Append(nil, qos)}
+			if qos > 0 {
+				p.PacketID = 1
+			}
+			pub.Send(&p)
+			handshake(pub, qos, p.PacketID)
+			pub.WantNothing()
+		}
+		for _, v := range []codec.Version{codec.V311, codec.V5} {
+			for qos := range uint8(3) {
+				c := x.connect(fmt.Sprint("s", v, qos), v, nil)
+				c.Subscribe("t/#", qos)
+				k := take(t, c).all(x.b)
+				k.want(3)
+				b := x.connect(fmt.Sprint("b", v, qos), v, nil)
+				x.ask(behalf.Request{ClientID: fmt.Sprint("b", v, qos), Topics: topics(fmt.Sprint("t/#:", qos))})
+				other := take(t, b).all(x.b)
+				other.want(3)
+				for _, p := range append(k.got, other.got...) {
+					if p.QoS != qos || !p.Retain {
+						t.Errorf("MQTT %d: %s with QoS %d, RETAIN %v, want QoS %d", v, p.Topic, p.QoS, p.Retain, qos)
+					}
+				}
+			}
 		}
 	})
 }
