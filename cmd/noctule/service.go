@@ -88,6 +88,9 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 	if err != nil {
 		return nil, err
 	}
+	if w := l.Warning(); w != "" {
+		s.log.Warn(w)
+	}
 	var last error
 	for _, o := range sockets {
 		if o.Net.TLS != nil && s.keys != nil {
