@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"noctule/broker"
 	"noctule/broker/behalf"
@@ -557,4 +558,59 @@ func handshake(c *brokertest.Client, qos uint8, id uint16) bool {
 		_, _, ok = c.NextWithin(brokertest.Timeout)
 	}
 	return ok
+}
+
+// Messages that pass through a large crowd in slices are older than the retained message that a renewed
+// subscription gets, so they come first [MQTT-4.6.0-6]; to a new subscription, on its own loop or another, only
+// the last comes.
+func TestRetainedBehindSlices_MQTT_4_6_0_6(t *testing.T) {
+	for _, loops := range []int{1, 2} {
+		t.Run(fmt.Sprint(loops, " loops"), func(t *testing.T) {
+			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = loops })
+			for i := range 2100 * loops {
+				c := x.connect(fmt.Sprint("crowd", i), codec.V311, unclean)
+				c.Subscribe("t", 0)
+				c.Disconnect()
+			}
+			for i := range 6 {
+				c := x.connect(fmt.Sprint("c", i), codec.V311, nil)
+				var burst []byte
+				if i%2 == 0 {
+					c.Subscribe("t", 0)
+					k := take(t, c).all(x.b)
+					k.got = nil
+				}
+				for n := range 5 {
+					p := codec.Publish{Retain: true, Topic: []byte("t"), Payload: fmt.Append(nil, 10*i+n)}
+					burst = p.Append(burst, codec.V311)
+				}
+				sub := codec.Subscribe{PacketID: 3, Filters: []codec.Filter{{Name: []byte("t")}}}
+				c.Raw(sub.Append(burst, codec.V311))
+				var got []string
+				k := take(t, c)
+				for quiet := 0; quiet < 2; quiet++ {
+					h, body, ok := c.NextWithin(50 * time.Millisecond)
+					if ok {
+						k.handle(h, body)
+						quiet = -1
+					}
+				}
+				for j := range k.got {
+					got = append(got, string(k.got[j].Payload))
+				}
+				want := []string{fmt.Sprint(10*i + 4)}
+				if i%2 == 0 {
+					want = nil
+					for n := range 5 {
+						want = append(want, fmt.Sprint(10*i+n))
+					}
+					want = append(want, fmt.Sprint(10*i+4))
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				c.Close()
+			}
+		})
+	}
 }
