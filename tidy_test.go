@@ -22,7 +22,7 @@ var rooms = map[string][]string{
 	"broker":            {"noctule/broker", "noctule/codec", "noctule/codec/im", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
 	"broker/behalf":     {"noctule/codec", "noctule/codec/im"},
 	"broker/presub":     {"noctule/broker/", "noctule/codec", "noctule/codec/im", "noctule/topictree"},
-	"admin":             {"noctule/broker", "noctule/broker/behalf", "noctule/broker/presub", "noctule/codec"},
+	"admin":             {"noctule/internal/", "noctule/broker", "noctule/broker/behalf", "noctule/broker/presub", "noctule/codec"},
 	"bench":             {"noctule/bench/plot", "noctule/codec"},
 	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
 	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"noctule/broker"
 )
@@ -58,7 +57,7 @@ func Start(address string, src Source, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	return serve(netutil.LimitListener(ln, apiConnections), handler(src, parts)), nil
+	return serve(newFair(ln, apiConnections), handler(src, parts)), nil
 }
 
 // serve answers requests until Close.

@@ -15,8 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // The HTTP API of a Mosquitto listener with `protocol http_api`: three GETs below /api/v1 and the files of
@@ -99,7 +97,7 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 		}
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	limited := netutil.LimitListener(ln, apiConnections)
+	var limited net.Listener = newFair(ln, apiConnections)
 	if cfg.TLS != nil {
 		limited = tls.NewListener(limited, cfg.TLS)
 	}
