@@ -83,7 +83,10 @@ func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
 			return r
 		}
 	}
-	if !s.publishMessage(m) {
+	s.publisher = cl.conn
+	matched := s.publishMessage(m)
+	s.publisher = nil
+	if !matched {
 		return codec.NoMatchingSubscribers
 	}
 	return codec.Success

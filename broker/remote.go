@@ -44,9 +44,10 @@ type envelope struct {
 	publisher uint64
 	interval  uint32
 	retain    bool
-	once      bool // deliver one copy to MQTT 3 clients
-	deal      bool // the id is a shared subscription's: pick one of its members
-	owed      int  // number of filter ids for which the store has it in transit, in order from batch.owed
+	once      bool     // deliver one copy to MQTT 3 clients
+	many      *passage // for many filters, and without ids
+	deal      bool     // the id is a shared subscription's: pick one of its members
+	owed      int      // number of filter ids for which the store has it in transit, in order from batch.owed
 }
 
 // debtMax is how much one loop may have waiting at another, in bytes with a fixed cost a message, before it
@@ -167,12 +168,18 @@ func (s *shard) postRemote() {
 // Run implements wsnet.Task on the receiving loop.
 func (b *batch) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	ids, owed := b.ids, b.owed
+	ids, owed, cost := b.ids, b.owed, b.cost
 	for i := range b.items {
 		e := &b.items[i]
 		m := e.message(b, &s.far)
 		s.live.Reset(m, l.Now())
+		pays := false
 		switch {
+		case e.many != nil:
+			e.many.from, e.many.debt, e.many.owed = b.from, b.debt, owed[:e.owed]
+			cost -= e.many.cost
+			s.startPassage(e.many, m)
+			pays = true
 		case e.target != nil:
 			s.deliverShared(e.target, m)
 		case e.once:
@@ -184,17 +191,24 @@ func (b *batch) Run(l *wsnet.Loop) {
 		case e.deal:
 			s.deal(ids[0], m)
 		default:
-			s.fanOut(ids[0], m)
+			pays = s.fanOut(ids[0], m, e.owed > 0)
 		}
 		s.live.Release()
-		for _, id := range owed[:e.owed] {
-			s.paid(m, id)
+		if !pays {
+			for _, id := range owed[:e.owed] {
+				s.paid(m, id)
+			}
 		}
 		ids, owed = ids[e.ids:], owed[e.owed:]
 	}
-	left := b.debt.Add(-b.cost)
-	if left <= debtMax/2 && left+b.cost > debtMax/2 {
-		from, to := b.from, s.index
+	s.settleDebt(b.from, b.debt, cost)
+}
+
+// settleDebt notes that this loop has done work of another one.
+func (s *shard) settleDebt(from *shard, debt *atomic.Int64, cost int64) {
+	left := debt.Add(-cost)
+	if left <= debtMax/2 && left+cost > debtMax/2 {
+		to := s.index
 		from.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { from.unblock(to) }))
 	}
 }

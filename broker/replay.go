@@ -60,6 +60,9 @@ type replay struct {
 	crowd *crowd // whose slices under way it waits for, until this number of them are over
 	until uint32
 
+	waits  bool // for passages under way, until this number of them are over
+	passed uint32
+
 	grant *grant // whose topics it goes through; nil for one subscription
 	lots  []lot  // of the grant: what is still to come
 }
@@ -354,6 +357,12 @@ func (s *shard) beginReplay(cl *client, r *replay) progress {
 // behindSlices reports whether messages are under way in slices that came to a filter's crowd before the
 // replay has asked first.
 func (s *shard) behindSlices(r *replay, id topictree.FilterID) bool {
+	if !r.waits {
+		r.waits, r.passed = true, s.passed+uint32(s.passages.Len())
+	}
+	if int32(r.passed-s.passed) > 0 {
+		return true
+	}
 	cr := s.crowds[id]
 	switch {
 	case cr == nil || cr.jobs.Len() == 0:
@@ -363,7 +372,7 @@ func (s *shard) behindSlices(r *replay, id topictree.FilterID) bool {
 	case int32(r.until-cr.over) > 0: // the number may wrap
 		return true
 	}
-	r.crowd = nil
+	r.crowd, r.waits = nil, false
 	return false
 }
 

@@ -6,12 +6,13 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
+	"noctule/wsnet"
 )
 
 // What a client may do is worked out once, when it connects, and again when the settings are replaced. A
-// subscription whose filter lies within what may be read carries the bit covered: its messages are delivered
-// without a question. Others are asked about one by one, and so is what comes out of a queue, since rights
-// may have changed since it went in.
+// subscription whose filter lies within what may be read carries the bit covered: its messages are
+// delivered without a question. Others are asked about one by one, and so is what comes out of a queue,
+// since rights may have changed since it went in.
 
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
@@ -59,7 +60,53 @@ func (s *shard) entitle(cl *client, g *greet) {
 	default:
 		cl.rare.rights = nil
 	}
-	s.cover(cl, 0, len(cl.subs))
+	s.coverAll(cl)
+}
+
+// coverAll sets the bit covered of all subscriptions, as the rights are now: of very many in later turns.
+// Until then their messages are asked about.
+func (s *shard) coverAll(cl *client) {
+	n := len(cl.subs)
+	if n <= recheckSlice {
+		s.cover(cl, 0, n)
+		return
+	}
+	for i := range cl.subs {
+		s.setCoverage(cl, i, 0)
+	}
+	for i := range s.covering.Len() {
+		if c := s.covering.At(i); c.cl == cl {
+			c.left = n // anew
+			return
+		}
+	}
+	s.covering.Push(covering{cl, n})
+	if s.covering.Len() == 1 {
+		s.loop.Again(coverTask{})
+	}
+}
+
+// covering is a client whose first subscriptions, so many, are still to be held against its rights.
+type covering struct {
+	cl   *client
+	left int
+}
+
+// coverTask goes on with the first of them.
+type coverTask struct{}
+
+// Run implements wsnet.Task.
+func (t coverTask) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	c := s.covering.At(0)
+	n := min(c.left, recheckSlice)
+	s.cover(c.cl, c.left-n, c.left) // backwards, as recheck
+	if c.left -= n; c.left == 0 {
+		s.covering.Pop()
+	}
+	if s.covering.Len() > 0 {
+		l.Again(t)
+	}
 }
 
 // tells reports whether there is anything worth remembering; not so for most clients without a username.
@@ -67,9 +114,9 @@ func (r *rights) tells(p *auth.Policy) bool {
 	return r.perms != nil || r.mount != "" || r.identified || p != nil && r.named
 }
 
-// renew works the rights out again after a reload; false means that the client would not be let in any more.
-// Its password is not kept: who has the same entry in the password file as before stays. The bits covered of
-// its subscriptions are the caller's to set.
+// renew works the rights out again after a reload; false means that the client would not be let in any
+// more. Its password is not kept: who has the same entry in the password file as before stays. The bits
+// covered of its subscriptions are the caller's to set.
 func (s *shard) renew(cl *client) bool {
 	var username string
 	if cl.rare != nil {
@@ -106,18 +153,23 @@ func (s *shard) renew(cl *client) bool {
 // cover sets the bit covered of the subscriptions from one to another, as the rights are now.
 func (s *shard) cover(cl *client, from, to int) {
 	for i := from; i < min(to, len(cl.subs)); i++ {
-		sub := &cl.subs[i]
-		o := sub.opts&^covered | cl.coverage([]byte(s.b.index.Filter(sub.id)))
-		if o == sub.opts {
-			continue
-		}
-		sub.opts = o
-		if sub.share != nil {
-			sub.share.opts = o
-			continue
-		}
-		s.setMember(sub.id, int(sub.at), member{c: cl, opts: o, subID: sub.subID})
+		s.setCoverage(cl, i, cl.coverage([]byte(s.b.index.Filter(cl.subs[i].id))))
 	}
+}
+
+// setCoverage sets or clears the bit of one subscription.
+func (s *shard) setCoverage(cl *client, i int, bit options) {
+	sub := &cl.subs[i]
+	o := sub.opts&^covered | bit
+	if o == sub.opts {
+		return
+	}
+	sub.opts = o
+	if sub.share != nil {
+		sub.share.opts = o
+		return
+	}
+	s.setMember(sub.id, int(sub.at), member{c: cl, opts: o, subID: sub.subID})
 }
 
 // coverage is the bit covered if the client may read whatever matches filter, which may be shared.
@@ -171,8 +223,8 @@ func (s *shard) sourceMay(m *message.Message) bool {
 	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
 }
 
-// listenerNamed finds the listener of a name, or else one on the same port: addresses are changed more easily
-// than ports. nil if there is none. Any goroutine.
+// listenerNamed finds the listener of a name, or else one on the same port: addresses are changed more
+// easily than ports. nil if there is none. Any goroutine.
 func (b *Broker) listenerNamed(name string) (near *Listener) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,10 +15,10 @@ import (
 // loop get it at once, other loops one mailbox item each (remote.go), shared subscriptions go to the loop
 // that deals for the group (share.go).
 //
-// A loop keeps its own subscribers by filter id. A filter with one subscriber, the most frequent kind, has a
-// pointer to it in a map; more become a crowd. A crowd larger than a slice is served in slices with
-// other work in between; then messages to it queue in the crowd, so that order holds, and members that
-// leave meanwhile are only marked.
+// A loop keeps its own subscribers by filter id. A filter with one subscriber, the most frequent kind, has
+// a pointer to it in a map; more become a crowd. A crowd larger than a slice is served in slices with other
+// work in between; then messages to it queue in the crowd, so that order holds, and members that leave
+// meanwhile are only marked.
 
 // member is one subscription as the fan-out sees it.
 type member struct {
@@ -68,13 +68,18 @@ func (s *shard) publishMessage(m *message.Message) bool {
 	if m.Retain {
 		s.retain(m)
 	}
-	s.b.index.Match(m.Topic, &s.matches)
+	s.b.index.Start(m.Topic, &s.matches)
+	over := s.b.index.More(m.Topic, &s.matches, manySteps)
 	hits := s.matches.Hits
-	if len(hits) == 0 {
+	if len(hits) == 0 && over {
 		return false
 	}
 	s.live.Reset(m, s.loop.Now())
 	defer s.live.Release()
+	if len(hits) >= manyFrom || !over || s.passages.Len() > 0 && s.behindPassage(m.Topic) {
+		s.publishMany(m)
+		return true
+	}
 	if !s.opts.AllowDuplicates && len(hits) > 1 {
 		s.routeOnce(m, hits)
 		return true
@@ -86,10 +91,10 @@ func (s *shard) publishMessage(m *message.Message) bool {
 		case h.Shared:
 			s.routeShared(m, h)
 		case h.Loops == own:
-			s.fanOut(h.ID, m)
+			s.fanOut(h.ID, m, false)
 		default:
 			if h.Loops&own != 0 {
-				s.fanOut(h.ID, m)
+				s.fanOut(h.ID, m, false)
 			}
 			s.routeRemote(m, h.ID, h.Loops&^own)
 		}
@@ -97,15 +102,16 @@ func (s *shard) publishMessage(m *message.Message) bool {
 	return true
 }
 
-// fanOut delivers m to this loop's subscribers of one filter. s.live holds m.
-func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
+// fanOut delivers m to this loop's subscribers of one filter. s.live holds m. owed says that the store has
+// a transit of m to this loop for the filter, and later that slices pay for that when they are over.
+func (s *shard) fanOut(id topictree.FilterID, m *message.Message, owed bool) (later bool) {
 	if one := s.only[id]; one != nil {
 		s.deliverOwn(one.member(id), id, m)
-		return
+		return false
 	}
 	cr := s.crowds[id]
 	if cr == nil {
-		return
+		return false
 	}
 	if len(m.Payload) >= shareFrom {
 		m.Keep()
@@ -115,8 +121,8 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 		n += cr.more.members()
 	}
 	if n > slice || cr.jobs.Len() > 0 {
-		s.startJob(id, cr, m)
-		return
+		s.startJob(id, cr, m, owed)
+		return true
 	}
 	for i := range cr.list {
 		s.deliverOwn(cr.list[i], id, m)
@@ -124,11 +130,12 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message) {
 	if cr.more != nil {
 		cr.more.fanOut(s, id, m)
 	}
+	return false
 }
 
 // startJob queues m for a crowd that is served in slices.
-func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message) {
-	j := job{m: m.Keep(), end: len(cr.list), owed: s.owe(m, id, s.index)}
+func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message, owed bool) {
+	j := job{m: m.Keep(), end: len(cr.list), owed: owed || s.owe(m, id, s.index)}
 	if cr.more != nil {
 		j.parts = cr.more.parts()
 		for _, t := range cr.more.taps {
@@ -225,6 +232,9 @@ func (s *shard) deliverOwn(mb member, id topictree.FilterID, m *message.Message)
 // deliver gives m to one subscriber.
 func (s *shard) deliver(mb member, m *message.Message) {
 	c := mb.c
+	if c.conn == nil && c.ended { // it is being taken out
+		return
+	}
 	if mb.opts&noLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
 		return
 	}
@@ -348,6 +358,13 @@ func (s *shard) pickGranted(id topictree.FilterID, more *crowdExtra, m *message.
 
 func (s *shard) pickMember(mb member) {
 	at := int(mb.c.pickedAt)
+	if s.pickedIn != nil {
+		if n, ok := s.pickedIn[mb.c]; ok {
+			at = n
+		} else {
+			s.pickedIn[mb.c], at = len(s.picked), len(s.picked)
+		}
+	}
 	if mb.c.version == codec.V5 || at >= len(s.picked) || s.picked[at].c != mb.c {
 		mb.c.pickedAt = uint32(len(s.picked))
 		s.picked = append(s.picked, mb)

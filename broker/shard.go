@@ -46,9 +46,13 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	remote   []outbox // one per shard; the own one has what must wait for the mail
 	fence    fence
-	backlog  int      // jobs of sliced fan-outs
-	checking *recheck // what a reload has left to do; nil: nothing
-	halted   int      // reasons to leave sockets unread
+	passages ring.Ring[*passage]
+	passed   uint32 // passages that have ended
+	covering ring.Ring[covering]
+	leaving  ring.Ring[*client] // sessions that have ended and still have subscriptions
+	backlog  int                // jobs of sliced fan-outs and passages
+	checking *recheck           // what a reload has left to do; nil: nothing
+	halted   int                // reasons to leave sockets unread
 	count    counters
 	journal  *journal    // nil without a store
 	away     *awayReader // nil unless max_queued_memory sets a bound
@@ -69,7 +73,10 @@ type shard struct {
 	codes   []codec.Reason
 	props   codec.Properties
 	picked  []member
-	fresh   []*replay // of the SUBSCRIBE being handled
+	// While a passage picks, where its clients are in picked:
+	pickedIn  map[*client]int
+	publisher *wsnet.Conn // whose PUBLISH or PUBREL is handled
+	fresh     []*replay   // of the SUBSCRIBE being handled
 
 	// Owned by the loop, scratch for clients of mount points:
 	topic    []byte          // of the PUBLISH being handled
@@ -177,6 +184,9 @@ func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 		if cl.conn != c {
 			return len(b), 0
 		}
+		if c.Held() {
+			return used, 0
+		}
 	}
 }
 
@@ -280,8 +290,8 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 	}
 }
 
-// checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not count:
-// their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
+// checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not
+// count: their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
 func (s *shard) checkOutput(cl *client) error {
 	if int(cl.answers) <= s.opts.MaxBufferedBytes {
 		return nil
@@ -374,8 +384,8 @@ var (
 // seconds is the time of this turn; it may be up to a second later.
 func (s *shard) seconds() int64 { return s.loop.Now() / 1000 }
 
-// secondsUp is the first whole second that is not before the time of this turn: where an interval begins that
-// must not end too early.
+// secondsUp is the first whole second that is not before the time of this turn: where an interval begins
+// that must not end too early.
 func (s *shard) secondsUp() int64 { return (s.loop.Now() + 999) / 1000 }
 
 // wholeSeconds is an interval in seconds, a part of one counted as one.

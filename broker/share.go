@@ -46,13 +46,23 @@ const (
 	memberStates
 )
 
-// client.readiness has this in the lower bits, and above the client's Maximum Packet Size, 0 if it has none.
+// client.readiness has this in the lower bits, and above the client's Maximum Packet Size, 0 if it has
+// none.
 const readinessBits = 2
+
+// memberGone is the readiness of a client whose session has ended, while it still is in groups.
+const memberGone = math.MaxUint32
+
+// ranks is the rank of one to whom nothing is dealt.
+const ranks = 2 * memberStates
 
 // rank is how well the client can take a message that has at most so many bytes, the lower the better: who
 // takes none as large comes last.
 func (c *client) rank(size int) uint32 {
 	r := c.readiness.Load()
+	if r == memberGone {
+		return ranks
+	}
 	if most := r >> readinessBits; most != 0 && size > int(most) {
 		return r&(1<<readinessBits-1) + memberStates
 	}
@@ -70,8 +80,8 @@ func newShareMember(c *client, id topictree.FilterID, home int, o options, subID
 	return &shareMember{c: c, id: id, home: home, mark: shareMark(id.Filter()), opts: o, subID: subID}
 }
 
-// shareMark is a mark of a shared subscription. It is stored, so it follows from the name alone; two may have
-// the same.
+// shareMark is a mark of a shared subscription. It is stored, so it follows from the name alone; two may
+// have the same.
 func shareMark(name string) uint8 {
 	h := uint32(2166136261) // FNV-1a
 	for i := range len(name) {
@@ -82,7 +92,7 @@ func shareMark(name string) uint8 {
 
 // updateFull publishes how the client is to those who deal shared subscriptions.
 func (c *client) updateFull() {
-	if c.shared == 0 {
+	if c.shared == 0 || c.ended {
 		return
 	}
 	state := uint32(memberReady)
@@ -95,7 +105,7 @@ func (c *client) updateFull() {
 		state = memberFull
 	}
 	if c.five != nil { // no packet is larger than 2^28 bytes and a few
-		state |= min(c.five.maxPacket, math.MaxUint32>>readinessBits) << readinessBits
+		state |= min(c.five.maxPacket, math.MaxUint32>>readinessBits-1) << readinessBits
 	}
 	if c.readiness.Load() != state {
 		c.readiness.Store(state)
@@ -160,8 +170,8 @@ func (s *shard) routeShared(m *message.Message, h *topictree.Hit) {
 	s.routeDeal(m, h.ID, bits.TrailingZeros64(h.Loops))
 }
 
-// routeDeal has m dealt. Where no member is known here, the first one may have its SUBACK while its joinShare
-// still waits in the mail of this loop, since sockets are read before: then m goes behind it.
+// routeDeal has m dealt. Where no member is known here, the first one may have its SUBACK while its
+// joinShare still waits in the mail of this loop, since sockets are read before: then m goes behind it.
 func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 	if home == s.index && s.shares[id] != nil {
 		s.deal(id, m)
@@ -186,7 +196,7 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 	}
 	n := len(g.members)
 	size := sizeMost(m)
-	best, bestRank := -1, uint32(2*memberStates)
+	best, bestRank := -1, uint32(ranks)
 	for i := range n {
 		k := (g.next + i) % n
 		if r := g.members[k].c.rank(size); r < bestRank {
@@ -195,6 +205,10 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 				break
 			}
 		}
+	}
+	if best < 0 { // all have gone
+		s.drop(DropOffline)
+		return
 	}
 	g.next = (best + 1) % n
 	mb := g.members[best]
@@ -213,7 +227,7 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 // deliverShared gives m to one member, on the member's loop. If it has left meanwhile, another one is dealt
 // to.
 func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
-	if mb.gone {
+	if mb.gone || mb.c.ended {
 		s.routeDeal(m, mb.id, mb.home)
 		return
 	}

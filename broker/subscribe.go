@@ -4,6 +4,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/topictree"
+	"noctule/wsnet"
 )
 
 // subscription is one entry of a session's list.
@@ -260,14 +261,50 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	s.leave(sub.id, int(sub.at))
 }
 
-// dropSubscriptions removes all of them, when a session ends.
+// endSlice is how many subscriptions of sessions that have ended are removed in one turn.
+const endSlice = 1024
+
+// dropSubscriptions removes all of them, when a session ends; very many in later turns, a slice a turn of
+// all sessions. Until then nothing is sent to it, nor dealt.
 func (s *shard) dropSubscriptions(cl *client) {
-	for len(cl.subs) > 0 {
+	if len(cl.subs) <= endSlice {
+		s.dropSome(cl, len(cl.subs))
+		return
+	}
+	cl.readiness.Store(memberGone)
+	s.leaving.Push(cl)
+	if s.leaving.Len() == 1 {
+		s.loop.Again(leaveTask{})
+	}
+}
+
+// dropSome removes the last n.
+func (s *shard) dropSome(cl *client, n int) {
+	for range n {
 		s.unsubscribe(cl, len(cl.subs)-1)
+	}
+	if len(cl.subs) > 0 {
+		return
 	}
 	cl.subs = nil
 	if cl.rare != nil {
 		cl.rare.subIndex = nil
+	}
+}
+
+// leaveTask goes on with the oldest session that has ended.
+type leaveTask struct{}
+
+// Run implements wsnet.Task.
+func (t leaveTask) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	cl := *s.leaving.At(0)
+	s.dropSome(cl, min(endSlice, len(cl.subs)))
+	if len(cl.subs) == 0 {
+		s.leaving.Pop()
+	}
+	if s.leaving.Len() > 0 {
+		l.Again(t)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -359,6 +360,13 @@ type Matches struct {
 	sums []uint64 // of the topic's levels; 0: not worked out yet
 }
 
+// Trim gives memory back that only very many hits need.
+func (m *Matches) Trim() {
+	if cap(m.Hits) > 4096 {
+		m.Hits = nil
+	}
+}
+
 // step is a node whose path matches the beginning of the topic.
 type step struct {
 	n     *node[Entry]
@@ -369,7 +377,13 @@ type step struct {
 // Match finds all filters that match a valid topic name. Topics that begin with $ are not matched by a
 // leading wildcard [MQTT-4.7.2-1].
 func (x *Index) Match(topic []byte, m *Matches) {
-	m.Hits = m.Hits[:0]
+	x.Start(topic, m)
+	x.More(topic, m, math.MaxInt)
+}
+
+// Start begins to find what Match finds, in pieces of bounded work.
+func (x *Index) Start(topic []byte, m *Matches) {
+	m.Hits, m.todo = m.Hits[:0], m.todo[:0]
 	hash := x.hash.sum(topic)
 	if e := x.part(hash).table.find(0, hash, topic); e != nil {
 		m.add(e)
@@ -380,7 +394,13 @@ func (x *Index) Match(topic []byte, m *Matches) {
 	m.sums = m.sums[:0]
 	wild := len(topic) == 0 || topic[0] != '$'
 	x.descend(topic, m, step{n: &x.trie.root}, 0, wild)
-	for len(m.todo) > 0 {
+}
+
+// More looks at no more than steps nodes, adds what it finds to the hits, and reports whether that was all.
+// The topic is that of Start. Filters that are there all the time are found once; those that come or go
+// between two calls may be found or not.
+func (x *Index) More(topic []byte, m *Matches, steps int) (over bool) {
+	for ; steps > 0 && len(m.todo) > 0; steps-- {
 		last := len(m.todo) - 1
 		s := m.todo[last]
 		m.todo = m.todo[:last]
@@ -391,6 +411,7 @@ func (x *Index) Match(topic []byte, m *Matches) {
 		}
 		x.descend(topic, m, s, len(s.n.path)+1, true)
 	}
+	return len(m.todo) == 0
 }
 
 // descend takes what a node holds for the topic, and notes which of its children match it further. Their

@@ -145,6 +145,13 @@ func modelIndex(t *testing.T, steps int, word func(rnd *rand.Rand, wild bool) st
 		if want := m.match(topic); strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Fatalf("seed %d step %d: topic %q\ngot  %v\nwant %v", seed, step, topic, got, want)
 		}
+		n := len(ms.Hits)
+		for x.Start([]byte(topic), &ms); !x.More([]byte(topic), &ms, 1); {
+			continue
+		}
+		if len(ms.Hits) != n {
+			t.Fatalf("seed %d step %d: topic %q: %d hits in pieces, want %d", seed, step, topic, len(ms.Hits), n)
+		}
 		if step%100 == 0 {
 			checkTrie(t, x.hash, &x.trie.root)
 		}

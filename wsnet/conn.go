@@ -225,6 +225,9 @@ func (c *Conn) Move(to *Loop, t Task) {
 // peer's end is noticed after Release only.
 func (c *Conn) Hold() { c.more().held = true }
 
+// Held reports whether it is held.
+func (c *Conn) Held() bool { return c.extra != nil && c.extra.held }
+
 // Release ends a Hold, outside Data: the connection moves to a loop, its own or another one, where t runs
 // first and then Data with what is not consumed. It returns false, and t does not run, when the connection
 // has ended meanwhile.

@@ -1,0 +1,242 @@
+package broker_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"noctule/broker"
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// overlap is n filters that match the topic, n at most 1<<13: each level of it or a "+".
+func overlap(n int) (topic string, filters [][]byte) {
+	levels := strings.Split("a/b/c/d/e/f/g/h/i/j/k/l/m", "/")
+	for i := range n {
+		f := append([]string(nil), levels...)
+		for k := range f {
+			if i>>k&1 != 0 {
+				f[k] = "+"
+			}
+		}
+		filters = append(filters, []byte(strings.Join(f, "/")))
+	}
+	return strings.Join(levels, "/"), filters
+}
+
+// subscribeMany subscribes to filters, many in a packet.
+func subscribeMany(t testing.TB, c *brokertest.Client, qos uint8, filters [][]byte) {
+	t.Helper()
+	for len(filters) > 0 {
+		n := min(500, len(filters))
+		p := codec.Subscribe{PacketID: 1}
+		for _, f := range filters[:n] {
+			p.Filters = append(p.Filters, codec.Filter{Name: f, QoS: qos})
+		}
+		filters = filters[n:]
+		c.Send(&p)
+		var ack codec.Suback
+		c.Want(codec.SUBACK, &ack)
+		for _, r := range ack.Codes {
+			if r >= 0x80 {
+				t.Fatalf("SUBACK %s", r)
+			}
+		}
+	}
+}
+
+// A message that matches many filters comes once for each, in the order of its publisher, and other clients
+// are served meanwhile; those of others on the same topic do not overtake [MQTT-4.6.0-6].
+func TestManyFiltersOfOneClient(t *testing.T) {
+	for _, qos := range []uint8{0, 1, 2} {
+		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
+			wide := func(o *broker.Options, _ *broker.ListenerOptions) {
+				o.MaxInflight, o.MaxQueuedMessages, o.MaxBufferedBytes = 0, 0, 64<<20
+			}
+			onEach(t, wide, func(t *testing.T, x *fixture) {
+				const n = 5000
+				topic, filters := overlap(n)
+				sub := x.connect("sub", codec.V5, nil)
+				subscribeMany(t, sub, qos, filters)
+				pub := x.connect("pub", codec.V311, nil)
+				for i := range 3 { // in one piece, so that the later ones are there while the first is under way
+					pub.Publish(topic, fmt.Sprint(i), qos, uint16(i+1))
+				}
+				if qos == 2 {
+					for i := range 3 {
+						pub.Want(codec.PUBREC, nil)
+						pub.Ack(codec.PUBREL, uint16(i+1))
+					}
+				}
+				pub.Raw(codec.AppendPingreq(nil))
+				for i := range 3 {
+					for k := range n {
+						p := sub.WantPublish(topic, fmt.Sprint(i))
+						if p.QoS != qos {
+							t.Fatalf("copy %d of %d has QoS %d", k, i, p.QoS)
+						}
+					}
+				}
+				sub.WantNothing()
+			})
+		})
+	}
+}
+
+// Without duplicates an MQTT 3 client has one copy of what matches many of its filters, at the highest QoS
+// of them [MQTT-3.3.5-1]; an MQTT 5 client one for each.
+func TestManyFiltersOnce_MQTT_3_3_5_1(t *testing.T) {
+	once := func(o *broker.Options, _ *broker.ListenerOptions) { o.AllowDuplicates = false }
+	onEach(t, once, func(t *testing.T, x *fixture) {
+		const n = 5000
+		topic, filters := overlap(n)
+		old, five := x.connect("old", codec.V311, nil), x.connect("five", codec.V5, nil)
+		subscribeMany(t, old, 0, filters)
+		subscribeMany(t, old, 1, filters[n-1:])
+		subscribeMany(t, five, 0, filters)
+		pub := x.connect("pub", codec.V311, nil)
+		for i := range 2 {
+			pub.Publish(topic, fmt.Sprint(i), 1, uint16(i+1))
+		}
+		for i := range 2 {
+			if p := old.WantPublish(topic, fmt.Sprint(i)); p.QoS != 1 {
+				t.Errorf("QoS %d", p.QoS)
+			}
+			old.Ack(codec.PUBACK, uint16(i+1))
+			for range n {
+				five.WantPublish(topic, fmt.Sprint(i))
+			}
+		}
+		old.WantNothing()
+		five.WantNothing()
+	})
+}
+
+// Each of many share groups has one copy.
+func TestManyShareGroups_MQTT_4_8_2_4(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		const n = 5000
+		var filters [][]byte
+		for i := range n {
+			filters = append(filters, fmt.Appendf(nil, "$share/g%d/s", i))
+		}
+		a, b := x.connect("a", codec.V5, nil), x.connect("b", codec.V5, nil)
+		subscribeMany(t, a, 0, filters)
+		subscribeMany(t, b, 0, filters)
+		pub := x.connect("pub", codec.V311, nil)
+		for i := range 2 {
+			pub.Publish("s", fmt.Sprint(i), 0, 0)
+		}
+		for i := range 2 { // strict round robin
+			c := []*brokertest.Client{a, b}[i]
+			for range n {
+				c.WantPublish("s", fmt.Sprint(i))
+			}
+		}
+		a.WantNothing()
+		b.WantNothing()
+	})
+}
+
+// While messages pass through many filters, clients come, leave and end: who stays gets all.
+func TestManyFiltersWhileClientsChange(t *testing.T) {
+	wide := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxBufferedBytes = 64 << 20 }
+	onEach(t, wide, func(t *testing.T, x *fixture) {
+		seed := rand.Uint64()
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		t.Logf("seed %d", seed)
+		const n, rounds = 3000, 8
+		topic, filters := overlap(n)
+		stay := x.connect("stay", codec.V5, nil)
+		subscribeMany(t, stay, 0, filters)
+		pub := x.connect("pub", codec.V311, nil)
+		for i := range rounds {
+			other := x.connect(fmt.Sprint("other", i%3), codec.V311, nil)
+			list := filters[rnd.IntN(n/2):]
+			for part := range slices.Chunk(list, 500) {
+				p := codec.Subscribe{PacketID: 1}
+				for _, f := range part {
+					p.Filters = append(p.Filters, codec.Filter{Name: f})
+				}
+				other.Send(&p)
+			}
+			retained := codec.Publish{Topic: []byte(topic), Payload: fmt.Append(nil, i), Retain: i%2 == 0}
+			pub.Send(&retained)
+			uns := codec.Unsubscribe{PacketID: 1, Filters: list[:min(len(list), 700)]}
+			other.Send(&uns)
+			if i%2 == 0 {
+				other.Close()
+			}
+		}
+		for i := range rounds {
+			for range n {
+				stay.WantPublish(topic, fmt.Sprint(i))
+			}
+		}
+		stay.WantNothing()
+	})
+}
+
+// A session with very many subscriptions ends in slices: its client id is free at once, and nothing is
+// left.
+func TestEndOfManySubscriptions(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		_, filters := overlap(6000)
+		for i := range 6000 {
+			filters = append(filters, fmt.Appendf(nil, "$share/g%d/s", i))
+		}
+		pub := x.connect("pub", codec.V311, nil)
+		other := x.connect("other", codec.V311, nil)
+		other.Subscribe("$share/g0/s", 0)
+		for range 2 {
+			c := x.connect("c", codec.V5, nil)
+			subscribeMany(t, c, 1, filters)
+			again := x.connect("c", codec.V5, nil) // a clean start takes over
+			again.Subscribe("own", 0)
+			pub.Publish("own", "x", 0, 0)
+			again.WantPublish("own", "x")
+			again.WantNothing()
+			again.Disconnect()
+		}
+		brokertest.Until(t, x.b, "the end of all subscriptions", func(m *broker.Metrics) bool {
+			return m.Subscriptions == 0 && m.SharedSubscriptions == 1
+		})
+		pub.Publish("s", "x", 0, 0)
+		other.WantPublish("s", "x") // no member that has gone
+	})
+}
+
+// A session with very many subscriptions comes back: what it may not read does not reach it, whether or not
+// all of them have been held against its rights yet.
+func TestRightsOfManySubscriptions(t *testing.T) {
+	may := withACL(t, "topic read a/#", "topic write #")
+	wide := func(o *broker.Options, l *broker.ListenerOptions) {
+		may(o, l)
+		o.MaxBufferedBytes = 64 << 20
+	}
+	onEach(t, wide, func(t *testing.T, x *fixture) {
+		keep := func(p *codec.Connect) { p.CleanStart = false }
+		topic, filters := overlap(3000)
+		subscribeMany(t, x.connect("c", codec.V311, keep), 0, filters)
+		pub := x.connect("pub", codec.V311, nil)
+		for range 2 {
+			c, present := x.present("c", codec.V311, keep)
+			if !present {
+				t.Fatal("no session")
+			}
+			denied := "x" + topic[1:] // half of the filters match
+			pub.Publish(denied, "no", 0, 0)
+			pub.Publish(topic, "yes", 0, 0)
+			for range filters {
+				c.WantPublish(topic, "yes")
+			}
+			c.WantNothing()
+		}
+		if n := x.dropped(broker.DropDenied); n != int64(len(filters)) {
+			t.Errorf("%d copies denied", n)
+		}
+	})
+}
