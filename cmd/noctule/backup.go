@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -22,6 +23,52 @@ const backupPatience = 30 * time.Second
 
 func backupSocket(path string) string { return path + ".sock" }
 
+// socketMost is the longest path that the address of a unix socket takes everywhere.
+const socketMost = 100
+
+// shortName is another path of a socket, for an address, where its own is too long: by way of its directory,
+// which is open until done is called.
+func shortName(path string) (name string, done func(), err error) {
+	if len(path) <= socketMost {
+		return path, func() {}, nil
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() {
+		_ = dir.Close() // only held
+	}, nil
+}
+
+// listenUnix listens on a socket that its owner alone may open.
+func listenUnix(path string) (l net.Listener, done func(), err error) {
+	name, done, err := shortName(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l, err = net.Listen("unix", name); err != nil {
+		done()
+		return nil, nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		err = errors.Join(err, l.Close())
+		done()
+		return nil, nil, err
+	}
+	return l, done, nil
+}
+
+// dialUnix connects to a socket.
+func dialUnix(path string) (net.Conn, error) {
+	name, done, err := shortName(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return net.Dial("unix", name)
+}
+
 // serveBackups answers on the socket until stop is called. Without a socket the broker runs all the same.
 func (c *command) serveBackups(db *bolt.Store, path string) (stop func()) {
 	name := backupSocket(path)
@@ -29,10 +76,7 @@ func (c *command) serveBackups(db *bolt.Store, path string) (stop func()) {
 		c.log.Warn("Warning: no backups of the running broker: " + err.Error())
 		return func() {}
 	}
-	l, err := net.Listen("unix", name)
-	if err == nil {
-		err = os.Chmod(name, 0o600)
-	}
+	l, done, err := listenUnix(name)
 	if err != nil {
 		c.log.Warn("Warning: no backups of the running broker: " + err.Error())
 		return func() {}
@@ -56,6 +100,7 @@ func (c *command) serveBackups(db *bolt.Store, path string) (stop func()) {
 	return func() {
 		_ = l.Close() // the program ends
 		wg.Wait()
+		done()
 	}
 }
 
@@ -81,7 +126,7 @@ func backup(path, to string) (err error) {
 			_ = os.Remove(part) // it is not whole
 		}
 	}()
-	if conn, dialErr := net.Dial("unix", backupSocket(path)); dialErr == nil {
+	if conn, dialErr := dialUnix(backupSocket(path)); dialErr == nil {
 		_, err = io.Copy(out, conn)
 		err = errors.Join(err, conn.Close())
 	} else {

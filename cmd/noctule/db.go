@@ -323,7 +323,7 @@ func (c *command) importInto(name, from string) error {
 	if isFilled(name) {
 		return fmt.Errorf("%s exists", name)
 	}
-	r, err := makeOf(from, name)
+	r, err := c.makeOf(from, name)
 	if err != nil {
 		return err
 	}

@@ -314,6 +314,28 @@ func (a *authority) issue(t *testing.T, name string, tmpl *x509.Certificate) (pa
 	return pair, cert, key
 }
 
+// TestUnhashedCAPath is told of at the start and at a reload, and keeps nobody from starting.
+func TestUnhashedCAPath(t *testing.T) {
+	ca := newAuthority(t, "ours")
+	_, cert, key := ca.issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
+	cas := t.TempDir()
+	conf := fmt.Sprintf("listener %d 127.0.0.1\ncertfile %s\nkeyfile %s\ncapath %s\nrequire_certificate true", freePort(t), cert, key, cas)
+	p := startBroker(t, conf)
+	if strings.Contains(p.lines(), "rehash") {
+		t.Errorf("an empty directory is told of\n%s", p.lines())
+	}
+	if err := os.WriteFile(filepath.Join(cas, "ca.pem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const line = `^\d+: Warning: capath "[^"]+" has no file that is named by the hash of its certificate: run .openssl rehash. on it\.$`
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	p.await(t, line)
+	_ = p.stop(t, syscall.SIGTERM)
+	startBroker(t, conf).await(t, line)
+}
+
 func TestTLSListeners(t *testing.T) {
 	ca, stranger := newAuthority(t, "ours"), newAuthority(t, "a stranger's")
 	_, cert, key := ca.issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})

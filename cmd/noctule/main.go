@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"noctule/broker"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
 )
@@ -247,24 +246,26 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
-	db, path, err := c.openStore(cfg)
-	if err != nil {
-		c.fail(err)
-		return exitConfig
+	up, ended := c.bringUp(cfg, signals)
+	if ended {
+		return exitOK
 	}
-	if db != nil {
-		defer db.Close() //nolint:errcheck // all is on disk
-		stop := c.serveBackups(db, path)
-		defer stop()
+	if up.db != nil {
+		defer up.db.Close() //nolint:errcheck // all is on disk
 	}
-	b, err := broker.New(cfg.Options)
-	if err != nil {
-		c.fail(err)
-		return exitListener
+	if up.err != nil {
+		c.fail(up.err)
+		return up.code
 	}
-	tune() // not before: a start makes much that is gone at its end, and would be collected again and again
+	if up.db != nil {
+		defer c.serveBackups(up.db, up.path)()
+	}
+	b := up.b
+	tune() // not before: a start makes much that is gone at its end
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
-	svc := &service{command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: path}
+	svc := &service{
+		command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: c.newFileWatch(up.path),
+	}
 	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -61,7 +61,7 @@ func headOf(path string) ([]byte, error) {
 func isSQLite(head []byte) bool { return bytes.HasPrefix(head, []byte("SQLite format 3\x00")) }
 
 // importFile puts what another file holds into a new one.
-func importFile(from, to string) (r mosquitto.Report, err error) {
+func (c *command) importFile(from, to string) (r mosquitto.Report, err error) {
 	source, err := openState(from)
 	if err != nil {
 		return r, err
@@ -71,7 +71,7 @@ func importFile(from, to string) (r mosquitto.Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	r, err = mosquitto.Import(source, db, time.Now().Unix())
+	r, err = mosquitto.Import(source, &telling{Store: db, c: c}, time.Now().Unix())
 	if source.database != nil && source.database.Unknown() > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d chunks of unknown types", source.database.Unknown()))
 	}
@@ -116,7 +116,8 @@ func openState(path string) (*stateFile, error) {
 }
 
 // save makes persistent state durable, as SIGUSR1 asks; it nearly always is already.
-func (c *command) save(b *broker.Broker, path string) {
+func (c *command) save(b *broker.Broker, file *fileWatch) {
+	path := file.path
 	c.info("Saving in-memory database to %s.", path)
 	ctx, cancel := context.WithTimeout(context.Background(), savePatience)
 	defer cancel()
@@ -124,7 +125,5 @@ func (c *command) save(b *broker.Broker, path string) {
 		c.fail(fmt.Errorf("Error saving in-memory database, %w", err))
 		return
 	}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		c.fail(fmt.Errorf("%s has been removed while it is in use: its content is lost at the end", path))
-	}
+	file.look()
 }

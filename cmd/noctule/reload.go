@@ -87,6 +87,9 @@ func (s *service) read() (*settings, error) {
 		if o.Net.TLS != nil && s.keys != nil {
 			o.Net.TLS.KeyLogWriter = s.keys
 		}
+		if w := cfg.Listeners[i].Warning(); w != "" {
+			next.notes = append(next.notes, conf.Note{Text: w, Level: broker.LevelWarning})
+		}
 		next.listeners = append(next.listeners, o)
 	}
 	var note string

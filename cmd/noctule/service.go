@@ -28,7 +28,7 @@ type service struct {
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
 
-	database string // path of the persistent state; "" none
+	database *fileWatch // the persistent state; nil: none
 
 	// Atomic:
 	told atomic.Pointer[[]admin.APIListener] // what the HTTP API tells of cfg's listeners
@@ -88,6 +88,9 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 	if err != nil {
 		return nil, err
 	}
+	if w := l.Warning(); w != "" {
+		s.log.Warn(w)
+	}
 	var last error
 	for _, o := range sockets {
 		if o.Net.TLS != nil && s.keys != nil {
@@ -125,11 +128,19 @@ func (s *service) openAdmin() (end func(), err error) {
 	if s.cfg.Admin == "" {
 		return func() {}, nil
 	}
-	server, err := admin.Start(s.cfg.Admin, s.b, append(s.pre.parts(), admin.Counter{
+	parts := append(s.pre.parts(), admin.Counter{
 		Name:  "log_lines_dropped_total",
 		Help:  "Log lines lost because a destination was too slow.",
 		Value: s.handler.Dropped,
-	})...)
+	})
+	if s.database != nil {
+		parts = append(parts, admin.Counter{
+			Name:  "store_file_lost_total",
+			Help:  "How often the database was found removed or replaced while in use.",
+			Value: s.database.times.Load,
+		})
+	}
+	server, err := admin.Start(s.cfg.Admin, s.b, parts...)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +177,9 @@ func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer cancel()
 	go watchdog(ctx, s.b) // ends with ctx
 	go pace(ctx)          // ends with ctx
+	if s.database != nil {
+		go s.database.run(ctx) // ends with ctx
+	}
 	tasks := make(chan os.Signal, cap(signals))
 	go sort(signals, tasks, cancel) // ends with the program
 	for sig := range tasks {

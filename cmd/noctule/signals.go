@@ -18,7 +18,7 @@ func (s *service) handle(ctx context.Context, sig os.Signal) {
 			s.fail(err)
 		}
 	case taskSave:
-		if s.database == "" {
+		if s.database == nil {
 			s.log.Warn(sig.String() + ": there is no persistent state to save.")
 			return
 		}

@@ -68,7 +68,7 @@ func (t *takeover) begin() error {
 	case !mosquitto.IsDatabase(head):
 		return fmt.Errorf("%s: %w, nor one of Mosquitto", t.theirs, bolt.ErrForeign)
 	}
-	r, err := makeOf(t.theirs, t.ours)
+	r, err := t.makeOf(t.theirs, t.ours)
 	if err != nil {
 		return err
 	}
@@ -82,12 +82,12 @@ func (t *takeover) begin() error {
 }
 
 // makeOf makes a file of ours of another program's.
-func makeOf(from, to string) (r mosquitto.Report, err error) {
+func (c *command) makeOf(from, to string) (r mosquitto.Report, err error) {
 	fresh := to + ".new"
 	if err := removeIf(fresh); err != nil { // of an import that was cut off
 		return r, err
 	}
-	if r, err = importFile(from, fresh); err != nil {
+	if r, err = c.importFile(from, fresh); err != nil {
 		return r, errors.Join(fmt.Errorf("%s: %w", from, err), removeIf(fresh))
 	}
 	if err := ownAs(fresh, to, filepath.Dir(to)); err != nil {

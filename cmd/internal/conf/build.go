@@ -35,6 +35,15 @@ func (l *Listener) Load() (broker.ListenerOptions, error) {
 	return o, nil
 }
 
+// Warning is what the log should say of a listener that can be opened; "" nothing.
+func (l *Listener) Warning() string {
+	if l.CAPath == "" || !l.RequireCertificate || !tlsconf.Unhashed(l.CAPath) {
+		return ""
+	}
+	return fmt.Sprintf("Warning: capath \"%s\" has no file that is named by the hash of its certificate:"+
+		" run `openssl rehash` on it.", l.CAPath)
+}
+
 // Sockets turns a listener line into what the broker listens on: one entry per address family. It reads
 // certificates and looks interfaces up, so its errors are those of starting a listener, not of the file.
 func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -53,6 +54,17 @@ func (m *Material) loadAuthorities() (*authorities, error) {
 		return nil, fmt.Errorf("Unable to load CA certificates. Check capath \"%s\".\n%w", m.CAPath, err)
 	}
 	return a, nil
+}
+
+// hashed is the name of a certificate in a directory that `openssl rehash` has made.
+var hashed = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
+
+// Unhashed reports whether a capath has files and none of them has the name under which it would be looked
+// for, so that no client is admitted.
+func Unhashed(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) > 0 &&
+		!slices.ContainsFunc(entries, func(e os.DirEntry) bool { return hashed.MatchString(e.Name()) })
 }
 
 // named are the authorities of that name.

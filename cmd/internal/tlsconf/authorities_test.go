@@ -240,6 +240,45 @@ func TestCAPathCountsAtOnce(t *testing.T) {
 	}
 }
 
+// TestListOfAnAuthorityInCAPath: who has signed a list of revoked certificates is found there too.
+func TestListOfAnAuthorityInCAPath(t *testing.T) {
+	s := newShop(t)
+	s.hash("cas", "ca", "sub")
+	m := s.material()
+	m.CAPath, m.CRLFile, m.RequireCertificate = s.path("cas"), s.path("crl.pem"), true
+	cfg, revoked, err := Load(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"good": false, "revoked": true, "sub-good": false, "sub-revoked": true} {
+		certs, err := certificates([]byte(s.read(name + ".pem")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := tls.ConnectionState{PeerCertificates: certs}
+		if err := cfg.VerifyConnection(st); (err != nil) != want || revoked.Include(&st) != want {
+			t.Errorf("%s: %v, included %t", name, err, !want)
+		}
+	}
+}
+
+// TestUnhashed: a capath that nobody has rehashed is told of.
+func TestUnhashed(t *testing.T) {
+	s := newShop(t)
+	for _, dir := range []string{"empty", "plain"} {
+		if err := os.Mkdir(s.path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write("plain/ca.pem", s.read("ca.pem"))
+	s.hash("hashed", "ca")
+	for dir, want := range map[string]bool{"empty": false, "plain": true, "hashed": false, "none": false} {
+		if got := Unhashed(s.path(dir)); got != want {
+			t.Errorf("%s: %t", dir, got)
+		}
+	}
+}
+
 // TestResumedClientsAreVerified: a ticket spares the handshake's arithmetic, not the look at the authorities.
 func TestResumedClientsAreVerified(t *testing.T) {
 	s := newShop(t)
