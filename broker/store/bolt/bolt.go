@@ -8,24 +8,19 @@
 // sync is spent on it. Only when all of it is applied does that part of the log go, in slices too.
 //
 // A crash between slices is harmless: operations name whole values, so applying the log once more to tables
-// that have seen part of it gives the same tables. Opening a file folds what is left; afterwards the tables
-// are the state, and Walk reads it from them.
+// that have seen part of it gives the same tables. Opening a file changes nothing: Walk reads the tables with
+// what the log has made of them since.
 package bolt
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
-
-	"noctule/broker/store"
 )
 
 // Options say how a file is opened.
@@ -37,30 +32,35 @@ type Options struct {
 	FoldTime time.Duration
 	// LockTimeout is how long to wait for another process that has the file open; 0 means 1 s.
 	LockTimeout time.Duration
-	// ReadOnly opens a file that another process does not have open, without folding: the log is not seen.
+	// ReadOnly opens a file that exists and that no other process writes, and never changes it.
 	ReadOnly bool
 	// NoSync leaves it to the system when data reaches the disk: for imports into files that are synced at
 	// their end, never for a broker.
 	NoSync bool
 	// Bulk has commits put what they hold into the tables at once, without the log: for imports, with NoSync.
 	Bulk bool
-	// Log receives progress; nil discards it.
+	// Log receives progress, and what is wrong and does not stop it; nil discards it.
 	Log *slog.Logger
+
+	faulty func(io.WriterAt) io.WriterAt // tests let writes fail with it
 }
 
 // Store is an open file. See store.Store for who may call what.
 type Store struct {
 	// Set by Open, then read-only:
-	db   *bbolt.DB
+	file *file
 	opts Options
 
 	// Owned by the goroutine that commits:
+	fresh    bool   // the file was empty when it was opened
+	ready    bool   // the file is of the present format, and seq and logBytes are known
 	seq      uint64 // of the last log entry
 	logBytes int64  // in the log
 	fold     *fold  // being applied; nil while there is none
 	prepared chan prepared
 	busy     bool // a fold is being prepared
 	value    []byte
+	unfolded *fold // what Walk adds to the tables; nil before the first
 
 	recent recent // for those who read
 }
@@ -79,23 +79,16 @@ var (
 )
 
 const (
-	// format is what this program writes; files of formatOld are without the tables from store.Sets on, and
-	// become files of format when they are opened for writing.
-	format    = "noctule 2"
-	formatOld = "noctule 1"
-	logBucket = "log"
 	// pieceBytes is about how long one entry of the log becomes.
 	pieceBytes = 64 << 10
 	// mapBytes is the address space taken for the file from the start, so that growing it never waits for a
 	// backup that is being read.
 	mapBytes = 16 << 30
-	// checksumSize is what each entry of the log begins with.
-	checksumSize = 4
 )
 
-func bucketOf(t store.Table) []byte { return []byte(t.String()) }
-
-// Open opens or makes a file and folds its log.
+// Open opens a file, or makes one. It changes nothing in a file that exists; the first Commit makes one of an old
+// format one of the present. Where the disk is full or may not be written, it opens what is there all the
+// same, and commits fail until that is over.
 func Open(path string, o Options) (s *Store, err error) {
 	if o.FoldBytes == 0 {
 		o.FoldBytes = 16 << 20
@@ -106,119 +99,54 @@ func Open(path string, o Options) (s *Store, err error) {
 	if o.LockTimeout == 0 {
 		o.LockTimeout = time.Second
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if err := verify(path); err != nil {
+	s = &Store{opts: o, prepared: make(chan prepared, 1)}
+	s.file = newFile(path, &s.opts)
+	if err := s.file.open(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	db, err := openDB(path, &o)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if s.file.mu.db == nil {
+		s.fresh = true
+		return s, nil
 	}
-	s = &Store{db: db, opts: o, prepared: make(chan prepared, 1)}
-	err = guard(func() error {
-		if o.ReadOnly {
-			return s.db.View(checkFormat)
-		}
-		if err := s.db.Update(s.prepareBuckets); err != nil {
-			return err
-		}
-		return s.foldAll()
+	err = s.file.view(func(tx *bbolt.Tx) (err error) {
+		s.fresh, err = checkHead(tx)
+		return err
 	})
+	switch {
+	case err != nil:
+	case s.fresh && o.ReadOnly:
+		err = ErrForeign
+	case s.fresh:
+		if err = s.prepare(); diskFails(err) {
+			s.opts.Log.Error("Error: the file of persistent state cannot be written: " + err.Error())
+			err = nil
+		}
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), s.file.close())
 	}
 	return s, nil
 }
 
-func openDB(path string, o *Options) (*bbolt.DB, error) {
-	bo := *bbolt.DefaultOptions
-	bo.Timeout = o.LockTimeout
-	bo.FreelistType = bbolt.FreelistMapType
-	bo.NoFreelistSync = true
-	bo.ReadOnly = o.ReadOnly
-	bo.NoSync = o.NoSync
-	bo.NoStatistics = true
-	bo.InitialMmapSize = initialMap
-	var db *bbolt.DB
-	open := func() error {
-		return guard(func() (err error) {
-			db, err = bbolt.Open(path, 0o600, &bo)
-			return err
-		})
-	}
-	err := open()
-	if err != nil && bo.InitialMmapSize > 0 && isNoMemory(err) { // an address space limit
-		bo.InitialMmapSize = 0
-		err = open()
-	}
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, ErrLocked
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w, or its first pages are damaged (%w)", ErrForeign, err)
-	case errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
-	}
-	return db, err
-}
-
-// guard turns what bbolt does with damaged pages, which is to panic or to read beyond the file, into an
-// error.
-func guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", store.ErrCorrupt, r)
-		}
-	}()
-	return f()
-}
-
-func checkFormat(tx *bbolt.Tx) error {
-	b := tx.Bucket([]byte("format"))
-	if b == nil {
-		return ErrForeign
-	}
-	switch v := string(b.Get([]byte("format"))); v {
-	case format, formatOld:
+// prepare makes the file one of the present format and finds the end of the log.
+func (s *Store) prepare() error {
+	if s.ready {
 		return nil
-	default:
-		return fmt.Errorf("%w: format %q", ErrForeign, v)
 	}
-}
-
-// prepareBuckets makes what is not there and finds the end of the log.
-func (s *Store) prepareBuckets(tx *bbolt.Tx) error {
-	if name, _ := tx.Cursor().First(); name != nil {
-		if err := checkFormat(tx); err != nil {
-			return err
-		}
-	}
-	b, err := tx.CreateBucketIfNotExists([]byte("format"))
-	if err != nil {
+	if err := s.prepareFile(); err != nil {
 		return err
 	}
-	if string(b.Get([]byte("format"))) != format {
-		if err := b.Put([]byte("format"), []byte(format)); err != nil {
-			return err
-		}
-	}
-	for t := range store.Tables {
-		if _, err := tx.CreateBucketIfNotExists(bucketOf(t)); err != nil {
-			return err
-		}
-	}
-	l, err := tx.CreateBucketIfNotExists([]byte(logBucket))
-	if err != nil {
-		return err
-	}
-	s.seq = l.Sequence()
-	if k, _ := l.Cursor().Last(); k != nil {
-		s.seq = max(s.seq, store.KeyNumber(k))
-	}
-	return nil
+	s.logBytes = 0
+	err := s.file.view(func(tx *bbolt.Tx) error {
+		l := tx.Bucket([]byte(logBucket))
+		s.seq = l.Sequence()
+		return l.ForEach(func(_, v []byte) error {
+			s.logBytes += int64(len(v))
+			return nil
+		})
+	})
+	s.ready = err == nil
+	return err
 }
 
 // Close closes the file.
@@ -226,46 +154,86 @@ func (s *Store) Close() error {
 	if s.busy { // the goroutine reads the file
 		<-s.prepared
 	}
-	return s.db.Close()
+	return s.file.close()
 }
 
 // Commit implements store.Store.
 func (s *Store) Commit(batches ...[]byte) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
 	if s.opts.Bulk {
 		return s.fill(batches)
 	}
 	s.takePrepared()
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	seq, size, err := s.append(tx, batches)
+	var seq uint64
+	var size int64
 	var at progress
-	if err == nil && s.fold != nil {
-		at, err = s.fold.step(tx, now().Add(s.foldTime()))
-	}
+	err := s.file.update(func(tx *bbolt.Tx) (err error) {
+		if seq, size, err = s.append(tx, batches); err == nil && s.fold != nil {
+			at, err = s.fold.step(tx, now().Add(s.foldTime()))
+		}
+		return err
+	})
 	if err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
+		if diskFails(err) {
+			s.makeRoom()
+		}
 		return err
 	}
+	s.unfolded = nil
 	s.seq = seq
 	s.logBytes += size
-	if s.fold != nil {
-		s.logBytes -= at.freed - s.fold.at.freed
-		if s.fold.at = at; at.done {
-			s.fold = nil
-		}
-	}
-	if s.logBytes >= s.opts.FoldBytes && s.fold == nil && !s.busy {
-		s.busy = true
-		go func(upTo uint64) { // Close waits for it
-			f, err := s.prepare(upTo, 0)
-			s.prepared <- prepared{f, err}
-		}(s.seq)
+	s.reached(at)
+	if s.logBytes >= s.opts.FoldBytes {
+		s.beginFold()
 	}
 	return nil
+}
+
+// reached notes how far the fold is.
+func (s *Store) reached(at progress) {
+	if s.fold == nil {
+		return
+	}
+	s.logBytes -= at.freed - s.fold.at.freed
+	if s.fold.at = at; at.done {
+		s.fold = nil
+	}
+}
+
+// beginFold prepares a fold of the whole log, unless one is under way.
+func (s *Store) beginFold() {
+	if s.fold != nil || s.busy {
+		return
+	}
+	s.busy = true
+	go func(upTo uint64) { // Close waits for it
+		f, err := s.prepareFold(upTo, 0)
+		s.prepared <- prepared{f, err}
+	}(s.seq)
+}
+
+// roomTime is how long one commit that has failed may fold.
+const roomTime = 100 * time.Millisecond
+
+// makeRoom folds although nothing can be added: what has come and gone within the log gives its pages back,
+// and the next commit may find room in them.
+func (s *Store) makeRoom() {
+	if s.logBytes > 0 {
+		s.beginFold()
+	}
+	for until := now().Add(roomTime); s.fold != nil && now().Before(until); {
+		var at progress
+		err := s.file.update(func(tx *bbolt.Tx) (err error) {
+			at, err = s.fold.step(tx, now().Add(s.opts.FoldTime))
+			return err
+		})
+		if err != nil {
+			return // Commit has told
+		}
+		s.reached(at)
+	}
 }
 
 // takePrepared starts on a fold that is ready.
@@ -290,11 +258,11 @@ func (s *Store) foldTime() time.Duration {
 func (s *Store) append(tx *bbolt.Tx, batches [][]byte) (seq uint64, size int64, err error) {
 	l := tx.Bucket([]byte(logBucket))
 	l.FillPercent = 0.9 // keys ascend
-	seq = s.seq
+	seq = s.seq         // what a failed commit has left behind that is replaced
 	v := s.value[:0]
 	flush := func(from int) error {
 		seq++
-		binary.LittleEndian.PutUint32(v[from:], crc32.Checksum(v[from+4:], crc32.MakeTable(crc32.Castagnoli)))
+		binary.LittleEndian.PutUint32(v[from:], pieceSum(seq, v[from+checksumSize:]))
 		size += int64(len(v) - from)
 		return l.Put(binary.BigEndian.AppendUint64(nil, seq), v[from:])
 	}
@@ -329,53 +297,12 @@ func (s *Store) append(tx *bbolt.Tx, batches [][]byte) (seq uint64, size int64, 
 	return seq, size, l.SetSequence(seq)
 }
 
-// piece checks a log entry and returns its operations.
-func piece(seq uint64, v []byte) ([]byte, error) {
-	if len(v) < 4 ||
-		binary.LittleEndian.Uint32(v) != crc32.Checksum(v[4:], crc32.MakeTable(crc32.Castagnoli)) {
-		return nil, fmt.Errorf("%w: checksum of log entry %d", store.ErrCorrupt, seq)
-	}
-	return v[4:], nil
-}
-
-// Walk implements store.Store. It does not see what has been committed since Open and is not yet folded.
-func (s *Store) Walk(t store.Table, f func(key, value []byte) error) error {
-	return guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(bucketOf(t))
-			if b == nil && s.opts.ReadOnly && t >= store.Sets { // a file of formatOld
-				return nil
-			}
-			if b == nil {
-				return fmt.Errorf("%w: no table of %s", store.ErrCorrupt, t)
-			}
-			return b.ForEach(f)
-		})
-	})
-}
-
 // Backup writes a copy of the file as it is now, while commits go on. Any goroutine.
 func (s *Store) Backup(w io.Writer) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.file.view(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(w)
 		return err
 	})
-}
-
-// Check looks at every page and record of the file and returns what is wrong.
-func (s *Store) Check() (problems []error) {
-	err := guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			for err := range tx.Check() {
-				problems = append(problems, err)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		problems = append(problems, err)
-	}
-	return problems
 }
 
 // TableStats says how large a table is.
@@ -387,15 +314,13 @@ type TableStats struct {
 
 // Stats says how large the file and its tables are.
 func (s *Store) Stats() (file int64, tables []TableStats, err error) {
-	err = guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			file = tx.Size()
-			return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
-				st := b.Stats()
-				bytes := int64(st.BranchAlloc + st.LeafAlloc)
-				tables = append(tables, TableStats{string(name), st.KeyN, bytes})
-				return nil
-			})
+	err = s.file.view(func(tx *bbolt.Tx) error {
+		file = tx.Size()
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+			st := b.Stats()
+			bytes := int64(st.BranchAlloc + st.LeafAlloc)
+			tables = append(tables, TableStats{string(name), st.KeyN, bytes})
+			return nil
 		})
 	})
 	return file, tables, err
@@ -404,17 +329,31 @@ func (s *Store) Stats() (file int64, tables []TableStats, err error) {
 // compactTx is how many bytes Compact copies in one transaction.
 const compactTx = 16 << 20
 
-// Compact writes the content of the store into a new file, without the gaps.
+// Compact writes the content of the store into a new file, without the gaps and, unless it is open for reading
+// only, without the log.
 func (s *Store) Compact(path string) error {
+	if !s.opts.ReadOnly {
+		if err := s.prepare(); err != nil {
+			return err
+		}
+		if err := s.foldAll(); err != nil {
+			return err
+		}
+	}
 	dst, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoSync: true,
 	})
 	if err != nil {
 		return err
 	}
-	err = bbolt.Compact(dst, s.db, compactTx)
+	err = guard(func() error { return bbolt.Compact(dst, s.file.mu.db, compactTx) })
 	return errors.Join(err, dst.Sync(), dst.Close())
 }
 
 // Sync makes a file that was opened with NoSync durable.
-func (s *Store) Sync() error { return s.db.Sync() }
+func (s *Store) Sync() error {
+	if s.file.mu.db == nil {
+		return errNotOpen
+	}
+	return s.file.mu.db.Sync()
+}

@@ -2,8 +2,10 @@ package bolt_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -307,66 +309,137 @@ func TestBackupAndCompact(t *testing.T) {
 	}
 }
 
-// A file of format 1, without the tables of subscriptions made by servers, is read, and becomes one of format 2 when
-// it is opened for writing.
-func TestFormat1(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	s := open(t, path, bolt.Options{})
-	var b store.Batch
-	b.PutSession(&store.Session{Number: 1, ClientID: "c"})
-	if err := errors.Join(s.Commit(b.Bytes()), s.Close(), open(t, path, bolt.Options{}).Close()); err != nil {
+// oldFile makes a file of an old format: tables and log have what m and then the batches say.
+func oldFile(t *testing.T, path, format string, m *store.Memory, batches ...[]byte) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	setFormat := func(format string) {
-		t.Helper()
-		db, err := bbolt.Open(path, 0o600, nil)
+	err = db.Update(func(tx *bbolt.Tx) error {
+		f, err := tx.CreateBucket([]byte("format"))
 		if err != nil {
-			t.Fatal(err)
-		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			err := tx.Bucket([]byte("format")).Put([]byte("format"), []byte(format))
-			for _, name := range []string{"sets", "grants"} {
-				err = errors.Join(err, tx.DeleteBucket([]byte(name)))
-			}
 			return err
-		})
-		if err := errors.Join(err, db.Close()); err != nil {
-			t.Fatal(err)
 		}
-	}
-	setFormat("noctule 1")
-	for _, o := range []bolt.Options{{ReadOnly: true}, {}} {
-		s := open(t, path, o)
-		n := 0
+		if err := f.Put([]byte("format"), []byte(format)); err != nil {
+			return err
+		}
 		for table := range store.Tables {
-			if err := s.Walk(table, func(_, _ []byte) error { n++; return nil }); err != nil {
-				t.Error(err)
+			if table >= store.Sets && format == "noctule 1" {
+				break
+			}
+			b, err := tx.CreateBucket([]byte(table.String()))
+			if err == nil {
+				err = m.Walk(table, b.Put)
+			}
+			if err != nil {
+				return err
 			}
 		}
-		if n != 1 {
-			t.Errorf("%d records", n)
+		l, err := tx.CreateBucket([]byte("log"))
+		if err != nil {
+			return err
 		}
-		if !o.ReadOnly {
-			b = store.Batch{}
-			b.PutGrant(&store.Grant{Session: 1, Origin: "api:x"})
-			if err := s.Commit(b.Bytes()); err != nil {
-				t.Error(err)
-			}
+		for i, raw := range batches {
+			v := binary.LittleEndian.AppendUint32(nil, crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli)))
+			seq := uint64(i + 7)
+			err = errors.Join(err, l.Put(binary.BigEndian.AppendUint64(nil, seq), append(v, raw...)), l.SetSequence(seq))
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s = open(t, path, bolt.Options{})
-	n := 0
-	if err := s.Walk(store.Grants, func(_, _ []byte) error { n++; return nil }); err != nil || n != 1 {
-		t.Errorf("%d grants, %v", n, err)
-	}
-	if err := s.Close(); err != nil {
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	setFormat("noctule 3")
+}
+
+// Files of the old formats, without checksums and, format 1, without the tables of subscriptions made by servers, are
+// read as they are, and become ones of the present format with the first commit, whatever cuts that off.
+func TestOldFormats(t *testing.T) {
+	for _, format := range []string{"noctule 1", "noctule 2"} {
+		for _, logged := range []int{0, 5} {
+			t.Run(fmt.Sprint(format, " with ", logged, " entries of the log"), func(t *testing.T) {
+				seed := rand.Uint64()
+				rnd := rand.New(rand.NewPCG(seed, 5))
+				path := filepath.Join(t.TempDir(), "db")
+				m := store.NewMemory()
+				var batches [][]byte
+				for i := range 40 + logged {
+					b := storetest.RandomBatch(rnd)
+					if format == "noctule 1" {
+						b = old(b)
+					}
+					if i >= 40 {
+						batches = append(batches, b.Bytes())
+						continue
+					}
+					if err := m.Commit(b.Bytes()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				oldFile(t, path, format, m, batches...)
+				if err := m.Commit(batches...); err != nil {
+					t.Fatal(err)
+				}
+				before, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range []bolt.Options{{ReadOnly: true}, {NoSync: true}} {
+					s := open(t, path, o)
+					storetest.Compare(t, s, m, seed)
+					if p := s.Check(); len(p) > 0 {
+						t.Errorf("seed %d: %v", seed, p)
+					}
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+					t.Error("opening has changed the file")
+				}
+				s := open(t, path, bolt.Options{NoSync: true})
+				for range 3 {
+					b := storetest.RandomBatch(rnd).Bytes()
+					if err := errors.Join(s.Commit(b), m.Commit(b)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				storetest.Compare(t, s, m, seed)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = open(t, path, bolt.Options{NoSync: true})
+				defer s.Close()
+				storetest.Compare(t, s, m, seed)
+				if p := s.Check(); len(p) > 0 {
+					t.Errorf("seed %d: %v", seed, p)
+				}
+			})
+		}
+	}
+}
+
+// old is what of a batch is about the tables of format 1.
+func old(b *store.Batch) *store.Batch {
+	out := &store.Batch{}
+	_ = store.Each(b.Bytes(), func(op store.Op) error {
+		switch {
+		case op.Table >= store.Sets:
+		case op.Kind == store.Put:
+			out.Put(op.Table, op.Key, op.Value)
+		case op.Kind == store.Delete:
+			out.Delete(op.Table, op.Key)
+		}
+		return nil
+	})
+	return out
+}
+
+// A format that is not known is refused.
+func TestUnknownFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	oldFile(t, path, "noctule 4", store.NewMemory())
 	if _, err := bolt.Open(path, bolt.Options{}); !errors.Is(err, bolt.ErrForeign) {
-		t.Errorf("format 3: %v", err)
+		t.Error(err)
 	}
 }

@@ -20,6 +20,8 @@ type fold struct {
 	drops []drop  // first
 	ops   []netOp // then these, in the order of table and key
 	at    progress
+
+	dropped map[drop]int // those of drops
 }
 
 // progress is how far a fold has been applied.
@@ -61,32 +63,53 @@ type last struct {
 	delete bool
 }
 
-// prepare reads the log up to an entry, at most about limit bytes of it (0: all), and works out what is left.
-func (s *Store) prepare(upTo uint64, limit int64) (f *fold, err error) {
+// prepareFold is readLog with the checksums that the tables' values end with.
+func (s *Store) prepareFold(upTo uint64, limit int64) (*fold, error) {
+	f, err := s.readLog(upTo, limit)
+	if err != nil {
+		return nil, err
+	}
+	for i := range f.ops {
+		if o := &f.ops[i]; !o.delete {
+			o.value = seal(o.table, []byte(o.key), o.value)
+		}
+	}
+	return f, nil
+}
+
+// readLog reads the log up to an entry, at most about limit bytes of it (0: all), and works out what is left.
+// The entries' numbers have no gaps, and begin behind the last one that has gone.
+func (s *Store) readLog(upTo uint64, limit int64) (f *fold, err error) {
 	b := &builder{drops: make(map[drop]int)}
 	f = &fold{}
 	var total int64
 	for more := true; more && f.upTo < upTo; {
-		err := guard(func() error {
-			return s.db.View(func(tx *bbolt.Tx) error {
-				n := 0
-				c := tx.Bucket([]byte(logBucket)).Cursor()
-				k, v := c.Seek(binary.BigEndian.AppendUint64(nil, f.upTo+1))
-				for ; k != nil && store.KeyNumber(k) <= upTo && n < readBytes; k, v = c.Next() {
-					ops, err := piece(store.KeyNumber(k), v)
-					if err == nil {
-						err = store.Each(bytes.Clone(ops), b.add)
-					}
-					if err != nil {
-						return err
-					}
-					n += len(v)
-					f.upTo = store.KeyNumber(k)
+		err := s.file.view(func(tx *bbolt.Tx) error {
+			upgraded, err := readUpgraded(tx)
+			if err != nil {
+				return err
+			}
+			n := 0
+			c := tx.Bucket([]byte(logBucket)).Cursor()
+			k, v := c.Seek(binary.BigEndian.AppendUint64(nil, f.upTo+1))
+			for ; k != nil && store.KeyNumber(k) <= upTo && n < readBytes; k, v = c.Next() {
+				seq := store.KeyNumber(k)
+				if f.upTo > 0 && seq != f.upTo+1 {
+					return fmt.Errorf("%w: log entry %d comes after %d", store.ErrCorrupt, seq, f.upTo)
 				}
-				total += int64(n)
-				more = n > 0 && (limit == 0 || total < limit)
-				return nil
-			})
+				ops, err := piece(seq, v, upgraded)
+				if err == nil {
+					err = store.Each(bytes.Clone(ops), b.add)
+				}
+				if err != nil {
+					return err
+				}
+				n += len(v)
+				f.upTo = seq
+			}
+			total += int64(n)
+			more = n > 0 && (limit == 0 || total < limit)
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -113,6 +136,7 @@ func (b *builder) add(op store.Op) error {
 
 // finish sorts what is left into f.
 func (b *builder) finish(f *fold) {
+	f.dropped = b.drops
 	for d := range b.drops {
 		f.drops = append(f.drops, d)
 	}
@@ -141,60 +165,69 @@ const clockEvery = 32
 // fail.
 func (f *fold) step(tx *bbolt.Tx, until time.Time) (at progress, err error) {
 	at = f.at
-	for n := 1; n%clockEvery != 0 || now().Before(until); n++ {
+	st, err := readState(tx)
+	if err != nil {
+		return at, err
+	}
+	for n := 1; !at.done && err == nil && (n%clockEvery != 0 || now().Before(until)); n++ {
 		switch {
 		case at.drop < len(f.drops):
-			d := &f.drops[at.drop]
-			more, err := dropSome(tx.Bucket(bucketOf(d.table)), d.owner[:])
-			if err != nil {
-				return at, err
-			}
-			if !more {
+			d, more := &f.drops[at.drop], false
+			more, err = dropSome(tx.Bucket(bucketOf(d.table)), d.owner[:], &st.tally[d.table])
+			if err == nil && !more {
 				at.drop++
 			}
 		case at.op < len(f.ops):
-			if err := f.ops[at.op].apply(tx); err != nil {
-				return at, err
-			}
+			o := &f.ops[at.op]
+			err = o.apply(tx.Bucket(bucketOf(o.table)), &st.tally[o.table])
 			at.op++
 		default:
 			c := tx.Bucket([]byte(logBucket)).Cursor()
 			k, v := c.First()
 			if k == nil || store.KeyNumber(k) > f.upTo {
 				at.done = true
-				return at, nil
+				break
 			}
 			at.freed += int64(len(v))
-			if err := c.Delete(); err != nil {
-				return at, err
-			}
+			st.folded = store.KeyNumber(k)
+			err = c.Delete()
 		}
 	}
-	return at, nil
+	if err == nil {
+		err = st.put(tx)
+	}
+	return at, err
 }
 
-func (o *netOp) apply(tx *bbolt.Tx) error {
-	b := tx.Bucket(bucketOf(o.table))
+func (o *netOp) apply(b *bbolt.Bucket, t *tally) error {
+	key := []byte(o.key)
+	if old := b.Get(key); old != nil {
+		t.remove(old)
+	} else if o.delete {
+		return nil
+	}
 	if o.delete {
-		return b.Delete([]byte(o.key))
+		return b.Delete(key)
 	}
 	if o.table == store.Messages {
 		b.FillPercent = 0.9 // keys ascend
 	}
-	if len(o.key) > bbolt.MaxKeySize {
-		return fmt.Errorf("store: a key of %d bytes", len(o.key))
+	if len(key) > bbolt.MaxKeySize {
+		return fmt.Errorf("store: a key of %d bytes", len(key))
 	}
-	return b.Put([]byte(o.key), o.value)
+	t.add(o.value)
+	return b.Put(key, o.value)
 }
 
 // dropSome removes some of an owner's keys; more reports that others are left.
-func dropSome(b *bbolt.Bucket, owner []byte) (more bool, err error) {
+func dropSome(b *bbolt.Bucket, owner []byte, t *tally) (more bool, err error) {
 	c := b.Cursor()
 	for range clockEvery {
-		k, _ := c.Seek(owner)
+		k, v := c.Seek(owner)
 		if !bytes.HasPrefix(k, owner) {
 			return false, nil
 		}
+		t.remove(v)
 		if err := c.Delete(); err != nil {
 			return false, err
 		}
@@ -202,16 +235,16 @@ func dropSome(b *bbolt.Bucket, owner []byte) (more bool, err error) {
 	return true, nil
 }
 
-// Sizes of folding at Open, where nothing else happens.
+// Sizes of folding where nothing else happens.
 const (
-	openPart = 64 << 20
-	openTime = time.Second
+	wholePart = 64 << 20
+	wholeTime = time.Second
 )
 
 // foldAll folds the whole log.
 func (s *Store) foldAll() error {
 	for {
-		f, err := s.prepare(s.seq, openPart)
+		f, err := s.prepareFold(s.seq, wholePart)
 		if err != nil {
 			return err
 		}
@@ -220,9 +253,8 @@ func (s *Store) foldAll() error {
 			return nil
 		}
 		for !f.at.done {
-			err := s.db.Update(func(tx *bbolt.Tx) error {
-				at, err := f.step(tx, now().Add(openTime))
-				f.at = at
+			err := s.file.update(func(tx *bbolt.Tx) (err error) {
+				f.at, err = f.step(tx, now().Add(wholeTime))
 				return err
 			})
 			if err != nil {
@@ -251,16 +283,22 @@ func (s *Store) fill(batches [][]byte) error {
 	slices.SortStableFunc(ops, func(a, b store.Op) int { // the last of a key counts
 		return cmp.Or(cmp.Compare(a.Table, b.Table), bytes.Compare(a.Key, b.Key))
 	})
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	s.unfolded = nil
+	return s.file.update(func(tx *bbolt.Tx) error {
+		st, err := readState(tx)
+		if err != nil {
+			return err
+		}
 		for i := range ops {
 			if ops[i].Kind != store.Put {
 				return errors.New("store: only what is put can be put in bulk")
 			}
-			o := netOp{table: ops[i].Table, key: string(ops[i].Key), value: ops[i].Value}
-			if err := o.apply(tx); err != nil {
+			t := ops[i].Table
+			o := netOp{table: t, key: string(ops[i].Key), value: seal(t, ops[i].Key, ops[i].Value)}
+			if err := o.apply(tx.Bucket(bucketOf(t)), &st.tally[t]); err != nil {
 				return err
 			}
 		}
-		return nil
+		return st.put(tx)
 	})
 }

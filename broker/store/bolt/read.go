@@ -29,42 +29,47 @@ const sweepEvery = 64
 func (s *Store) ReadMessages(ids []uint64, f func(i int, value []byte) error) error {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()
-	return guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(bucketOf(store.Messages))
-			if b == nil {
-				return fmt.Errorf("%w: no table of %s", store.ErrCorrupt, store.Messages)
-			}
-			values := make([][]byte, len(ids))
-			missing := false
-			for i, id := range ids {
-				values[i] = b.Get(binary.BigEndian.AppendUint64(nil, id))
-				missing = missing || values[i] == nil
-			}
-			if missing {
-				if err := s.recent.readLocked(tx.Bucket([]byte(logBucket)), ids, values); err != nil {
+	return s.file.view(func(tx *bbolt.Tx) error {
+		upgraded, err := readUpgraded(tx)
+		if err != nil {
+			return err
+		}
+		b, l := tx.Bucket(bucketOf(store.Messages)), tx.Bucket([]byte(logBucket))
+		if b == nil || l == nil {
+			return fmt.Errorf("%w: no table of %s", store.ErrCorrupt, store.Messages)
+		}
+		values := make([][]byte, len(ids))
+		missing := false
+		for i, id := range ids {
+			key := binary.BigEndian.AppendUint64(nil, id)
+			v := b.Get(key)
+			if missing = missing || v == nil; v != nil && upgraded.has(store.Messages, key) {
+				if v, err = unseal(store.Messages, key, v); err != nil {
 					return err
 				}
 			}
-			for i, v := range values {
-				if v == nil {
-					continue
-				}
-				if err := f(i, v); err != nil {
-					return err
-				}
+			values[i] = v
+		}
+		if missing {
+			if err := s.recent.readLocked(l, upgraded, ids, values); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		for i, v := range values {
+			if v == nil {
+				continue
+			}
+			if err := f(i, v); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // readLocked fills in the values that are in the log.
-func (r *recent) readLocked(log *bbolt.Bucket, ids []uint64, values [][]byte) error {
-	if log == nil {
-		return nil
-	}
-	if err := r.extendLocked(log); err != nil {
+func (r *recent) readLocked(log *bbolt.Bucket, upgraded place, ids []uint64, values [][]byte) error {
+	if err := r.extendLocked(log, upgraded); err != nil {
 		return err
 	}
 	wanted := make(map[uint64]int) // ids that are missing
@@ -78,11 +83,11 @@ func (r *recent) readLocked(log *bbolt.Bucket, ids []uint64, values [][]byte) er
 		if values[i] != nil || !ok {
 			continue
 		}
-		v := log.Get(binary.BigEndian.AppendUint64(nil, seq))
-		if len(v) < checksumSize {
-			return fmt.Errorf("%w: log entry %d", store.ErrCorrupt, seq)
+		ops, err := piece(seq, log.Get(binary.BigEndian.AppendUint64(nil, seq)), upgraded)
+		if err != nil {
+			return err
 		}
-		err := store.Each(v[checksumSize:], func(op store.Op) error { // all that it has
+		err = store.Each(ops, func(op store.Op) error { // all that it has
 			if op.Kind == store.Put && op.Table == store.Messages {
 				if i, ok := wanted[store.KeyNumber(op.Key)]; ok {
 					values[i] = op.Value
@@ -98,7 +103,7 @@ func (r *recent) readLocked(log *bbolt.Bucket, ids []uint64, values [][]byte) er
 }
 
 // extendLocked looks at what has come since the last read, and forgets what has gone into the tables.
-func (r *recent) extendLocked(log *bbolt.Bucket) error {
+func (r *recent) extendLocked(log *bbolt.Bucket, upgraded place) error {
 	c := log.Cursor()
 	k, _ := c.First()
 	if k == nil {
@@ -122,7 +127,7 @@ func (r *recent) extendLocked(log *bbolt.Bucket) error {
 	k, v := c.Seek(binary.BigEndian.AppendUint64(nil, r.mu.upTo+1))
 	for ; k != nil; k, v = c.Next() {
 		seq := store.KeyNumber(k)
-		ops, err := piece(seq, v)
+		ops, err := piece(seq, v, upgraded)
 		if err != nil {
 			return err
 		}

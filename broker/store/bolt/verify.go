@@ -1,19 +1,21 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
+	"log/slog"
 	"os"
 
 	"noctule/broker/store"
 )
 
 // bbolt trusts its file: a damaged page makes it panic, on a goroutine of its own while it opens. So verify
-// looks at the tree of pages first: every page within the file, of the right kind, reached once, its elements
-// within it.
+// looks at the tree of pages first, by system calls, which give an error where the mapping faults: every page
+// within the file, of the right kind, reached once, its elements without gaps one behind the other as bbolt writes
+// them, the keys in their order, each branch's key the first of the page that it refers to.
 //
 // The layout of bbolt's version 2, in the machine's byte order: a page begins with id (8 bytes), flags (2),
 // count (2), overflow (4); elements of 16 bytes follow, of a branch position, key size, page id (8), of a
@@ -22,6 +24,7 @@ import (
 const (
 	pageHead    = 16
 	elementSize = 16
+	bucketHead  = 16
 	branchPage  = 0x01
 	leafPage    = 0x02
 	bucketLeaf  = 0x01
@@ -30,6 +33,12 @@ const (
 	maxDepth    = 64
 )
 
+// errMeta says that one of the two meta pages is damaged. Then the file is as the other says, and if the damaged
+// one was the newer, the newest commit is missing: a torn write of it was never acknowledged, but a bit that
+// has flipped since is as good.
+var errMeta = fmt.Errorf(
+	"%w: one of the two first pages; what was stored last before the end may be missing", store.ErrCorrupt)
+
 // verifier walks one file.
 type verifier struct {
 	f     *os.File
@@ -37,36 +46,50 @@ type verifier struct {
 	pages uint64 // in use, from the meta page
 	seen  []uint64
 	order binary.ByteOrder
+	torn  bool // one meta page is damaged
 }
 
 // verify checks the tree of a file that exists; a file without a page is none of its business.
-func verify(path string) error {
+func verify(path string, log *slog.Logger) error {
+	torn, err := lookAt(path)
+	if torn != nil && err == nil {
+		log.Error("Error: " + path + ": " + torn.Error())
+	}
+	return err
+}
+
+// lookAt is verify that returns apart what does not stop the program.
+func lookAt(path string) (torn, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
-		return err
+		return nil, err
 	}
 	v := &verifier{f: f, order: binary.NativeEndian}
 	root, err := v.meta(info.Size())
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if v.torn {
+		torn = errMeta
 	}
 	v.seen = make([]uint64, v.pages/64+1)
-	return v.page(root, 0)
+	_, _, err = v.page(root, 0)
+	return torn, err
 }
 
 // meta finds the newest valid meta page and returns the root of the tree.
 func (v *verifier) meta(size int64) (root uint64, err error) {
 	var newest uint64
 	buf := make([]byte, pageHead+64)
-	found := false
+	found := 0
 	for _, at := range v.metaPlaces(buf) {
 		if _, err := v.f.ReadAt(buf, at); err != nil {
 			continue
@@ -76,13 +99,17 @@ func (v *verifier) meta(size int64) (root uint64, err error) {
 		_, _ = h.Write(m[:56]) // never fails
 		txid := v.order.Uint64(m[48:])
 		if v.order.Uint32(m) != metaMagic || v.order.Uint32(m[4:]) != metaVersion ||
-			v.order.Uint64(m[56:]) != h.Sum64() || found && txid < newest {
+			v.order.Uint64(m[56:]) != h.Sum64() {
 			continue
 		}
-		found, newest = true, txid
+		if found++; found > 1 && txid < newest {
+			continue
+		}
+		newest = txid
 		v.size, root, v.pages = v.order.Uint32(m[8:]), v.order.Uint64(m[16:]), v.order.Uint64(m[40:])
 	}
-	if !found {
+	v.torn = found == 1
+	if found == 0 {
 		return 0, fmt.Errorf("%w, or its first pages are damaged", ErrForeign)
 	}
 	if v.size < 512 || v.pages > uint64(size)/uint64(v.size) {
@@ -96,7 +123,7 @@ func (v *verifier) meta(size int64) (root uint64, err error) {
 func (v *verifier) metaPlaces(buf []byte) []int64 {
 	places := []int64{0}
 	if _, err := v.f.ReadAt(buf, 0); err == nil && v.order.Uint32(buf[pageHead:]) == metaMagic {
-		if n := v.order.Uint32(buf[pageHead+8:]); n >= 512 && n <= 64<<10 {
+		if n := v.order.Uint32(buf[pageHead+8:]); n >= 512 && n <= 64<<10 && n&(n-1) == 0 {
 			return append(places, int64(n))
 		}
 	}
@@ -110,89 +137,129 @@ func damaged(id uint64, what string) error {
 	return fmt.Errorf("%w: page %d: %s", store.ErrCorrupt, id, what)
 }
 
-// page checks a page and all below it.
-func (v *verifier) page(id uint64, depth int) error {
+// span is a page with its overflow, or one inside a value, of which the beginning has been read.
+type span struct {
+	v    *verifier
+	id   uint64
+	at   int64 // in the file
+	size uint64
+	head []byte
+}
+
+// bytes is a part of it, which must lie within.
+func (s *span) bytes(from, n uint64) ([]byte, error) {
+	if from+n <= uint64(len(s.head)) {
+		return s.head[from : from+n], nil
+	}
+	b := make([]byte, n)
+	_, err := s.v.f.ReadAt(b, s.at+int64(from))
+	return b, err
+}
+
+// page checks a page and all below it, and returns the first and the last key.
+func (v *verifier) page(id uint64, depth int) (first, last []byte, err error) {
 	if id < 2 || id >= v.pages {
-		return damaged(id, "out of range")
+		return nil, nil, damaged(id, "out of range")
 	}
-	head := make([]byte, v.size)
-	if _, err := v.f.ReadAt(head, int64(id)*int64(v.size)); err != nil {
-		return err
+	s := &span{v: v, id: id, at: int64(id) * int64(v.size), head: make([]byte, v.size)}
+	if _, err := v.f.ReadAt(s.head, s.at); err != nil {
+		return nil, nil, err
 	}
-	last := id + uint64(v.order.Uint32(head[12:]))
-	if v.order.Uint64(head) != id || last >= v.pages || depth > maxDepth {
-		return damaged(id, "not what its parent refers to")
+	end := id + uint64(v.order.Uint32(s.head[12:]))
+	if v.order.Uint64(s.head) != id || end >= v.pages || depth > maxDepth {
+		return nil, nil, damaged(id, "not what its parent refers to")
 	}
-	for p := id; p <= last; p++ {
+	for p := id; p <= end; p++ {
 		if v.seen[p/64]&(1<<(p%64)) != 0 {
-			return damaged(p, "in use twice")
+			return nil, nil, damaged(p, "in use twice")
 		}
 		v.seen[p/64] |= 1 << (p % 64)
 	}
-	return v.elements(id, head, (last-id+1)*uint64(v.size), depth)
+	s.size = (end - id + 1) * uint64(v.size)
+	return v.elements(s, depth)
 }
 
-// elements checks what a page holds; head is at least its beginning, size its length.
-func (v *verifier) elements(id uint64, head []byte, size uint64, depth int) error {
-	flags, count := v.order.Uint16(head[8:]), uint64(v.order.Uint16(head[10:]))
-	end := pageHead + count*elementSize
-	if flags != branchPage && flags != leafPage || end > size || flags == branchPage && count == 0 {
-		return damaged(id, "neither branch nor leaf")
+// elements checks what a page holds.
+func (v *verifier) elements(s *span, depth int) (first, last []byte, err error) {
+	flags, count := v.order.Uint16(s.head[8:]), uint64(v.order.Uint16(s.head[10:]))
+	next := pageHead + count*elementSize // where the next key must be
+	if flags != branchPage && flags != leafPage || next > s.size || flags == branchPage && count == 0 {
+		return nil, nil, damaged(s.id, "neither branch nor leaf")
 	}
-	if end > uint64(len(head)) { // many elements in a page with overflow
-		whole := make([]byte, end)
-		if _, err := v.f.ReadAt(whole, int64(id)*int64(v.size)); err != nil && !errors.Is(err, io.EOF) {
-			return err
+	if count == 0 && len(bytes.Trim(s.head[pageHead:], "\x00")) > 0 {
+		return nil, nil, damaged(s.id, "its elements are missing")
+	}
+	heads, err := s.bytes(pageHead, count*elementSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range count {
+		e, at := heads[i*elementSize:], pageHead+i*elementSize
+		fields := [4]uint32{} // flags, position, key size, value size
+		for n := range fields {
+			fields[n] = v.order.Uint32(e[4*n:])
 		}
-		head = whole
-	}
-	for at := uint64(pageHead); at < end; at += elementSize {
-		e := head[at : at+elementSize]
 		if flags == branchPage {
-			if at+uint64(v.order.Uint32(e))+uint64(v.order.Uint32(e[4:])) > size {
-				return damaged(id, "a key beyond its end")
-			}
-			if err := v.page(v.order.Uint64(e[8:]), depth+1); err != nil {
-				return err
-			}
-			continue
+			fields = [4]uint32{0, fields[0], fields[1], 0}
 		}
-		key, value := uint64(v.order.Uint32(e[8:])), uint64(v.order.Uint32(e[12:]))
-		from := at + uint64(v.order.Uint32(e[4:])) + key
-		if from+value > size {
-			return damaged(id, "a value beyond its end")
+		key, end := uint64(fields[2]), next+uint64(fields[2])+uint64(fields[3])
+		if at+uint64(fields[1]) != next || end > s.size || key == 0 || fields[0] > bucketLeaf {
+			return nil, nil, damaged(s.id, "an element is not where it should be")
 		}
-		if v.order.Uint32(e)&bucketLeaf != 0 {
-			if from+value > uint64(len(head)) {
-				head = make([]byte, size)
-				if _, err := v.f.ReadAt(head, int64(id)*int64(v.size)); err != nil {
-					return err
-				}
-			}
-			if err := v.bucket(id, head, from, value, depth); err != nil {
-				return err
-			}
+		k, err := s.bytes(next, key)
+		if err != nil {
+			return nil, nil, err
 		}
+		if i > 0 && bytes.Compare(k, last) <= 0 {
+			return nil, nil, damaged(s.id, "keys are not in order")
+		}
+		last = bytes.Clone(k)
+		if i == 0 {
+			first = last
+		}
+		switch {
+		case flags == branchPage:
+			last, err = v.child(s.id, v.order.Uint64(e[8:]), last, depth)
+		case fields[0] == bucketLeaf:
+			err = v.bucket(s, next+key, uint64(fields[3]), depth)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		next = end
 	}
-	return nil
+	return first, last, nil
+}
+
+// child checks a page that a branch refers to by a key, and returns the last key below.
+func (v *verifier) child(id, child uint64, key []byte, depth int) (last []byte, err error) {
+	first, last, err := v.page(child, depth+1)
+	if err == nil && !bytes.Equal(first, key) {
+		err = damaged(id, "a key is not that of the page it refers to")
+	}
+	return last, err
 }
 
 // bucket checks the bucket that a leaf's value describes.
-func (v *verifier) bucket(id uint64, head []byte, from, size uint64, depth int) error {
-	if size < 16 || from+size > uint64(len(head)) || depth > maxDepth {
-		return damaged(id, "a bucket is cut off")
+func (v *verifier) bucket(s *span, from, size uint64, depth int) error {
+	if size < bucketHead || depth > maxDepth {
+		return damaged(s.id, "a bucket is cut off")
 	}
-	value := head[from : from+size]
+	value, err := s.bytes(from, size)
+	if err != nil {
+		return err
+	}
 	if root := v.order.Uint64(value); root != 0 {
-		return v.page(root, depth+1)
+		if size != bucketHead {
+			return damaged(s.id, "a bucket is damaged")
+		}
+		_, _, err := v.page(root, depth+1)
+		return err
 	}
-	if size < 16+pageHead {
-		return damaged(id, "a bucket is cut off")
+	if size < bucketHead+pageHead || v.order.Uint16(value[bucketHead+8:]) != leafPage {
+		return damaged(s.id, "a bucket is damaged")
 	}
-	inline := value[16:]
-	if v.order.Uint16(inline[8:]) != leafPage ||
-		pageHead+uint64(v.order.Uint16(inline[10:]))*elementSize > uint64(len(inline)) {
-		return damaged(id, "a bucket is damaged")
-	}
-	return v.elements(id, inline, uint64(len(inline)), depth+1)
+	in := &span{v: v, id: s.id, at: s.at + int64(from) + bucketHead, size: size - bucketHead, head: value[bucketHead:]}
+	_, _, err = v.elements(in, depth+1)
+	return err
 }
