@@ -118,8 +118,27 @@ func (d *durable) crash(t *testing.T, loops int) {
 	ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
 	defer cancel()
 	_ = d.b.Shutdown(ctx) // what it could not keep is no error here
+	wantReferences(t, d.mem)
 	d.loops = loops
 	d.start(t)
+}
+
+// wantReferences holds the records of a store against those that they refer to: whatever moment a crash comes at, no
+// queue refers to a message that has gone.
+func wantReferences(t *testing.T, s store.Store) {
+	t.Helper()
+	var refs store.References
+	for table := range store.Tables {
+		err := s.Walk(table, func(k, v []byte) error {
+			if err := refs.Look(table, k, v); err != nil {
+				t.Errorf("%s: %x: %v", table, k, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // restart ends the broker in order.

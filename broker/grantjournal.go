@@ -236,6 +236,7 @@ func (r *restoring) grant(key, value []byte) error {
 	}
 	of := r.sessions[g.Session]
 	if of == nil {
+		r.lost++
 		r.fix.DeleteGrant(g.Session, g.Origin)
 		return nil
 	}

@@ -34,6 +34,8 @@ type journal struct {
 	c     *store.Committer
 	gates bool // false: nothing waits (persistence_sync interval)
 
+	settle func(*store.Batch) // settleRefs
+
 	// Owned by the loop:
 	batch   store.Batch
 	posted  uint64 // number of the last post
@@ -42,6 +44,7 @@ type journal struct {
 	wanted  bool   // somebody waits for the next post
 	full    bool   // too much is not durable: no sockets are read
 	gated   []gated
+	unrefs  []*message.Stored          // needed once less when this turn is posted
 	members map[topictree.FilterID]int // durable subscribers of this loop, and sets that such have
 
 	// Of subscriptions made by servers, oldest first (grantjournal.go):
@@ -117,10 +120,12 @@ func (b *Broker) newJournal() *journal {
 	if b.committer == nil {
 		return nil
 	}
-	return &journal{
+	j := &journal{
 		c: b.committer, gates: b.opts.PersistenceSync != SyncInterval,
 		members: make(map[topictree.FilterID]int),
 	}
+	j.settle = j.settleRefs
+	return j
 }
 
 func (b *Broker) commitFailed(err error) {
@@ -136,7 +141,7 @@ func (b *Broker) commitFailed(err error) {
 }
 
 // changes counts what this turn has changed so far.
-func (j *journal) changes() int { return j.batch.Len() + j.touched }
+func (j *journal) changes() int { return j.batch.Len() + j.touched + len(j.unrefs) }
 
 // begin notes that the handling of a packet begins.
 func (s *shard) begin() {
@@ -152,14 +157,29 @@ func (s *shard) postJournal() {
 		return
 	}
 	j.posted++
-	spare := j.batch.Take(nil)
-	spare = j.c.Post(s.index, j.posted, spare)
-	j.batch.Take(spare)
+	var last func(*store.Batch)
+	if len(j.unrefs) > 0 {
+		last = j.settle
+	}
+	j.c.Post(s.index, j.posted, &j.batch, last)
 	j.touched, j.mark, j.wanted = 0, 0, false
 	if !j.full && j.c.Pending() > pendingMax && !j.c.Failing() {
 		j.full = true
 		s.halt(true)
 	}
+}
+
+// settleRefs gives up what this turn has not needed any more, and deletes what nobody needs. It does so when the
+// post that says why gets its place: on another loop the last reference may go, or a new one come, meanwhile,
+// and a message must go neither before all that refers to it nor after it was put again.
+func (j *journal) settleRefs(b *store.Batch) {
+	for _, st := range j.unrefs {
+		if st.Unref() {
+			b.DeleteMessage(st.ID)
+		}
+	}
+	clear(j.unrefs)
+	j.unrefs = j.unrefs[:0]
 }
 
 // resume goes on reading sockets when the disk has caught up, or when what needs it is refused anyway.
@@ -196,16 +216,14 @@ func (s *shard) ref(m *message.Message) (id uint64) {
 	return st.ID
 }
 
-// unref notes one less.
+// unref notes one less, from the end of the turn on.
 func (s *shard) unref(m *message.Message) {
 	s.unrefStored(m.Keep().Stored)
 }
 
 // unrefStored is unref for what may not be in memory.
 func (s *shard) unrefStored(st *message.Stored) {
-	if st.Unref() {
-		s.journal.batch.DeleteMessage(st.ID)
-	}
+	s.journal.unrefs = append(s.journal.unrefs, st)
 }
 
 // Changed implements session.Sink.

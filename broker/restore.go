@@ -59,6 +59,7 @@ type restoring struct {
 	fix      store.Batch // removes what refers to nothing: the end of something that a crash has cut off
 	retained int
 	entries  int
+	lost     int // records that refer to what is not there
 	began    time.Time
 }
 
@@ -206,6 +207,11 @@ func (r *restoring) read() error {
 			return err
 		}
 	}
+	if r.lost > 0 { // no crash leaves such records, only an older program, or damage that it has not seen
+		logf(r.b.opts.Log, LevelError,
+			"Error: %d records of persistent state refer to sessions or messages that are not there, and are removed.",
+			r.lost)
+	}
 	for id, m := range r.messages { // of nobody
 		if !m.Stored.Used() {
 			r.fix.DeleteMessage(id)
@@ -293,6 +299,7 @@ func (r *restoring) subscription(key, value []byte) error {
 	if of := r.sessions[s.Session]; of != nil {
 		of.subs = append(of.subs, s)
 	} else {
+		r.lost++
 		r.fix.DeleteSubscription(s.Session, s.Filter)
 	}
 	return nil
@@ -305,6 +312,7 @@ func (r *restoring) entry(key, value []byte) error {
 	}
 	of, m, st := r.sessions[e.Session], r.messages[e.Message], r.away[e.Message]
 	if of == nil || m == nil && st == nil && e.State != store.WaitComp {
+		r.lost++
 		r.fix.DeleteEntry(e.Session, e.Seq)
 		return nil
 	}
@@ -330,6 +338,7 @@ func (r *restoring) handshake(key, value []byte) error {
 	}
 	of := r.sessions[h.Session]
 	if of == nil {
+		r.lost++
 		r.fix.DeleteHandshake(h.Session, h.PacketID)
 		return nil
 	}
@@ -339,6 +348,8 @@ func (r *restoring) handshake(key, value []byte) error {
 	}
 	if m != nil {
 		m.Stored.Ref()
+	} else if h.Message != 0 {
+		r.lost++
 	}
 	of.holds = append(of.holds, hold{h.PacketID, m})
 	return nil
@@ -357,6 +368,7 @@ func (r *restoring) transit(key, value []byte) error {
 		m.Stored.Ref()
 		r.transits = append(r.transits, t)
 	} else {
+		r.lost++
 		r.fix.DeleteTransit(&t)
 	}
 	return nil

@@ -101,13 +101,22 @@ func (c *Committer) Start() {
 	}
 }
 
-// Post hands over the operations of a source, which numbers its posts from 1. It returns memory for the next
-// ones. Posts after Close are lost.
-func (c *Committer) Post(source int, number uint64, ops []byte) (spare []byte) {
+// Post hands over the operations of a source, which numbers its posts from 1, and leaves b empty. Under the
+// lock that gives posts their order it calls last, if that is not nil, for what must be decided in that order.
+// last must be short and must not call the Committer. Posts after Close are lost.
+func (c *Committer) Post(source int, number uint64, b *Batch, last func(b *Batch)) {
+	var spare []byte
+	if s, ok := c.spares.Get().(*[]byte); ok {
+		spare = (*s)[:0]
+	}
 	c.mu.Lock()
+	if last != nil {
+		last(b)
+	}
+	ops := b.Take(spare)
 	if c.mu.closed {
 		c.mu.Unlock()
-		return nil
+		return
 	}
 	c.mu.posts = append(c.mu.posts, post{source, number, ops})
 	c.pending.Add(int64(len(ops)))
@@ -119,10 +128,6 @@ func (c *Committer) Post(source int, number uint64, ops []byte) (spare []byte) {
 	if first || full {
 		c.signal()
 	}
-	if b, ok := c.spares.Get().(*[]byte); ok {
-		return (*b)[:0]
-	}
-	return nil
 }
 
 func (c *Committer) signal() {

@@ -84,10 +84,10 @@ func (w *watch) until(ok func() bool) {
 	}
 }
 
-func put(key, value string) []byte {
-	var b store.Batch
+func put(key, value string) *store.Batch {
+	b := &store.Batch{}
 	b.Put(store.Retained, []byte(key), []byte(value))
-	return b.Bytes()
+	return b
 }
 
 func value(s store.Store, key string) (v string) {
@@ -121,7 +121,7 @@ func TestCommitterAgainstAFailingStore(t *testing.T) {
 	for source := range 3 {
 		wg.Go(func() {
 			for n := uint64(1); n <= 60; n++ {
-				c.Post(source, n, put(fmt.Sprint(source), fmt.Sprintf("%06d", n)))
+				c.Post(source, n, put(fmt.Sprint(source), fmt.Sprintf("%06d", n)), nil)
 				if n%10 == 0 {
 					w.until(func() bool { return w.done[source] == n })
 				}
@@ -156,7 +156,7 @@ func TestCommitterGroupsWhatWaits(t *testing.T) {
 	c := store.NewCommitter(s, w.options(1))
 	c.Start()
 	for n := uint64(1); n <= 100; n++ {
-		c.Post(0, n, put("k", fmt.Sprint(n)))
+		c.Post(0, n, put("k", fmt.Sprint(n)), nil)
 	}
 	close(gate)
 	w.until(func() bool { return w.done[0] == 100 })
@@ -173,7 +173,7 @@ func TestCommitterGivesUpWhenClosedWhileFailing(t *testing.T) {
 	w := newWatch()
 	c := store.NewCommitter(s, w.options(1))
 	c.Start()
-	c.Post(0, 1, put("k", "v"))
+	c.Post(0, 1, put("k", "v"), nil)
 	w.until(func() bool { return len(w.errs) > 0 })
 	if !c.Failing() {
 		t.Error("not failing")
@@ -184,7 +184,8 @@ func TestCommitterGivesUpWhenClosedWhileFailing(t *testing.T) {
 	if w.done[0] != 0 {
 		t.Error("told to be durable")
 	}
-	if c.Post(0, 2, nil) != nil || c.Close() == nil {
+	c.Post(0, 2, put("k", "w"), nil)
+	if c.Close() == nil || value(s.Memory, "k") != "" {
 		t.Error("goes on after Close")
 	}
 }
@@ -198,7 +199,7 @@ func TestSharedComesNoLaterThanPosts(t *testing.T) {
 	for n := uint64(1); n <= 50; n++ {
 		v := fmt.Sprint(n)
 		c.Shared(func(b *store.Batch) { b.Put(store.Retained, []byte("shared"), []byte(v)) })
-		c.Post(0, n, nil)
+		c.Post(0, n, &store.Batch{}, nil)
 		w.until(func() bool { return w.done[0] == n })
 		if got := value(s, "shared"); got != v {
 			t.Fatalf("%s, want %s", got, v)
@@ -220,12 +221,12 @@ func TestLingerEndsWhenFull(t *testing.T) {
 	o.Linger, o.FullBytes = time.Hour, 100
 	c := store.NewCommitter(s, o)
 	c.Start()
-	c.Post(0, 1, put("k", "1"))
+	c.Post(0, 1, put("k", "1"), nil)
 	w.until(func() bool { return w.done[0] == 1 }) // the first does not wait
-	c.Post(0, 2, put("k", "2"))
-	c.Post(0, 3, put("k", string(make([]byte, 100))))
+	c.Post(0, 2, put("k", "2"), nil)
+	c.Post(0, 3, put("k", string(make([]byte, 100))), nil)
 	w.until(func() bool { return w.done[0] == 3 })
-	c.Post(0, 4, put("k", "4"))
+	c.Post(0, 4, put("k", "4"), nil)
 	_ = c.Close() // nor does the end
 	if value(s, "k") != "4" {
 		t.Error("lost")
@@ -238,7 +239,7 @@ func TestCommitterBeginsWithStart(t *testing.T) {
 	s := store.NewMemory()
 	w := newWatch()
 	c := store.NewCommitter(s, w.options(1))
-	c.Post(0, 1, put("k", "1"))
+	c.Post(0, 1, put("k", "1"), nil)
 	c.Shared(func(b *store.Batch) { b.Put(store.Retained, []byte("r"), []byte("x")) })
 	if err := c.Close(); err != nil {
 		t.Error(err)
@@ -247,8 +248,8 @@ func TestCommitterBeginsWithStart(t *testing.T) {
 		t.Errorf("committed %q", v)
 	}
 	c = store.NewCommitter(s, w.options(1))
-	c.Post(0, 1, put("k", "1"))
-	c.Post(0, 2, put("k", "2"))
+	c.Post(0, 1, put("k", "1"), nil)
+	c.Post(0, 2, put("k", "2"), nil)
 	c.Start()
 	if err := c.Attempt(t.Context()); err != nil || value(s, "k") != "2" {
 		t.Errorf("%q, %v", value(s, "k"), err)

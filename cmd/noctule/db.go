@@ -50,24 +50,24 @@ func (c *command) database(args []string) int {
 	case "backup":
 		err = backup(name, to)
 	default:
-		err = c.withFile(name, func(s *bolt.Store) error { return c.inspect(args[0], s, name, to) })
+		err = c.withFile(name, args[0] == "compact", func(s *bolt.Store) error { return c.inspect(args[0], s, name, to) })
 	}
 	if err != nil {
 		c.fail(err)
-		return exitListener
+		return stateCode(err)
 	}
 	return exitOK
 }
 
-// withFile opens a file that exists.
-func (c *command) withFile(name string, f func(s *bolt.Store) error) error {
+// withFile opens a file that exists, for reading only or to change it.
+func (c *command) withFile(name string, change bool, f func(s *bolt.Store) error) error {
 	if err := mustBeOurs(name); err != nil {
 		return err
 	}
 	if err := swapfile.Recover(name); err != nil {
 		return err
 	}
-	s, err := bolt.Open(name, bolt.Options{Log: c.log})
+	s, err := bolt.Open(name, bolt.Options{ReadOnly: !change, Log: c.log})
 	if err != nil {
 		return err
 	}
@@ -98,59 +98,6 @@ func (c *command) inspect(what string, s *bolt.Store, name, to string) error {
 	default:
 		return c.export(s, name, to)
 	}
-}
-
-// checkFile reads everything.
-func (c *command) checkFile(s *bolt.Store) error {
-	problems := s.Check()
-	records := 0
-	var lists listCheck
-	for t := range store.Tables {
-		err := s.Walk(t, func(key, value []byte) error {
-			records++
-			_, err := text(t, key, value)
-			if err == nil {
-				err = lists.look(t, key, value)
-			}
-			if err != nil {
-				problems = append(problems, fmt.Errorf("key %x: %w", key, err))
-			}
-			return nil
-		})
-		if err != nil {
-			problems = append(problems, err)
-		}
-	}
-	if len(problems) > 0 {
-		return errors.Join(problems...)
-	}
-	fmt.Fprintf(c.stdout, "%d records, no problems.\n", records)
-	return nil
-}
-
-// listCheck holds grants against the lists that they refer to, which come before them.
-type listCheck struct {
-	there map[store.SetKey]bool
-}
-
-func (l *listCheck) look(t store.Table, key, value []byte) error {
-	switch t {
-	case store.Sets:
-		if l.there == nil {
-			l.there = map[store.SetKey]bool{}
-		}
-		l.there[store.SetKey(key)] = true
-	case store.Grants:
-		g, err := store.ReadGrant(key, value)
-		if err != nil {
-			return err
-		}
-		if g.Set != (store.SetKey{}) && !l.there[g.Set] {
-			return fmt.Errorf("%w: grant refers to list %x, which is not there", store.ErrCorrupt, g.Set)
-		}
-	default:
-	}
-	return nil
 }
 
 func (c *command) fileStats(s *bolt.Store) error {

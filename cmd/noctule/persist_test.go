@@ -184,7 +184,7 @@ func TestDatabaseTools(t *testing.T) {
 	if err := os.Truncate(copied, 8192); err != nil {
 		t.Fatal(err)
 	}
-	if text := tool(exitListener, "check", copied); strings.Contains(text, "goroutine") {
+	if text := tool(exitConfig, "check", copied); strings.Contains(text, "goroutine") {
 		t.Error(text)
 	}
 }

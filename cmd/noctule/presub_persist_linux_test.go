@@ -97,11 +97,11 @@ func TestGrantWithoutListIsDamage(t *testing.T) {
 	if err := errors.Join(s.Commit(b.Bytes()), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if code, text := outcome(t, "db", "check", file); code != exitListener || !strings.Contains(text, "list 01000000") {
+	if code, text := outcome(t, "db", "check", file); code != exitConfig || !strings.Contains(text, "list 01000000") {
 		t.Errorf("exit %d: %s", code, text)
 	}
 	code, text := outcome(t, "-c", confFile(t, persistent(freePort(t), dir)+"user root\n"))
-	if code != exitListener || !strings.Contains(text, "a grant refers to a list of topics that is not there") {
+	if code != exitConfig || !strings.Contains(text, "a grant refers to a list of topics that is not there") {
 		t.Errorf("exit %d: %s", code, text)
 	}
 }

@@ -75,7 +75,7 @@ func (c *command) bring(cfg *conf.Config) (x brought) {
 		return x
 	}
 	if x.b, x.err = broker.New(cfg.Options); x.err != nil {
-		x.code = exitListener
+		x.code = stateCode(x.err)
 	}
 	return x
 }

@@ -41,6 +41,9 @@ func damagedFile(t *testing.T, rnd *rand.Rand, path string) (file []byte, conten
 			t.Fatal(err)
 		}
 	}
+	if err := s.SetNote("name", []byte("note")); err != nil {
+		t.Fatal(err)
+	}
 	content, err := contentOf(s)
 	var used bytes.Buffer
 	if err := errors.Join(err, s.Backup(&used), s.Close()); err != nil {
@@ -80,6 +83,9 @@ func TestFlippedBits(t *testing.T) {
 		s, err := bolt.Open(bad, o)
 		if err == nil {
 			got, err = contentOf(s)
+			if n, noteErr := s.Note("name"); string(n) != "note" {
+				got, err = "", errors.Join(err, noteErr)
+			}
 			err = errors.Join(err, s.Close())
 		}
 		seen := err != nil || strings.Contains(log.String(), "first pages")

@@ -13,7 +13,8 @@ import (
 )
 
 // What a file says of itself, in the bucket "format": "format" the name of the format, "state" how much of the
-// log is in the tables and what the tables hold, "upgraded" how far the change from an old format has come.
+// log is in the tables and what the tables hold, "upgraded" how far the change from an old format has come; other
+// names are of notes, whose values have checksums like records.
 //
 // Each value of a table ends with a checksum of table, key and value, each entry of the log begins with one of
 // its number and its operations. They tell which record is damaged. That none is missing, or one of long ago
@@ -243,7 +244,7 @@ func checkHead(tx *bbolt.Tx) (fresh bool, err error) {
 	if !there[logBucket] {
 		return false, fmt.Errorf("%w: no log", store.ErrCorrupt)
 	}
-	return false, nil
+	return false, checkNotes(tx.Bucket([]byte(formatBucket)))
 }
 
 // tablesOf is how many tables a file must have.

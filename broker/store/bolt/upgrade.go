@@ -69,7 +69,8 @@ func (s *Store) startUpgrade(tx *bbolt.Tx) (p place, err error) {
 	if p, err = readUpgraded(tx); err != nil || string(f.Get(formatKey())) == formatHalf || p.table == placeAll {
 		return p, err
 	}
-	return p, errors.Join((&state{tables: store.Tables}).put(tx), p.put(tx), f.Put(formatKey(), []byte(formatHalf)))
+	return p, errors.Join(sealNotes(f), (&state{tables: store.Tables}).put(tx), p.put(tx),
+		f.Put(formatKey(), []byte(formatHalf)))
 }
 
 // finishUpgrade notes that all has checksums, in a file of this program's tables.
