@@ -50,7 +50,9 @@ func (c *command) database(args []string) int {
 	case "backup":
 		err = backup(name, to)
 	default:
-		err = c.withFile(name, args[0] == "compact", func(s *bolt.Store) error { return c.inspect(args[0], s, name, to) })
+		err = c.withFile(name, args[0] == "compact", func(s *bolt.Store) error {
+			return c.inspect(args[0], s, name, to)
+		})
 	}
 	if err != nil {
 		c.fail(err)

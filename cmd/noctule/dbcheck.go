@@ -10,7 +10,8 @@ import (
 
 // damage reports whether an error is about what a file holds, and not about how it is reached.
 func damage(err error) bool {
-	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, bolt.ErrForeign) || errors.Is(err, bolt.ErrUnreadable)
+	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, bolt.ErrForeign) ||
+		errors.Is(err, bolt.ErrUnreadable)
 }
 
 // stateCode is the exit code of an error of persistent state.
