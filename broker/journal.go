@@ -169,9 +169,9 @@ func (s *shard) postJournal() {
 	}
 }
 
-// settleRefs gives up what this turn has not needed any more, and deletes what nobody needs. It does so when the
-// post that says why gets its place: on another loop the last reference may go, or a new one come, meanwhile,
-// and a message must go neither before all that refers to it nor after it was put again.
+// settleRefs gives up what this turn has not needed any more, and deletes what nobody needs. It does so
+// when the post that says why gets its place: on another loop the last reference may go, or a new one come,
+// meanwhile, and a message must go neither before all that refers to it nor after it was put again.
 func (j *journal) settleRefs(b *store.Batch) {
 	for _, st := range j.unrefs {
 		if st.Unref() {

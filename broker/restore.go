@@ -209,8 +209,7 @@ func (r *restoring) read() error {
 	}
 	if r.lost > 0 { // no crash leaves such records, only an older program, or damage that it has not seen
 		logf(r.b.opts.Log, LevelError,
-			"Error: %d records of persistent state refer to sessions or messages that are not there, and are removed.",
-			r.lost)
+			"Error: %d records of persistent state, which refer to what is not there, are removed.", r.lost)
 	}
 	for id, m := range r.messages { // of nobody
 		if !m.Stored.Used() {

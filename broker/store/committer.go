@@ -102,8 +102,8 @@ func (c *Committer) Start() {
 }
 
 // Post hands over the operations of a source, which numbers its posts from 1, and leaves b empty. Under the
-// lock that gives posts their order it calls last, if that is not nil, for what must be decided in that order.
-// last must be short and must not call the Committer. Posts after Close are lost.
+// lock that gives posts their order it calls last, if that is not nil, for what must be decided in that
+// order. last must be short and must not call the Committer. Posts after Close are lost.
 func (c *Committer) Post(source int, number uint64, b *Batch, last func(b *Batch)) {
 	var spare []byte
 	if s, ok := c.spares.Get().(*[]byte); ok {

@@ -86,9 +86,9 @@ const (
 	mapBytes = 16 << 30
 )
 
-// Open opens a file, or makes one. It changes nothing in a file that exists; the first Commit makes one of an old
-// format one of the present. Where the disk is full or may not be written, it opens what is there all the
-// same, and commits fail until that is over.
+// Open opens a file, or makes one. It changes nothing in a file that exists; the first Commit makes one of
+// an old format one of the present. Where the disk is full or may not be written, it opens what is there
+// all the same, and commits fail until that is over.
 func Open(path string, o Options) (s *Store, err error) {
 	if o.FoldBytes == 0 {
 		o.FoldBytes = 16 << 20
@@ -329,8 +329,8 @@ func (s *Store) Stats() (file int64, tables []TableStats, err error) {
 // compactTx is how many bytes Compact copies in one transaction.
 const compactTx = 16 << 20
 
-// Compact writes the content of the store into a new file, without the gaps and, unless it is open for reading
-// only, without the log.
+// Compact writes the content of the store into a new file, without the gaps and, unless it is open for
+// reading only, without the log.
 func (s *Store) Compact(path string) error {
 	if !s.opts.ReadOnly {
 		if err := s.prepare(); err != nil {

@@ -21,12 +21,12 @@ import (
 
 // file is the bbolt file, and what keeps a disk that fails from ending the process.
 //
-// bbolt reads through a mapping: a page that the disk does not give, or that is no longer there, is a fault, and
-// a damaged one a panic. guard turns both into errors, on the goroutine that it runs on. After a failed write bbolt
-// looks for its free pages once more, through the mapping, on a goroutine of its own that nothing guards. So
-// it never hears of a failed write: write drops what follows it, the meta page above all, which leaves
-// the file as it was before the commit, and the file is opened again, after verify has read its pages by
-// system calls.
+// bbolt reads through a mapping: a page that the disk does not give, or that is no longer there, is a
+// fault, and a damaged one a panic. guard turns both into errors, on the goroutine that it runs on. After a
+// failed write bbolt looks for its free pages once more, through the mapping, on a goroutine of its own
+// that nothing guards. So it never hears of a failed write: write drops what follows it, the meta page
+// above all, which leaves the file as it was before the commit, and the file is opened again, after verify
+// has read its pages by system calls.
 type file struct {
 	// Set by newFile, then read-only:
 	path string
@@ -57,8 +57,8 @@ var (
 	errReplaced = errors.New("the file was removed or replaced while it was in use")
 )
 
-// guard turns what bbolt does with pages that are damaged, which is to panic, or that cannot be read, which is to
-// fault, into an error.
+// guard turns what bbolt does with pages that are damaged, which is to panic, or that cannot be read, which
+// is to fault, into an error.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -73,8 +73,8 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// diskFails reports whether an error is of a disk that is full, broken, or may not be written: one for which the
-// file is not to blame.
+// diskFails reports whether an error is of a disk that is full, broken, or may not be written: one for
+// which the file is not to blame.
 func diskFails(err error) bool {
 	for _, e := range [...]syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS, syscall.EIO,
@@ -208,8 +208,8 @@ func (f *file) write(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
-// begin begins a transaction, if the pages that it needs for that are there: bbolt does not let go of its locks when
-// it faults here.
+// begin begins a transaction, if the pages that it needs for that are there: bbolt does not let go of its
+// locks when it faults here.
 func (f *file) begin(db *bbolt.DB, writable bool) (tx *bbolt.Tx, err error) {
 	if f.stuck.Load() {
 		return nil, errStuck

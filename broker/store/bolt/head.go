@@ -12,17 +12,17 @@ import (
 	"noctule/broker/store"
 )
 
-// What a file says of itself, in the bucket "format": "format" the name of the format, "state" how much of the
-// log is in the tables and what the tables hold, "upgraded" how far the change from an old format has come; other
-// names are of notes, whose values have checksums like records.
+// What a file says of itself, in the bucket "format": "format" the name of the format, "state" how much of
+// the log is in the tables and what the tables hold, "upgraded" how far the change from an old format has
+// come; other names are of notes, whose values have checksums like records.
 //
-// Each value of a table ends with a checksum of table, key and value, each entry of the log begins with one of
-// its number and its operations. They tell which record is damaged. That none is missing, or one of long ago
-// in its place, because a page with references to others is damaged, is told by the sum of the checksums of
-// each table, and by the numbers of the log's entries, which have no gaps.
+// Each value of a table ends with a checksum of table, key and value, each entry of the log begins with one
+// of its number and its operations. They tell which record is damaged. That none is missing, or one of long
+// ago in its place, because a page with references to others is damaged, is told by the sum of the
+// checksums of each table, and by the numbers of the log's entries, which have no gaps.
 //
-// Formats: 1 has neither checksums nor the tables from store.Sets on, 2 has no checksums; both have one in each
-// entry of the log, of its operations. A bit that flips must not make one name of another.
+// Formats: 1 has neither checksums nor the tables from store.Sets on, 2 has no checksums; both have one in
+// each entry of the log, of its operations. A bit that flips must not make one name of another.
 const (
 	formatName = "noctule 3, with checksums"
 	formatHalf = "noctule 3, unfinished"

@@ -36,8 +36,8 @@ func (s *Store) Note(name string) (value []byte, err error) {
 	return value, err
 }
 
-// SetNote keeps something about the file in it, durably. The name is none of the format's own keys. It is for the
-// goroutine that commits.
+// SetNote keeps something about the file in it, durably. The name is none of the format's own keys. It is
+// for the goroutine that commits.
 func (s *Store) SetNote(name string, value []byte) error {
 	if err := s.prepare(); err != nil {
 		return err
@@ -47,7 +47,8 @@ func (s *Store) SetNote(name string, value []byte) error {
 	})
 }
 
-// hasChecksums reports whether the notes of a file have checksums: they are given them when its upgrade begins.
+// hasChecksums reports whether the notes of a file have checksums: they are given them when its upgrade
+// begins.
 func hasChecksums(format *bbolt.Bucket) bool {
 	name := string(format.Get(formatKey()))
 	return name == formatName || name == formatHalf

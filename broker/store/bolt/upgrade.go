@@ -16,9 +16,9 @@ var errFinished = errors.New("finished")
 // upgradeSlice is how many bytes of values one transaction of an upgrade rewrites.
 const upgradeSlice = 4 << 20
 
-// prepareFile makes what is not there, and a file of an old format one of the present: slice after slice, so that
-// memory and the file's growth stay small. Between slices the file says how far that has come; a crash loses
-// nothing, and who knows the old format only refuses the file from the first slice on.
+// prepareFile makes what is not there, and a file of an old format one of the present: slice after slice,
+// so that memory and the file's growth stay small. Between slices the file says how far that has come; a
+// crash loses nothing, and who knows the old format only refuses the file from the first slice on.
 func (s *Store) prepareFile() error {
 	told := false
 	for {
@@ -66,7 +66,8 @@ func (s *Store) startUpgrade(tx *bbolt.Tx) (p place, err error) {
 		return place{table: placeAll}, errors.Join((&state{tables: store.Tables}).put(tx),
 			f.Put(formatKey(), []byte(formatName)))
 	}
-	if p, err = readUpgraded(tx); err != nil || string(f.Get(formatKey())) == formatHalf || p.table == placeAll {
+	p, err = readUpgraded(tx)
+	if err != nil || string(f.Get(formatKey())) == formatHalf || p.table == placeAll {
 		return p, err
 	}
 	return p, errors.Join(sealNotes(f), (&state{tables: store.Tables}).put(tx), p.put(tx),

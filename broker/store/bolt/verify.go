@@ -13,9 +13,9 @@ import (
 )
 
 // bbolt trusts its file: a damaged page makes it panic, on a goroutine of its own while it opens. So verify
-// looks at the tree of pages first, by system calls, which give an error where the mapping faults: every page
-// within the file, of the right kind, reached once, its elements without gaps one behind the other as bbolt writes
-// them, the keys in their order, each branch's key the first of the page that it refers to.
+// looks at the tree of pages first, by system calls, which give an error where the mapping faults: every
+// page within the file, of the right kind, reached once, its elements without gaps one behind the other as
+// bbolt writes them, the keys in their order, each branch's key the first of the page that it refers to.
 //
 // The layout of bbolt's version 2, in the machine's byte order: a page begins with id (8 bytes), flags (2),
 // count (2), overflow (4); elements of 16 bytes follow, of a branch position, key size, page id (8), of a
@@ -33,9 +33,9 @@ const (
 	maxDepth    = 64
 )
 
-// errMeta says that one of the two meta pages is damaged. Then the file is as the other says, and if the damaged
-// one was the newer, the newest commit is missing: a torn write of it was never acknowledged, but a bit that
-// has flipped since is as good.
+// errMeta says that one of the two meta pages is damaged. Then the file is as the other says, and if the
+// damaged one was the newer, the newest commit is missing: a torn write of it was never acknowledged, but a
+// bit that has flipped since is as good.
 var errMeta = fmt.Errorf(
 	"%w: one of the two first pages; what was stored last before the end may be missing", store.ErrCorrupt)
 
@@ -259,7 +259,10 @@ func (v *verifier) bucket(s *span, from, size uint64, depth int) error {
 	if size < bucketHead+pageHead || v.order.Uint16(value[bucketHead+8:]) != leafPage {
 		return damaged(s.id, "a bucket is damaged")
 	}
-	in := &span{v: v, id: s.id, at: s.at + int64(from) + bucketHead, size: size - bucketHead, head: value[bucketHead:]}
+	in := &span{
+		v: v, id: s.id, at: s.at + int64(from) + bucketHead,
+		size: size - bucketHead, head: value[bucketHead:],
+	}
 	_, _, err = v.elements(in, depth+1)
 	return err
 }
