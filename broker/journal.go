@@ -77,14 +77,13 @@ type PersistenceSync uint8
 
 // The values of persistence_sync.
 const (
-	SyncGroup    PersistenceSync = iota // before the acknowledgement, in commits a millisecond apart or more
-	SyncAlways                          // before the acknowledgement, at once
+	SyncGroup    PersistenceSync = iota // before the acknowledgement, in groups
+	SyncAlways                          // the same
 	SyncInterval                        // about a second later
 )
 
 // Times and sizes of commits.
 const (
-	groupLinger    = time.Millisecond
 	intervalLinger = time.Second
 	groupFull      = 1 << 20
 	pendingMax     = 64 << 20 // bytes not yet durable from which no socket is read: the disk is too slow
@@ -105,12 +104,8 @@ func (b *Broker) openCommitter() {
 			s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.durable(post) })) // one a commit
 		},
 	}
-	switch b.opts.PersistenceSync {
-	case SyncGroup:
-		o.Linger = groupLinger
-	case SyncInterval:
+	if b.opts.PersistenceSync == SyncInterval {
 		o.Linger, o.FullBytes = intervalLinger, 0
-	case SyncAlways:
 	}
 	b.committer = store.NewCommitter(b.opts.Store, o)
 }
