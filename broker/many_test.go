@@ -240,3 +240,42 @@ func TestRightsOfManySubscriptions(t *testing.T) {
 		}
 	})
 }
+
+// With a store, what is acknowledged while it passes through many filters survives a kill in the midst of
+// that: each session has it, and after an orderly end one copy for each subscription.
+func TestManyFiltersSurviveAKill(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		d := newDurable(t, loops, func(o *broker.Options, _ *broker.ListenerOptions) {
+			o.MaxQueuedMessages, o.MaxInflight = 0, 0
+		})
+		const sessions, each = 5, 900
+		topic, filters := overlap(sessions * each)
+		for i := range sessions {
+			c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
+			subscribeMany(t, c, 2, filters[i*each:(i+1)*each])
+			c.Close()
+		}
+		pub := d.connect("p", codec.V5, nil)
+		puback(pub, topic, "one")
+		pubcomp(pub, topic, "two")
+		brokertest.Until(t, d.b, "the end of the fan-out", func(m *broker.Metrics) bool {
+			return m.QueuedMessages+m.InflightMessages == 2*sessions*each
+		})
+		d.restart(t)
+		pub = d.connect("p", codec.V5, nil)
+		puback(pub, topic, "three")
+		d.crash(t, loops)
+		for i := range sessions {
+			c, present := d.present(fmt.Sprint("s", i), codec.V5, keep)
+			if !present {
+				t.Fatal("no session present")
+			}
+			for _, payload := range []string{"one", "two"} {
+				for range each {
+					c.WantPublish(topic, payload)
+				}
+			}
+			c.WantPublish(topic, "three")
+		}
+	})
+}
