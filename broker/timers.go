@@ -46,6 +46,10 @@ func (s *shard) arm(cl *client) {
 	s.timers.Add(s.seconds(), at, cl.alarm)
 }
 
+// progressMin is how many bytes of a packet on its way are a sign of life, within one and a half keep
+// alive: as many as Mosquitto wants to be still missing, which then takes a byte a minute for one.
+const progressMin = 1000
+
 // alarm is what the wheel holds of a client: the entry of a session that has ended keeps nothing else in
 // memory.
 type alarm struct{ cl *client }
@@ -66,6 +70,11 @@ func (s *shard) timer(a *alarm, at int64) {
 		return
 	}
 	if cl.conn != nil {
+		if s.halted > 0 || cl.conn.Progress() >= progressMin { // we do not listen, or it is at it
+			cl.lastSeen = uint32(now)
+			s.arm(cl)
+			return
+		}
 		s.kick(cl, codec.KeepAliveTimeout)
 		return
 	}

@@ -83,6 +83,7 @@ type extra struct {
 	need     int        // bytes the handler waits for
 	input    *input     // of pending and raw, once there was much
 	units    int        // of input that are counted
+	told     int        // bytes that Progress has told of
 	raw      []byte     // PROXY header or upgrade request so far, or an incomplete frame or control frame
 	greeting *handshake // of a connection before PROXY header and upgrade, or before its turn to shake hands
 	guest    *guest     // until Arrived
@@ -122,9 +123,36 @@ func (c *Conn) settle() {
 	}
 	c.loop.forgetInput(c)
 	c.extra = nil
-	x.need = 0
+	x.need, x.told = 0, 0
 	if l := c.loop; len(l.extras) < maxExtras {
 		l.extras = append(l.extras, x)
+	}
+}
+
+// Progress is how many bytes have arrived, since the last call, of what the handler cannot take before
+// more of it is there. On TLS connections all bytes count that have come since the handler took something.
+func (c *Conn) Progress() int {
+	if t := c.tls; t != nil {
+		by := t.received - t.told
+		t.told = t.received
+		return int(by)
+	}
+	x := c.extra
+	if x == nil {
+		return 0
+	}
+	n := len(x.pending) + len(x.raw)
+	by := n - x.told
+	x.told = n
+	return by
+}
+
+// progressed begins Progress anew: the handler has taken something.
+func (c *Conn) progressed() {
+	if c.tls != nil {
+		c.tls.told = c.tls.received
+	} else if c.extra != nil {
+		c.extra.told = 0
 	}
 }
 

@@ -274,6 +274,9 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 	}
 	held := x != nil && len(x.pending) > 0
 	used, need := l.handler.Data(c, b)
+	if used > 0 {
+		c.progressed()
+	}
 	rest := b[used:]
 	if c.ended {
 		rest = nil

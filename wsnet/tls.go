@@ -16,8 +16,10 @@ import (
 
 // tlsState is the TLS layer of one connection.
 type tlsState struct {
-	conn *tls.Conn
-	pipe *pipe
+	conn     *tls.Conn
+	pipe     *pipe
+	received uint32 // bytes, modulo 2^32
+	told     uint32 // what it was when Progress was called, or when the handler took something
 }
 
 // pipe is the transport under a tls.Conn. Before the switch it is used by the handshake's goroutine, then
@@ -97,6 +99,7 @@ func (t *tlsState) closeWrite() { _ = t.conn.CloseWrite() }
 func (l *Loop) inputTLS(c *Conn, raw []byte) {
 	t := c.tls
 	t.pipe.in = append(t.pipe.in, raw...)
+	t.received += uint32(len(raw))
 	if l.plainBuf == nil {
 		l.plainBuf = make([]byte, 16<<10+512)
 	}
