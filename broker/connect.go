@@ -280,14 +280,15 @@ func generateID(prefix string) []byte {
 func (s *shard) welcome(g *greet) {
 	c, made, p := g.conn, g.id, &s.connect
 	s.begin()
-	if s.storeFails() && s.wantsKept(p) {
-		s.unpinAll(g.grants)
-		s.refuse(c, p, codec.ServerUnavailable)
-		return
-	}
 	id := p.ClientID
 	if made != nil {
 		id = made
+	}
+	fails := s.storeFails()
+	if fails && s.wantsKept(p) && (p.CleanStart || s.sessions[string(id)] == nil) { // which is stored already
+		s.unpinAll(g.grants)
+		s.refuse(c, p, codec.ServerUnavailable)
+		return
 	}
 	old := s.sessionOf(id)
 	foreign := old != nil && s.foreign(old, g)
@@ -315,6 +316,9 @@ func (s *shard) welcome(g *greet) {
 			cl.SetDurable()
 		}
 		s.saveSession(cl)
+		if fails && present && cl.Durable() {
+			s.begin() // CONNACK does not wait: it promises what is stored, and what it leads to makes room
+		}
 	}
 	s.count.connections++
 	s.logConnected(cl, p)

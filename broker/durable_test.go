@@ -377,6 +377,10 @@ func TestFailingStore(t *testing.T) {
 	five.Subscribe("t", 1)
 	old := d.connect("old", codec.V311, nil)
 	third := d.connect("third", codec.V311, func(p *codec.Connect) { p.CleanStart = false })
+	parked := d.connect("parked", codec.V5, keep)
+	parked.Subscribe("parked", 1)
+	parked.Hangup()
+	puback(five, "parked", "drained")
 	brokertest.Settle(t, d.b)
 	save(t, d.b)
 	d.store.fail(errors.New("no space left on device"))
@@ -407,6 +411,17 @@ func TestFailingStore(t *testing.T) {
 	if ack := c.Connack("kept", keep); ack.Reason != codec.ServerUnavailable {
 		t.Errorf("CONNACK %s", ack.Reason)
 	}
+	parked, present := d.present("parked", codec.V5, keep) // what is stored comes back, and makes room
+	if !present {
+		t.Error("no session")
+	}
+	p := parked.WantPublish("parked", "drained")
+	parked.Ack(codec.PUBACK, p.PacketID)
+	parked.WantNothing()
+	if _, err := five.Conn.Write([]byte{0xC0, 0}); err != nil { // its PUBACK waits, PINGRESP does not
+		t.Fatal(err)
+	}
+	five.Want(codec.PINGRESP, nil)
 	zero := d.connect("zero", codec.V5, nil) // clean and QoS 0 go on
 	zero.Subscribe("zero", 0)
 	zero.Publish("zero", "z", 0, 0)
@@ -419,6 +434,8 @@ func TestFailingStore(t *testing.T) {
 	d.crash(t, 2)
 	five, _ = d.present("five", codec.V5, keep)
 	five.WantPublish("t", "lost")
+	parked, _ = d.present("parked", codec.V5, keep)
+	parked.WantNothing()
 }
 
 // A disk that stands still makes the broker stop reading, not grow.

@@ -510,6 +510,18 @@ func (c *client) reserve(n int) []byte {
 	return g.buf[at : at+n : at+n]
 }
 
+// reservePing is reserve for a PINGRESP, which promises nothing and says that the broker is alive: it does not wait
+// for a disk that stands still, except behind CONNACK, which comes first [MQTT-3.2.0-1].
+func (c *client) reservePing(n int) []byte {
+	if c.rare == nil || c.rare.gate == nil {
+		return c.conn.Reserve(n)
+	}
+	if g := c.rare.gate; g.from < len(g.buf) && codec.Type(g.buf[g.from]>>4) == codec.CONNACK {
+		return c.reserve(n)
+	}
+	return c.conn.Reserve(n)
+}
+
 // buffered is the output that has not left.
 func (c *client) buffered() int {
 	n := c.conn.Buffered()

@@ -273,7 +273,7 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 		s.debugf("Received PINGREQ from %s", cl)
 		s.debugf("Sending PINGRESP to %s", cl)
 		cl.sent(2)
-		codec.AppendPingresp(cl.reserve(2)[:0])
+		codec.AppendPingresp(cl.reservePing(2)[:0])
 		return s.checkOutput(cl)
 	case codec.SUBSCRIBE:
 		return s.handleSubscribe(cl, h, body)
