@@ -431,6 +431,7 @@ func TestFailingStore(t *testing.T) {
 	five.Want(codec.PUBACK, nil) // it waited
 	brokertest.Until(t, d.b, "recovered", func(m *broker.Metrics) bool { return !m.Store.Failing })
 	puback(five, "other", "x")
+	save(t, d.b)
 	d.crash(t, 2)
 	five, _ = d.present("five", codec.V5, keep)
 	five.WantPublish("t", "lost")

@@ -510,8 +510,8 @@ func (c *client) reserve(n int) []byte {
 	return g.buf[at : at+n : at+n]
 }
 
-// reservePing is reserve for a PINGRESP, which promises nothing and says that the broker is alive: it does not wait
-// for a disk that stands still, except behind CONNACK, which comes first [MQTT-3.2.0-1].
+// reservePing is reserve for a PINGRESP, which promises nothing and says that the broker is alive: it does
+// not wait for a disk that stands still, except behind CONNACK, which comes first [MQTT-3.2.0-1].
 func (c *client) reservePing(n int) []byte {
 	if c.rare == nil || c.rare.gate == nil {
 		return c.conn.Reserve(n)
