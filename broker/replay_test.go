@@ -299,14 +299,15 @@ func TestRetainedEndWithTheSubscription_MQTT_3_10_4_2(t *testing.T) {
 
 // The rights of the connection that gets the messages count, not of the one that has subscribed.
 func TestRetainedThatGoOnAreAskedAbout(t *testing.T) {
-	x := newFixture(t, withACL(t, "topic write #", "user reader", "topic read t/#", "user other", "topic read t/1",
-		"topic read t/22"))
+	x := newFixture(t, withACL(t, "topic write #", "user reader", "topic read t/#"))
 	retainMany(x, 1, 100)
 	c := x.connect("s", codec.V311, both(unclean, as("reader")))
 	c.Subscribe("t/#", 1)
 	c.Hangup()
-	c, _ = x.present("s", codec.V311, as("other"))
-	if k := take(t, c).all(x.b); slices.Index(k.payloads(), "t/22 22") < 0 || len(k.got) > 2 {
+	now := withACL(t, "topic write #", "user reader", "topic read t/1", "topic read t/22")
+	x.reload(func(l *broker.ListenerOptions) { now(nil, l) })
+	c, _ = x.present("s", codec.V311, as("reader"))
+	if k := take(t, c).all(x.b); !slices.Equal(k.payloads(), []string{"t/1 1", "t/22 22"}) {
 		t.Errorf("%q was sent", k.payloads())
 	}
 }
