@@ -1,4 +1,5 @@
-# Targets: run, test, race, ledger, timed, fuzz, lint, bench, compare. Only Go is needed for `run`.
+# Targets: run, build, dist, deb, test, race, ledger, timed, fuzz, lint, bench, compare. Only Go is needed for
+# `run`, `build` and `dist`.
 GO       ?= go
 FUZZTIME ?= 60s
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
@@ -7,10 +8,36 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 COMPARE_DIR   ?= /tmp/noctule-compare
 COMPARE_FLAGS ?= --duration 1500ms --rounds 3 --budget 12m --idle 5000
 
-.PHONY: run test race ledger timed fuzz lint bench compare
+# What is released: static programs for Linux, a package for Debian made by nfpm.
+NFPM    := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+VERSION := $(shell sed -n 's/^\tversion *= "\(.*\)"/\1/p' cmd/noctule/main.go)
+STATIC   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
+
+.PHONY: build dist deb run test race ledger timed fuzz lint bench compare
 
 run:
 	$(GO) run ./cmd/noctule -c deploy/quickstart.conf
+
+build:
+	mkdir -p bin
+	$(STATIC) -o bin/ ./cmd/noctule ./cmd/noctule-bench
+
+dist:
+	rm -rf dist && mkdir dist
+	for arch in amd64 arm64; do \
+	  mkdir -p dist/linux-$$arch && \
+	  GOOS=linux GOARCH=$$arch $(STATIC) -o dist/linux-$$arch/ ./cmd/noctule ./cmd/noctule-bench && \
+	  cp LICENSE README.md CHANGELOG.md deploy/noctule.service deploy/mosquitto.conf dist/linux-$$arch/ && \
+	  tar -C dist --transform "s|^linux-$$arch|noctule-$(VERSION)-linux-$$arch|" --owner 0 --group 0 \
+	    -czf dist/noctule-$(VERSION)-linux-$$arch.tar.gz linux-$$arch || exit 1; \
+	done
+	cd dist && sha256sum *.tar.gz >SHA256SUMS
+
+deb: dist
+	for arch in amd64 arm64; do \
+	  ARCH=$$arch VERSION=$(VERSION) $(GO) run $(NFPM) package -f deploy/deb/nfpm.yaml -p deb -t dist/ || exit 1; \
+	done
+	cd dist && sha256sum *.tar.gz *.deb >SHA256SUMS
 
 test:
 	.ci/install
