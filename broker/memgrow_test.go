@@ -122,9 +122,10 @@ func TestSessionsDoNotGrowWhileMemoryIsShort(t *testing.T) {
 func TestOutputWhileMemoryIsShort(t *testing.T) {
 	for _, isShort := range []bool{false, true} {
 		t.Run(fmt.Sprint(isShort), func(t *testing.T) {
+			const limit = 64 << 20 // a quarter of it may be input, a sixteenth output
 			var used atomic.Int64
 			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
-				o.MemoryLimit, o.MemoryUsed, o.MaxBufferedBytes = 1000, used.Load, 16<<20
+				o.MemoryLimit, o.MemoryUsed, o.MaxBufferedBytes = limit, used.Load, 16<<20
 			})
 			sub := x.connect("sub", codec.V5, func(p *codec.Connect) {
 				p.Properties = props(uintProp(codec.TopicAliasMaximum, 5))
@@ -133,7 +134,7 @@ func TestOutputWhileMemoryIsShort(t *testing.T) {
 			slow, pub := x.connect("slow", codec.V311, nil), x.connect("pub", codec.V311, nil)
 			slow.Subscribe("large", 0)
 			if isShort {
-				used.Store(900)
+				used.Store(limit * 9 / 10)
 				x.advance(1)
 			}
 			pub.Publish("s", "x", 0, 0)
