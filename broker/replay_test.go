@@ -93,8 +93,11 @@ func (k *taker) all(b *broker.Broker) *taker {
 	k.t.Helper()
 	for quiet := 0; quiet < 3; {
 		brokertest.Settle(k.t, b)
+		_ = b.Save(k.t.Context()) // if it has a store: PINGRESP does not wait for it as messages of QoS 2 do
+		if quiet++; brokertest.Settle(k.t, b).QueueReads > 0 {
+			quiet = 0
+		}
 		k.c.Raw(codec.AppendPingreq(nil))
-		quiet++
 		for {
 			h, body, err := k.c.Next()
 			if err != nil {
