@@ -2,10 +2,12 @@ package broker
 
 import (
 	"bytes"
+	"slices"
 
 	"noctule/broker/auth"
 	"noctule/broker/message"
 	"noctule/codec"
+	"noctule/topictree"
 )
 
 // handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto
@@ -41,11 +43,15 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		m.Source = cl.sourceOf()
 	}
 	r := s.admit(cl, m)
+	lost := s.cannotKeep(cl, p.PacketID, m, r)
+	if lost && r == codec.Success {
+		r = codec.QuotaExceeded
+	}
 	if s.debug {
 		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), cl.id,
 			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
 	}
-	if p.QoS > 0 && cl.version != codec.V5 && s.storeFails() {
+	if lost && p.QoS > 0 && cl.version != codec.V5 {
 		return errStore(h.Type)
 	}
 	switch p.QoS {
@@ -139,10 +145,35 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
-	if s.tooMuch(m) || s.storeFails() && (m.QoS > 0 || m.Retain) {
+	if s.tooMuch(m) {
 		return codec.QuotaExceeded
 	}
 	return codec.Success
+}
+
+// cannotKeep reports whether the acknowledgement of m, which admit has answered with r, would promise what
+// the store cannot keep at the moment: a handshake, a retained message, or one for a durable session. It asks
+// before anybody gets m, so that a refused message goes to nobody. What subscribes between this and the
+// fan-out is noted there, and the acknowledgement waits.
+func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Reason) bool {
+	switch {
+	case m.QoS == 0 && !m.Retain || !s.storeFails():
+		return false
+	case m.QoS == 2 && cl.Durable() && !cl.Repeats(id, m):
+		return true
+	case r != codec.Success:
+		return false
+	case m.Retain && s.keptOnDisk(m.Topic):
+		return true
+	}
+	return m.QoS > 0 && s.forDurable(m.Topic)
+}
+
+// forDurable reports whether a durable session, of whatever loop, has a subscription that matches.
+func (s *shard) forDurable(topic []byte) bool {
+	s.b.index.Match(topic, &s.matches)
+	defer s.matches.Trim()
+	return slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.loopsOf(h.ID) != 0 })
 }
 
 // verdict is how the debug log names what became of a PUBLISH.

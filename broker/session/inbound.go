@@ -71,6 +71,11 @@ func same(a, b *message.Message) bool {
 	return bytes.Equal(a.Topic, b.Topic) && bytes.Equal(a.Payload, b.Payload)
 }
 
+// Repeats reports whether m is the message that waits for PUBREL under a packet id: Receive changes nothing.
+func (s *Session) Repeats(id uint16, m *message.Message) bool {
+	return s.in != nil && s.in.held[id] != nil && same(s.in.held[id], m)
+}
+
 // supersede frees an incoming packet id whose message gives way to another.
 func (s *Session) supersede(id uint16, old *message.Message, sink Sink) {
 	delete(s.in.held, id)
