@@ -16,7 +16,24 @@ type fence struct {
 	wanted        bool   // another is to begin
 	asked         uint64 // loops that wait for the answer of this one, as a bit set
 
-	waiting, next []*client // have replays that wait for the round under way, for the one after
+	waiting, next     []*client     // have replays that wait for the round under way, for the one after
+	heldNow, heldNext []*wsnet.Conn // likewise: are held until the replays have begun
+}
+
+// holdForFence takes no further packet of a client until the replays of its SUBSCRIBE have begun, behind the
+// next round: what it sends right behind SUBSCRIBE, an UNSUBSCRIBE or a PINGREQ to know that all retained
+// messages are there, finds them sent as with a broker of one loop.
+func (s *shard) holdForFence(cl *client) {
+	cl.conn.Hold()
+	s.fence.heldNext = append(s.fence.heldNext, cl.conn)
+}
+
+// releaseTask lets a connection go on. It is booked behind the replays.
+type releaseTask struct{ conn *wsnet.Conn }
+
+// Run implements wsnet.Task.
+func (t releaseTask) Run(l *wsnet.Loop) {
+	t.conn.Release(l, wsnet.TaskFunc(func(*wsnet.Loop) {})) // false when it has ended
 }
 
 // wantFence is the number of a round that begins after the call: once it has passed, everything is here that
@@ -43,6 +60,7 @@ func (s *shard) endFence() {
 	f.begun++
 	f.missing = len(s.b.shards) - 1
 	f.waiting, f.next = f.next, f.waiting[:0]
+	f.heldNow, f.heldNext = f.heldNext, f.heldNow[:0]
 	for i, other := range s.b.shards {
 		if i != s.index {
 			other.loop.MustPost(fenceQuestion(s.index)) // one a loop at a time
@@ -71,9 +89,13 @@ func (fenceAnswer) Run(l *wsnet.Loop) {
 		f.waiting[i] = nil
 		s.replayLater(cl)
 	}
-	f.waiting = f.waiting[:0]
+	for i, conn := range f.heldNow {
+		f.heldNow[i] = nil
+		s.loop.Again(releaseTask{conn})
+	}
+	f.waiting, f.heldNow = f.waiting[:0], f.heldNow[:0]
 	if cap(f.waiting) > fenceKeep {
-		f.waiting = nil
+		f.waiting, f.heldNow = nil, nil
 	}
 }
 

@@ -202,9 +202,9 @@ func (c *client) isOwed(filter string) bool {
 
 // addReplays begins with the replays of a SUBSCRIBE, which have one mark: what comes live later matches all
 // of its filters alike.
-func (s *shard) addReplays(cl *client) {
+func (s *shard) addReplays(cl *client) (fenced bool) {
 	if len(s.fresh) == 0 {
-		return
+		return false
 	}
 	mark := s.b.lastRetain.Load()
 	for i, r := range s.fresh {
@@ -218,6 +218,7 @@ func (s *shard) addReplays(cl *client) {
 		s.saveReplay(cl, r, true)
 	}
 	s.fresh = s.fresh[:0]
+	return len(s.b.shards) > 1
 }
 
 func (c *client) addReplay(r *replay) {

@@ -50,7 +50,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 			s.fresh = append(s.fresh, r)
 		}
 	}
-	s.addReplays(cl)
+	fenced := s.addReplays(cl)
 	if s.debug {
 		s.debugf("Sending SUBACK to %s", cl.id)
 	}
@@ -58,6 +58,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 		return err
 	}
 	s.replayRetained(cl)
+	if fenced && cl.conn != nil {
+		s.holdForFence(cl)
+	}
 	if s.opts.Describe != nil {
 		s.tellSubscriber(cl, p.Filters)
 	}
