@@ -618,3 +618,26 @@ func TestRetainedBehindSlices_MQTT_4_6_0_6(t *testing.T) {
 		})
 	}
 }
+
+// What a client sends right behind SUBSCRIBE, in the same segment, is answered behind its retained messages: a
+// PINGREQ tells it that it has them all, and an UNSUBSCRIBE does not take them away.
+func TestRetainedComeBeforeWhatFollowsSubscribe(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		const n = 10
+		retainMany(x, 0, n)
+		brokertest.Settle(t, x.b)
+		for round := range 20 {
+			c := x.connect(fmt.Sprint("c", round), codec.V5, nil)
+			sub := codec.Subscribe{PacketID: 3, Filters: []codec.Filter{{Name: []byte("t/#")}}}
+			burst := codec.AppendPingreq(sub.Append(nil, codec.V5))
+			unsub := codec.Unsubscribe{PacketID: 4, Filters: [][]byte{[]byte("t/#")}}
+			c.Raw(unsub.Append(burst, codec.V5))
+			c.Want(codec.SUBACK, nil)
+			for range n {
+				c.Want(codec.PUBLISH, nil)
+			}
+			c.Want(codec.PINGRESP, nil)
+			c.Want(codec.UNSUBACK, nil)
+		}
+	})
+}
