@@ -56,6 +56,8 @@ type rareState struct {
 	gate     *gate                      // output that waits until something is durable
 	rights   *rights                    // nil: nothing is restricted
 	estate   *estate                    // of a session that has ended
+	born     uint64                     // the post that stores the session, until it is durable
+	owed     uint64                     // the last post that an earlier connection has waited for, or 0
 }
 
 // extra returns the rare part, to put something into.
@@ -70,7 +72,7 @@ func (c *client) extra() *rareState {
 func (c *client) settle() {
 	r := c.rare
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.gate == nil && r.grants == nil && r.rights == nil && r.estate == nil {
+		r.gate == nil && r.grants == nil && r.rights == nil && r.estate == nil && r.born|r.owed == 0 {
 		c.rare = nil
 	}
 }

@@ -314,18 +314,20 @@ func (s *shard) welcome(g *greet) {
 	if s.journal != nil {
 		if !present && cl.expiry > 0 {
 			cl.SetDurable()
+			cl.bear()
 		}
 		s.saveSession(cl)
-		if fails && present && cl.Durable() {
-			s.begin() // CONNACK does not wait: it promises what is stored, and what it leads to makes room
-		}
 	}
+	waits := fails && present && cl.Durable() && s.comesBack(cl)
 	s.count.connections++
 	s.logConnected(cl, p)
 	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
+	}
+	if waits {
+		cl.wait()
 	}
 	if s.debug {
 		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, flag(present))

@@ -123,9 +123,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.conn.Attachment = nil
 	cl.conn = nil
 	cl.Suspend()
-	if cl.rare != nil {
-		cl.rare.gate = nil
-	}
+	cl.dropGate()
 	cl.keepAlive = 0
 	cl.answers = 0
 	cl.offlineAt = uint32(s.secondsUp())

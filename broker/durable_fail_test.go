@@ -125,3 +125,74 @@ func TestFailingStoreHoldsPubcomp(t *testing.T) {
 		sub.WantNothing()
 	})
 }
+
+// A client whose acknowledgement waits may come back and repeat the packet. It changes nothing the second time, but the
+// answer still promises what is not durable: it waits on the new connection too [MQTT-4.3.3-10] [MQTT-4.3.3-11].
+func TestFailingStoreHoldsWhatIsRepeated(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		d := newDurable(t, loops, nil)
+		sub := d.connect("s", codec.V5, keep)
+		sub.Subscribe("t", 2)
+		sub.Subscribe("clean", 0)
+		pub := d.connect("p", codec.V5, keep)
+		pub.Publish("t", "old", 2, 1)
+		pub.Want(codec.PUBREC, nil)
+		pub.Publish("t", "sent", 2, 2)
+		pub.Want(codec.PUBREC, nil)
+		pub.Ack(codec.PUBREL, 2)
+		pub.Want(codec.PUBCOMP, nil)
+		p := sub.WantPublish("t", "sent")
+		brokertest.Settle(t, d.b)
+		save(t, d.b)
+		gate := make(chan struct{})
+		d.store.mu.Lock()
+		d.store.gate, d.store.fails = gate, errors.New("no space left on device")
+		d.store.mu.Unlock()
+
+		pub.Publish("t", "new", 2, 3) // PUBREC waits
+		pub.Ack(codec.PUBREL, 1)      // PUBCOMP waits
+		sub.Ack(codec.PUBREC, p.PacketID)
+		pub.WantNothing()
+		sub.WantNothing()
+		pub.Hangup()
+		sub.Hangup()
+		born := brokertest.Dial(t, d.addr, codec.V5)
+		born.Send(&codec.Connect{Version: codec.V5, ClientID: []byte("born"), Properties: uintProp(codec.SessionExpiry, 9)(nil)})
+		brokertest.Settle(t, d.b)
+		close(gate)
+		brokertest.Until(t, d.b, "failing", func(m *broker.Metrics) bool { return m.Store.Failing })
+		born.Close()
+		brokertest.Until(t, d.b, "closed", func(m *broker.Metrics) bool { return m.Connections == 0 })
+		born = brokertest.Dial(t, d.addr, codec.V5)
+		born.Send(&codec.Connect{Version: codec.V5, ClientID: []byte("born"), Properties: uintProp(codec.SessionExpiry, 9)(nil)})
+		pub, _ = d.present("p", codec.V5, keep)
+		pub.Send(&codec.Publish{Topic: []byte("t"), Payload: []byte("new"), QoS: 2, PacketID: 3, Dup: true})
+		pub.Ack(codec.PUBREL, 1)
+		pub.WantNothing()
+		sub, _ = d.present("s", codec.V5, keep)
+		sub.WantNothing() // PUBREL waits
+		if _, _, ok := born.NextWithin(0); ok {
+			t.Error("CONNACK of a session that is not stored")
+		}
+
+		d.crash(t, loops) // none of it was acknowledged, none of it has happened
+		pub, _ = d.present("p", codec.V5, keep)
+		pub.Send(&codec.Publish{Topic: []byte("t"), Payload: []byte("new"), QoS: 2, PacketID: 3, Dup: true})
+		pub.Want(codec.PUBREC, nil)
+		for _, id := range []uint16{1, 3} {
+			var a codec.Ack
+			pub.Ack(codec.PUBREL, id)
+			if pub.Want(codec.PUBCOMP, &a); a.Reason != codec.Success {
+				t.Errorf("PUBCOMP %s", a.Reason)
+			}
+		}
+		sub, _ = d.present("s", codec.V5, keep)
+		if x := sub.WantPublish("t", "sent"); x.PacketID != p.PacketID || !x.Dup {
+			t.Errorf("id %d, dup %v", x.PacketID, x.Dup)
+		}
+		sub.WantPublish("t", "old")
+		sub.WantPublish("t", "new")
+		save(t, d.b)
+		sub.WantNothing()
+	})
+}

@@ -39,6 +39,7 @@ type journal struct {
 	// Owned by the loop:
 	batch   store.Batch
 	posted  uint64 // number of the last post
+	reached uint64 // number of the last post that is durable
 	touched int    // changes of this turn that are not in batch
 	mark    int    // changes of this turn before the current packet
 	wanted  bool   // somebody waits for the next post
@@ -531,16 +532,54 @@ func (c *client) buffered() int {
 	return n
 }
 
-// dropGate forgets what waits; the connection ends.
+// dropGate forgets what waits, but not that it has: the connection ends.
 func (c *client) dropGate() {
-	if c.rare != nil {
-		c.rare.gate = nil
+	if c.rare == nil || c.rare.gate == nil {
+		return
 	}
+	if parts := c.rare.gate.parts; c.Durable() {
+		c.rare.owed = parts[len(parts)-1].post
+	}
+	c.rare.gate = nil
+}
+
+// bear notes that the post of this turn stores the session.
+func (c *client) bear() {
+	if j := c.shard.journal; j.gates {
+		c.extra().born = j.posted + 1
+	}
+}
+
+// kept notes that what was posted up to a post is durable.
+func (r *rareState) kept(post uint64) {
+	if r.born <= post {
+		r.born = 0
+	}
+	if r.owed <= post {
+		r.owed = 0
+	}
+}
+
+// comesBack has CONNACK of a session that is resumed while the store fails not wait: it promises what is
+// stored, and what it leads to makes room. A session that is not stored yet waits. What its client was not
+// told before its connection ended, since it was not durable, it must not hear in answer to a repetition
+// that changes nothing any more: then all behind CONNACK waits.
+func (s *shard) comesBack(cl *client) (waits bool) {
+	r := cl.rare
+	if r != nil {
+		r.kept(s.journal.reached)
+		if r.born > 0 {
+			return false
+		}
+	}
+	s.begin()
+	return r != nil && r.owed > 0
 }
 
 // durable lets out what has waited for posts up to one.
 func (s *shard) durable(post uint64) {
 	j := s.journal
+	j.reached = post
 	s.resume()
 	n := 0
 	for ; n < len(j.gated) && j.gated[n].post <= post; n++ {
@@ -570,6 +609,7 @@ func (s *shard) open(cl *client, g *gate, post uint64) {
 	g.parts = g.parts[n:]
 	if len(g.parts) == 0 {
 		cl.rare.gate = nil
+		cl.rare.kept(post)
 		cl.settle()
 	} else if g.from > len(g.buf)/2 {
 		g.shift()
