@@ -57,7 +57,7 @@ func Start(address string, src Source, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	return serve(newFair(ln, apiConnections), handler(src, parts)), nil
+	return serve(newFair(ln, apiConnections), lethal{handler(src, parts), src}), nil
 }
 
 // serve answers requests until Close.

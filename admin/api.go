@@ -101,7 +101,7 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 	if cfg.TLS != nil {
 		limited = tls.NewListener(limited, cfg.TLS)
 	}
-	s := serve(limited, h)
+	s := serve(limited, lethal{h, src})
 	s.files = h.files
 	return s, nil
 }

@@ -141,7 +141,9 @@ func (s *shard) ask(c *wsnet.Conn, p *codec.Connect, body []byte, a *Admission, 
 	a.login = login
 	c.Attachment.(*greeting).admission = a
 	c.Hold()
+	peer := peer(c)
 	s.b.asked.Go(func() { // Shutdown waits
+		defer s.b.guard(func() string { return askingText(a.ClientID, peer) })
 		ctx, stop := context.WithTimeout(ctx, AdmissionTimeout)
 		defer stop()
 		r := s.b.admit(ctx, a)
@@ -197,6 +199,7 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 		Trusted: login.Local,
 		Bytes:   size,
 		Work: func() (failed bool) {
+			defer b.guard(func() string { return askingText(login.ClientID, login.Address.String()) })
 			switch {
 			case ctx.Err() != nil: // nobody waits any more
 				return false
@@ -224,6 +227,8 @@ func (b *Broker) hash(ctx context.Context, p *auth.Policy, login *auth.Login, si
 func (s *shard) answered(a *Admission, r codec.Reason) {
 	s.b.admissions.leave(a)
 	a.cancel(nil)
+	s.handling = handling{conn: a.conn, packet: a.packet, connect: true}
+	defer s.handled()
 	home := s.b.home([]byte(a.ClientID))
 	g, ok := a.conn.Attachment.(*greeting)
 	if !ok { // it has ended meanwhile

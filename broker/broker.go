@@ -55,6 +55,7 @@ type Broker struct {
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
 	stopping    atomic.Bool
+	crashing    atomic.Bool  // a goroutine has panicked
 	sessions    atomic.Int64 // of all shards
 	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
@@ -145,6 +146,7 @@ func New(o Options) (*Broker, error) {
 		MaxInput:       o.maxInput(),
 		Clock:          &b.clock.source,
 		Log:            o.Log,
+		OnCrash:        b.crashed,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
 			s := newShard(b, l)
 			b.shards = append(b.shards, s)

@@ -28,6 +28,13 @@ type greet struct {
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
+	s.handling = handling{conn: g.conn, packet: g.packet, connect: true}
+	g.run(s)
+	s.handling = handling{}
+}
+
+// run is Run on shard s.
+func (g *greet) run(s *shard) {
 	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
 		s.unpinAll(g.grants)
 		g.conn.Close(err) // it parsed before, so this cannot happen

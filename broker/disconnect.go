@@ -120,6 +120,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 
 // offline takes the connection off a session, then ends the session or keeps it for its expiry interval.
 func (s *shard) offline(cl *client, sendWill bool) {
+	s.departed.add(cl)
 	cl.conn.Attachment = nil
 	cl.conn = nil
 	cl.Suspend()

@@ -126,6 +126,9 @@ type Options struct {
 	Clock *wsnet.Clock
 	// Log receives whole lines in Mosquitto's words as messages; its handler filters by the levels below.
 	Log *slog.Logger
+	// FlushLog returns when what Log has taken is written, or after a time that it bounds: a panic that ends
+	// the process waits for it. nil: Log writes at once.
+	FlushLog func()
 }
 
 // Log levels, one per log_type of Mosquitto, in slog's order.

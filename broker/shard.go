@@ -76,6 +76,8 @@ type shard struct {
 	// While a passage picks, where its clients are in picked:
 	pickedIn  map[*client]int
 	publisher *wsnet.Conn // whose PUBLISH or PUBREL is handled
+	handling  handling    // for the report of a panic
+	departed  departures  // for the report of a panic
 	fresh     []*replay   // of the SUBSCRIBE being handled
 
 	// Owned by the loop, scratch for clients of mount points:
@@ -146,7 +148,15 @@ func (s *shard) Opened(c *wsnet.Conn) {
 
 // Data implements wsnet.Handler: it handles every whole packet in b.
 func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
+	s.handling.conn = c
+	used, need = s.packets(c, b)
+	s.handling = handling{}
+	return used, need
+}
+
+func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 	for {
+		s.handling.packet = b[used:]
 		h, err := codec.ParseHeader(b[used:])
 		cl, connected := c.Attachment.(*client)
 		if err != nil && flagsUnused(cl, h) {

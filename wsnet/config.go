@@ -51,6 +51,9 @@ type Config struct {
 	Portable bool
 	// Clock is the system's by default.
 	Clock *Clock
+	// OnCrash, if not nil, hears of a panic of a goroutine that handles what clients send, on that goroutine.
+	// When it returns the panic goes on and ends the process; meanwhile the other loops still run.
+	OnCrash func(Crash)
 	// Log receives what the operator should know. Required.
 	Log *slog.Logger
 }

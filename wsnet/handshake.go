@@ -39,14 +39,17 @@ func newHandshakes(ln *Listener) *handshakes {
 	return h
 }
 
-// begin runs f on a goroutine that close waits for; false if it is too late.
-func (h *handshakes) begin(f func()) bool {
+// begin runs f for a client on a goroutine that close waits for; false if it is too late.
+func (h *handshakes) begin(peer netip.AddrPort, f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.mu.closed {
 		return false
 	}
-	h.mu.wg.Go(f) // close waits
+	h.mu.wg.Go(func() { // close waits
+		defer h.ln.server.crashing(nil, peer)
+		f()
+	})
 	return true
 }
 

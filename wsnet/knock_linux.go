@@ -52,7 +52,7 @@ func (l *Loop) handOver(c *Conn) {
 	x.guest, x.knocking, x.asked = nil, false, false
 	c.settle()
 	nc := newFileSocket(int(c.fd), c.RemoteAddr(), ln)
-	if !ln.shakes.begin(func() { ln.shakes.shake(nc, nil, g) }) {
+	if !ln.shakes.begin(c.RemoteAddr(), func() { ln.shakes.shake(nc, nil, g) }) {
 		ln.abandon(nc, g)
 	}
 }

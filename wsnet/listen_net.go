@@ -58,7 +58,7 @@ func (ln *Listener) acceptNet(nl net.Listener) {
 		g := ln.server.entrance.enter(peerOf(remoteAddr(nc)))
 		if ln.shakes == nil {
 			ln.startNet(nc, newNetSocket(ln.server, nc), nil, g)
-		} else if !ln.shakes.begin(func() { ln.shakes.knock(nc, g) }) {
+		} else if !ln.shakes.begin(remoteAddr(nc), func() { ln.shakes.knock(nc, g) }) {
 			ln.abandon(nc, g)
 		}
 	}

@@ -3,6 +3,7 @@ package wsnet
 import (
 	"errors"
 	"io"
+	"net/netip"
 	"time"
 
 	"noctule/internal/proxyproto"
@@ -41,6 +42,7 @@ type Loop struct {
 
 	// Owned by the loop:
 	now        int64
+	serving    *Conn   // what a panic is put down to; nil while a task, or the time, is
 	dirty      []*Conn // have output
 	closing    []*Conn // end with this turn
 	ready      []*Conn // may be readable without a further event
@@ -85,6 +87,7 @@ func (l *Loop) PauseReads(on bool) { l.paused = on }
 // run is the loop's goroutine; Server.wg waits for it.
 func (l *Loop) run() {
 	defer l.server.wg.Done()
+	defer l.server.crashing(l, netip.AddrPort{})
 	l.now = l.server.cfg.Clock.Now()
 	for {
 		busy := len(l.again) > 0 || len(l.dirty) > 0 || len(l.closing) > 0 || len(l.ready) > 0 && !l.paused
@@ -129,6 +132,7 @@ func (l *Loop) runAgain() {
 	if len(l.again) == 0 {
 		return
 	}
+	l.serving = nil
 	list := l.again
 	l.again = l.spareAgain[:0]
 	for _, t := range list {
@@ -141,6 +145,7 @@ func (l *Loop) runAgain() {
 // endTurn tells the handler, writes what is to be written, and ends what is to be ended.
 func (l *Loop) endTurn() {
 	start := monotonic()
+	l.serving = nil
 	if l.turn != nil {
 		l.turn.EndTurn()
 	}
@@ -149,6 +154,7 @@ func (l *Loop) endTurn() {
 		l.dirty[i] = nil
 		c.dirty = false
 		if c.loop == l {
+			l.serving = c
 			c.Flush()
 		}
 	}
@@ -157,9 +163,11 @@ func (l *Loop) endTurn() {
 		list := l.closing
 		l.closing = nil
 		for _, c := range list {
+			l.serving = c
 			l.finish(c)
 		}
 	}
+	l.serving = nil
 	l.stats.turns.Add(1)
 	if d := int64(monotonic().Sub(start)); d > l.stats.lag.Load() {
 		l.stats.lag.Store(d)
@@ -168,6 +176,7 @@ func (l *Loop) endTurn() {
 
 // read takes what a connection has, once.
 func (l *Loop) read(c *Conn) {
+	l.serving = c
 	if l.paused {
 		l.markReady(c)
 		return
@@ -319,6 +328,7 @@ func (l *Loop) opened(c *Conn) {
 // greet starts a new connection on this loop, of a guest. h is the PROXY header if that was read already.
 func (l *Loop) greet(c *Conn, h *proxyproto.Header, g *guest) {
 	l.adopt(c)
+	l.serving = c
 	c.more().guest = g
 	awaits := c.listener.cfg.ProxyProtocol != 0 && h == nil
 	if h != nil {
@@ -482,6 +492,7 @@ func without(list []*Conn, c *Conn) []*Conn {
 // receive is the other end of sendOff.
 func (l *Loop) receive(c *Conn, t Task) {
 	l.adopt(c)
+	l.serving = c
 	if c.ended {
 		l.closing = append(l.closing, c)
 	}

@@ -52,6 +52,7 @@ func (l *Loop) runMail() {
 	m.mu.tasks = m.spare
 	m.mu.Unlock()
 	for _, t := range tasks {
+		l.serving = nil
 		t.Run(l)
 	}
 	clear(tasks)

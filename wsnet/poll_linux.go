@@ -111,6 +111,7 @@ func (p *epoll) handle(ev *unix.EpollEvent) {
 	case genEvent:
 		return // each write is an edge of its own, so the counter need not be read
 	case genListener:
+		p.l.serving = nil
 		if a := p.listeners[ev.Fd]; a != nil {
 			a.accept(p.l)
 		}
@@ -126,6 +127,7 @@ func (p *epoll) handle(ev *unix.EpollEvent) {
 	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.hup = true
 	}
+	p.l.serving = c
 	if c.blocked && ev.Events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.Flush()
 	}

@@ -129,6 +129,7 @@ func (e event) Run(l *Loop) {
 		l.broken(c, err)
 		return
 	}
+	l.serving = c
 	if c.blocked {
 		c.Flush()
 	}
@@ -151,6 +152,7 @@ func (s *netSocket) failed() error {
 
 func (s *netSocket) reader() {
 	defer s.server.wg.Done()
+	defer s.server.crashing(nil, remoteAddr(s.nc))
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := s.nc.Read(buf)
@@ -217,6 +219,7 @@ func (s *netSocket) writev(pieces [][]byte) (int, error) {
 // writer writes what the loop gave, and closes the connection after the loop did.
 func (s *netSocket) writer() {
 	defer s.server.wg.Done()
+	defer s.server.crashing(nil, remoteAddr(s.nc))
 	var err error
 	var spare []byte
 	for {

@@ -22,16 +22,25 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
 	grants := make([]behalf.Grant, len(providers))
 	errs := make([]error, len(providers))
+	panics := make([]*thrown, len(providers))
 	var wg sync.WaitGroup
 	for i, p := range providers[1:] {
 		if p.fixed != nil || p.cfg.When == "after_connack" {
 			grants[i+1], errs[i+1] = p.grant(ctx, &c)
 			continue
 		}
-		wg.Go(func() { grants[i+1], errs[i+1] = p.grant(ctx, &c) })
+		wg.Go(func() {
+			defer catch(&panics[i+1])
+			grants[i+1], errs[i+1] = p.grant(ctx, &c)
+		})
 	}
 	grants[0], errs[0] = providers[0].grant(ctx, &c)
 	wg.Wait()
+	for _, p := range panics {
+		if p != nil {
+			panic(p) // where it is known for whom
+		}
+	}
 	for _, err := range errs {
 		if err != nil {
 			return nil, refusal(err)

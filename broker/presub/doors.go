@@ -75,6 +75,7 @@ func (m *Message) answerTo() (string, bool) {
 
 // control answers a message.
 func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string, pub Publisher) {
+	defer e.guard("answering on the control topic client", m.ClientID)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	reply := func(b []byte) {
@@ -174,6 +175,7 @@ func parseLogin(payload string) (login, error) {
 
 // connected looks the lists of a client up and applies them.
 func (e *Engine) connected(ctx context.Context, topic string, who login, pub Publisher) {
+	defer e.guard("answering the event of client", who.ClientID)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	rules := e.acquire()

@@ -253,6 +253,7 @@ func (p *provider) afterwards(c *Client) {
 	p.e.again(p)
 	ok := p.e.later(func(ctx context.Context) {
 		defer p.e.release(p)
+		defer p.e.guard("looking up the topics of client", who.ID)
 		set, err := p.list(ctx, &who)
 		if err != nil {
 			p.e.log.Warn(

@@ -37,6 +37,9 @@ const (
 // logExpiry is how long a line of log_dest topic may wait for a subscriber.
 const logExpiry = 20 * time.Second
 
+// crashPatience is how long the log may take to tell why the program crashes.
+const crashPatience = time.Second
+
 // adminPatience is how long HTTP requests may take at the end.
 const adminPatience = 2 * time.Second
 
@@ -240,6 +243,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	}
 	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
+	cfg.Options.FlushLog = func() { c.handler.Flush(crashPatience) }
 	pre, err := c.loadPresub(cfg)
 	if err != nil {
 		c.fail(err)

@@ -220,6 +220,13 @@ func openFile(name string) (*os.File, error) {
 	return f, nil
 }
 
+// Flush returns when the lines logged so far are written, or have not been within d.
+func (h *Handler) Flush(d time.Duration) {
+	if h.queue != nil {
+		_ = h.queue.doWithin(d, func() {}) // there is nobody to tell
+	}
+}
+
 // Close writes what waits, as far as the destinations take it in time, and closes the file. Later lines are
 // lost.
 func (h *Handler) Close() {

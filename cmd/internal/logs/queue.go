@@ -72,8 +72,11 @@ func (q *queue) add(l line) {
 	q.signal()
 }
 
-// do runs f on the writer's goroutine after the lines that are there, and waits for it.
-func (q *queue) do(f func()) error {
+// do runs f on the writer's goroutine after the lines that are there, and waits for it, within patience.
+func (q *queue) do(f func()) error { return q.doWithin(patience, f) }
+
+// doWithin is do with another patience.
+func (q *queue) doWithin(d time.Duration, f func()) error {
 	ran := make(chan struct{})
 	q.mu.Lock()
 	if q.mu.closed {
@@ -83,7 +86,7 @@ func (q *queue) do(f func()) error {
 	q.mu.lines = append(q.mu.lines, line{do: func() { f(); close(ran) }})
 	q.mu.Unlock()
 	q.signal()
-	t := time.NewTimer(patience)
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ran:

@@ -102,6 +102,26 @@ func TestGapIsTold(t *testing.T) {
 	}
 }
 
+// TestFlushWaits tests that Flush returns behind the lines, and does not wait for a destination that hangs.
+func TestFlushWaits(t *testing.T) {
+	g := newGate()
+	h, err := New(conf.Log{}, Options{Stderr: g, Queue: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(t, h, broker.LevelError, "why it crashes")
+	h.Flush(time.Millisecond)
+	if got := g.String(); got != "" {
+		t.Errorf("%q is through", got)
+	}
+	close(g.open)
+	h.Flush(time.Minute)
+	if got, want := g.String(), "why it crashes\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	h.Close()
+}
+
 // TestStuckDestinationDoesNotKeepTheProgram has a destination that never takes anything.
 func TestStuckDestinationDoesNotKeepTheProgram(t *testing.T) {
 	g := newGate()
