@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -491,6 +492,7 @@ func (m *Matches) add(e *Entry) {
 	if set == nil {
 		return
 	}
+	m.Hits = slices.Grow(m.Hits, len(set.list)) // once for all groups
 	for _, s := range set.list {
 		if home := s.loops.Load(); home != 0 {
 			m.Hits = append(m.Hits, Hit{ID: s, Loops: home, Shared: true})

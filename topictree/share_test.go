@@ -119,3 +119,26 @@ func TestConcurrentReadersOfShares(t *testing.T) {
 	stop.Store(true)
 	readers.Wait()
 }
+
+// A filter with very many share groups is matched with one growth of the result, which is given back after
+// each such match.
+func TestManyGroupsGrowOnce(t *testing.T) {
+	x := New(Options{})
+	const groups = 5000
+	for i := range groups {
+		if _, err := x.AddShared(fmt.Append(nil, i), []byte("a/b"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	topic := []byte("a/b")
+	var ms Matches
+	if n := testing.AllocsPerRun(10, func() {
+		x.Match(topic, &ms)
+		if len(ms.Hits) != groups {
+			t.Fatalf("%d hits", len(ms.Hits))
+		}
+		ms.Trim()
+	}); n > 1 {
+		t.Errorf("%v allocations, want 1", n)
+	}
+}
