@@ -268,15 +268,23 @@ func (c *client) SendAck(t codec.Type, id uint16, r codec.Reason) {
 // accepts is an error, since the client waits for it [MQTT-3.1.2-24].
 func (c *client) send(p packet) error {
 	n := p.Len(c.version)
+	if err := c.fits(n); err != nil {
+		return err
+	}
+	c.promise()
+	p.Append(c.reserve(n)[:0], c.version)
+	c.sent(n)
+	return nil
+}
+
+// fits is an error if an answer of n bytes is larger than the client accepts.
+func (c *client) fits(n int) error {
 	if c.five != nil && c.five.maxPacket > 0 && n > int(c.five.maxPacket) {
 		return &codec.Error{
 			Reason: codec.PacketTooLarge,
 			Detail: "the answer exceeds the client's Maximum Packet Size",
 		}
 	}
-	c.promise()
-	p.Append(c.reserve(n)[:0], c.version)
-	c.sent(n)
 	return nil
 }
 

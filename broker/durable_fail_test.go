@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"noctule/broker"
 	"noctule/broker/brokertest"
@@ -194,5 +195,84 @@ func TestFailingStoreHoldsWhatIsRepeated(t *testing.T) {
 		sub.WantPublish("t", "new")
 		save(t, d.b)
 		sub.WantNothing()
+	})
+}
+
+// UNSUBACK waits for the disk a second or two, and not at all while the store fails. What is removed stays removed when
+// the store recovers; a kill before that brings it back.
+func TestUnsubscribeIsAnsweredWithoutADisk(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		d := newDurable(t, loops, nil)
+		sub := d.connect("s", codec.V5, keep)
+		for _, filter := range []string{"fails", "stands", "early", "kept"} {
+			sub.Subscribe(filter, 1)
+		}
+		clean := d.connect("c", codec.V311, nil)
+		clean.Subscribe("clean", 1)
+		pub := d.connect("p", codec.V5, nil)
+		unsubscribe := func(c *brokertest.Client, filter string) {
+			c.Send(&codec.Unsubscribe{PacketID: 7, Filters: [][]byte{[]byte(filter)}})
+		}
+		answered := func(c *brokertest.Client) {
+			t.Helper()
+			var u codec.Unsuback
+			c.Want(codec.UNSUBACK, &u)
+			if c.Version == codec.V5 && (len(u.Codes) != 1 || u.Codes[0] != codec.Success) {
+				t.Errorf("UNSUBACK %v", u.Codes)
+			}
+		}
+		brokertest.Settle(t, d.b)
+		save(t, d.b)
+		gate := make(chan struct{})
+		d.store.mu.Lock()
+		d.store.gate = gate
+		d.store.mu.Unlock()
+
+		clean.Publish("kept", "1", 1, 1) // PUBACK waits
+		p := sub.WantPublish("kept", "1")
+		sub.Ack(codec.PUBACK, p.PacketID)
+		unsubscribe(sub, "stands") // waits for the disk
+		unsubscribe(clean, "clean")
+		sub.WantNothing()
+		clean.WantNothing()
+		d.clock.Advance(t, d.b, 2*time.Second)
+		answered(sub)
+		answered(clean)
+		clean.WantNothing()
+		unsubscribe(sub, "early")
+		sub.WantNothing()
+		d.store.fail(errors.New("no space left on device"))
+		close(gate)
+		answered(sub) // the store fails
+		brokertest.Until(t, d.b, "failing", func(m *broker.Metrics) bool { return m.Store.Failing })
+		unsubscribe(sub, "fails")
+		answered(sub)
+		for _, topic := range []string{"stands", "early", "fails", "clean"} {
+			puback(pub, topic, "unwanted") // nobody has it any more
+		}
+		sub.WantNothing()
+
+		d.recovered(t)
+		clean.Want(codec.PUBACK, nil)
+		unsubscribe(sub, "kept")
+		answered(sub)
+		d.crash(t, loops) // with the last answer all that was before is durable
+		pub = d.connect("p", codec.V5, nil)
+		for _, topic := range []string{"stands", "early", "fails", "kept"} {
+			puback(pub, topic, "unwanted")
+		}
+		sub, present := d.present("s", codec.V5, keep)
+		if !present {
+			t.Error("no session")
+		}
+		sub.WantNothing()
+		sub.Subscribe("back", 1)
+		d.failing(t)
+		unsubscribe(sub, "back")
+		answered(sub)
+		d.crash(t, loops) // before the store could take it
+		puback(d.connect("p", codec.V5, nil), "back", "again")
+		sub, _ = d.present("s", codec.V5, keep)
+		sub.WantPublish("back", "again")
 	})
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // post is durable. A packet that promises something - PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK, CONNACK,
 // PUBREL, and a PUBLISH of QoS 2 with its packet id - waits behind a gate of its client until then, and all
 // that goes to this client later waits behind it, so that order holds [MQTT-4.6.0-2]. A packet whose handling
-// noted nothing, and a client without a gate, do not wait.
+// noted nothing, and a client without a gate, do not wait. UNSUBACK does not wait for long (late.go).
 //
 // The operations of a turn are durable together or not at all. So a PUBREL's fan-out to the sessions of
 // this loop and the end of its packet id are one. For sessions of other loops the same post holds a transit
@@ -45,6 +46,7 @@ type journal struct {
 	wanted  bool   // somebody waits for the next post
 	full    bool   // too much is not durable: no sockets are read
 	gated   []gated
+	late    []late
 	unrefs  []*message.Stored          // needed once less when this turn is posted
 	members map[topictree.FilterID]int // durable subscribers of this loop, and sets that such have
 
@@ -132,7 +134,10 @@ func (b *Broker) commitFailed(err error) {
 	logf(b.opts.Log, LevelError,
 		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
 	for _, s := range b.shards {
-		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.resume() })) // once a failure
+		s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // once a failure
+			s.resume()
+			s.answerLate(0, l.Now())
+		}))
 	}
 }
 
@@ -511,9 +516,11 @@ func (c *client) reserve(n int) []byte {
 	return g.buf[at : at+n : at+n]
 }
 
-// reservePing is reserve for a PINGRESP, which promises nothing and says that the broker is alive: it does
-// not wait for a disk that stands still, except behind CONNACK, which comes first [MQTT-3.2.0-1].
-func (c *client) reservePing(n int) []byte {
+// reserveNow is reserve for what may leave before what waits. It does not come before CONNACK, which is first
+// [MQTT-3.2.0-1].
+//
+// PINGRESP promises nothing and says that the broker is alive: it does not wait for a disk that stands still.
+func (c *client) reserveNow(n int) []byte {
 	if c.rare == nil || c.rare.gate == nil {
 		return c.conn.Reserve(n)
 	}
@@ -534,6 +541,9 @@ func (c *client) buffered() int {
 
 // dropGate forgets what waits, but not that it has: the connection ends.
 func (c *client) dropGate() {
+	if j := c.shard.journal; j != nil && len(j.late) > 0 {
+		j.late = slices.DeleteFunc(j.late, func(l late) bool { return l.cl == c })
+	}
 	if c.rare == nil || c.rare.gate == nil {
 		return
 	}
@@ -594,6 +604,7 @@ func (s *shard) durable(post uint64) {
 	if left == 0 && cap(j.gated) > 4096 {
 		j.gated = nil
 	}
+	s.answerLate(post, s.loop.Now())
 	s.dropKept(post)
 	j.answer(post)
 }

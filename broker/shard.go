@@ -283,7 +283,7 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 		s.debugf("Received PINGREQ from %s", cl)
 		s.debugf("Sending PINGRESP to %s", cl)
 		cl.sent(2)
-		codec.AppendPingresp(cl.reservePing(2)[:0])
+		codec.AppendPingresp(cl.reserveNow(2)[:0])
 		return s.checkOutput(cl)
 	case codec.SUBSCRIBE:
 		return s.handleSubscribe(cl, h, body)
@@ -376,6 +376,7 @@ func (s *shard) Tick(now int64) {
 	s.timers.Advance(now/1000, s.timer)
 	s.expirePending(now)
 	s.retryAway()
+	s.answerLate(0, now)
 	if s.index == 0 {
 		s.watchClock()
 		s.sampleMemory()

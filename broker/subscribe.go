@@ -195,7 +195,7 @@ func (s *shard) lookup(cl *client, filter []byte) (int, bool) {
 	return cl.find(id)
 }
 
-// handleUnsubscribe removes subscriptions [MQTT-3.10.4-1].
+// handleUnsubscribe removes subscriptions [MQTT-3.10.4-1] and answers [MQTT-3.10.4-4].
 func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error {
 	p := &s.unsubs
 	if err := p.Parse(h.Flags, body, cl.version); err != nil {
@@ -220,7 +220,7 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	if s.debug {
 		s.debugf("Sending UNSUBACK to %s", cl.id)
 	}
-	if err := cl.send(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.10.4-4]
+	if err := cl.sendLate(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}); err != nil {
 		return err
 	}
 	return s.checkOutput(cl)
