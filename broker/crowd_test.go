@@ -130,21 +130,24 @@ func TestAdmissionsAreShared(t *testing.T) {
 func TestInputOfAllIsBounded(t *testing.T) {
 	onEach(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxInput = 2 << 20 },
 		func(t *testing.T, x *fixture) {
-			packet := (&codec.Publish{QoS: 1, PacketID: 1, Topic: []byte("a"), Payload: make([]byte, 1<<20)}).
-				Append(nil, codec.V5)
+			packet := func(size int) []byte {
+				p := codec.Publish{QoS: 1, PacketID: 1, Topic: []byte("a"), Payload: make([]byte, size)}
+				return p.Append(nil, codec.V5)
+			}
 			begin := func(id string, n int) *brokertest.Client {
 				c := x.connect(id, codec.V5, nil)
-				c.Raw(packet[:n])
+				c.Raw(packet(1 << 20)[:n])
 				return c
 			}
-			small := begin("small", 200<<10)
+			small, whole := x.connect("small", codec.V5, nil), packet(400<<10) // has room when big has gone
+			small.Raw(whole[:200<<10])
 			brokertest.Until(t, x.b, "it is held", func(m *broker.Metrics) bool { return m.Net.InputBytes > 0 })
 			big := begin("big", 1000<<10)
 			brokertest.Until(t, x.b, "that too", func(m *broker.Metrics) bool { return m.Net.InputBytes > 1000<<10 })
 			begin("third", 700<<10)
 			begin("fourth", 700<<10)
 			wantDisconnect(t, big, codec.QuotaExceeded)
-			small.Raw(packet[200<<10:])
+			small.Raw(whole[200<<10:])
 			small.Want(codec.PUBACK, nil)
 			if m := brokertest.Settle(t, x.b); m.Net.InputGaveWay == 0 || m.Net.InputBytes > 2<<20 {
 				t.Errorf("%+v", m.Net)
