@@ -144,8 +144,13 @@ func plain(log string, port int) (out []string) {
 // TestDebugLogIsMosquittos runs the same clients against Debian's mosquitto and against ours, with -v.
 func TestDebugLogIsMosquittos(t *testing.T) {
 	theirs, pub, sub := program(t, "mosquitto"), program(t, "mosquitto_pub"), program(t, "mosquitto_sub")
-	script := func(port int) {
+	script := func(p *process, port int) {
 		at := fmt.Sprint(port)
+		runClient := func(t *testing.T, program string, args ...string) { // the next only once this one's end is logged
+			t.Helper()
+			runClient(t, program, args...)
+			p.await(t, "Client "+args[3]+" .*(disconnected|closed)")
+		}
 		runClient(t, pub, "-p", at, "-i", "w", "-t", "a", "-m", "x", "--will-topic", "w", "--will-payload", "ww", "--will-qos", "1")
 		for _, q := range []string{"0", "1", "2"} {
 			runClient(t, pub, "-p", at, "-i", "p"+q, "-t", "a/b", "-m", "hello", "-q", q, "-u", "joe")
@@ -169,7 +174,7 @@ func TestDebugLogIsMosquittos(t *testing.T) {
 		port := freePort(t)
 		p := start(fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nuser root\nsys_interval 0", port))
 		p.start(t)
-		script(port)
+		script(p, port)
 		p.await(t, `Client two .*(disconnected|closed)`)
 		p.stop(t, syscall.SIGTERM)
 		lines := plain(p.lines(), port)
@@ -223,6 +228,7 @@ func TestLogTopicIsMosquittos(t *testing.T) {
 		at := fmt.Sprint(port)
 		until := logTopics(t, "127.0.0.1:"+at)
 		runClient(t, pub, "-p", at, "-i", "p", "-t", "x", "-m", "x", "-u", "joe")
+		p.await(t, "Client p .*(disconnected|closed)") // connections are not the same loop's
 		runClient(t, sub, "-p", at, "-i", "s", "-t", "x", "-U", "y", "-E")
 		text := regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(until("T: s y"), "A")
 		text = strings.NewReplacer(at, "PORT", "(p2,", "(p4,", "Client p [A] disc", "Client p disc").Replace(text)
