@@ -276,3 +276,41 @@ func TestUnsubscribeIsAnsweredWithoutADisk(t *testing.T) {
 		sub.WantPublish("back", "again")
 	})
 }
+
+// A message that does not fit on the disk holds up what comes behind it only until it is not needed any more: when its
+// receiver has acknowledged it there is nothing to store.
+func TestFailingStoreForgetsWhatIsOver(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		d := newDurable(t, loops, nil)
+		sub := d.connect("s", codec.V5, keep)
+		sub.Subscribe("t", 1)
+		parked := d.connect("parked", codec.V5, keep)
+		parked.Subscribe("parked", 1)
+		parked.Hangup()
+		pub := d.connect("p", codec.V5, nil)
+		puback(pub, "parked", "waits")
+		brokertest.Settle(t, d.b)
+		save(t, d.b)
+		d.store.mu.Lock()
+		d.store.most = 10 << 10
+		d.store.mu.Unlock()
+
+		big := string(make([]byte, 100<<10))
+		pub.Publish("t", big, 1, 1)
+		p := sub.WantPublish("t", big)
+		brokertest.Until(t, d.b, "failing", func(m *broker.Metrics) bool { return m.Store.Failing })
+		parked, _ = d.present("parked", codec.V5, keep)
+		x := parked.WantPublish("parked", "waits")
+		parked.Ack(codec.PUBACK, x.PacketID)
+		pub.WantNothing()
+		sub.Ack(codec.PUBACK, p.PacketID)
+		pub.Want(codec.PUBACK, nil)
+		brokertest.Until(t, d.b, "recovered", func(m *broker.Metrics) bool { return !m.Store.Failing })
+		save(t, d.b)
+		d.crash(t, loops)
+		sub, _ = d.present("s", codec.V5, keep)
+		sub.WantNothing()
+		parked, _ = d.present("parked", codec.V5, keep)
+		parked.WantNothing()
+	})
+}

@@ -22,6 +22,7 @@ type cut struct {
 	off   bool
 	left  int // commits until it goes off; 0: it stays on
 	fails error
+	most  int           // bytes that one commit may have, 0: any number
 	gate  chan struct{} // commits wait for it if it is set
 
 	readGate  chan struct{} // reads wait for it if it is set
@@ -65,6 +66,13 @@ func (c *cut) Commit(batches ...[]byte) error {
 	}
 	if c.fails != nil {
 		return c.fails
+	}
+	size := 0
+	for _, raw := range batches {
+		size += len(raw)
+	}
+	if c.most > 0 && size > c.most {
+		return errors.New("no space left on device")
 	}
 	return c.Memory.Commit(batches...)
 }

@@ -24,6 +24,7 @@ type Committer struct {
 	// Owned by the committer's goroutine:
 	sources []uint64 // scratch: highest number of each source in a group
 	raws    [][]byte // scratch
+	left    int      // operations that gather has left
 	last    time.Time
 
 	// Guarded by mu:
@@ -77,6 +78,9 @@ const (
 
 // groupBytes is about how much one commit takes.
 const groupBytes = 8 << 20
+
+// gatherOps is about how many operations are committed at once after a failure.
+const gatherOps = 256 << 10
 
 // NewCommitter makes a committer, which takes posts but commits nothing before Start; Close ends it. The
 // store is its own from Start on, Close leaves it open.
@@ -308,15 +312,9 @@ func (c *Committer) take() (group []post, made uint64, more bool) {
 
 // commit makes a group durable, however often it takes; false when the committer was closed meanwhile.
 func (c *Committer) commit(group []post) bool {
-	c.raws = c.raws[:0]
-	size := 0
-	for i := range group {
-		if len(group[i].ops) > 0 {
-			c.raws = append(c.raws, group[i].ops)
-			size += len(group[i].ops)
-		}
-	}
+	c.raws, c.left = c.raws[:0], 0
 	c.last = now()
+	size := c.add(group)
 	for wait := retryFirst; len(c.raws) > 0; wait = min(2*wait, retryMost) {
 		err := c.store.Commit(c.raws...)
 		if err == nil {
@@ -324,15 +322,20 @@ func (c *Committer) commit(group []post) bool {
 		}
 		c.stats.errors.Add(1)
 		c.fails(err)
+		closing := false
 		select {
 		case <-time.After(wait):
 		case <-c.closing: // once more, then it is given up
+			closing = true
+		}
+		group = c.gather(group, &size)
+		c.last = now()
+		if closing {
 			if err := c.store.Commit(c.raws...); err != nil {
 				return false
 			}
-			c.raws = c.raws[:0]
+			break
 		}
-		c.last = now()
 	}
 	if c.failing.Swap(false) && c.opts.Failed != nil {
 		c.opts.Failed(nil)
@@ -340,6 +343,39 @@ func (c *Committer) commit(group []post) bool {
 	c.stats.add(now().Sub(c.last), len(group), size)
 	c.tell(group)
 	return true
+}
+
+// add adds the operations of posts to what the next attempt commits, and returns their size.
+func (c *Committer) add(group []post) (size int) {
+	for i := range group {
+		if len(group[i].ops) > 0 {
+			c.raws = append(c.raws, group[i].ops)
+			size += len(group[i].ops)
+		}
+	}
+	return size
+}
+
+// gather adds what has been posted meanwhile to a group that could not be committed, and keeps of all that
+// what is left of it: what is too large for a full disk fits when what has come behind it, such as a
+// client's acknowledgement, has undone it. Nothing overtakes: posts build on those before them, so a kill
+// between the two would lose something.
+func (c *Committer) gather(group []post, size *int) []post {
+	for more := true; more && c.left < gatherOps; {
+		var next []post
+		if next, _, more = c.take(); len(next) == 0 && len(c.raws) == 1 {
+			break
+		}
+		c.add(next)
+		group = append(group, next...)
+		var left Batch
+		if err := net(&left, c.raws); err != nil {
+			break // the store says so too
+		}
+		c.left, *size = left.Len(), left.Size()
+		c.raws = append(c.raws[:0], left.Bytes())
+	}
+	return group
 }
 
 // fails notes and tells that a commit has failed.
