@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -26,7 +27,7 @@ func (h lethal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if value == nil {
 			return
 		}
-		if value == http.ErrAbortHandler { // only a way to end a request
+		if isAbort(value) { // only a way to end a request
 			panic(value)
 		}
 		stack := debug.Stack()
@@ -39,4 +40,10 @@ func (h lethal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		select {}
 	}()
 	h.Handler.ServeHTTP(w, r)
+}
+
+// isAbort reports whether a handler panicked only to end its request.
+func isAbort(value any) bool {
+	err, ok := value.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }

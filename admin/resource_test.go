@@ -97,27 +97,28 @@ func TestServedIsAskedAbout(t *testing.T) {
 	for range 20_000 {
 		deny := words[r.IntN(len(words))]
 		d.asked, d.allow = nil, func(l Login) bool { return deny == "" || !strings.Contains(l.Path, deny) }
-		path := "/"
+		var path strings.Builder
+		path.WriteString("/")
 		for range 1 + r.IntN(6) {
-			path += words[r.IntN(len(words))]
+			path.WriteString(words[r.IntN(len(words))])
 			if r.IntN(4) != 0 {
-				path += "/"
+				path.WriteString("/")
 			}
 		}
-		w, ok := get(a, path)
+		w, ok := get(a, path.String())
 		if !ok || w.Code != http.StatusOK {
 			continue
 		}
 		served++
 		if len(d.asked) != 1 {
-			t.Fatalf("%s: the gate was asked %d times", path, len(d.asked))
+			t.Fatalf("%s: the gate was asked %d times", path.String(), len(d.asked))
 		}
 		name := d.asked[0].Path
 		if body := w.Body.String(); body != name && (name != "/api/v1/version" || body != "2.1.2") {
-			t.Fatalf("%s: the gate was asked about %s and %s was served", path, name, body)
+			t.Fatalf("%s: the gate was asked about %s and %s was served", path.String(), name, body)
 		}
 		if !d.allow(d.asked[0]) {
-			t.Fatalf("%s: %s was served and is refused", path, name)
+			t.Fatalf("%s: %s was served and is refused", path.String(), name)
 		}
 	}
 	if served < 500 {

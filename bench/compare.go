@@ -202,13 +202,15 @@ func (c *Comparison) Markdown(w io.Writer) error {
 }
 
 func (c *Comparison) legend() string {
-	text := "Medians; in brackets the median ratio to " + c.Reference + " in the same round, and p99 latency."
+	var text strings.Builder
+	const form = "Medians; in brackets the median ratio to %s in the same round, and p99 latency."
+	fmt.Fprintf(&text, form, c.Reference)
 	for _, r := range c.Rows {
 		if r.Reference != c.Reference {
-			text += fmt.Sprintf(" The ratios of %q are to %s.", r.Key, r.Reference)
+			fmt.Fprintf(&text, " The ratios of %q are to %s.", r.Key, r.Reference)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // summary is how it was done, in a line or two.

@@ -282,6 +282,25 @@ func generateID(prefix string) []byte {
 	return fmt.Appendf(nil, "%s%X-%X-%X-%X-%X", prefix, u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
+// makeDurable stores the session of a client that has connected, if there is a store.
+func (s *shard) makeDurable(cl *client, present bool) {
+	if s.journal == nil {
+		return
+	}
+	if !present && cl.expiry > 0 {
+		cl.SetDurable()
+		cl.bear()
+	}
+	s.saveSession(cl)
+}
+
+// tellForeign logs that a session goes because another user has come.
+func (s *shard) tellForeign(id []byte, foreign bool) {
+	if foreign {
+		s.logf(LevelNotice, "Session of client %s ends: another user has connected with its client id.", id)
+	}
+}
+
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
 // resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
@@ -302,9 +321,7 @@ func (s *shard) welcome(g *greet) {
 	if s.turnsAway(g, old, foreign) {
 		return
 	}
-	if foreign {
-		s.logf(LevelNotice, "Session of client %s ends: another user has connected with its client id.", id)
-	}
+	s.tellForeign(id, foreign)
 	cl, present := s.session(string(id), p.CleanStart || foreign)
 	cl.conn, c.Attachment = c, cl
 	cl.version, cl.bridge = p.Version, p.Bridge
@@ -318,13 +335,7 @@ func (s *shard) welcome(g *greet) {
 	if p.HasWill {
 		cl.extra().will = newWill(cl, &p.Will)
 	}
-	if s.journal != nil {
-		if !present && cl.expiry > 0 {
-			cl.SetDurable()
-			cl.bear()
-		}
-		s.saveSession(cl)
-	}
+	s.makeDurable(cl, present)
 	waits := fails && present && cl.Durable() && s.comesBack(cl)
 	s.count.connections++
 	s.logConnected(cl, p)

@@ -92,7 +92,7 @@ func TestEstateOfAMember(t *testing.T) {
 
 // What was begun with QoS 2 goes to nobody else [MQTT-4.8.2-5]; what waits does.
 func TestEstateOfQoS2_MQTT_4_8_2_5(t *testing.T) {
-	onEach(t, nil, func(t *testing.T, x *fixture) {
+	onEach(t, nil, func(_ *testing.T, x *fixture) {
 		a := leave(x, "a", nil, 2, 5)
 		b := x.connect("b", codec.V5, nil)
 		b.Subscribe("$share/g/t", 2)

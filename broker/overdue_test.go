@@ -111,7 +111,7 @@ func TestIntervalsOfAPartOfASecond(t *testing.T) {
 	onEach(t, func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.PersistentClientExpiration = 1500 * time.Millisecond
 		o.SysInterval = 300 * time.Millisecond // counts as one
-	}, func(t *testing.T, x *fixture) {
+	}, func(_ *testing.T, x *fixture) {
 		x.connect("c", codec.V311, func(p *codec.Connect) { p.CleanStart = false }).Hangup()
 		x.advance(1)
 		x.wantSessions(1, 0)

@@ -187,10 +187,10 @@ var ends = []struct {
 	name string
 	end  func(x *fixture, c *brokertest.Client)
 }{
-	{"cut", func(x *fixture, c *brokertest.Client) { c.Hangup() }},
-	{"DISCONNECT", func(x *fixture, c *brokertest.Client) { c.Disconnect() }},
+	{"cut", func(_ *fixture, c *brokertest.Client) { c.Hangup() }},
+	{"DISCONNECT", func(_ *fixture, c *brokertest.Client) { c.Disconnect() }},
 	{"taken over", func(*fixture, *brokertest.Client) {}},
-	{"protocol error", func(x *fixture, c *brokertest.Client) {
+	{"protocol error", func(_ *fixture, c *brokertest.Client) {
 		c.Raw([]byte{0x10, 0}) // a second CONNECT [MQTT-3.1.0-2]
 	}},
 }

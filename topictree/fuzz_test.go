@@ -87,7 +87,7 @@ func FuzzIndex(f *testing.F) {
 		}
 		x := New(Options{})
 		want := map[string]bool{}
-		for _, line := range strings.Split(lines, "\n") {
+		for line := range strings.SplitSeq(lines, "\n") {
 			filter, remove := strings.CutPrefix(line, "-")
 			if !valid(filter) {
 				continue

@@ -32,12 +32,3 @@ func MatchFilter(filter, topic []byte) bool {
 func hasWildcard(filter []byte) bool {
 	return bytes.IndexByte(filter, '+') >= 0 || bytes.IndexByte(filter, '#') >= 0
 }
-
-// nextLevel splits off the first level; more says that another one follows.
-func nextLevel(b []byte) (level, rest []byte, more bool) {
-	before, after, ok := bytes.Cut(b, []byte{'/'})
-	if !ok {
-		return b, nil, false
-	}
-	return before, after, true
-}

@@ -191,8 +191,8 @@ func keep(path, filter string) string {
 
 // firstLevel is what is before the first slash.
 func firstLevel(path string) string {
-	if i := strings.IndexByte(path, '/'); i >= 0 {
-		return path[:i]
+	if before, _, ok := strings.Cut(path, "/"); ok {
+		return before
 	}
 	return path
 }

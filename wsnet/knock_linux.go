@@ -106,7 +106,8 @@ func (s *fileSocket) CloseWrite() error {
 func plain(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) && p.Err != nil {
-		if no, ok := p.Err.(syscall.Errno); ok {
+		var no syscall.Errno
+		if errors.As(p.Err, &no) {
 			return os.NewSyscallError(p.Op, no)
 		}
 		return p.Err

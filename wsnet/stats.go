@@ -31,8 +31,10 @@ type loopStats struct {
 
 // Stats sums the loops' counters and resets the lag. Any goroutine.
 func (s *Server) Stats() Stats {
-	out := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load(),
-		GaveWay: s.entrance.gaveWay.Load()}
+	out := Stats{
+		Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load(),
+		GaveWay: s.entrance.gaveWay.Load(),
+	}
 	out.InputGaveWay = s.inputs.gaveWay.Load()
 	s.inputs.mu.Lock()
 	out.InputBytes = s.inputs.mu.table.Weight() * inputUnit

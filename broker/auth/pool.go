@@ -178,6 +178,7 @@ func (p *Pool) submitLocked(j Job) (gone []Job, ok bool) {
 	case places.Full:
 		m.stats.RefusedFull++
 		return gone, false
+	case places.Taken:
 	}
 	m.peers[key] = x
 	m.quiet.remove(x)

@@ -116,7 +116,7 @@ func TestPoolIsBounded(t *testing.T) {
 		if !submit("2001:db8::1", 300) || !submit("2001:db8::2", 100) || submit("2001:db8::ffff:1", 0) {
 			t.Error("a /64 has more or less than its share")
 		}
-		if !submit("", 0) || !submit("", 0) || len(refused) != 0 {
+		if first, second := submit("", 0), submit("", 0); !first || !second || len(refused) != 0 {
 			t.Errorf("refused %v", refused)
 		}
 		// It is full. Who has less than another gets in.
@@ -147,8 +147,10 @@ func TestPoolSlowedKeepsFew(t *testing.T) {
 		refused := 0
 		gate := make(chan struct{})
 		guess := func(a string) bool {
-			return p.Submit(Job{Address: from(a), Work: func() bool { <-gate; return true },
-				Refuse: func(codec.Reason) { refused++ }})
+			return p.Submit(Job{
+				Address: from(a), Work: func() bool { <-gate; return true },
+				Refuse: func(codec.Reason) { refused++ },
+			})
 		}
 		taken := 0
 		for range 600 {

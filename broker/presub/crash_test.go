@@ -53,7 +53,7 @@ func TestWorkerPanicNamesClient(t *testing.T) {
 	e.broker = b
 	fault := errors.New("a fault")
 	defer func() {
-		if v := recover(); v != fault { //nolint:errorlint // the very value goes on
+		if v := recover(); v != fault {
 			t.Errorf("panic %v", v)
 		}
 		if want := `while answering on the control topic client "asker"`; b.what != want {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"noctule/broker/message"
@@ -35,9 +36,9 @@ func TestBequeath(t *testing.T) {
 			deliver("g", 1, 0)
 			deliver("h", 1, 1)
 			s.Forget()
-			got := ""
+			var got strings.Builder
 			for rest := SomeLeft; rest != NoneLeft; {
-				rest = s.Bequeath(n, w, func(m *message.Message, share uint8) { got += fmt.Sprintf("%s%d ", m.Payload, share) })
+				rest = s.Bequeath(n, w, func(m *message.Message, share uint8) { fmt.Fprintf(&got, "%s%d ", m.Payload, share) })
 				if rest == AwayLeft {
 					if !d.wanted || s.Bequeath(n, w, nil) != AwayLeft {
 						t.Fatal("not asked for what is away")
@@ -46,8 +47,8 @@ func TestBequeath(t *testing.T) {
 					s.Supply(d.read(2), 0, w)
 				}
 			}
-			if got != "a1 d3 e2 h1 " || s.Outgoing() != 0 || len(d.refs) != 0 {
-				t.Errorf("bound %d, %d at a time: %s; %d left, %d stored", bound, n, got, s.Outgoing(), len(d.refs))
+			if got.String() != "a1 d3 e2 h1 " || s.Outgoing() != 0 || len(d.refs) != 0 {
+				t.Errorf("bound %d, %d at a time: %s; %d left, %d stored", bound, n, got.String(), s.Outgoing(), len(d.refs))
 			}
 			s.End()
 			if *l.Totals != (Totals{}) || l.Memory != nil && l.Memory.Used() != 0 {

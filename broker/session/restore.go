@@ -58,8 +58,8 @@ func (s *Session) Restore(list []Change) {
 // flying sorts list and returns the place of the last with a packet id; -1 if there is none.
 func flying(list []Change) int {
 	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Seq, b.Seq) })
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].State != Waiting && list[i].ID != 0 {
+	for i, v := range slices.Backward(list) {
+		if v.State != Waiting && v.ID != 0 {
 			return i
 		}
 	}

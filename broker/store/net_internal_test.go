@@ -27,7 +27,7 @@ func TestNet(t *testing.T) {
 			case 1, 2:
 				b.Delete(table, key)
 			default:
-				b.Put(table, key, []byte(fmt.Sprint(rnd.IntN(1000))))
+				b.Put(table, key, fmt.Append(nil, rnd.IntN(1000)))
 			}
 		}
 		return b.Bytes()

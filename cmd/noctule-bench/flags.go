@@ -278,7 +278,7 @@ func alive(r *bench.Report) error {
 	}
 	why := ""
 	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
-		why += ": " + text
+		why = ": " + text
 		break
 	}
 	switch {

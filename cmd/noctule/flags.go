@@ -36,7 +36,7 @@ func parseFlags(args []string) (flags, error) {
 		}
 		on := f.truth(name)
 		if on == nil {
-			return f, unknownOption(name)
+			return f, unknownOptionError(name)
 		}
 		*on = true
 	}
@@ -52,11 +52,13 @@ func (f *flags) truth(name string) *bool {
 	}[name]
 }
 
-// unknownOption is the error for which the help text is shown.
-type unknownOption string
+// unknownOptionError is the error for which the help text is shown.
+type unknownOptionError string
 
 // Error implements error.
-func (o unknownOption) Error() string { return fmt.Sprintf("Error: Unknown option '%s'.", string(o)) }
+func (o unknownOptionError) Error() string {
+	return fmt.Sprintf("Error: Unknown option '%s'.", string(o))
+}
 
 // value is what sets an option with a value, with its short name and what Mosquitto calls the value; nil if
 // there is no such option.

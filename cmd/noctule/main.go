@@ -118,7 +118,7 @@ func (c *command) dispatch(args []string) int {
 		return c.check(args[1])
 	}
 	f, err := parseFlags(args)
-	switch unknown := unknownOption(""); {
+	switch unknown := unknownOptionError(""); {
 	case errors.As(err, &unknown):
 		fmt.Fprintf(c.stderr, "%v\n\n", err)
 		usage(c.stdout)

@@ -26,7 +26,7 @@ func TestLongStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer systemd.Close() //nolint:errcheck // the test ends
+	defer systemd.Close()
 	pid := filepath.Join(dir, "pid")
 	p := newBroker(t, persistent(freePort(t), dir)+"user root\npid_file "+pid+"\n")
 	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+address)

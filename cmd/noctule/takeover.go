@@ -122,7 +122,7 @@ func (t *takeover) compare(s *bolt.Store) error {
 	if err != nil || t.ours == t.theirs {
 		return nil //nolint:nilerr // it is not needed
 	}
-	what := ""
+	var what string
 	switch {
 	case isBolt(head):
 		what = "is a database of noctule too"

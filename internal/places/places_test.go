@@ -185,8 +185,10 @@ func step(t *testing.T, r *rand.Rand, tab *Table[int], m *model, order Order) {
 		if r.IntN(2) == 0 {
 			h.from.Addr = netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(4))})
 		} else {
-			h.from.Addr = netip.AddrFrom16([16]byte{0x20, 1, 5: byte(r.IntN(2)), 6: byte(r.IntN(2)),
-				7: byte(r.IntN(3)), 15: byte(r.IntN(5))})
+			h.from.Addr = netip.AddrFrom16([16]byte{
+				0x20, 1, 5: byte(r.IntN(2)), 6: byte(r.IntN(2)),
+				7: byte(r.IntN(3)), 15: byte(r.IntN(5)),
+			})
 		}
 		h.from.Trusted = r.IntN(8) == 0
 		take(t, tab, m, h)

@@ -16,7 +16,7 @@ import (
 func TestBulk(t *testing.T) {
 	var b, more store.Batch
 	for i := range uint64(2000) {
-		b.PutMessage(i*7919%2000+1, &message.Message{Topic: []byte("t"), Payload: []byte(fmt.Sprint(i))})
+		b.PutMessage(i*7919%2000+1, &message.Message{Topic: []byte("t"), Payload: fmt.Append(nil, i)})
 		b.PutEntry(&store.Entry{Session: i%7 + 1, Seq: i + 1, Message: i + 1})
 	}
 	more.PutMessage(5, &message.Message{Topic: []byte("t"), Payload: []byte("first")})

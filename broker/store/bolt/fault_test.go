@@ -45,7 +45,7 @@ func TestFailedWritesLeaveTheStateBefore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	left := -1 // writes until one fails
 	o := faulty(bolt.Options{NoSync: true, FoldBytes: 4000, FoldTime: 20 * time.Microsecond},
-		func(at int64, b []byte) error {
+		func(int64, []byte) error {
 			if left--; left == 0 {
 				return []error{syscall.ENOSPC, syscall.EIO}[rnd.IntN(2)]
 			}

@@ -193,7 +193,7 @@ func hookWrites(db *bbolt.DB, w func(b []byte, at int64) (int, error)) {
 // write is how bbolt writes. The meta page comes last, when all others are on the disk.
 func (f *file) write(b []byte, at int64) (int, error) {
 	if f.failed != nil {
-		return len(b), nil
+		return len(b), nil //nolint:nilerr // bbolt is not to hear of it
 	}
 	w := io.WriterAt(f.os)
 	if f.opts.faulty != nil {

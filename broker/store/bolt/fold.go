@@ -172,7 +172,8 @@ func (f *fold) step(tx *bbolt.Tx, until time.Time) (at progress, err error) {
 	for n := 1; !at.done && err == nil && (n%clockEvery != 0 || now().Before(until)); n++ {
 		switch {
 		case at.drop < len(f.drops):
-			d, more := &f.drops[at.drop], false
+			var more bool
+			d := &f.drops[at.drop]
 			more, err = dropSome(tx.Bucket(bucketOf(d.table)), d.owner[:], &st.tally[d.table])
 			if err == nil && !more {
 				at.drop++

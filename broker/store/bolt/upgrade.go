@@ -10,9 +10,6 @@ import (
 	"noctule/broker/store"
 )
 
-// errFinished ends a walk early.
-var errFinished = errors.New("finished")
-
 // upgradeSlice is how many bytes of values one transaction of an upgrade rewrites.
 const upgradeSlice = 4 << 20
 

@@ -186,7 +186,7 @@ func (v *verifier) elements(s *span, depth int) (first, last []byte, err error) 
 	if flags != branchPage && flags != leafPage || next > s.size || flags == branchPage && count == 0 {
 		return nil, nil, damaged(s.id, "neither branch nor leaf")
 	}
-	if count == 0 && len(bytes.Trim(s.head[pageHead:], "\x00")) > 0 {
+	if lacksElements(s, count) {
 		return nil, nil, damaged(s.id, "its elements are missing")
 	}
 	heads, err := s.bytes(pageHead, count*elementSize)
@@ -195,13 +195,7 @@ func (v *verifier) elements(s *span, depth int) (first, last []byte, err error) 
 	}
 	for i := range count {
 		e, at := heads[i*elementSize:], pageHead+i*elementSize
-		fields := [4]uint32{} // flags, position, key size, value size
-		for n := range fields {
-			fields[n] = v.order.Uint32(e[4*n:])
-		}
-		if flags == branchPage {
-			fields = [4]uint32{0, fields[0], fields[1], 0}
-		}
+		fields := v.fields(e, flags == branchPage)
 		key, end := uint64(fields[2]), next+uint64(fields[2])+uint64(fields[3])
 		if at+uint64(fields[1]) != next || end > s.size || key == 0 || fields[0] > bucketLeaf {
 			return nil, nil, damaged(s.id, "an element is not where it should be")
@@ -217,10 +211,9 @@ func (v *verifier) elements(s *span, depth int) (first, last []byte, err error) 
 		if i == 0 {
 			first = last
 		}
-		switch {
-		case flags == branchPage:
+		if flags == branchPage {
 			last, err = v.child(s.id, v.order.Uint64(e[8:]), last, depth)
-		case fields[0] == bucketLeaf:
+		} else if fields[0] == bucketLeaf {
 			err = v.bucket(s, next+key, uint64(fields[3]), depth)
 		}
 		if err != nil {
@@ -229,6 +222,22 @@ func (v *verifier) elements(s *span, depth int) (first, last []byte, err error) 
 		next = end
 	}
 	return first, last, nil
+}
+
+// lacksElements reports that a page says it is empty and is not.
+func lacksElements(s *span, count uint64) bool {
+	return count == 0 && len(bytes.Trim(s.head[pageHead:], "\x00")) > 0
+}
+
+// fields are an element's flags, position, key size and value size; those of a branch have two of them.
+func (v *verifier) fields(e []byte, branch bool) (list [4]uint32) {
+	for n := range list {
+		list[n] = v.order.Uint32(e[4*n:])
+	}
+	if branch {
+		return [4]uint32{0, list[0], list[1], 0}
+	}
+	return list
 }
 
 // child checks a page that a branch refers to by a key, and returns the last key below.

@@ -13,11 +13,11 @@ import (
 	"noctule/codec"
 )
 
-// real unpacks a file that Debian's mosquitto 2.1.2-3 has written with its plugin mosquitto_persist_sqlite.so: by
+// realFile unpacks a file that Debian's mosquitto 2.1.2-3 has written with its plugin mosquitto_persist_sqlite.so: by
 // one that was killed, so that all is in the log beside it, or that ended by itself. Five clients were there: two
 // of MQTT 5 without an end of their session, one of 3.1.1, one that is offline for a day at most, and one with a
 // will of the longest delay, a maximum packet size of 3 000 000 000 and messages in all states.
-func real(t *testing.T, name string) string {
+func realFile(t *testing.T, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mosquitto.sqlite3")
 	for _, suffix := range []string{"", "-wal"} {
@@ -28,7 +28,7 @@ func real(t *testing.T, name string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer in.Close() //nolint:errcheck // only read
+		defer in.Close()
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestRealFiles(t *testing.T) {
 		{"killed-2.1.2", 3}, {"stopped-2.1.2", 4}, // the will is published at the end
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m, r, err := importOf(t, real(t, tt.name), written+60)
+			m, r, err := importOf(t, realFile(t, tt.name), written+60)
 			if err != nil || len(r.Notes) > 0 || r.Sessions != 5 || r.Subscriptions != 7 || r.Queued != 12 ||
 				r.Retained != tt.retained {
 				t.Errorf("%+v, %v", r, err)
@@ -64,7 +64,7 @@ func TestRealFiles(t *testing.T) {
 			checkEntries(t, m)
 		})
 	}
-	if _, r, err := importOf(t, real(t, "killed-2.1.2"), written+90_000); err != nil || r.Sessions != 4 {
+	if _, r, err := importOf(t, realFile(t, "killed-2.1.2"), written+90_000); err != nil || r.Sessions != 4 {
 		t.Errorf("a day later: %+v, %v", r, err)
 	}
 }
@@ -152,10 +152,10 @@ func TestNumbers(t *testing.T) {
 		{"UPDATE client_msgs SET mid = -1", sums{refused: true}},
 		{"UPDATE base_msgs SET qos = 256", sums{refused: true}},
 	} {
-		path := real(t, "stopped-2.1.2")
+		path := realFile(t, "stopped-2.1.2")
 		change(t, path, tt.change)
 		_, r, err := importOf(t, path, written+60)
-		if got := (sums{r.Sessions, r.Queued, err != nil}); got != tt.want && !(got.refused && tt.want.refused) {
+		if got := (sums{r.Sessions, r.Queued, err != nil}); got != tt.want && (!got.refused || !tt.want.refused) {
 			t.Errorf("%s: %+v, %v", tt.change, r, err)
 		}
 	}
