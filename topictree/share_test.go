@@ -138,7 +138,7 @@ func TestManyGroupsGrowOnce(t *testing.T) {
 			t.Fatalf("%d hits", len(ms.Hits))
 		}
 		ms.Trim()
-	}); n > 1 {
-		t.Errorf("%v allocations, want 1", n)
+	}); n > 2 { // growing makes two in instrumented builds; by doubling there were 19
+		t.Errorf("%v allocations, want 1 or 2", n)
 	}
 }
