@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh PACKAGE.deb: puts the package in the place of a running Mosquitto of Debian 12 and takes it out again, in a
 # system of its own (debootstrap, namespaces), and looks whether sessions, queued and retained messages, passwords and
-# rules stay. Needs root, debootstrap and a Debian mirror. ROOT=DIR keeps the system for the next time.
+# rules stay. Needs root and debootstrap; MIRROR=URL takes another mirror than its own. ROOT=DIR keeps the system for the next time.
 set -euo pipefail
 [ -z "${TRACE:-}" ] || set -x
 if [ "${1:-}" != inside ]; then
@@ -9,7 +9,7 @@ if [ "${1:-}" != inside ]; then
   root=${ROOT:-$(mktemp -d)}
   if [ ! -x "$root/usr/bin/dpkg" ]; then
     debootstrap --variant=minbase --include=mosquitto,mosquitto-clients,procps,sysvinit-utils,init-system-helpers,openssl \
-      bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" >/dev/null
+      bookworm "$root" ${MIRROR:+"$MIRROR"} >/dev/null
   fi
   work=$(mktemp -d) # over the system, so that it stays as it is
   trap 'rm -rf "$work"; [ -n "${ROOT:-}" ] || rm -rf "$root"' EXIT
