@@ -9,25 +9,91 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// rooms is which of our packages each room may import, by prefix. Leaves import nothing of ours.
-var rooms = map[string][]string{
-	"codec":             {},
-	"topictree":         {},
-	"internal":          {},
-	"wsnet":             {"noctule/internal/"},
-	"broker":            {"noctule/broker", "noctule/codec", "noctule/codec/im", "noctule/topictree", "noctule/wsnet", "noctule/broker/", "noctule/internal/"},
-	"broker/behalf":     {"noctule/codec", "noctule/codec/im"},
-	"broker/presub":     {"noctule/broker/", "noctule/codec", "noctule/codec/im", "noctule/topictree"},
-	"admin":             {"noctule/internal/", "noctule/broker", "noctule/broker/behalf", "noctule/broker/presub", "noctule/codec"},
-	"bench":             {"noctule/bench/plot", "noctule/codec"},
-	"cmd/noctule-bench": {"noctule/bench", "noctule/bench/", "noctule/codec"},
-	"broker/auth":       {"noctule/codec", "noctule/internal/", "noctule/topictree"},
-	"cmd/noctule":       {"noctule/admin", "noctule/broker", "noctule/broker/", "noctule/wsnet", "noctule/codec", "noctule/cmd/internal/", "noctule/internal/"},
-	"cmd/internal":      {"noctule/broker", "noctule/broker/store/mosquitto", "noctule/wsnet", "noctule/cmd/internal/"},
+// room is what the code of one folder may import beside the standard library: each package by its whole path,
+// and nothing that it does not import. A pure room computes only: it sees no clock, no file, no network and no
+// goroutine, so std is all it may import of the standard library.
+type room struct {
+	ours   string // of this module
+	others string // of other modules
+	pure   bool
+	std    string // of a pure room
+}
+
+// rooms is the walls: one row for each folder with code. Imports run downwards only.
+var rooms = map[string]room{
+	"admin": {
+		ours: "broker broker/behalf broker/presub codec internal/places",
+		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
+			"github.com/prometheus/client_golang/prometheus/collectors " +
+			"github.com/prometheus/client_golang/prometheus/promhttp",
+	},
+	"bench": {
+		ours: "bench/plot codec",
+		others: "github.com/BurntSushi/toml github.com/HdrHistogram/hdrhistogram-go github.com/gobwas/ws " +
+			"golang.org/x/sys/unix",
+	},
+	"bench/plot":    {},
+	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
+	"broker": {
+		ours: "broker/auth broker/behalf broker/message broker/session broker/store codec codec/im " +
+			"internal/certname internal/places internal/ring internal/wheel topictree wsnet",
+		others: "github.com/cespare/xxhash/v2",
+	},
+	"broker/auth": {
+		ours:   "codec internal/places internal/ring internal/swapfile",
+		others: "golang.org/x/crypto/argon2",
+	},
+	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},
+	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
+	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
+	"broker/presub": {
+		ours: "broker/behalf broker/message codec codec/im topictree",
+		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
+			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
+			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 modernc.org/sqlite",
+	},
+	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp slices sync/atomic"},
+	"broker/store":           {ours: "broker/message codec"},
+	"broker/store/bolt":      {ours: "broker/store", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
+	"broker/store/mosquitto": {ours: "broker/message broker/store codec"},
+	"broker/store/storetest": {ours: "broker/store"},
+	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
+	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
+	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
+	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto", others: "modernc.org/sqlite"},
+	"cmd/internal/tlsconf":   {},
+	"cmd/noctule": {
+		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/swapfile",
+		others: "golang.org/x/sys/unix golang.org/x/term",
+	},
+	"cmd/noctule-bench": {
+		ours: "bench bench/plot bench/traffic codec",
+		others: "github.com/alecthomas/kong github.com/prometheus/client_golang/prometheus " +
+			"github.com/prometheus/client_golang/prometheus/promhttp github.com/schollz/progressbar/v3 " +
+			"golang.org/x/term",
+	},
+	"cmd/noctule/testdata/uml": {others: "golang.org/x/sys/unix"},
+	"codec":                    {pure: true, std: "bytes encoding/binary errors fmt iter unicode/utf8"},
+	"codec/im":                 {pure: true, std: "bytes encoding/binary fmt unicode/utf8"},
+	"internal/certname":        {},
+	"internal/places":          {pure: true, std: "net/netip"},
+	"internal/proxyproto":      {},
+	"internal/ring":            {pure: true},
+	"internal/swapfile":        {},
+	"internal/tlsalert":        {others: "golang.org/x/crypto/chacha20poly1305"},
+	"internal/wheel":           {pure: true},
+	"internal/wsproto":         {others: "github.com/gobwas/ws"},
+	"topictree":                {},
+	"wsnet": {
+		ours:   "internal/places internal/proxyproto internal/ring internal/tlsalert internal/wsproto",
+		others: "github.com/gobwas/ws golang.org/x/sys/unix",
+	},
 }
 
 const (
@@ -49,6 +115,7 @@ var tables = map[string]bool{
 
 func TestTidy(t *testing.T) {
 	documented := map[string]bool{}
+	im := imports{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules" || path == "bench/peers") {
 			if err == nil {
@@ -74,7 +141,7 @@ func TestTidy(t *testing.T) {
 		}
 		checkLines(t, path, raw)
 		checkVariables(t, path, f)
-		checkImports(t, path, f)
+		im.add(filepath.ToSlash(filepath.Dir(path)), f)
 		for _, decl := range f.Decls {
 			fn, ok := decl.(*ast.FuncDecl)
 			if !ok {
@@ -92,6 +159,9 @@ func TestTidy(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, breach := range im.breaches(rooms) {
+		t.Error(breach)
 	}
 	for dir, ok := range documented {
 		if !ok {
@@ -148,27 +218,114 @@ func compiled(v *ast.ValueSpec) bool {
 	return ok && (fn.Sel.Name == "MustCompile" || fn.Sel.Name == "Must")
 }
 
-func checkImports(t *testing.T, path string, f *ast.File) {
-	t.Helper()
-	for room, allowed := range rooms {
-		if !strings.HasPrefix(filepath.ToSlash(path), room+"/") {
+// imports is what the code of each folder imports, by the files of all systems.
+type imports map[string]map[string]bool
+
+// add notes what a file of a folder imports.
+func (im imports) add(folder string, f *ast.File) {
+	if im[folder] == nil {
+		im[folder] = map[string]bool{}
+	}
+	for _, imp := range f.Imports {
+		im[folder][strings.Trim(imp.Path.Value, `"`)] = true
+	}
+}
+
+// breaches is where imports and walls differ, in order.
+func (im imports) breaches(rooms map[string]room) []string {
+	var list []string
+	for folder, paths := range im {
+		row, ok := rooms[folder]
+		if !ok {
+			list = append(list, folder+" has no row in rooms")
 			continue
 		}
-		for _, imp := range f.Imports {
-			p := strings.Trim(imp.Path.Value, `"`)
-			if p == "math/rand" {
-				t.Errorf("%s imports %s", path, p)
-			}
-			if !strings.HasPrefix(p, "noctule/") {
-				continue
-			}
-			ok := false
-			for _, a := range allowed {
-				ok = ok || p == a || strings.HasSuffix(a, "/") && strings.HasPrefix(p, a)
-			}
-			if !ok {
-				t.Errorf("%s must not import %s", path, p)
+		allowed := row.allowed()
+		for path := range paths {
+			_, ok := allowed[path]
+			delete(allowed, path)
+			free := !row.pure && !strings.HasPrefix(path, module) && !strings.Contains(firstOf(path), ".")
+			if !ok && !free || path == "math/rand" {
+				list = append(list, folder+" must not import "+path)
 			}
 		}
+		for path := range allowed {
+			list = append(list, folder+" does not import "+path+", its row in rooms says so")
+		}
+	}
+	for folder := range rooms {
+		if im[folder] == nil {
+			list = append(list, folder+" has a row in rooms and no code")
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+const module = "noctule/"
+
+// allowed is what a row lists, by whole paths.
+func (r room) allowed() map[string]struct{} {
+	m := map[string]struct{}{}
+	for _, path := range strings.Fields(r.ours) {
+		m[module+path] = struct{}{}
+	}
+	for _, path := range append(strings.Fields(r.others), strings.Fields(r.std)...) {
+		m[path] = struct{}{}
+	}
+	return m
+}
+
+// firstOf is the first element of an import path: with a dot in it the package is of another module.
+func firstOf(path string) string {
+	first, _, _ := strings.Cut(path, "/")
+	return first
+}
+
+// TestWalls plants breaches of the walls, which must all be found.
+func TestWalls(t *testing.T) {
+	planted := []struct{ folder, imports, want string }{
+		{"broker", module + "broker/presub", "broker must not import noctule/broker/presub"},
+		{"broker", module + "broker/store/bolt", "broker must not import noctule/broker/store/bolt"},
+		{"broker", "go.etcd.io/bbolt", "broker must not import go.etcd.io/bbolt"},
+		{"broker", module + "internal/wsproto", "broker must not import noctule/internal/wsproto"},
+		{"broker/session", "net", "broker/session must not import net"},
+		{"broker/session", "time", "broker/session must not import time"},
+		{"broker/session", module + "wsnet", "broker/session must not import noctule/wsnet"},
+		{"broker/presub", module + "broker", "broker/presub must not import noctule/broker"},
+		{"codec", module + "topictree", "codec must not import noctule/topictree"},
+		{"internal/ring", module + "internal/wheel", "internal/ring must not import noctule/internal/wheel"},
+		{"wsnet", module + "codec", "wsnet must not import noctule/codec"},
+		{"wsnet", "math/rand", "wsnet must not import math/rand"},
+		{"broker/cluster", "os", "broker/cluster has no row in rooms"},
+		{"internal/ring/fast", "os", "internal/ring/fast has no row in rooms"},
+	}
+	for _, p := range planted {
+		im := imports{}
+		for folder, row := range rooms { // what the table says, and nothing else
+			im[folder] = map[string]bool{}
+			for path := range row.allowed() {
+				im[folder][path] = true
+			}
+		}
+		if got := im.breaches(rooms); len(got) > 0 {
+			t.Fatalf("breaches of the table against itself: %q", got)
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), "planted.go", "package p\nimport _ \""+p.imports+"\"", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		im.add(p.folder, f)
+		if got := im.breaches(rooms); !slices.Equal(got, []string{p.want}) {
+			t.Errorf("%s imports %s: breaches are %q, want %q", p.folder, p.imports, got, p.want)
+		}
+	}
+	im := imports{"broker": {module + "codec": true}}
+	rows := map[string]room{"broker": {ours: "codec wsnet"}, "gone": {}}
+	want := []string{
+		"broker does not import noctule/wsnet, its row in rooms says so", "gone has a row in rooms and no code",
+	}
+	if got := im.breaches(rows); !slices.Equal(got, want) {
+		t.Errorf("a table that is too wide: breaches are %q, want %q", got, want)
 	}
 }
