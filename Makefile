@@ -8,10 +8,13 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 COMPARE_DIR   ?= /tmp/noctule-compare
 COMPARE_FLAGS ?= --duration 1500ms --rounds 3 --budget 12m --idle 5000
 
-# What is released: static programs for Linux, a package for Debian made by nfpm.
+# What is released: static programs for Linux, a package for Debian made by nfpm. Who builds from source without a
+# repository may say VERSION=1.2.3 COMMIT=0123456789ab.
 NFPM    := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
-VERSION := $(shell sed -n 's/^\tversion *= "\(.*\)"/\1/p' cmd/noctule/main.go)
-STATIC   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
+VERSION := $(shell sed -n 's/^const Release = "\(.*\)"/\1/p' internal/version/version.go)
+COMMIT  := $(shell git describe --always --abbrev=12 --exclude '*' --dirty 2>/dev/null)
+LDFLAGS := -s -w -X noctule/internal/version.linked=$(VERSION) -X noctule/internal/version.commit=$(COMMIT)
+STATIC   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 
 .PHONY: build dist deb run test race ledger timed fuzz lint bench compare
 

@@ -27,7 +27,7 @@ type room struct {
 // rooms is the walls: one row for each folder with code. Imports run downwards only.
 var rooms = map[string]room{
 	"admin": {
-		ours: "broker broker/behalf broker/presub codec internal/places",
+		ours: "broker broker/behalf broker/presub codec internal/places internal/version",
 		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
 			"github.com/prometheus/client_golang/prometheus/promhttp",
@@ -41,7 +41,7 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/auth broker/behalf broker/message broker/session broker/store codec codec/im " +
-			"internal/certname internal/places internal/ring internal/wheel topictree wsnet",
+			"internal/certname internal/places internal/ring internal/version internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
@@ -69,7 +69,8 @@ var rooms = map[string]room{
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
 		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
-			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/swapfile",
+			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/swapfile " +
+			"internal/version",
 		others: "golang.org/x/sys/unix golang.org/x/term",
 	},
 	"cmd/noctule-bench": {
@@ -87,6 +88,7 @@ var rooms = map[string]room{
 	"internal/ring":            {pure: true},
 	"internal/swapfile":        {},
 	"internal/tlsalert":        {others: "golang.org/x/crypto/chacha20poly1305"},
+	"internal/version":         {},
 	"internal/wheel":           {pure: true},
 	"internal/wsproto":         {others: "github.com/gobwas/ws"},
 	"topictree":                {},
@@ -111,6 +113,7 @@ var tables = map[string]bool{
 	"wsnet.classes":   true,
 	"main.csvColumns": true, "main.latencyOf": true, "main.numberOf": true, "main.presets": true,
 	"main.page": true, "bench.shippedBrokers": true, "bench.comparePage": true, "plot.CSS": true,
+	"version.linked": true, "version.commit": true, // by the linker alone
 }
 
 func TestTidy(t *testing.T) {

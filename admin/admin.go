@@ -76,7 +76,7 @@ func serve(ln net.Listener, h http.Handler) *Server {
 
 func handler(src Source, parts []Part) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(newCollector(src), collectors.NewGoCollector(),
+	reg.MustRegister(newCollector(src), buildInfo(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle(

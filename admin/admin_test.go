@@ -17,6 +17,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/broker/store"
+	"noctule/internal/version"
 	"noctule/wsnet"
 )
 
@@ -147,6 +148,8 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))
 	}
+	i := version.Read()
+	want[fmt.Sprintf("build_info{commit=%q,goversion=%q,version=%q}", i.Commit, i.Go, i.Version)] = "1"
 	for name, value := range want {
 		if !strings.Contains(body, "\nnoctule_"+name+" "+value+"\n") {
 			t.Errorf("no noctule_%s %s", name, value)

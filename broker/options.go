@@ -73,7 +73,8 @@ type Options struct {
 
 	// SysInterval is the time between updates of the $SYS tree, in whole seconds; 0 turns the tree off.
 	SysInterval time.Duration
-	// Version is what $SYS/broker/version says after "mosquitto version ".
+	// Version is what $SYS/broker/version says after "mosquitto version ". That of noctule itself, which
+	// $SYS/broker/noctule/version says, is known to the program.
 	Version string
 
 	// MaxConnections closes connections over this number, of all listeners, at accept; 0 or less means no

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"noctule/broker/message"
+	"noctule/internal/version"
 	"noctule/wsnet"
 )
 
@@ -60,6 +61,7 @@ func (s *shard) startSys() {
 	}
 	s.sys = t
 	t.publish(sysPrefix+"version", "mosquitto version "+s.opts.Version)
+	t.publish(sysPrefix+"noctule/version", version.Read().String())
 	t.ask()
 }
 

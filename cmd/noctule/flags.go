@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"noctule/internal/version"
 )
 
 // flags are the command line.
@@ -94,7 +96,7 @@ func (f *flags) addPort(v string) error {
 
 func usage(w io.Writer) {
 	fmt.Fprintf(w, `mosquitto version %s
-noctule %s is an MQTT v5.0/v3.1.1/v3.1 broker that takes mosquitto's place.
+noctule %v is an MQTT v5.0/v3.1.1/v3.1 broker that takes mosquitto's place.
 
 Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
        noctule check FILE
@@ -108,5 +110,5 @@ Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
  --test-config          : only read the configuration.
  --tls-keylog FILE      : append the keys of TLS connections to a file, to decrypt captured traffic with.
  --version              : show the version.
-`, compatible, version)
+`, compatible, version.Read())
 }

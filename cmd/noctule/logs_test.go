@@ -63,6 +63,7 @@ func TestLinesThatToolsParse(t *testing.T) {
 	const at, when = `127\.0\.0\.1:\d+`, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: `
 	for _, line := range []string{
 		`mosquitto version \d+\.\d+\.\d+ starting`,
+		`noctule \d+\.\d+\.\d+( \([0-9a-f]{12}(-dirty)?\))? speaks as mosquitto 2\.1\.2, built with go\S+\.`,
 		`Config loaded from .*test\.conf\.`,
 		`Bridge support NOT available\.`,
 		`Persistence support available\.`,
@@ -279,6 +280,12 @@ func TestSysTopicsAreMosquittos(t *testing.T) {
 	if v := ours["$SYS/broker/version"]; v != "mosquitto version 2.1.2" {
 		t.Errorf("version %q", v)
 	}
+	// Programs that are built for tests know of no commit, or of a changed one.
+	own := regexp.MustCompile(`^\d+\.\d+\.\d+( \([0-9a-f]{12}(-dirty)?\))?$`)
+	if v := ours["$SYS/broker/noctule/version"]; !own.MatchString(v) {
+		t.Errorf("version of noctule %q", v)
+	}
+	delete(ours, "$SYS/broker/noctule/version")
 	for _, topic := range []string{"packet/out/count", "packet/out/bytes", "connections/socket/count"} {
 		if ours["$SYS/broker/"+topic] != "N" {
 			t.Errorf("%s is %q", topic, ours["$SYS/broker/"+topic])

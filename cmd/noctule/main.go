@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,13 +18,11 @@ import (
 
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
+	"noctule/internal/version"
 )
 
-// Version of this program; compatible is the version of Mosquitto that tools are told.
-const (
-	version    = "0.1.0"
-	compatible = "2.1.2"
-)
+// compatible is the version of Mosquitto that tools are told.
+const compatible = "2.1.2"
 
 // Exit codes, as Mosquitto's.
 const (
@@ -130,13 +129,7 @@ func (c *command) dispatch(args []string) int {
 		usage(c.stdout)
 		return exitOK
 	case f.version:
-		fmt.Fprintf(
-			c.stdout,
-			"mosquitto %[1]s\nnoctule %[2]s, compatible with mosquitto %[1]s\n"+
-				"Licensed under the Apache License 2.0.\n",
-			compatible,
-			version,
-		)
+		c.tellVersion()
 		return exitOK
 	case f.test && len(f.files) == 0:
 		c.log.Error("Please provide a configuration file to test.")
@@ -216,14 +209,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	if notLinux != nil {
 		c.fail(notLinux)
 	}
-	c.info("mosquitto version %s starting", compatible)
-	if len(f.files) == 0 {
-		c.info("Using default config.")
-	}
-	for _, name := range f.files {
-		c.info("Config loaded from %s.", name)
-	}
-	c.tellFeatures()
+	c.tellStart(f.files)
 	keys, err := c.openKeyLog(f.keyLog)
 	if err != nil {
 		c.fail(err)
@@ -279,8 +265,25 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	return code
 }
 
-// tellFeatures logs what is built in, as Mosquitto does.
-func (c *command) tellFeatures() {
+// tellVersion is --version. The first line is what scripts take for Mosquitto's.
+func (c *command) tellVersion() {
+	i := version.Read()
+	fmt.Fprintf(c.stdout, "mosquitto %[1]s\nnoctule %[2]v, compatible with mosquitto %[1]s\n"+
+		"Built with %[3]s for %[4]s/%[5]s. Licensed under the Apache License 2.0.\n",
+		compatible, i, i.Go, runtime.GOOS, runtime.GOARCH)
+}
+
+// tellStart logs what starts, with which configuration, and what is built in, as Mosquitto does.
+func (c *command) tellStart(files []string) {
+	c.info("mosquitto version %s starting", compatible)
+	i := version.Read()
+	c.info("noctule %v speaks as mosquitto %s, built with %s.", i, compatible, i.Go)
+	if len(files) == 0 {
+		c.info("Using default config.")
+	}
+	for _, name := range files {
+		c.info("Config loaded from %s.", name)
+	}
 	c.info("Bridge support NOT available.")
 	c.info("Persistence support available.")
 	c.info("TLS support available.")

@@ -465,6 +465,10 @@ func TestMetricsEndpoint(t *testing.T) {
 	if err != nil || !strings.Contains(string(body), "noctule_messages_dropped_total{reason=\"denied\"} 0") {
 		t.Errorf("%v\n%s", err, body)
 	}
+	build := regexp.MustCompile(`(?m)^noctule_build_info\{commit="\S+",goversion="go1\.\S+",version="\d+\.\d+\.\d+"\} 1$`)
+	if !build.MatchString(string(body)) {
+		t.Errorf("no %v", build)
+	}
 }
 
 func TestExitCodes(t *testing.T) {
