@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"noctule/broker/auth"
@@ -379,6 +380,25 @@ func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) 
 		list[len(list)-1].had = had
 	}
 	return list
+}
+
+// unmute gives a client back what it has unsubscribed from, with its retained messages: these are new
+// subscriptions [MQTT-3.3.1-9].
+func (s *shard) unmute(cl *client, g *grant) {
+	var list []setTopic
+	for filter := range g.extra.muted {
+		if i, ok := g.set.find(filter); ok {
+			list = append(list, g.set.topics[i])
+		}
+	}
+	slices.SortFunc(list, func(a, b setTopic) int { return strings.Compare(a.id.Filter(), b.id.Filter()) })
+	g.extra.muted = nil
+	if s.opts.RetainAvailable && s.b.retained.Len() > 0 {
+		s.replayGranted(cl, g, list)
+	}
+	s.saveGrant(cl, g)
+	s.syncShares(cl)
+	g.settle()
 }
 
 // syncShares makes the client a member of the shared subscriptions of its grants, once each, and of no other.

@@ -416,9 +416,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 	s.takePending(cl)
 	for g := cl.grants(); g != nil; g = g.next {
 		if g.origin.Unsubscribe == behalf.Sticky && g.extra != nil && len(g.extra.muted) > 0 {
-			g.extra.muted = nil
-			s.saveGrant(cl, g)
-			s.syncShares(cl)
+			s.unmute(cl, g)
 		}
 		if g.origin.PerConnect && !listed(list, g.origin.Name) {
 			s.regrant(cl, g.origin, nil, nil, false)

@@ -149,15 +149,32 @@ func (r *replay) toCome(filter string) (t *setTopic, mark uint64) {
 	}
 	for i := range r.lots {
 		l := &r.lots[i]
-		at, ok := slices.BinarySearchFunc(l.todo, filter, func(t setTopic, f string) int {
-			return strings.Compare(t.id.Filter(), f)
-		})
+		at, ok := slices.BinarySearchFunc(l.todo, filter, byFilter)
 		if ok && l.todo[at].rh != 2 {
 			return &l.todo[at], l.mark
 		}
 	}
 	return nil, 0
 }
+
+// outdate takes topics that a client gets after a gap off what is still to come of them. The marks there are
+// from before the gap, and what was stored in it came to nobody live.
+func (r *replay) outdate(topics []setTopic) {
+	stale := func(t setTopic) bool {
+		at, ok := slices.BinarySearchFunc(topics, t.id.Filter(), byFilter)
+		return ok && !topics[at].had
+	}
+	if r.cursor != nil && stale(setTopic{id: r.id}) {
+		r.cursor = nil
+	}
+	for i := range r.lots {
+		if l := &r.lots[i]; slices.ContainsFunc(l.todo, stale) {
+			l.todo = slices.DeleteFunc(slices.Clone(l.todo), stale)
+		}
+	}
+}
+
+func byFilter(t setTopic, filter string) int { return strings.Compare(t.id.Filter(), filter) }
 
 // newReplay decides whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
 // [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never. It is called with the
@@ -396,7 +413,7 @@ func (s *shard) refresh(cl *client, r *replay) bool {
 
 // gives finds a topic that the client has by g, and not by a subscription of its own or an earlier grant.
 func (g *grant) gives(cl *client, filter string) (*setTopic, bool) {
-	if g.set == nil {
+	if g.set == nil || g.muted(filter) {
 		return nil, false
 	}
 	i, ok := g.set.find(filter)
@@ -414,6 +431,9 @@ func (s *shard) replayGranted(cl *client, g *grant, topics []setTopic) bool {
 	var r *replay
 	if g.extra != nil {
 		r = g.extra.replay
+	}
+	if r != nil {
+		r.outdate(topics)
 	}
 	alone := r == nil && len(cl.subs) == 0 && cl.grants() == g && g.next == nil
 	var found, rest []setTopic

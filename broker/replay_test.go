@@ -13,6 +13,7 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/codec/im"
 )
 
 // taker is a client that takes what comes, and says what that was. What is sent again, with its packet id of
@@ -640,4 +641,119 @@ func TestRetainedComeBeforeWhatFollowsSubscribe(t *testing.T) {
 			c.Want(codec.UNSUBACK, nil)
 		}
 	})
+}
+
+// What is stored while a topic of a list is gone comes when the topic comes back, though the messages of its
+// first time had not begun then [MQTT-3.3.1-9].
+func TestReplayOfWhatComesBack(t *testing.T) {
+	listed := behalf.Request{ClientID: "c", Topics: topics("a/#:1", "b:1"), Action: im.Replace}
+	without := func(r behalf.Request) behalf.Request {
+		r.Topics = topics("a/#:1")
+		return r
+	}
+	again := func(x *fixture) *brokertest.Client {
+		c, _ := x.present("c", codec.V5, with(expiry(100), uintProp(codec.ReceiveMaximum, 1)))
+		return c
+	}
+	for _, tt := range []struct {
+		name   string
+		policy behalf.Policy
+		gone   func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client
+		back   func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client
+	}{
+		{
+			name: "unsubscribed, asked for anew",
+			gone: func(c *brokertest.Client, x *fixture, _ behalf.Request) *brokertest.Client {
+				unsubscribed(x.t, c, "b", codec.Success)
+				return c
+			},
+			back: func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				x.ask(r)
+				return c
+			},
+		},
+		{
+			name: "unsubscribed, back with the next CONNECT", policy: behalf.Sticky,
+			gone: func(c *brokertest.Client, x *fixture, _ behalf.Request) *brokertest.Client {
+				unsubscribed(x.t, c, "b", codec.Success)
+				return c
+			},
+			back: func(_ *brokertest.Client, x *fixture, _ behalf.Request) *brokertest.Client { return again(x) },
+		},
+		{
+			name: "replaced",
+			gone: func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				x.ask(without(r))
+				return c
+			},
+			back: func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				x.ask(r)
+				return c
+			},
+		},
+		{
+			name: "offline, taken back and given again",
+			gone: func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				c.Hangup()
+				r.Action, r.Topics = im.Unsubscribe, topics("b")
+				x.ask(r)
+				return c
+			},
+			back: func(_ *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				r.Action, r.Topics = im.Subscribe, topics("b:1")
+				x.ask(r)
+				return again(x)
+			},
+		},
+		{
+			name: "offline, all taken back",
+			gone: func(c *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				c.Hangup()
+				r.Topics = topics()
+				x.ask(r)
+				return c
+			},
+			back: func(_ *brokertest.Client, x *fixture, r behalf.Request) *brokertest.Client {
+				x.ask(r)
+				return again(x)
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onEach(t, nil, func(t *testing.T, x *fixture) {
+				pub := x.connect("pub", codec.V5, nil)
+				retain(pub, "a/1", "1")
+				retain(pub, "a/2", "1")
+				retain(pub, "b", "1")
+				c := x.connect("c", codec.V5, with(expiry(100), uintProp(codec.ReceiveMaximum, 1)))
+				r := listed
+				r.Origin = &behalf.Origin{Name: "api:test", Unsubscribe: tt.policy}
+				x.ask(r)
+				k := take(t, c)
+				k.mute = true
+				k.n(1) // of a/#; until it is acknowledged nothing more comes
+				now := tt.gone(c, x, r)
+				retain(pub, "b", "2")
+				now = tt.back(now, x, r)
+				if k.mute = false; now == c {
+					c.Ack(codec.PUBACK, k.got[0].PacketID)
+				}
+				k.on(now).all(x.b)
+				var of []string
+				for i := range k.got {
+					if p := &k.got[i]; string(p.Topic) == "b" {
+						of = append(of, fmt.Sprintf("%s %v", p.Payload, p.Retain))
+					}
+				}
+				if want := []string{"2 true"}; !slices.Equal(of, want) {
+					t.Errorf("of b came %v, want %v", of, want)
+				}
+				retain(pub, "b", "3")
+				k.all(x.b)
+				if last := &k.got[len(k.got)-1]; string(last.Payload) != "3" || last.Retain {
+					t.Errorf("the last is %s, RETAIN %v", last.Payload, last.Retain)
+				}
+			})
+		})
+	}
 }
