@@ -83,6 +83,7 @@ var rooms = map[string]room{
 	"codec":                    {pure: true, std: "bytes encoding/binary errors fmt iter unicode/utf8"},
 	"codec/im":                 {pure: true, std: "bytes encoding/binary fmt unicode/utf8"},
 	"internal/certname":        {},
+	"internal/latency":         {pure: true, std: "sync/atomic time"},
 	"internal/places":          {pure: true, std: "net/netip"},
 	"internal/proxyproto":      {},
 	"internal/ring":            {pure: true},
@@ -93,7 +94,7 @@ var rooms = map[string]room{
 	"internal/wsproto":         {others: "github.com/gobwas/ws"},
 	"topictree":                {},
 	"wsnet": {
-		ours:   "internal/places internal/proxyproto internal/ring internal/tlsalert internal/wsproto",
+		ours:   "internal/latency internal/places internal/proxyproto internal/ring internal/tlsalert internal/wsproto",
 		others: "github.com/gobwas/ws golang.org/x/sys/unix",
 	},
 }

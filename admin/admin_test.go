@@ -17,6 +17,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/broker/store"
+	"noctule/internal/latency"
 	"noctule/internal/version"
 	"noctule/wsnet"
 )
@@ -56,7 +57,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 		Net: wsnet.Stats{
 			Open: 19, Accepted: 20, Refused: 21, Reads: 22, Writes: 23, Turns: 24, HandshakesTimedOut: 25, GaveWay: 48,
 			InputBytes: 49, InputGaveWay: 50,
-			LoopLag: 2600 * time.Millisecond,
+			LoopLag: latency.Counts{Limits: []float64{.001, 1}, Each: []int64{2, 1, 1}, Sum: 2.6},
 		},
 	}
 	for i := range m.Dropped {
@@ -125,8 +126,10 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"messages_received_total": "14", "messages_sent_total": "15", "message_received_bytes_total": "16",
 		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
 		"connections_accepted_total": "20", "connections_refused_total": "21", "socket_reads_total": "22",
-		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds": "2.6",
-		"store_posts_total": "40", "store_written_bytes_total": "41", "store_errors_total": "42",
+		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds_sum": "2.6", "loop_lag_seconds_count": "4",
+		"loop_lag_seconds_bucket{le=\"0.001\"}": "2", "loop_lag_seconds_bucket{le=\"1\"}": "3",
+		"loop_lag_seconds_bucket{le=\"+Inf\"}": "4",
+		"store_posts_total":                    "40", "store_written_bytes_total": "41", "store_errors_total": "42",
 		"store_pending_bytes": "43", "store_failing": "1",
 		"store_commit_seconds_sum": "44.5", "store_commit_seconds_count": "12",
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",

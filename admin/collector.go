@@ -18,6 +18,7 @@ type collector struct {
 	rows    []row
 	dropped *prometheus.Desc
 	commits *prometheus.Desc
+	lag     *prometheus.Desc
 }
 
 type row struct {
@@ -28,6 +29,8 @@ type row struct {
 
 func newCollector(src Source) *collector {
 	c := &collector{src: src, commits: commitSeconds()}
+	c.lag = prometheus.NewDesc("noctule_loop_lag_seconds",
+		"How long what was ready has waited for an event loop, by probes.", nil, nil)
 	c.dropped = prometheus.NewDesc("noctule_messages_dropped_total",
 		"Messages that one receiver did not get, or denied to all, by reason.", []string{"reason"}, nil)
 	add := func(kind prometheus.ValueType, name, help string, f func(*broker.Metrics) float64) {
@@ -64,8 +67,6 @@ func newCollector(src Source) *collector {
 	gauge("queue_reads_waiting", "Sessions that read them.", func(m *m) int64 { return m.QueueReads })
 	gauge("inflight_messages", "QoS 1 and 2 messages sent and unacknowledged.",
 		func(m *m) int64 { return m.InflightMessages })
-	add(prometheus.GaugeValue, "loop_lag_seconds", "Longest turn of an event loop since the last scrape.",
-		func(m *m) float64 { return m.Net.LoopLag.Seconds() })
 	count("packets_received_total", "MQTT packets received.", func(m *m) int64 { return m.PacketsReceived })
 	count("packets_sent_total", "MQTT packets sent.", func(m *m) int64 { return m.PacketsSent })
 	count("received_bytes_total", "MQTT bytes received.", func(m *m) int64 { return m.BytesReceived })
@@ -122,6 +123,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- c.dropped
 	ch <- c.commits
+	ch <- c.lag
 }
 
 // Collect implements prometheus.Collector.
@@ -132,6 +134,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range c.rows {
 		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, r.value(&m))
 	}
+	lag := &m.Net.LoopLag
+	ch <- prometheus.MustNewConstHistogram(c.lag, lag.Total(), lag.Sum, lag.Cumulative())
 	st := &m.Store
 	ch <- prometheus.MustNewConstHistogram(c.commits, uint64(st.Commits), st.Seconds, st.Latency())
 	for i, n := range m.Dropped {

@@ -11,18 +11,21 @@ type Clock struct {
 	Wall func() int64
 	// Ticks replaces the tick that comes once a second.
 	Ticks <-chan time.Time
+	// Probes says when a loop is to be asked how long what is ready waits; nil: never.
+	Probes <-chan time.Time
 }
 
-// SystemClock is the default. Its ticker ends when nobody holds the clock any more.
+// SystemClock is the default. Its tickers end when nobody holds the clock any more.
 func SystemClock() *Clock {
 	start := time.Now()
 	at := start.UnixMilli()
 	return &Clock{
-		Now:   func() int64 { return at + time.Since(start).Milliseconds() },
-		Wall:  func() int64 { return time.Now().UnixMilli() },
-		Ticks: time.NewTicker(time.Second).C,
+		Now:    func() int64 { return at + time.Since(start).Milliseconds() },
+		Wall:   func() int64 { return time.Now().UnixMilli() },
+		Ticks:  time.NewTicker(time.Second).C,
+		Probes: time.NewTicker(probeEvery).C,
 	}
 }
 
-// monotonic measures turns.
+// monotonic measures waits.
 func monotonic() time.Time { return time.Now() }

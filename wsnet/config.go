@@ -162,7 +162,17 @@ const (
 	CauseUpgrade                                // the request for a WebSocket is wrong otherwise
 	CauseProxyPeer                              // it is not in ProxyFrom
 	CauseGaveWay                                // too many have not arrived, and it is the turn of others
+	CauseExhausted                              // files or memory have run out; OnRefuse does not hear of it
+	RefusalCauses                               // number of causes
 )
+
+// String is the cause in one word, for metrics.
+func (c RefusalCause) String() string {
+	return [...]string{
+		"limit", "proxy_header", "proxy_without_tls", "proxy_without_certificate", "tls", "origin", "upgrade",
+		"proxy_peer", "gave_way", "no_files",
+	}[c]
+}
 
 // Handler receives the events of one loop, on the loop's goroutine.
 type Handler interface {

@@ -87,6 +87,9 @@ func (h *handshakes) knock(nc net.Conn, g *guest) {
 			err = os.ErrDeadlineExceeded
 		}
 	}
+	if errors.Is(err, io.EOF) {
+		err = errSilent
+	}
 	h.fail(nc, g, remoteAddr(nc), err)
 }
 
@@ -125,9 +128,14 @@ func (h *handshakes) fail(nc net.Conn, g *guest, addr netip.AddrPort, err error)
 		ln.refuse(Refusal{Addr: addr, Cause: CauseGaveWay})
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		ln.server.loops[0].stats.timedOut.Add(1)
+		ln.counts.tls[TLSTimeout].Add(1)
 	case errors.As(err, &refused):
 		ln.refuse(Refusal{Addr: addr, Path: refused.path, Cause: refused.cause, Err: refused.error})
-	case !errors.Is(err, io.EOF):
+	case errors.Is(err, errSilent):
+	case errors.Is(err, io.EOF):
+		ln.counts.tls[TLSClosed].Add(1)
+	default:
+		ln.counts.tls[tlsFailure(err)].Add(1)
 		ln.refuse(Refusal{Addr: addr, Cause: CauseTLS, Err: err})
 		g.waits()
 		farewell(nc)

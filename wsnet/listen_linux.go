@@ -110,7 +110,7 @@ func (a *acceptor) accept(l *Loop) {
 			return
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
 		default: // files or memory have run out: rest, instead of spinning
-			a.ln.server.refused.Add(1)
+			a.ln.exhausted()
 			l.server.cfg.Log.Error("wsnet: accept: " + err.Error())
 			p := l.poll.(*epoll)
 			delete(p.listeners, int32(a.fd))

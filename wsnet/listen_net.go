@@ -70,7 +70,7 @@ func (ln *Listener) restAfter(err error) bool {
 	if ln.closed.Load() || errors.Is(err, net.ErrClosed) {
 		return false
 	}
-	ln.server.refused.Add(1)
+	ln.exhausted()
 	ln.server.cfg.Log.Error("wsnet: accept: " + err.Error())
 	pauseAccept()
 	return true

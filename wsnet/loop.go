@@ -61,6 +61,7 @@ type Loop struct {
 
 	// Atomic:
 	stats loopStats
+	probe probe
 }
 
 // handshake is a connection that must have got on by a deadline.
@@ -144,7 +145,6 @@ func (l *Loop) runAgain() {
 
 // endTurn tells the handler, writes what is to be written, and ends what is to be ended.
 func (l *Loop) endTurn() {
-	start := monotonic()
 	l.serving = nil
 	if l.turn != nil {
 		l.turn.EndTurn()
@@ -169,9 +169,6 @@ func (l *Loop) endTurn() {
 	}
 	l.serving = nil
 	l.stats.turns.Add(1)
-	if d := int64(monotonic().Sub(start)); d > l.stats.lag.Load() {
-		l.stats.lag.Store(d)
-	}
 }
 
 // read takes what a connection has, once.
@@ -379,6 +376,9 @@ func (l *Loop) giveUp(list *ring.Ring[*handshake]) {
 		}
 		list.Pop()
 		if under {
+			if h.c.extra != nil && h.c.extra.knocking {
+				h.c.listener.counts.tls[TLSTimeout].Add(1)
+			}
 			l.stats.timedOut.Add(1)
 			h.c.end(errHandshake)
 		}

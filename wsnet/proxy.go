@@ -53,6 +53,7 @@ func (c *Conn) refuse(cause RefusalCause, err error) {
 
 // refuse tells of a connection that is turned away.
 func (ln *Listener) refuse(r Refusal) {
+	ln.counts.refused[r.Cause].Add(1)
 	if ln.cfg.OnRefuse != nil {
 		r.Listener = ln
 		ln.cfg.OnRefuse(r)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/internal/latency"
 	"noctule/internal/wsproto"
 )
 
@@ -22,6 +23,8 @@ type Server struct {
 	cfg   Config
 	loops []*Loop
 	stop  chan struct{} // closed by Shutdown
+	epoch time.Time     // of probes
+	lag   *latency.Histogram
 
 	workers  chan struct{} // holds a place for each TLS handshake that computes
 	entrance *entrance
@@ -56,6 +59,7 @@ type Listener struct {
 	live   atomic.Pointer[liveConfig]
 	open   atomic.Int64
 	closed atomic.Bool
+	counts listenerCounts
 }
 
 // liveConfig is what Update replaces.
@@ -103,10 +107,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, stop: make(chan struct{}), workers: make(chan struct{}, cfg.TLSWorkers)}
+	s.epoch, s.lag = monotonic(), newLag()
 	s.entrance, s.inputs = newEntrance(&s.cfg), newInputs(cfg.MaxInput)
 	prepareFiles()
 	for i := range cfg.Loops {
-		l := &Loop{server: s, index: i}
+		l := &Loop{server: s, index: i, probe: probe{server: s}}
 		if l.poll, err = newPoller(l, cfg.Portable); err != nil {
 			for _, started := range s.loops {
 				started.poll.close()
@@ -127,6 +132,10 @@ func New(cfg Config) (*Server, error) {
 		go l.run() // s.wg
 	}
 	go s.ticker() // s.wg
+	if cfg.Clock.Probes != nil {
+		s.wg.Add(1)
+		go s.prober() // s.wg
+	}
 	return s, nil
 }
 
@@ -232,6 +241,7 @@ func (ln *Listener) admit(addr netip.AddrPort) bool {
 		cause = CauseProxyPeer
 	default:
 		s.accepted.Add(1)
+		ln.counts.accepted.Add(1)
 		return true
 	}
 	ln.leave()

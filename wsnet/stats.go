@@ -2,7 +2,8 @@ package wsnet
 
 import (
 	"sync/atomic"
-	"time"
+
+	"noctule/internal/latency"
 )
 
 // Stats is what the loops have counted, summed. Counters start with the server.
@@ -17,8 +18,41 @@ type Stats struct {
 	GaveWay            int64 // connections that had not arrived and were closed for those of others
 	InputGaveWay       int64 // connections that held most of too much unconsumed input
 	InputBytes         int64 // of unconsumed input, in connections with 4 KiB or more
-	// LoopLag is the longest turn of any loop since the last call of Stats.
-	LoopLag time.Duration
+	// LoopLag is how long what was ready has waited for its loop, by probes.
+	LoopLag latency.Counts
+}
+
+// ListenerStats is what one listener has counted since it was opened.
+type ListenerStats struct {
+	Open     int64                // connections now, before TLS and upgrade as well
+	Accepted int64                // connections
+	Refused  [RefusalCauses]int64 // connections turned away before Opened
+	TLS      [TLSFailures]int64   // handshakes that came to nothing
+}
+
+// listenerCounts are those of a listener. Atomic.
+type listenerCounts struct {
+	accepted atomic.Int64
+	refused  [RefusalCauses]atomic.Int64
+	tls      [TLSFailures]atomic.Int64
+}
+
+// Stats are the listener's counters. Any goroutine.
+func (ln *Listener) Stats() ListenerStats {
+	s := ListenerStats{Open: ln.open.Load(), Accepted: ln.counts.accepted.Load()}
+	for i := range s.Refused {
+		s.Refused[i] = ln.counts.refused[i].Load()
+	}
+	for i := range s.TLS {
+		s.TLS[i] = ln.counts.tls[i].Load()
+	}
+	return s
+}
+
+// exhausted counts an accept for which files or memory did not suffice.
+func (ln *Listener) exhausted() {
+	ln.server.refused.Add(1)
+	ln.counts.refused[CauseExhausted].Add(1)
 }
 
 // loopStats is one loop's share. Atomic, written by the loop.
@@ -26,10 +60,9 @@ type loopStats struct {
 	bytesIn, bytesOut, reads, writes atomic.Int64
 	wakeups, turns                   atomic.Int64
 	mailboxRefused, timedOut         atomic.Int64
-	lag                              atomic.Int64 // ns
 }
 
-// Stats sums the loops' counters and resets the lag. Any goroutine.
+// Stats sums the loops' counters. Any goroutine.
 func (s *Server) Stats() Stats {
 	out := Stats{
 		Open: s.open.Load(), Accepted: s.accepted.Load(), Refused: s.refused.Load(),
@@ -39,6 +72,7 @@ func (s *Server) Stats() Stats {
 	s.inputs.mu.Lock()
 	out.InputBytes = s.inputs.mu.table.Weight() * inputUnit
 	s.inputs.mu.Unlock()
+	out.LoopLag = s.lag.Counts()
 	for _, l := range s.loops {
 		st := &l.stats
 		out.BytesIn += st.bytesIn.Load()
@@ -49,7 +83,6 @@ func (s *Server) Stats() Stats {
 		out.Turns += st.turns.Load()
 		out.MailboxRefused += st.mailboxRefused.Load()
 		out.HandshakesTimedOut += st.timedOut.Load()
-		out.LoopLag = max(out.LoopLag, time.Duration(st.lag.Swap(0)))
 	}
 	return out
 }
