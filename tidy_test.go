@@ -27,7 +27,7 @@ type room struct {
 // rooms is the walls: one row for each folder with code. Imports run downwards only.
 var rooms = map[string]room{
 	"admin": {
-		ours: "broker broker/behalf broker/presub codec internal/places internal/version",
+		ours: "broker broker/behalf broker/presub codec internal/places internal/regular internal/version",
 		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
 			"github.com/prometheus/client_golang/prometheus/promhttp",
@@ -45,32 +45,32 @@ var rooms = map[string]room{
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
-		ours:   "codec internal/places internal/ring internal/swapfile",
+		ours:   "codec internal/places internal/regular internal/ring internal/swapfile",
 		others: "golang.org/x/crypto/argon2",
 	},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker/behalf broker/message codec codec/im topictree",
+		ours: "broker/behalf broker/message codec codec/im internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 modernc.org/sqlite",
 	},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
-	"broker/store/bolt":      {ours: "broker/store", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
+	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
 	"broker/store/mosquitto": {ours: "broker/message broker/store codec"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
-	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto", others: "modernc.org/sqlite"},
+	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto internal/regular", others: "modernc.org/sqlite"},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
 		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
-			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/swapfile " +
-			"internal/version",
+			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
+			"internal/swapfile internal/version",
 		others: "golang.org/x/sys/unix golang.org/x/term",
 	},
 	"cmd/noctule-bench": {
@@ -86,8 +86,9 @@ var rooms = map[string]room{
 	"internal/latency":         {pure: true, std: "sync/atomic time"},
 	"internal/places":          {pure: true, std: "net/netip"},
 	"internal/proxyproto":      {},
+	"internal/regular":         {},
 	"internal/ring":            {pure: true},
-	"internal/swapfile":        {},
+	"internal/swapfile":        {ours: "internal/regular"},
 	"internal/tlsalert":        {others: "golang.org/x/crypto/chacha20poly1305"},
 	"internal/version":         {},
 	"internal/wheel":           {pure: true},

@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"noctule/internal/regular"
 )
 
 // Tokens are the bearer tokens of an admin_token_file. Each line has the name of a principal and a token, or
@@ -36,7 +38,7 @@ var errNoTokens = errors.New("no tokens")
 
 // LoadTokens reads a file. Errors name the line, never a token.
 func LoadTokens(path string) (*Tokens, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := regular.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

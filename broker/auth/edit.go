@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"noctule/internal/regular"
 	"noctule/internal/swapfile"
 )
 
@@ -160,7 +161,7 @@ func resolve(path string) (string, fs.FileInfo, error) {
 		return "", nil, err
 	}
 	if !st.Mode().IsRegular() {
-		return "", nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+		return "", nil, &fs.PathError{Op: "open", Path: path, Err: regular.ErrNotRegular}
 	}
 	return target, st, nil
 }

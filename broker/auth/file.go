@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"noctule/internal/regular"
 )
 
 // FileError says what is wrong with a file, and where.
@@ -62,7 +64,7 @@ func (s *source) read(each func(line string) error) error {
 		return s.unreadable(err)
 	}
 	if !st.Mode().IsRegular() {
-		return s.unreadable(errors.New("not a regular file"))
+		return s.unreadable(regular.ErrNotRegular)
 	}
 	f, err := os.Open(s.path)
 	if err != nil {

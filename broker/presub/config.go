@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"noctule/broker/behalf"
 	"noctule/codec"
+	"noctule/internal/regular"
 )
 
 // Duration is a time in presub.yaml: "200ms", "30s".
@@ -115,7 +115,7 @@ type TopicConfig struct {
 
 // Load reads presub.yaml. Errors name the line.
 func Load(path string) (*Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := regular.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"strings"
+
+	"noctule/internal/regular"
 )
 
 // rules are a configuration in force, with its providers.
@@ -174,7 +175,7 @@ func (e *fileError) Unwrap() error { return e.error }
 
 // read returns the contents of a file that the setting at a path names.
 func (f files) read(path, name string) ([]byte, error) {
-	raw, err := os.ReadFile(name)
+	raw, err := regular.ReadFile(name)
 	if err != nil {
 		return nil, &fileError{path, err}
 	}

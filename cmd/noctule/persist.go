@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"noctule/broker"
@@ -14,6 +13,7 @@ import (
 	"noctule/broker/store/mosquitto"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/sqlitedb"
+	"noctule/internal/regular"
 )
 
 // savePatience is how long a save on SIGUSR1 may take: the disk may be gone.
@@ -45,7 +45,7 @@ func (c *command) openStore(cfg *conf.Config) (s *bolt.Store, path string, err e
 const headSize = 64
 
 func headOf(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func openState(path string) (*stateFile, error) {
 		}
 		return &stateFile{Source: db, close: db.Close}, nil
 	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

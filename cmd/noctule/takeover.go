@@ -14,6 +14,7 @@ import (
 
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/mosquitto"
+	"noctule/internal/regular"
 	"noctule/internal/swapfile"
 )
 
@@ -166,7 +167,7 @@ func (i *imprint) String() string { return fmt.Sprintf("%d %d %s", i.size, i.cha
 
 // imprintOf looks at a file; its content is read if sum is set.
 func imprintOf(path string, sum bool) (i imprint, err error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return i, err
 	}

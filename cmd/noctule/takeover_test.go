@@ -187,3 +187,44 @@ func startMosquitto(t *testing.T, path, conf string) *process {
 	p.start(t)
 	return p
 }
+
+// A named pipe in the place of a file that is read at the start is an error that names it: it is not waited for.
+func TestNamedPipeIsNotWaitedFor(t *testing.T) {
+	for _, name := range []string{"mosquitto.db", "noctule.db", "noctule.db.redo", "presub.yaml", "tokens"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			pipe := filepath.Join(dir, name)
+			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			conf := persistent(freePort(t), dir) + "user root\n"
+			switch name {
+			case "presub.yaml":
+				conf += "presub_file " + pipe + "\n"
+			case "tokens":
+				conf += fmt.Sprintf("admin_listener %d 127.0.0.1\nadmin_token_file %s\n", freePort(t), pipe)
+			}
+			file := filepath.Join(t.TempDir(), "c.conf")
+			if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code, text := outcome(t, "-c", file)
+			if code != exitConfig || !strings.Contains(text, pipe+": not a regular file") {
+				t.Errorf("exit %d: %s", code, text)
+			}
+		})
+	}
+	pipe, out := filepath.Join(t.TempDir(), "pipe"), filepath.Join(t.TempDir(), "out.db")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"check", pipe}, {"stats", pipe}, {"dump", pipe}, {"export", pipe}, {"import", out, pipe}, {"compact", pipe},
+		{"backup", pipe, out},
+	} {
+		code, text := outcome(t, append([]string{"db"}, args...)...)
+		if code == exitOK || code < 0 || !strings.Contains(text, pipe+": not a regular file") {
+			t.Errorf("db %s: exit %d: %s", args[0], code, text)
+		}
+	}
+}

@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"noctule/internal/regular"
 )
 
 // Replace gives a complete file that has been synced another's name, durably; the name need not be taken
@@ -74,7 +76,7 @@ func overwrite(fresh, path string) error {
 
 // copyTo writes the content of one file over another's and syncs it.
 func copyTo(from, to string, flags int) error {
-	in, err := os.Open(from)
+	in, err := regular.Open(from)
 	if err != nil {
 		return err
 	}

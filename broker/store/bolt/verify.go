@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"noctule/broker/store"
+	"noctule/internal/regular"
 )
 
 // bbolt trusts its file: a damaged page makes it panic, on a goroutine of its own while it opens. So verify
@@ -60,7 +61,7 @@ func verify(path string, log *slog.Logger) error {
 
 // lookAt is verify that returns apart what does not stop the program.
 func lookAt(path string) (torn, err error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -14,6 +14,7 @@ import (
 	_ "modernc.org/sqlite" // the driver
 
 	"noctule/broker/store/mosquitto"
+	"noctule/internal/regular"
 )
 
 // ErrSchema says that the file has another schema.
@@ -72,7 +73,7 @@ func (f *File) Close() (err error) {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.Open(from)
+	in, err := regular.Open(from)
 	if err != nil {
 		return err
 	}
