@@ -42,10 +42,13 @@ const (
 
 func newAckSweep(delay func(fd int)) *ackSweep { return &ackSweep{delay: delay} }
 
-// unanswered notes that fd had input to which nothing was said in return. Whole says that it was neither the
-// rest of a packet nor the beginning of one.
+// unanswered notes that fd had input to which nothing was said in return; -1 is none. Whole says that it was
+// neither the rest of a packet nor the beginning of one.
 func (a *ackSweep) unanswered(fd int, whole bool) {
-	if fd >= len(a.marks) {
+	if uint(fd) >= uint(len(a.marks)) {
+		if fd < 0 {
+			return
+		}
 		a.marks = append(a.marks, make([]uint8, max(1024, fd+1-len(a.marks), len(a.marks)))...)
 	}
 	m := a.marks[fd]

@@ -97,9 +97,10 @@ func (c Config) withDefaults() (Config, error) {
 
 // ListenerConfig are the settings of one listener.
 type ListenerConfig struct {
-	// Network is "tcp" (both families where the address allows), "tcp4", "tcp6" (IPv6 only) or "unix".
+	// Network is "tcp" (both families where the address allows), "tcp4", "tcp6" (IPv6 only), "unix", or
+	// PipeNetwork, which has connections by Listener.Pipe only, as all may have.
 	Network string
-	// Address is host:port, or the path of a unix socket. Port 0 picks a free one.
+	// Address is host:port, or the path of a unix socket. Port 0 picks a free one. Pipes have none.
 	Address string
 	// UnixMode is the mode of a unix socket's file; 0 leaves it to the umask.
 	UnixMode os.FileMode

@@ -59,7 +59,7 @@ type Conn struct {
 	size  int    // bytes given by the handler in out and the backlog's frame
 
 	// Set when it is accepted, then read-only:
-	fd   fdSocket
+	fd   fdSocket // pipeFd of pipes
 	addr [16]byte // of the peer; IPv4 as IPv6
 	port uint16   // of the peer; 0 for unix sockets
 
@@ -196,7 +196,7 @@ func (c *Conn) Listener() *Listener { return c.listener }
 // ID is unique among the server's connections.
 func (c *Conn) ID() uint64 { return c.id }
 
-// RemoteAddr is the peer's address, or what a PROXY header said; zero for unix sockets.
+// RemoteAddr is the peer's address, or what a PROXY header said; zero for unix sockets and pipes.
 func (c *Conn) RemoteAddr() netip.AddrPort {
 	if c.port == 0 {
 		if c.listener.cfg.ProxyProtocol != 0 {
@@ -209,9 +209,12 @@ func (c *Conn) RemoteAddr() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(c.addr).Unmap(), c.port)
 }
 
-// Local says that the peer's own socket is of this machine. Behind a PROXY header it never is: what the
-// header claims is the client's word as often as the proxy's.
+// Local says that the peer's own socket is of this machine, or that it has none. Behind a PROXY header it
+// never is: what the header claims is the client's word as often as the proxy's.
 func (c *Conn) Local() bool {
+	if c.Piped() {
+		return true
+	}
 	return c.listener.cfg.ProxyProtocol == 0 && (c.port == 0 || netip.AddrFrom16(c.addr).Unmap().IsLoopback())
 }
 

@@ -138,7 +138,7 @@ func (r *rig) stopped(t testing.TB) {
 		t.Errorf("%d connections are left", n)
 	}
 	for _, l := range r.loops {
-		l.poll.each(func(c *Conn) { t.Errorf("loop %d has connection %d left", l.index, c.id) })
+		l.each(func(c *Conn) { t.Errorf("loop %d has connection %d left", l.index, c.id) })
 	}
 }
 

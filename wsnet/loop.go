@@ -53,6 +53,7 @@ type Loop struct {
 	silent     ring.Ring[*handshake] // those whose TLS is to begin, oldest first
 	lingering  ring.Ring[handshake]  // closed by us, waiting for the peer
 	extras     []*extra              // unused
+	pipes      map[*Conn]struct{}    // connections that the poller does not have; nil before the first
 	paused     bool
 	stopping   bool
 	bufs       buffers
@@ -536,7 +537,7 @@ func (l *Loop) stop() {
 			other.MustPost(TaskFunc(func(*Loop) {}))
 		}
 	}
-	l.poll.each(func(c *Conn) {
+	l.each(func(c *Conn) {
 		if c.linger {
 			l.drop(c)
 			return

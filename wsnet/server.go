@@ -178,17 +178,23 @@ func (s *Server) Listen(cfg ListenerConfig) (*Listener, error) {
 	if s.mu.closed {
 		return nil, ErrServerClosed
 	}
-	var err error
-	if _, epoll := s.loops[0].poll.(interface{ native() }); epoll {
-		err = ln.listenNative()
-	} else {
-		err = ln.listenNet()
-	}
-	if err != nil {
+	if err := ln.listen(); err != nil {
 		return nil, fmt.Errorf("wsnet: listen on %s: %w", cfg.Address, err)
 	}
 	s.mu.listeners = append(s.mu.listeners, ln)
 	return ln, nil
+}
+
+// listen begins to accept.
+func (ln *Listener) listen() error {
+	if ln.cfg.Network == PipeNetwork {
+		ln.addr, ln.closer = pipeAddr{}, func() {}
+		return nil
+	}
+	if _, epoll := ln.server.loops[0].poll.(interface{ native() }); epoll {
+		return ln.listenNative()
+	}
+	return ln.listenNet()
 }
 
 // Addr is the address it listens on.
