@@ -9,7 +9,8 @@
 // acknowledged, the queue what must wait. Invariants, checked by the model test:
 //
 //	used <= window                      messages sent on this connection and unacknowledged
-//	online && queue not empty  =>  used == window, or held, or the first entry's message is away (see kept)
+//	online && queue not empty  =>  used == window, or held, or bytes at their limit, or the first entry's
+//	                               message is away (see kept)
 //	totals == sums over all sessions
 //	resent <= len(flight)               what lies behind is still to be sent again after a reconnect
 package session
@@ -386,6 +387,9 @@ func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error 
 		e.m = nil // the receiver owns the message now [MQTT-4.3.3-5]
 	}
 	sink.SendAck(codec.PUBREL, id, codec.Success)
+	if s.limits.InflightBytes > 0 { // the message counts no more
+		s.drain(o, now, sink)
+	}
 	return nil
 }
 
