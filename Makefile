@@ -1,5 +1,5 @@
-# Targets: run, build, dist, deb, test, race, ledger, timed, fuzz, lint, bench, compare. Only Go is needed for
-# `run`, `build` and `dist`.
+# Targets: run, build, dist, deb, test, race, ledger, search, mutations, timed, fuzz, lint, bench, compare.
+# Only Go is needed for `run`, `build` and `dist`.
 GO       ?= go
 FUZZTIME ?= 60s
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
@@ -16,7 +16,7 @@ COMMIT  := $(shell git describe --always --abbrev=12 --exclude '*' --dirty 2>/de
 LDFLAGS := -s -w -X noctule/internal/version.linked=$(VERSION) -X noctule/internal/version.commit=$(COMMIT)
 STATIC   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 
-.PHONY: build dist deb run test race ledger timed fuzz lint bench compare
+.PHONY: build dist deb run test race ledger search mutations timed fuzz lint bench compare
 
 run:
 	$(GO) run ./cmd/noctule -c deploy/quickstart.conf
@@ -49,6 +49,15 @@ test:
 
 ledger:
 	NOCTULE_LEDGER_ROUNDS=200 $(GO) test -count 1 -run TestLedger -v ./cmd/noctule
+
+# Walks through what can happen to a session as far as SEARCHTIME allows on one processor.
+SEARCHTIME ?= 10m
+search:
+	NOCTULE_SEARCH=$(SEARCHTIME) $(GO) test -count 1 -timeout 0 -run '^TestSearch$$' -v ./broker/session
+
+# Plants faults in the session and sees that the search finds each.
+mutations:
+	NOCTULE_MUTATIONS=1 $(GO) test -count 1 -run Mutations -v ./broker/session
 
 race:
 	$(GO) test -race -tags invariants ./...
