@@ -177,6 +177,9 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
+// Vacant reports whether Listen could have an address, as wsnet.Vacant does.
+func Vacant(network, address string) error { return wsnet.Vacant(network, address) }
+
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
 	l := &Listener{name: o.Net.Network + " " + o.Net.Address}

@@ -174,6 +174,29 @@ func resolve(network, address string) (addr netip.AddrPort, dual bool, err error
 // listenTCP opens a listening socket. The first of a port begins without SO_REUSEPORT, so that it does not
 // share the port with another program of the same user, and gets the option when it has the port.
 func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
+	fd, err := bindTCP(addr, dual, further)
+	if err != nil {
+		return 0, err
+	}
+	if err = unix.Listen(fd, listenBacklog); err != nil {
+		err = os.NewSyscallError("listen", err)
+	} else if !further {
+		err = sharePort(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
+}
+
+func sharePort(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	return os.NewSyscallError("setsockopt", err)
+}
+
+// bindTCP is listenTCP up to the port that is taken; nobody can connect yet.
+func bindTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
@@ -187,15 +210,11 @@ func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 			_ = unix.Close(fd)
 		}
 	}()
-	share := func() error {
-		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		return os.NewSyscallError("setsockopt", err)
-	}
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return 0, os.NewSyscallError("setsockopt", err)
 	}
 	if further {
-		if err = share(); err != nil {
+		if err = sharePort(fd); err != nil {
 			return 0, err
 		}
 	}
@@ -218,15 +237,21 @@ func listenTCP(addr netip.AddrPort, dual, further bool) (_ int, err error) {
 	if err = unix.Bind(fd, sa); err != nil {
 		return 0, os.NewSyscallError("bind", err)
 	}
-	if err = unix.Listen(fd, listenBacklog); err != nil {
-		return 0, os.NewSyscallError("listen", err)
-	}
-	if !further {
-		if err = share(); err != nil {
-			return 0, err
-		}
-	}
 	return fd, nil
+}
+
+// vacantTCP binds as Listen does and lets go at once. Nobody can connect meanwhile, and a program that opens
+// the same port in this moment gets it: of two sockets with SO_REUSEADDR only one that listens is in the way.
+func vacantTCP(network, address string) error {
+	addr, dual, err := resolve(network, address)
+	if err != nil {
+		return err
+	}
+	fd, err := bindTCP(addr, dual, false)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
 }
 
 func zone(name string) uint32 {

@@ -21,3 +21,12 @@ func (ln *Listener) newFileConn(int) *Conn { return nil } // see socketOf
 
 // filesMax is how many files the process may open; here it is a guess.
 func filesMax() uint64 { return 2 * defaultGuests }
+
+// vacantTCP listens, for a moment: there is no other way to all systems.
+func vacantTCP(network, address string) error {
+	nl, err := net.Listen(network, address)
+	if err != nil {
+		return err
+	}
+	return nl.Close()
+}

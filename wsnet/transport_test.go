@@ -240,6 +240,9 @@ func TestListenErrors(t *testing.T) {
 			if ln, err := r.Listen(cfg); err == nil {
 				t.Errorf("listens on %s, asked for %s", ln.Addr(), cfg.Address)
 			}
+			if err := Vacant(cfg.Network, cfg.Address); err == nil {
+				t.Errorf("%s is said to be free", cfg.Address)
+			}
 		}
 		r.stopped(t)
 		if _, err := r.Listen(loopback()); !errors.Is(err, ErrServerClosed) {
