@@ -85,6 +85,11 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 			return nil, fmt.Errorf("http_dir cannot be opened: %w", err)
 		}
 	}
+	if cfg.Network == "unix" { // one that a crash has left gives way, as those of other listeners do
+		if st, err := os.Lstat(cfg.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
+			_ = os.Remove(cfg.Address) // net.Listen will see
+		}
+	}
 	ln, err := net.Listen(cfg.Network, cfg.Address)
 	if err == nil && cfg.Network == "unix" && cfg.Mode != 0 {
 		if err = os.Chmod(cfg.Address, cfg.Mode); err != nil {
