@@ -78,8 +78,7 @@ func (s *service) openAPI(index int) error {
 	s.apis = append(s.apis, a)
 	a.set(sockets[0])
 	s.info("Opening http api listen socket on port %d.", l.Port)
-	var last error
-	for _, o := range sockets {
+	err = openEach(sockets, func(o broker.ListenerOptions) error {
 		cfg := admin.APIConfig{
 			Network: o.Net.Network, Address: o.Net.Address, Mode: o.Net.UnixMode, Dir: l.HTTPDir,
 			Version: compatible, Listeners: s.listed, Gate: &a.gate,
@@ -90,22 +89,16 @@ func (s *service) openAPI(index int) error {
 			}}
 		}
 		server, err := admin.StartAPI(cfg, s.b)
-		switch {
-		case err == nil:
+		if err == nil {
 			a.servers = append(a.servers, server)
-		case l.Implied:
-			s.log.Warn(fmt.Sprintf("Warning: there is no http api: %v", err))
-			return nil
-		case missingFamily(err):
-			last = err
-		default:
-			return err
 		}
+		return err
+	})
+	if err != nil && l.Implied {
+		s.log.Warn(fmt.Sprintf("Warning: there is no http api: %v", err))
+		return nil
 	}
-	if len(a.servers) == 0 {
-		return last
-	}
-	return nil
+	return err
 }
 
 // closeAPIs ends what openAPI has opened.

@@ -90,6 +90,11 @@ func checkPresub(cfg *conf.Config) error {
 	if err != nil {
 		return err
 	}
+	return tryRules(rules)
+}
+
+// tryRules reads what rules name.
+func tryRules(rules *presub.Config) error {
 	e, err := presub.New(rules, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -46,13 +47,16 @@ func (s *service) open(policies []*auth.Policy) error {
 	for i := range s.cfg.Listeners {
 		l := &s.cfg.Listeners[i]
 		l.Policy = policies[i]
-		var err error
-		if l.Protocol == "http_api" {
+		err := sameSocket(s.cfg.Listeners, i)
+		switch {
+		case err != nil:
+		case l.Protocol == "http_api":
 			err = s.openAPI(i)
-		} else {
+		default:
 			s.sockets[i], err = s.listen(l)
 		}
-		if err != nil && s.spared(i, err) {
+		if err != nil && spared(s.cfg, i, func(o int) bool { return len(s.sockets[o]) > 0 }) {
+			s.log.Warn(fmt.Sprintf("Warning: port %d is not open on %s: %v", l.Port, l.Host, err))
 			continue
 		}
 		if err != nil {
@@ -64,22 +68,49 @@ func (s *service) open(policies []*auth.Policy) error {
 
 // spared reports whether the start can do without a listener that cannot be opened: in local only mode one of
 // the two loopback addresses of a port is enough, whatever is wrong with the other; IPv6 may be switched off.
-func (s *service) spared(index int, err error) bool {
-	l := &s.cfg.Listeners[index]
-	if !s.cfg.LocalOnly || l.Protocol == "http_api" {
+func spared(cfg *conf.Config, index int, opened func(i int) bool) bool {
+	l := &cfg.Listeners[index]
+	if !cfg.LocalOnly || l.Protocol == "http_api" {
 		return false
 	}
-	other := false // opened, or still to come
-	for i := range s.cfg.Listeners {
-		o := &s.cfg.Listeners[i]
-		if i != index && o.Port == l.Port && o.Protocol == l.Protocol {
-			other = other || i > index || len(s.sockets[i]) > 0
+	for i := range cfg.Listeners {
+		o := &cfg.Listeners[i]
+		if i != index && o.Port == l.Port && o.Protocol == l.Protocol && (i > index || opened(i)) {
+			return true // opened, or still to come
 		}
 	}
-	if other {
-		s.log.Warn(fmt.Sprintf("Warning: port %d is not open on %s: %v", l.Port, l.Host, err))
+	return false
+}
+
+// openEach opens the sockets of one listener, one at least: a machine may lack one of the address families.
+func openEach(sockets []broker.ListenerOptions, open func(broker.ListenerOptions) error) error {
+	var last error
+	opened := 0
+	for _, o := range sockets {
+		switch err := open(o); {
+		case err == nil:
+			opened++
+		case missingFamily(err):
+			last = err
+		default:
+			return err
+		}
 	}
-	return other
+	if opened == 0 {
+		return last
+	}
+	return nil
+}
+
+// sameSocket refuses the path of a unix socket that an earlier listener has: it would be taken from that one.
+func sameSocket(list []conf.Listener, index int) error {
+	l := &list[index]
+	for i := range list[:index] {
+		if o := &list[i]; l.Port == 0 && o.Port == 0 && filepath.Clean(o.Host) == filepath.Clean(l.Host) {
+			return fmt.Errorf("listener %s is there twice", l.Name())
+		}
+	}
+	return nil
 }
 
 // listen opens the sockets of one listener, with a log line for each.
@@ -91,8 +122,7 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 	if w := l.Warning(); w != "" {
 		s.log.Warn(w)
 	}
-	var last error
-	for _, o := range sockets {
+	err = openEach(sockets, func(o broker.ListenerOptions) error {
 		if o.Net.TLS != nil && s.keys != nil {
 			o.Net.TLS.KeyLogWriter = s.keys
 		}
@@ -103,17 +133,13 @@ func (s *service) listen(l *conf.Listener) (opened []*broker.Listener, err error
 			s.info("Opening ip%s listen socket on port %d.", family, l.Port)
 		}
 		one, err := s.b.Listen(o)
-		switch {
-		case err == nil:
+		if err == nil {
 			opened = append(opened, one)
-		case missingFamily(err):
-			last = err
-		default:
-			return nil, err
 		}
-	}
-	if len(opened) == 0 {
-		return nil, last
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return opened, nil
 }

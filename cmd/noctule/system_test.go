@@ -500,11 +500,11 @@ func TestExitCodes(t *testing.T) {
 		{"missing ACL", nil, "listener 1883\nacl_file /nope\n", 13, "Error: Unable to open acl_file \"/nope\"."},
 		{"bad passwords", nil, "user root\nlistener 1883\npassword_file " + confFile(t, "# none\na:b\n"), 3, "test.conf:2."},
 		{"bad ACL", nil, "user root\nlistener 1883\nacl_file " + confFile(t, "user a\n\nwrite x\n"), 3, "test.conf:3."},
-		{"check passwords", []string{"check", confFile(t, "listener 1883 ::1\npassword_file "+confFile(t, "a:b\n"))}, "-", 3, "test.conf:1."},
+		{"check passwords", []string{"check", confFile(t, "user root\nlistener 1883 ::1\npassword_file "+confFile(t, "a:b\n"))}, "-", 3, "test.conf:1: Error: "},
 		{
 			"check a certificate",
 			[]string{"check", confFile(t, "listener 1883 ::1\ncertfile /dev/null\nkeyfile /dev/null\nallow_anonymous true")},
-			"-", 3, "Error: listener 1883 ::1: Unable to load server certificate",
+			"-", 3, "test.conf:2: Error: Unable to load server certificate",
 		},
 		{"port in use", nil, fmt.Sprintf("listener %d 127.0.0.1\n", busy.Addr().(*net.TCPAddr).Port), 1, "address already in use"},
 		{"bad certificate", nil, "listener 0 /tmp/x\ncertfile /nope\nkeyfile /nope\n", 1, "Unable to load server certificate"},

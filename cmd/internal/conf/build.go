@@ -3,6 +3,7 @@ package conf
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -35,6 +36,16 @@ func (l *Listener) Load() (broker.ListenerOptions, error) {
 	return o, nil
 }
 
+// Blame is the directive of a listener that an error of Load or Sockets is about, "listener" where none is
+// named.
+func (l *Listener) Blame(err error) (key string, at []Place) {
+	key = "listener"
+	if d := (*tlsconf.DirectiveError)(nil); errors.As(err, &d) {
+		key = d.Key
+	}
+	return key, l.At(key)
+}
+
 // Warning is what the log should say of a listener that can be opened; "" nothing.
 func (l *Listener) Warning() string {
 	if l.CAPath == "" || !l.RequireCertificate || !tlsconf.Unhashed(l.CAPath) {
@@ -51,6 +62,15 @@ func (l *Listener) Sockets() ([]broker.ListenerOptions, error) {
 	if err != nil {
 		return nil, err
 	}
+	return l.socketsOf(o)
+}
+
+// Addresses is Sockets without reading certificates.
+func (l *Listener) Addresses() ([]broker.ListenerOptions, error) {
+	return l.socketsOf(l.ListenerOptions)
+}
+
+func (l *Listener) socketsOf(o broker.ListenerOptions) ([]broker.ListenerOptions, error) {
 	if l.Port == 0 {
 		o.Net.Network, o.Net.Address, o.Net.UnixMode = "unix", l.Host, 0o660
 		return []broker.ListenerOptions{o}, nil

@@ -1,40 +1,41 @@
 package conf
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 
 	"noctule/broker"
 )
 
 // Check reads configuration files as Parse does but does not stop at the first error. It returns all errors,
-// at broker.LevelError, and remarks: what is deprecated, what has no effect, what is not safe. It looks at
-// the files that the configuration names, not into them.
-func Check(files []string, ports []int) []Note {
+// at broker.LevelError, and remarks: what is deprecated, what has no effect, what is not safe. The Config is
+// what the good lines make, nil when a file cannot be read. The files that it names are for others to look
+// at.
+func Check(files []string, ports []int) (*Config, []Note) {
 	p := newParser()
 	p.all = true
 	_ = p.files(files, ports) // all errors are in p.errors and p.refused
-	c := &checker{notes: p.cfg.Notes, seen: map[string]bool{}}
+	c := &checker{notes: p.cfg.Notes}
 	for _, e := range append(p.errors, p.refused...) {
 		c.notes = append(c.notes, Note{e.Text, broker.LevelError, e.Places})
+	}
+	for _, f := range files {
+		if _, err := read(f); err != nil {
+			return nil, c.notes
+		}
 	}
 	for i := range p.cfg.Listeners {
 		c.listener(&p.cfg.Listeners[i])
 	}
 	c.rest(p.cfg)
-	return c.notes
+	return p.cfg, c.notes
 }
 
 // checker collects remarks.
 type checker struct {
 	notes []Note
-	seen  map[string]bool // files that have been looked at
 }
 
 func (c *checker) warn(at []Place, format string, a ...any) {
@@ -66,77 +67,52 @@ func (c *checker) listener(l *Listener) {
 		c.warn(l.at, "listener %s has no TLS: passwords and messages can be read on the way.", name)
 	}
 	c.certificates(l, certified, named)
-	c.file(l.at, "certfile", l.CertFile, false)
-	c.file(l.at, "keyfile", l.KeyFile, true)
-	c.file(l.at, "cafile", l.CAFile, false)
-	c.file(l.at, "capath", l.CAPath, false)
-	c.file(l.at, "crlfile", l.CRLFile, false)
-	for _, f := range l.Passwords {
-		c.file(f.at, "password_file", f.Path, true)
-	}
-	for _, f := range l.ACLs {
-		c.file(f.at, "acl_file", f.Path, false)
-	}
 }
 
 // certificates looks at what is asked of clients' certificates.
 func (c *checker) certificates(l *Listener, certified, named bool) {
 	name, tls := l.Name(), l.CertFile != ""
 	if l.RequireCertificate && !certified {
-		c.warn(l.at, "require_certificate of listener %s has no effect without certfile and keyfile.", name)
+		c.warn(l.At("require_certificate"),
+			"require_certificate of listener %s has no effect without certfile and keyfile.", name)
 	}
 	if l.RequireCertificate && tls && l.CAFile == "" && l.CAPath == "" {
-		c.say(broker.LevelError, l.at, "require_certificate of listener %s needs cafile or capath.", name)
+		c.say(broker.LevelError, l.At("require_certificate"),
+			"require_certificate of listener %s needs cafile or capath.", name)
 	}
 	if named && !certified {
-		c.warn(l.at, "listener %s takes usernames from certificates but does not ask for one: set "+
-			"require_certificate.", name)
+		c.warn(l.At("use_identity_as_username", "use_subject_as_username"),
+			"listener %s takes usernames from certificates but does not ask for one: "+
+				"set require_certificate.",
+			name)
 	}
 	if l.CRLFile != "" && !certified {
-		c.warn(l.at, "crlfile of listener %s has no effect without require_certificate.", name)
+		c.warn(l.At("crlfile"), "crlfile of listener %s has no effect without require_certificate.", name)
 	}
 	if l.DisableCertDateChecks {
-		c.warn(l.at, "listener %s accepts client certificates that have expired.", name)
+		c.warn(l.At("disable_client_cert_date_checks"),
+			"listener %s accepts client certificates that have expired.", name)
 	}
 	if l.TLSVersion == "tlsv1.1" {
-		c.warn(l.at, "listener %s accepts TLS 1.1, which is not safe.", name)
+		c.warn(l.At("tls_version"), "listener %s accepts TLS 1.1, which is not safe.", name)
 	}
 	if l.ProxyProtocol > 0 && !l.loopback() && len(l.ProxyFrom) == 0 {
-		c.warn(l.at, "listener %s believes any client's PROXY header: "+
+		c.warn(l.At("enable_proxy_protocol"), "listener %s believes any client's PROXY header: "+
 			"name the proxies with proxy_protocol_from.", name)
 	}
 	if l.ProxyProtocol == 0 && len(l.ProxyFrom) > 0 {
-		c.warn(l.at, "proxy_protocol_from of listener %s has no effect without enable_proxy_protocol.", name)
+		c.warn(l.At("proxy_protocol_from"),
+			"proxy_protocol_from of listener %s has no effect without enable_proxy_protocol.", name)
 	}
 }
 
 // rest looks at what belongs to no listener.
 func (c *checker) rest(cfg *Config) {
 	if cfg.User == "root" {
-		c.warn(nil, "user root keeps all rights.")
+		c.warn(cfg.At("user"), "user root keeps all rights.")
 	}
 	if host, _, err := net.SplitHostPort(cfg.Admin); cfg.Admin != "" && (err != nil || !loopbackHost(host)) {
-		c.warn(nil, "admin_listener answers other machines.")
-	}
-	c.file(nil, "admin_token_file", cfg.AdminTokenFile, true)
-	c.file(nil, "presub_file", cfg.PresubFile, false)
-}
-
-// file reports a file that cannot be read, or a secret one that everybody can read.
-func (c *checker) file(at []Place, key, path string, secret bool) {
-	if path == "" || c.seen[key+" "+path] {
-		return
-	}
-	c.seen[key+" "+path] = true
-	st, err := os.Stat(path)
-	var reason *fs.PathError
-	switch {
-	case errors.As(err, &reason):
-		c.say(broker.LevelError, at, "%s '%s': %v.", key, path, reason.Err)
-	case err != nil:
-		c.say(broker.LevelError, at, "%s '%s': %v.", key, path, err)
-	case secret && runtime.GOOS != "windows" && st.Mode().Perm()&0o004 != 0:
-		c.warn(at, "%s '%s' can be read by everybody on this machine: chmod o-r.", key, path)
+		c.warn(cfg.At("admin_listener"), "admin_listener answers other machines.")
 	}
 }
 

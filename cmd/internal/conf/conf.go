@@ -173,11 +173,22 @@ func (p *parser) line(text string) error {
 		if err := d.set(p, arg{key, strings.Trim(value, blanks)}); err != nil {
 			return err
 		}
+		p.note(key, d.scope)
 	}
 	if d.scope != bridge { // the connection line says it for all
 		p.refuse(key, d, p.where())
 	}
 	return nil
+}
+
+// note remembers where a good line stands.
+func (p *parser) note(key string, s scope) {
+	switch {
+	case s == listener || s == own || s == anyL, key == "port", key == "bind_address":
+		p.current.lines.set(key, p.where())
+	case s == global:
+		p.cfg.lines.set(key, p.where())
+	}
 }
 
 // lookup finds a directive; the two prefixes stand for all options of plugins.

@@ -291,14 +291,14 @@ func TestStates(t *testing.T) {
 	}
 }
 
-func TestErrorsWithoutPlace(t *testing.T) {
+func TestErrorsOfFilesAndListeners(t *testing.T) {
 	const both = "Error: Both certfile and keyfile must be provided to enable a TLS listener."
 	dir := t.TempDir()
 	tests := []struct{ file, want string }{
 		{filepath.Join(dir, "missing.conf"), "Error: Unable to open config file 'missing.conf'."},
 		{dir, "Error: Config file '" + filepath.Base(dir) + "' is a directory."},
-		{write(t, dir, "half.conf", "listener 1\ncertfile x\n"), both + "\nError found at half.conf:1."},
-		{write(t, dir, "other.conf", "keyfile x\n"), both},
+		{write(t, dir, "half.conf", "listener 1\ncertfile x\n"), both + "\nError found at half.conf:2."},
+		{write(t, dir, "other.conf", "keyfile x\n"), both + "\nError found at other.conf:1."},
 	}
 	for _, tt := range tests {
 		_, err := Parse([]string{tt.file}, nil)

@@ -33,6 +33,8 @@ type Config struct {
 	LocalOnly       bool // no line asks for a listener: there are those of the loopback addresses only
 
 	Notes []Note // about what was read
+
+	lines lines // of what is everybody's
 }
 
 // Listener is one listener line, before its files and interfaces are looked up.
@@ -63,9 +65,10 @@ type Listener struct {
 	Passwords, ACLs []SecurityFile
 	PSKFile         SecurityFile
 
-	at       []Place
-	own      local // listener_allow_anonymous, listener_auto_id_prefix, plugin_use
-	security local // security options below the listener line, with per_listener_settings
+	at       []Place // of the listener line
+	lines    lines   // of the directives below it
+	own      local   // listener_allow_anonymous, listener_auto_id_prefix, plugin_use
+	security local   // security options below the listener line, with per_listener_settings
 }
 
 // SecurityFile is a password file, an ACL file or a file of pre-shared keys.
@@ -73,6 +76,46 @@ type SecurityFile struct {
 	Path   string
 	Plugin bool // named by the option of a plugin
 	at     []Place
+}
+
+// At is the line that names it.
+func (f SecurityFile) At() []Place { return f.at }
+
+// lines are where directives stand, by their keys; of several the last.
+type lines map[string][]Place
+
+// set notes a directive's place.
+func (l *lines) set(key string, at []Place) {
+	if *l == nil {
+		*l = lines{}
+	}
+	(*l)[key] = at
+}
+
+// first is the place of the first of keys that is there; nil if none is.
+func (l lines) first(keys ...string) []Place {
+	for _, k := range keys {
+		if at := l[k]; at != nil {
+			return at
+		}
+	}
+	return nil
+}
+
+// At is the line of the first of some directives that is there; nil if none is. A value that has a line of
+// its own is a key too: "log_dest file".
+func (c *Config) At(keys ...string) []Place { return c.lines.first(keys...) }
+
+// At is the line of the first of some directives of a listener that is there, or that of the listener itself.
+// nil: no line asks for it.
+func (l *Listener) At(keys ...string) []Place {
+	if at := l.lines.first(keys...); at != nil {
+		return at
+	}
+	if l.at != nil {
+		return l.at
+	}
+	return l.lines.first("port", "bind_address")
 }
 
 // local are the settings that may be one listener's or everybody's; nil and no path are unset.

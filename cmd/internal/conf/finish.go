@@ -85,23 +85,26 @@ func (s *local) decide(l *Listener) {
 // check says what of a listener does not go together.
 func (l *Listener) check() error {
 	var text string
+	at := []string{"certfile", "keyfile"}
 	switch {
 	case (l.CertFile == "") != (l.KeyFile == ""):
 		text = "Both certfile and keyfile must be provided to enable a TLS listener."
 	case l.CAFile != "" && l.CertFile == "" && l.ProxyProtocol != 2:
-		text = "cafile specified without certfile and keyfile."
+		text, at = "cafile specified without certfile and keyfile.", []string{"cafile"}
 	case l.CAPath != "" && l.CertFile == "" && l.ProxyProtocol != 2:
-		text = "capath specified without certfile and keyfile."
+		text, at = "capath specified without certfile and keyfile.", []string{"capath"}
 	case l.ProxyProtocol == 2 && l.UseSubjectAsUsername:
-		text = "use_subject_as_username cannot be used with `enable_proxy_protocol 2`."
+		text, at = "use_subject_as_username cannot be used with `enable_proxy_protocol 2`.",
+			[]string{"use_subject_as_username"}
 	case l.ProxyProtocol == 2 && l.CertFile != "":
 		text = "certfile and keyfile cannot be used with `enable_proxy_protocol 2`."
 	case l.CertFile != "" && l.PSKHint != "":
-		text = "Cannot use both certificate and psk encryption in a single listener."
+		text, at = "Cannot use both certificate and psk encryption in a single listener.",
+			[]string{"psk_hint"}
 	default:
 		return nil
 	}
-	return &Error{Text: text, Places: l.at}
+	return &Error{Text: text, Places: l.At(at...)}
 }
 
 // loopback is what runs without any listener line: the loopback addresses, and the HTTP API.

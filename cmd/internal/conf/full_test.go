@@ -65,9 +65,10 @@ func TestFullFile(t *testing.T) {
 		},
 		Listeners: fullListeners(t), Notes: c.Notes,
 	}
+	c.lines = nil
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
-		l.at, l.own, l.security = nil, local{}, local{}
+		l.at, l.lines, l.own, l.security = nil, nil, local{}, local{}
 		for _, list := range [][]SecurityFile{l.Passwords, l.ACLs} {
 			for j := range list {
 				list[j].at = nil

@@ -40,7 +40,7 @@ func TestReloadErrors(t *testing.T) {
 	tests := []struct{ before, after, want string }{
 		{"listener 1", "listener 1\n\nnonsense", "Unknown configuration variable 'nonsense'.\nError found at t.conf:3."},
 		{"listener 1", "listener 1\nmax_qos 3", "'max_qos' must be between 0 and 2 inclusive.\nError found at t.conf:2."},
-		{"listener 1", "listener 1\ncertfile x", "Both certfile and keyfile must be provided to enable a TLS listener.\nError found at t.conf:1."},
+		{"listener 1", "listener 1\ncertfile x", "Both certfile and keyfile must be provided to enable a TLS listener.\nError found at t.conf:2."},
 		{"listener 1", "listener 1\nlistener 2", moved + "\nError found at t.conf:2."},
 		{"listener 1", "listener 1\nlistener 1 127.0.0.1", moved + "\nError found at t.conf:2."},
 		{"listener 1\nlistener 2", "listener 1", moved + " Removed: 2."},
@@ -141,8 +141,9 @@ max_qos 1
 			t.Errorf("max_qos %d", next.Listeners[i].MaxQoS)
 		}
 		next.Listeners[i].MaxQoS, next.Listeners[i].at = 2, old.Listeners[i].at
+		next.Listeners[i].lines = old.Listeners[i].lines
 	}
-	old.Notes = nil
+	old.Notes, next.lines = nil, old.lines
 	if !reflect.DeepEqual(next, old) {
 		t.Errorf("is\n%+v, want\n%+v", next, old)
 	}

@@ -513,6 +513,7 @@ func setLogDest(p *parser, a arg) error {
 			return errors.New("Empty \"log_dest file\" value in configuration.")
 		}
 		l.File = rest
+		p.cfg.lines.set("log_dest file", p.where())
 	case "dlt":
 		p.value("log_dest dlt")
 		l.None = true // no default comes in its place

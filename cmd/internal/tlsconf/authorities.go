@@ -38,7 +38,7 @@ func (m *Material) loadAuthorities() (*authorities, error) {
 			a.file, err = certificates(raw)
 		}
 		if err != nil || len(a.file) == 0 {
-			return nil, fmt.Errorf("Unable to load CA certificates. Check cafile \"%s\".\n%w",
+			return nil, about("cafile", "Unable to load CA certificates. Check cafile \"%s\".\n%w",
 				m.CAFile, cmpOr(err, "no certificate in %s", m.CAFile))
 		}
 	}
@@ -51,7 +51,7 @@ func (m *Material) loadAuthorities() (*authorities, error) {
 		_ = d.Close() // it was only read
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // an empty one may be filled later
-		return nil, fmt.Errorf("Unable to load CA certificates. Check capath \"%s\".\n%w", m.CAPath, err)
+		return nil, about("capath", "Unable to load CA certificates. Check capath \"%s\".\n%w", m.CAPath, err)
 	}
 	return a, nil
 }

@@ -105,7 +105,7 @@ func choose(list string) []uint16 {
 func (m *Material) setCiphers(cfg *tls.Config) error {
 	if m.Ciphers != "" {
 		if cfg.CipherSuites = choose(m.Ciphers); len(cfg.CipherSuites) == 0 {
-			return fmt.Errorf("Unable to set TLS ciphers. Check cipher list \"%s\".\n"+
+			return about("ciphers", "Unable to set TLS ciphers. Check cipher list \"%s\".\n"+
 				"none of these ciphers is supported", m.Ciphers)
 		}
 	}
@@ -120,8 +120,8 @@ func tls13(list string) error {
 	}
 	names := strings.Split(list, ":")
 	bad := func(text string) error {
-		return fmt.Errorf("Unable to set TLS 1.3 ciphersuites. Check cipher_tls13 list \"%s\".\n%s",
-			list, text)
+		return about("ciphers_tls1.3",
+			"Unable to set TLS 1.3 ciphersuites. Check cipher_tls13 list \"%s\".\n%s", list, text)
 	}
 	known := []string{"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
 	for _, n := range names {

@@ -110,7 +110,7 @@ func (m *Material) loadCRL(cas *authorities) (Revocations, error) {
 		return nil, nil
 	}
 	bad := func(err error) error {
-		return fmt.Errorf("Unable to load certificate revocation file \"%s\". Check crlfile.\n%w",
+		return about("crlfile", "Unable to load certificate revocation file \"%s\". Check crlfile.\n%w",
 			m.CRLFile, err)
 	}
 	raw, err := os.ReadFile(m.CRLFile)

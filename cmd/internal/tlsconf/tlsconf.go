@@ -39,8 +39,26 @@ type Material struct {
 	ALPN []string
 }
 
-// Load reads all files. The result may be used by many listeners; a KeyLogWriter may be set before that. What
-// crlfile says is part of it, and comes apart as well, for connections that were there before.
+// DirectiveError is an error of Load with the directive that it is about.
+type DirectiveError struct {
+	Key string
+	Err error
+}
+
+// Error is the error alone: its text names what it is about.
+func (e *DirectiveError) Error() string { return e.Err.Error() }
+
+// Unwrap is the error.
+func (e *DirectiveError) Unwrap() error { return e.Err }
+
+// about is a DirectiveError of a text.
+func about(key, format string, args ...any) error {
+	return &DirectiveError{key, fmt.Errorf(format, args...)}
+}
+
+// Load reads all files. Its errors are or wrap a *DirectiveError. The result may be used by many listeners; a
+// KeyLogWriter may be set before that. What crlfile says is part of it, and comes apart as well, for
+// connections that were there before.
 func Load(m Material) (*tls.Config, Revocations, error) {
 	cfg := &tls.Config{}
 	err := errors.Join(m.setVersion(cfg), m.setCiphers(cfg))
@@ -68,7 +86,7 @@ func Load(m Material) (*tls.Config, Revocations, error) {
 		return cfg, nil, nil
 	}
 	if m.CAFile == "" && m.CAPath == "" {
-		return nil, nil, errors.New("require_certificate needs cafile or capath")
+		return nil, nil, about("require_certificate", "require_certificate needs cafile or capath")
 	}
 	m.setClients(cfg, cas, revoked)
 	return cfg, revoked, nil
@@ -83,7 +101,7 @@ func (m *Material) setVersion(cfg *tls.Config) error {
 	case "tlsv1.3":
 		cfg.MinVersion = tls.VersionTLS13
 	default:
-		return fmt.Errorf("Unsupported tls_version \"%s\".", m.TLSVersion)
+		return about("tls_version", "Unsupported tls_version \"%s\".", m.TLSVersion)
 	}
 	return nil
 }
@@ -111,10 +129,11 @@ func (m *Material) setALPN(cfg *tls.Config) {
 // loadPair reads certificate and key.
 func (m *Material) loadPair() (pair tls.Certificate, err error) {
 	badCert := func(err error) error {
-		return fmt.Errorf("Unable to load server certificate \"%s\". Check certfile.\n%w", m.CertFile, err)
+		return about("certfile",
+			"Unable to load server certificate \"%s\". Check certfile.\n%w", m.CertFile, err)
 	}
 	badKey := func(err error) error {
-		return fmt.Errorf("Unable to load server key file \"%s\". Check keyfile.\n%w", m.KeyFile, err)
+		return about("keyfile", "Unable to load server key file \"%s\". Check keyfile.\n%w", m.KeyFile, err)
 	}
 	certs, err := os.ReadFile(m.CertFile)
 	if err != nil {
