@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// Vacant reports whether Listen could have an address now, and leaves everything as it is: nobody can connect,
-// and no socket is made or removed in the file system. An address that another socket listens on gives
-// syscall.EADDRINUSE, except for the path of a unix socket, which Listen takes over.
+// Vacant reports whether Listen could have an address now, and leaves everything as it is: nobody can
+// connect, and no socket is made or removed in the file system. An address that another socket listens on
+// gives syscall.EADDRINUSE, except for the path of a unix socket, which Listen takes over.
 func Vacant(network, address string) error {
 	if network == "unix" {
 		return vacantUnix(address)
