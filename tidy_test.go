@@ -55,7 +55,7 @@ var rooms = map[string]room{
 		ours: "broker/behalf broker/message codec codec/im internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
-			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 modernc.org/sqlite",
+			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
 	},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
@@ -65,7 +65,7 @@ var rooms = map[string]room{
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
-	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto internal/regular", others: "modernc.org/sqlite"},
+	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto internal/regular", others: "github.com/ncruces/go-sqlite3/driver"},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
 		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +

@@ -326,7 +326,7 @@ func sqlTest(t *testing.T, driver, dsn string) {
 
 func TestSQLite(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "presub.db")
-	db, err := sql.Open("sqlite", name)
+	db, err := sql.Open("sqlite3", name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ func (s *SQLConfig) check(path string) error {
 	if err := oneOf(path+".driver", s.Driver, "postgres", "mysql", "sqlite"); err != nil {
 		return err
 	}
+	if err := built(path+".driver", s.Driver, sql.Drivers()); err != nil {
+		return err
+	}
 	setInt(&s.MaxConns, 8)
 	switch {
 	case (s.DSN == "") == (s.DSNFile == ""):
@@ -33,6 +37,25 @@ func (s *SQLConfig) check(path string) error {
 		return wrong(path+".max_conns", "at least 1 connection is needed")
 	}
 	return nil
+}
+
+// built reports a driver that is not among those this program is built with.
+func built(path, name string, drivers []string) error {
+	if !slices.Contains(drivers, driverOf(name)) {
+		return wrong(path, "this noctule is built without %s (-tags nosql)", name)
+	}
+	return nil
+}
+
+// driverOf is what database/sql knows a driver as.
+func driverOf(name string) string {
+	switch name {
+	case "postgres":
+		return "pgx"
+	case "sqlite":
+		return "sqlite3"
+	}
+	return name
 }
 
 // sqlSource asks a database.
@@ -51,11 +74,7 @@ func newSQLSource(cfg *SQLConfig, f files) (*sqlSource, error) {
 		}
 		dsn = strings.TrimSpace(string(raw))
 	}
-	driver := cfg.Driver
-	if driver == "postgres" {
-		driver = "pgx"
-	}
-	db, err := sql.Open(driver, dsn)
+	db, err := sql.Open(driverOf(cfg.Driver), dsn)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Driver, err)
 	}

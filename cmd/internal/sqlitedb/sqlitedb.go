@@ -10,8 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-
-	_ "modernc.org/sqlite" // the driver
+	"slices"
 
 	"noctule/broker/store/mosquitto"
 	"noctule/internal/regular"
@@ -19,6 +18,12 @@ import (
 
 // ErrSchema says that the file has another schema.
 var ErrSchema = errors.New("not a database of Mosquitto's schema 1")
+
+// driver is what database/sql knows it as.
+const driver = "sqlite3"
+
+// errWithout is for programs built with the tag nosql.
+var errWithout = errors.New("this noctule is built without SQLite (-tags nosql)")
 
 // File is an open file, as a mosquitto.Source.
 type File struct {
@@ -30,6 +35,9 @@ type File struct {
 // Open opens a file. SQLite writes to a database with a write-ahead log even to read it, so it gets a copy of
 // both; what a broker that was killed has left in the log is part of what is read.
 func Open(path string) (*File, error) {
+	if err := built(sql.Drivers()); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "noctule-import-")
 	if err != nil {
 		return nil, err
@@ -41,6 +49,13 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
+func built(drivers []string) error {
+	if !slices.Contains(drivers, driver) {
+		return errWithout
+	}
+	return nil
+}
+
 func (f *File) open(path string) (err error) {
 	name := filepath.Join(f.dir, "db")
 	if err := copyFile(path, name); err != nil {
@@ -49,7 +64,7 @@ func (f *File) open(path string) (err error) {
 	if err := copyFile(path+"-wal", name+"-wal"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if f.db, err = sql.Open("sqlite", name); err != nil {
+	if f.db, err = sql.Open(driver, name); err != nil {
 		return err
 	}
 	major := 0

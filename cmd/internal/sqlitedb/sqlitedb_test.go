@@ -40,7 +40,7 @@ func write(t *testing.T, name string, statements ...string) string {
 // change runs statements on a file.
 func change(t *testing.T, path string, statements ...string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open(driver, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,5 +121,15 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		if _, err := Open(path); err == nil {
 			t.Errorf("%s is read", path)
 		}
+	}
+}
+
+// A build without drivers says so, rather than how database/sql calls it.
+func TestBuiltWithoutSQLite(t *testing.T) {
+	if err := built([]string{"pgx"}); !errors.Is(err, errWithout) {
+		t.Error(err)
+	}
+	if err := built(sql.Drivers()); err != nil {
+		t.Error(err)
 	}
 }
