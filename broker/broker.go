@@ -31,14 +31,15 @@ import (
 // Broker is a running MQTT broker. Its methods may be called from any goroutine.
 type Broker struct {
 	// Set by New, then read-only:
-	opts     Options // at the start; the shards have what is in force
-	net      *wsnet.Server
-	shards   []*shard
-	index    *topictree.Index
-	retained *topictree.Retained[*message.Message]
-	seed     maphash.Seed
-	started  time.Time
-	clock    *clock
+	opts      Options // at the start; the shards have what is in force
+	net       *wsnet.Server
+	shards    []*shard
+	index     *topictree.Index
+	retained  *topictree.Retained[*message.Message]
+	seed      maphash.Seed
+	hangAfter time.Duration
+	started   time.Time
+	clock     *clock
 
 	// Set by New if there is a store, then read-only:
 	committer *store.Committer
@@ -55,15 +56,16 @@ type Broker struct {
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
 	stopping    atomic.Bool
-	crashing    atomic.Bool  // a goroutine has panicked
-	sessions    atomic.Int64 // of all shards
-	maxSessions atomic.Int64 // highest number of sessions that a snapshot has seen
-	sysWaiting  atomic.Int64 // calls of PublishSys that the loop has not handled
-	sysDropped  atomic.Int64 // calls of PublishSys beyond that
-	retainBytes atomic.Int64 // payloads of retained messages
-	memoryLimit atomic.Int64 // bytes; 0 none
-	memoryUsed  atomic.Int64 // bytes, as shard 0 has seen last
-	memoryAt    atomic.Int64 // Unix ms of that
+	storeError  atomic.Pointer[error] // of the last commit that failed; it stays when commits succeed again
+	crashing    atomic.Bool           // a goroutine has panicked
+	sessions    atomic.Int64          // of all shards
+	maxSessions atomic.Int64          // highest number of sessions that a snapshot has seen
+	sysWaiting  atomic.Int64          // calls of PublishSys that the loop has not handled
+	sysDropped  atomic.Int64          // calls of PublishSys beyond that
+	retainBytes atomic.Int64          // payloads of retained messages
+	memoryLimit atomic.Int64          // bytes; 0 none
+	memoryUsed  atomic.Int64          // bytes, as shard 0 has seen last
+	memoryAt    atomic.Int64          // Unix ms of that
 	memoryShort atomic.Bool
 	collectedAt atomic.Int64 // Unix ms of the last collection that memory_limit asked for
 	heap        atomic.Int64 // bytes of the heap's objects, garbage included
@@ -92,7 +94,8 @@ type Listener struct {
 	name string // network and address as configured: what stores know it by
 
 	// Atomic:
-	opts atomic.Pointer[ListenerOptions]
+	opts      atomic.Pointer[ListenerOptions]
+	connected [versions]atomic.Int64 // clients by version; written once a connection, not a packet
 }
 
 // Options are its settings now, read-only. Any goroutine.
@@ -114,12 +117,13 @@ func New(o Options) (*Broker, error) {
 		return nil, errors.New("broker: no log")
 	}
 	b := &Broker{
-		opts:     o,
-		index:    topictree.New(topictree.Options{}),
-		retained: topictree.NewRetained[*message.Message](topictree.Options{}),
-		seed:     maphash.MakeSeed(),
-		started:  now(),
-		ended:    make(chan struct{}),
+		opts:      o,
+		index:     topictree.New(topictree.Options{}),
+		retained:  topictree.NewRetained[*message.Message](topictree.Options{}),
+		seed:      maphash.MakeSeed(),
+		started:   now(),
+		hangAfter: hangLimit,
+		ended:     make(chan struct{}),
 	}
 	if err := b.openAway(); err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
 		s.answer(c, codec.V5, &codec.Connack{Reason: r})
 	}
-	s.turnDown(c, nil, refusalText(r), err)
+	s.turnDown(c, nil, s.refusalOf(p, r), refusalText(r), err)
 }
 
 // refuse answers a CONNECT that is not acceptable and closes.
@@ -162,11 +162,13 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 			s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
 		}
 	}
-	s.turnDown(c, p.ClientID, refusalText(r), fmt.Errorf("broker: connection refused: %s", r))
+	err := fmt.Errorf("broker: connection refused: %s", r)
+	s.turnDown(c, p.ClientID, s.refusalOf(p, r), refusalText(r), err)
 }
 
 // turnDown ends a connection that is no client's, with a line about it.
-func (s *shard) turnDown(c *wsnet.Conn, id []byte, text string, reason error) {
+func (s *shard) turnDown(c *wsnet.Conn, id []byte, why RefusalReason, text string, reason error) {
+	s.count.refused[why]++
 	if g, ok := c.Attachment.(*greeting); ok {
 		g.done = true
 	}
@@ -241,7 +243,7 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
 		return codec.BadAuthenticationMethod
 	}
-	if p.Version != codec.V5 && o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
+	if s.keptAliveTooLong(p) {
 		return codec.ClientIdentifierNotValid
 	}
 	if p.HasWill {
@@ -338,6 +340,7 @@ func (s *shard) welcome(g *greet) {
 	s.makeDurable(cl, present)
 	waits := fails && present && cl.Durable() && s.comesBack(cl)
 	s.count.connections++
+	listenerOf(c).counted(cl.version).Add(1)
 	s.logConnected(cl, p)
 	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
@@ -374,7 +377,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		s.refuse(c, p, codec.ServerBusy)
 		return
 	}
-	s.turnDown(c, p.ClientID, refusalText(codec.ServerBusy), errFull)
+	s.turnDown(c, p.ClientID, RefusedBusy, refusalText(codec.ServerBusy), errFull)
 }
 
 var errFull = errors.New("broker: as many clients as there may be")

@@ -19,6 +19,8 @@ type counters struct {
 	publishIn, publishOut           int64
 	publishBytesIn, publishBytesOut int64
 	dropped                         [DropReasons]int64
+	disconnects                     [EndReasons]int64
+	refused                         [RefusalReasons]int64
 }
 
 // addTo adds the shard's counters and gauges, in a time that does not depend on the number of sessions. On
@@ -47,6 +49,12 @@ func (s *shard) addTo(m *Metrics) {
 	m.SessionsExpired += c.expired
 	for i, n := range c.dropped {
 		m.Dropped[i] += n
+	}
+	for i, n := range c.disconnects {
+		m.Disconnects[i] += n
+	}
+	for i, n := range c.refused {
+		m.ConnectsRefused[i] += n
 	}
 	m.QueueReads += int64(s.away.waiting())
 	s.checkTotals()
@@ -84,6 +92,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()
 	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
+	m.Listeners = b.listenerMetrics()
 	if b.committer != nil {
 		m.Store = b.committer.Stats()
 	}

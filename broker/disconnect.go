@@ -42,16 +42,20 @@ func closeText(r codec.Reason) string {
 func (s *shard) fail(cl *client, err error) {
 	r := reasonOf(err)
 	s.logf(LevelInternal, "Client %s is ended: %v", cl.id, err)
-	s.kick(cl, r)
+	s.end(cl, r, endOfError(err))
 }
 
 // kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with
 // Mosquitto.
-func (s *shard) kick(cl *client, r codec.Reason) {
+func (s *shard) kick(cl *client, r codec.Reason) { s.end(cl, r, endOf(r)) }
+
+// end is kick, counted for a reason that r may not tell.
+func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 	conn := cl.conn
 	if conn == nil {
 		return
 	}
+	s.count.disconnects[why]++
 	cl.dropGate() // what has waited is not acknowledged
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
@@ -65,6 +69,7 @@ func (s *shard) kick(cl *client, r codec.Reason) {
 
 // lost handles a connection that ended without DISCONNECT.
 func (s *shard) lost(cl *client, reason error) {
+	s.count.disconnects[endOfLoss(reason)]++
 	s.logLost(cl.conn, []byte(cl.id), reason)
 	s.offline(cl, true)
 }
@@ -113,6 +118,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, peer(conn))
 	}
+	s.count.disconnects[EndByClient]++
 	s.offline(cl, p.Reason == codec.DisconnectWithWill) // [MQTT-3.14.4-3]
 	conn.Close(io.EOF)
 	return nil
@@ -121,6 +127,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 // offline takes the connection off a session, then ends the session or keeps it for its expiry interval.
 func (s *shard) offline(cl *client, sendWill bool) {
 	s.departed.add(cl)
+	listenerOf(cl.conn).counted(cl.version).Add(-1)
 	cl.conn.Attachment = nil
 	cl.conn = nil
 	cl.Suspend()

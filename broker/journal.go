@@ -131,6 +131,7 @@ func (b *Broker) commitFailed(err error) {
 		logf(b.opts.Log, LevelNotice, "Persistent state can be written again.")
 		return
 	}
+	b.storeError.Store(&err)
 	logf(b.opts.Log, LevelError,
 		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
 	for _, s := range b.shards {
@@ -196,7 +197,8 @@ func (s *shard) storeFails() bool { return s.journal != nil && s.journal.c.Faili
 
 // errStore refuses what an MQTT 3 client could not be told otherwise.
 func errStore(t codec.Type) error {
-	return &codec.Error{Reason: codec.QuotaExceeded, Packet: t, Detail: "persistent state cannot be written"}
+	const detail = "persistent state cannot be written"
+	return ending{&codec.Error{Reason: codec.QuotaExceeded, Packet: t, Detail: detail}, EndStore}
 }
 
 // storedOf is what the store knows of m, which is kept for it.

@@ -158,6 +158,7 @@ func (s *shard) refuseMemory(c *wsnet.Conn, p *codec.Connect) {
 
 func (s *shard) denyMemory(c *wsnet.Conn) {
 	s.count.refusedMemory++
+	s.count.refused[RefusedMemory]++
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client connection from %s denied: memory_limit exceeded.", peerHost(c))
 	}

@@ -240,10 +240,10 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 			f.incoming = append(f.incoming, nil)
 		}
 		if len(topic) > max(smallMax, cap(f.incoming[a-1])) && c.shard.b.memoryShort.Load() {
-			return nil, &codec.Error{
+			return nil, ending{&codec.Error{
 				Reason: codec.QuotaExceeded, Packet: codec.PUBLISH,
 				Detail: "memory_limit: a long topic for an alias",
-			}
+			}, EndMemory}
 		}
 		f.incoming[a-1] = append(f.incoming[a-1][:0], topic...)
 		return topic, nil

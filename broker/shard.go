@@ -251,16 +251,20 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 			peer(c),
 			byte(h.Type)<<4|h.Flags,
 		)
-		s.turnDown(c, nil, "protocol error", errNotConnect)
+		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
 		s.logf(
 			LevelNotice,
 			"Client from %s appears to be using TLS to connect to a non-TLS listener.",
 			peer(c),
 		)
-		s.turnDown(c, nil, "protocol error", errNotConnect)
+		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	default:
-		s.turnDown(c, nil, closeText(reasonOf(err)), errNotConnect)
+		why := RefusedNotConnect
+		if h.Type == codec.CONNECT {
+			why = s.refusalOf(&codec.Connect{}, reasonOf(err))
+		}
+		s.turnDown(c, nil, why, closeText(reasonOf(err)), errNotConnect)
 	}
 }
 
@@ -370,7 +374,7 @@ func (s *shard) Tick(now int64) {
 		}
 		s.greeting.Pop()
 		if !g.done {
-			s.turnDown(g.conn, nil, closeText(codec.KeepAliveTimeout), errTimeout)
+			s.turnDown(g.conn, nil, RefusedTimeout, closeText(codec.KeepAliveTimeout), errTimeout)
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
