@@ -42,9 +42,10 @@ type shard struct {
 	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
 	crowds   map[topictree.FilterID]*crowd
 	shares   map[topictree.FilterID]*shareGroup
+	early    map[topictree.FilterID][]early
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
-	remote   []outbox // one per shard; the own one has what must wait for the mail
+	remote   []outbox // one per shard
 	fence    fence
 	passages ring.Ring[*passage]
 	passed   uint32 // passages that have ended

@@ -170,11 +170,14 @@ func (s *shard) routeShared(m *message.Message, h *topictree.Hit) {
 	s.routeDeal(m, h.ID, bits.TrailingZeros64(h.Loops))
 }
 
-// routeDeal has m dealt. Where no member is known here, the first one may have its SUBACK while its
-// joinShare still waits in the mail of this loop, since sockets are read before: then m goes behind it.
+// routeDeal has m dealt: here, or by the home of the shared subscription.
 func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
-	if home == s.index && s.shares[id] != nil {
-		s.deal(id, m)
+	if home == s.index {
+		if s.shares[id] != nil && s.early[id] == nil {
+			s.deal(id, m)
+		} else {
+			s.dealLater(m, id)
+		}
 		return
 	}
 	b := s.box(home)
@@ -183,6 +186,47 @@ func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 	e.ids, e.deal = 1, true
 	if s.oweShared(m, id, home) {
 		b.owe(e, id)
+	}
+}
+
+// early is a message for a shared subscription of which no member is known on its home yet. The first one
+// may have its SUBACK while its joinShare still waits in the mail of this loop, since sockets are read
+// before. So the message is dealt behind what is in the mail now, and so is, for the order, what comes until
+// then.
+type early struct {
+	m    *message.Message
+	owed bool // the store has a transit of it
+}
+
+// dealLater has m dealt behind what is in the mail.
+func (s *shard) dealLater(m *message.Message, id topictree.FilterID) {
+	if s.early[id] == nil {
+		if s.early == nil {
+			s.early = make(map[topictree.FilterID][]early)
+		}
+		s.loop.MustPost(earlyTask{id}) // one a shared subscription and turn
+	}
+	e := early{m: m.Keep()}
+	e.owed = s.oweShared(e.m, id, s.index)
+	s.early[id] = append(s.early[id], e)
+}
+
+// earlyTask deals what was early for a shared subscription.
+type earlyTask struct{ id topictree.FilterID }
+
+// Run implements wsnet.Task.
+func (t earlyTask) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	list := s.early[t.id]
+	delete(s.early, t.id)
+	for i := range list {
+		e := &list[i]
+		s.live.Reset(e.m, l.Now())
+		s.deal(t.id, e.m)
+		s.live.Release()
+		if e.owed {
+			s.paid(e.m, t.id)
+		}
 	}
 }
 

@@ -1,0 +1,16 @@
+package broker
+
+import "noctule/wsnet"
+
+// OnLoop runs f on a loop, between reading its sockets and writing them.
+func (b *Broker) OnLoop(i int, f func()) {
+	b.shards[i].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) // a test's
+}
+
+// HomeOf is the loop on which a session lives.
+func (b *Broker) HomeOf(clientID string) int { return b.home([]byte(clientID)).index }
+
+// ShareHome is the loop that deals a shared subscription.
+func (b *Broker) ShareHome(group, filter string) int {
+	return b.shareHome([]byte(group), []byte(filter))
+}
