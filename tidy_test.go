@@ -62,6 +62,7 @@ var rooms = map[string]room{
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
 	"broker/store/mosquitto": {ours: "broker/message broker/store codec"},
 	"broker/store/storetest": {ours: "broker/store"},
+	"cmd/internal/cli":       {others: "github.com/alecthomas/kong"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
@@ -69,9 +70,9 @@ var rooms = map[string]room{
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
 		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
-			"cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
+			"cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
-		others: "golang.org/x/sys/unix golang.org/x/term",
+		others: "github.com/alecthomas/kong golang.org/x/sys/unix golang.org/x/term",
 	},
 	"cmd/noctule-bench": {
 		ours: "bench bench/plot bench/traffic codec",

@@ -14,51 +14,136 @@ import (
 	"noctule/internal/swapfile"
 )
 
-const databaseUsage = `Usage: noctule db COMMAND FILE ...
+// dbCmd is `noctule db`.
+type dbCmd struct {
+	Check   dbCheck   `cmd:"" help:"Look at every page and record."`
+	Stats   dbStats   `cmd:"" help:"Print sizes and numbers."`
+	Dump    dbDump    `cmd:"" help:"Print every record as text."`
+	Compact dbCompact `cmd:"" help:"Write the file anew, without gaps."`
+	Export  dbExport  `cmd:"" help:"Write what Mosquitto reads, or JSON."`
+	Import  dbImport  `cmd:"" help:"Make a file of what Mosquitto has written, or of JSON."`
+	Backup  dbBackup  `cmd:"" help:"Copy the file, also while a broker runs."`
+}
 
-FILE is the file of persistent state, which no broker has open (except for backup).
+// Help tells more.
+func (dbCmd) Help() string {
+	return `The file is the one that "persistence true" writes, noctule.db in persistence_location.
+No broker may have it open, but for a backup.
 
- check FILE          look at every page and record
- stats FILE          sizes and numbers
- dump FILE           every record, as text
- compact FILE        write the file anew, without gaps
- export FILE [TO]    a TO that ends in .db becomes a mosquitto.db, which Mosquitto 2.0 and 2.1 read, any
-                     other JSON, like mosquitto_db_dump --json; to standard output without TO
- import FILE FROM    make FILE, which must not exist, of a mosquitto.db of version 5 or 6, of JSON, or of the
-                     SQLite file of Mosquitto 2.1
- backup FILE TO      copy, also while a broker runs
-`
+The exit code is 0; 1 if a file cannot be reached or written; 3 if it is damaged, or the command
+line is wrong.`
+}
 
-// database is `noctule db`.
-func (c *command) database(args []string) int {
-	most := map[string][2]int{
-		"check": {2, 2}, "stats": {2, 2}, "dump": {2, 2}, "compact": {2, 2}, "export": {2, 3},
-		"import": {3, 3}, "backup": {3, 3},
+// Examples shows how.
+func (dbCmd) Examples() []string {
+	return []string{
+		"db check /var/lib/mosquitto/noctule.db",
+		"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db",
 	}
-	if len(args) == 0 || len(args) < most[args[0]][0] || len(args) > most[args[0]][1] {
-		fmt.Fprint(c.stderr, databaseUsage)
-		return exitConfig
+}
+
+// dbFile is the file of each of them.
+type dbFile struct {
+	File string `arg:"" help:"The file of persistent state, such as noctule.db."`
+}
+
+type (
+	dbCheck   struct{ dbFile }
+	dbStats   struct{ dbFile }
+	dbDump    struct{ dbFile }
+	dbCompact struct{ dbFile }
+	dbExport  struct {
+		dbFile
+		To string `arg:"" optional:"" help:"File to write; without one, JSON goes to the standard output."`
 	}
-	name, to := args[1], ""
-	if len(args) > 2 {
-		to = args[2]
+	dbImport struct {
+		File string `arg:"" help:"The file to make, which must not exist."`
+		From string `arg:"" help:"What is read."`
 	}
-	var err error
-	switch args[0] {
-	case "import":
-		err = c.importInto(name, to)
-	case "backup":
-		err = backup(name, to)
-	default:
-		err = c.withFile(name, args[0] == "compact", func(s *bolt.Store) error {
-			return c.inspect(args[0], s, name, to)
-		})
+	dbBackup struct {
+		dbFile
+		To string `arg:"" help:"The copy."`
 	}
-	if err != nil {
-		c.fail(err)
-		return stateCode(err)
+)
+
+// Help tells more.
+func (dbExport) Help() string {
+	return `A file whose name ends in .db becomes a mosquitto.db, which Mosquitto 2.0 and 2.1 read;
+any other JSON, like that of mosquitto_db_dump --json.`
+}
+
+// Help tells more.
+func (dbImport) Help() string {
+	return `Reads a mosquitto.db of version 5 or 6, JSON as "noctule db export" writes it, or the
+SQLite file of Mosquitto 2.1. A broker with "persistence true" and no file of its own does that by
+itself.`
+}
+
+// Help tells more.
+func (dbBackup) Help() string {
+	return `The copy is the file as it is at one moment, is checked, and can be put in the place of
+the file. Of a broker that runs, it is asked for by way of FILE.sock.`
+}
+
+// Examples shows how.
+func (dbCheck) Examples() []string { return []string{"db check noctule.db"} }
+
+// Examples shows how.
+func (dbStats) Examples() []string { return []string{"db stats noctule.db"} }
+
+// Examples shows how.
+func (dbDump) Examples() []string { return []string{"db dump noctule.db | grep '^retained'"} }
+
+// Examples shows how.
+func (dbCompact) Examples() []string { return []string{"db compact noctule.db"} }
+
+// Examples shows how.
+func (dbExport) Examples() []string {
+	return []string{"db export noctule.db mosquitto.db", "db export noctule.db | jq ."}
+}
+
+// Examples shows how.
+func (dbImport) Examples() []string { return []string{"db import noctule.db mosquitto.db"} }
+
+// Examples shows how.
+func (dbBackup) Examples() []string {
+	return []string{"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db"}
+}
+
+// Run checks.
+func (x *dbCheck) Run(c *command) error { return c.state(c.withFile(x.File, false, c.checkFile)) }
+
+// Run prints numbers.
+func (x *dbStats) Run(c *command) error { return c.state(c.withFile(x.File, false, c.fileStats)) }
+
+// Run prints records.
+func (x *dbDump) Run(c *command) error {
+	return c.state(c.withFile(x.File, false, func(s *bolt.Store) error { return dump(c.stdout, s) }))
+}
+
+// Run compacts.
+func (x *dbCompact) Run(c *command) error {
+	return c.state(c.withFile(x.File, true, func(s *bolt.Store) error { return compact(s, x.File) }))
+}
+
+// Run exports.
+func (x *dbExport) Run(c *command) error {
+	return c.state(c.withFile(x.File, false, func(s *bolt.Store) error { return c.export(s, x.File, x.To) }))
+}
+
+// Run imports.
+func (x *dbImport) Run(c *command) error { return c.state(c.importInto(x.File, x.From)) }
+
+// Run copies.
+func (x *dbBackup) Run(c *command) error { return c.state(backup(x.File, x.To)) }
+
+// state tells of an error of persistent state, and makes an exit code of it.
+func (c *command) state(err error) error {
+	if err == nil {
+		return nil
 	}
-	return exitOK
+	c.fail(err)
+	return exit(stateCode(err))
 }
 
 // withFile opens a file that exists, for reading only or to change it.
@@ -84,22 +169,6 @@ func mustBeOurs(name string) error {
 			"beside it", name)
 	}
 	return err
-}
-
-// inspect does what needs an open file.
-func (c *command) inspect(what string, s *bolt.Store, name, to string) error {
-	switch what {
-	case "check":
-		return c.checkFile(s)
-	case "stats":
-		return c.fileStats(s)
-	case "dump":
-		return dump(c.stdout, s)
-	case "compact":
-		return compact(s, name)
-	default:
-		return c.export(s, name, to)
-	}
 }
 
 func (c *command) fileStats(s *bolt.Store) error {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 
-	"noctule/internal/version"
+	"noctule/cmd/internal/cli"
 )
 
 // flags are the command line.
@@ -46,12 +48,14 @@ func parseFlags(args []string) (flags, error) {
 }
 
 // truth is the field of an option without a value; nil if there is none.
-func (f *flags) truth(name string) *bool {
+func (f *flags) truth(name string) *bool { return f.truths()[name] }
+
+func (f *flags) truths() map[string]*bool {
 	return map[string]*bool{
 		"-d": &f.daemon, "--daemon": &f.daemon, "-v": &f.verbose, "--verbose": &f.verbose,
 		"-q": &f.quiet, "--quiet": &f.quiet, "-h": &f.help, "--help": &f.help,
 		"--version": &f.version, "--test-config": &f.test,
-	}[name]
+	}
 }
 
 // unknownOptionError is the error for which the help text is shown.
@@ -82,6 +86,36 @@ func (f *flags) value(name string) (set func(string) error, short, what string) 
 	return nil, "", ""
 }
 
+// hint says what may have been meant by an option that there is not; it ends with a line feed, unless it is
+// "".
+func (c *command) hint(option string) string {
+	var f flags
+	words := []string{"--config-file", "--port", "--tls-keylog"}
+	for name := range f.truths() {
+		if len(name) > 2 {
+			words = append(words, name)
+		}
+	}
+	slices.Sort(words)
+	for _, cmd := range c.list() {
+		if cmd.Name == option {
+			return "A command comes before all options: noctule " + option + " ...\n"
+		}
+		words = append(words, cmd.Name)
+	}
+	name, value, ok := strings.Cut(option, "=")
+	if set, _, _ := f.value(name); ok && set != nil {
+		return "The value is a word of its own: " + name + " " + value + "\n"
+	}
+	if st, err := os.Stat(option); err == nil && st.Mode().IsRegular() {
+		return "A configuration comes after -c: noctule -c " + option + "\n"
+	}
+	if guess := cli.Guess(option, words); guess != "" {
+		return guess[1:] + "\n"
+	}
+	return ""
+}
+
 func (f *flags) addPort(v string) error {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 || n > 65535 {
@@ -92,23 +126,4 @@ func (f *flags) addPort(v string) error {
 	}
 	f.ports = append(f.ports, n)
 	return nil
-}
-
-func usage(w io.Writer) {
-	fmt.Fprintf(w, `mosquitto version %s
-noctule %v is an MQTT v5.0/v3.1.1/v3.1 broker that takes mosquitto's place.
-
-Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
-       noctule check FILE
-
- -c, --config-file FILE : the configuration; may be repeated.
- -d, --daemon           : run in the background.
- -h, --help             : show this text.
- -p, --port PORT        : listen there on the loopback addresses, if no configuration names a listener.
- -q, --quiet            : log nothing.
- -v, --verbose          : log everything, whatever the configuration says.
- --test-config          : only read the configuration.
- --tls-keylog FILE      : append the keys of TLS connections to a file, to decrypt captured traffic with.
- --version              : show the version.
-`, compatible, version.Read())
 }

@@ -58,18 +58,14 @@ type command struct {
 // run is the program; it returns the exit code.
 func (c *command) run(args []string) int {
 	c.openLog(conf.Log{Timestamp: true}, flags{}, 0)
-	if len(args) > 0 && args[0] == "passwd" {
-		p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
-		return p.run(args[1:])
-	}
-	if len(args) > 0 && args[0] == "presub" {
-		return c.presub(args[1:])
+	defer func() { c.handler.Close() }() // which openLog changes
+	if c.isCommand(args) {
+		return c.runCommand(args)
 	}
 	code := c.dispatch(args)
-	if !c.background && (len(args) == 0 || args[0] != "db") {
+	if !c.background {
 		c.info("mosquitto version %s terminating", compatible)
 	}
-	c.handler.Close()
 	return code
 }
 
@@ -104,29 +100,19 @@ func (c *command) fail(err error) {
 	}
 }
 
-// dispatch does what the command line asks for.
+// dispatch does what the command line asks for, which is Mosquitto's.
 func (c *command) dispatch(args []string) int {
-	if len(args) > 0 && args[0] == "db" {
-		return c.database(args[1:])
-	}
-	if len(args) > 0 && args[0] == "check" {
-		if len(args) != 2 {
-			fmt.Fprintln(c.stderr, "Usage: noctule check FILE")
-			return exitConfig
-		}
-		return c.check(args[1])
-	}
 	f, err := parseFlags(args)
 	switch unknown := unknownOptionError(""); {
 	case errors.As(err, &unknown):
-		fmt.Fprintf(c.stderr, "%v\n\n", err)
-		usage(c.stdout)
+		fmt.Fprintf(c.stderr, "%v\n%s\n", err, c.hint(string(unknown)))
+		c.usage(c.stdout)
 		return exitConfig
 	case err != nil:
 		c.fail(err)
 		return exitConfig
 	case f.help:
-		usage(c.stdout)
+		c.usage(c.stdout)
 		return exitOK
 	case f.version:
 		c.tellVersion()

@@ -11,22 +11,96 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
 	"noctule/broker/auth"
+	"noctule/cmd/internal/cli"
 )
 
-// passwd is `noctule passwd`, which takes the place of mosquitto_passwd: same options, files, prompts and
+// passwdCmd is `noctule passwd`, which takes the place of mosquitto_passwd: same options, files, prompts and
 // messages.
-type passwd struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	input          *bufio.Reader // of stdin, once a password was asked for
+type passwdCmd struct {
+	Batch      bool       `short:"b" help:"The password is on the command line, where others can see it."`
+	Create     bool       `short:"c" help:"Make a new file, in place of one that is there; - is the standard output."`
+	Delete     bool       `short:"D" help:"Delete the user."`
+	Hash       hashName   `short:"H" default:"sha512-pbkdf2" help:"sha512-pbkdf2, sha512, or argon2id, which Mosquitto itself does not read everywhere."`
+	Iterations iterations `short:"I" placeholder:"N" help:"Iterations of sha512-pbkdf2; 1000 without."`
+	Upgrade    bool       `short:"U" help:"Hash the plain text passwords of a file."`
 
-	kind                         auth.Kind
-	iterations                   int
-	batch, create, remove, plain bool
-	rest                         []string // what follows the options
+	File     *string `arg:"" optional:"" passthrough:"partial" help:"The password file."`
+	Username *string `arg:"" optional:"" help:"The user whose password is set; it is asked for twice."`
+	Password *string `arg:"" optional:"" help:"With -b, the password."`
+}
+
+// Help tells more.
+func (passwdCmd) Help() string {
+	return `Adds a user to a password file, or changes or deletes one. A running broker reads the
+file again at SIGHUP.
+
+The exit code is 0; 2 if the two passwords differ; else 1.`
+}
+
+// Examples shows how.
+func (passwdCmd) Examples() []string {
+	return []string{
+		"passwd -c /etc/mosquitto/passwd alice", "passwd -H argon2id /etc/mosquitto/passwd bob",
+		"passwd -D /etc/mosquitto/passwd alice", "passwd -U /etc/mosquitto/passwd",
+	}
+}
+
+// hashName is the value of -H, and iterations that of -I; both are whatever word comes next, and say what
+// mosquitto_passwd says.
+type (
+	hashName   struct{ kind auth.Kind }
+	iterations int
+)
+
+// passwdError is an error in mosquitto_passwd's words.
+type passwdError string
+
+// Error implements error.
+func (e passwdError) Error() string { return string(e) }
+
+// Decode implements kong.MapperValue.
+func (h *hashName) Decode(ctx *kong.DecodeContext) error {
+	v, err := nextWord(ctx, "-H")
+	if err != nil {
+		return err
+	}
+	switch v {
+	case "sha512-pbkdf2":
+		h.kind = auth.PBKDF2
+	case "sha512":
+		h.kind = auth.SHA512
+	case "argon2id":
+		h.kind = auth.Argon2id
+	default:
+		return passwdError(fmt.Sprintf("Unknown hash type '%s'", v))
+	}
+	return nil
+}
+
+// Decode implements kong.MapperValue.
+func (i *iterations) Decode(ctx *kong.DecodeContext) error {
+	v, err := nextWord(ctx, "-I")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		return passwdError("Number of iterations must be > 0.")
+	}
+	*i = iterations(n)
+	return nil
+}
+
+// nextWord is the value of an option.
+func nextWord(ctx *kong.DecodeContext, option string) (string, error) {
+	if ctx.Scan.Peek().IsEOL() {
+		return "", passwdError(option + " argument given but not enough other arguments.")
+	}
+	return ctx.Scan.Pop().String(), nil
 }
 
 // Exit codes of mosquitto_passwd.
@@ -35,116 +109,77 @@ const (
 	passwdMismatch = 2 // the two passwords differ
 )
 
-const passwdUsage = `Manages password files, as mosquitto_passwd does.
-
-Usage: noctule passwd [-H HASH] [-I ITERATIONS] [-c | -D] FILE USERNAME
-       noctule passwd [-H HASH] [-I ITERATIONS] [-c] -b FILE USERNAME PASSWORD
-       noctule passwd [-H HASH] [-I ITERATIONS] -U FILE
- -b : the password is on the command line, where others can see it.
- -c : make a new file, in place of one that is there; - is the standard output.
- -D : delete the user.
- -H : sha512-pbkdf2 (the default), sha512 or argon2id, which Mosquitto itself does not read everywhere.
- -I : iterations of sha512-pbkdf2.
- -U : hash the plain text passwords of a file.
-`
-
-// run is the subcommand; it returns the exit code.
-func (p *passwd) run(args []string) int {
-	if len(args) == 0 {
-		fmt.Fprint(p.stdout, passwdUsage)
-		return passwdFailed
+// badPasswd tells of a command line that cannot be read, and returns the exit code.
+func (c *command) badPasswd(err *cli.UsageError) int {
+	var text passwdError
+	if errors.As(err, &text) {
+		fmt.Fprintf(c.stderr, "Error: %s\n", text)
+	} else {
+		fmt.Fprintf(c.stderr, "Error: %v\n", err)
 	}
-	if err := p.parse(args); err != nil {
-		return p.fail(err.Error())
+	return passwdFailed
+}
+
+// passwd is one run of passwdCmd.
+type passwd struct {
+	passwdCmd
+
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	input          *bufio.Reader // of stdin, once a password was asked for
+}
+
+// Run does what is asked for.
+func (x *passwdCmd) Run(c *command, k *kong.Context) error {
+	p := &passwd{passwdCmd: *x, stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
+	if text := x.conflict(); text != "" {
+		return ended(p.fail(text))
 	}
-	if text := p.conflict(); text != "" {
-		return p.fail(text)
+	words := 0
+	for _, w := range []*string{x.File, x.Username, x.Password} {
+		if w != nil {
+			words++
+		}
 	}
 	want := 2
 	switch {
-	case p.plain:
+	case x.Upgrade:
 		want = 1
-	case p.batch:
+	case x.Batch:
 		want = 3
 	}
-	if len(p.rest) != want {
-		fmt.Fprint(p.stdout, passwdUsage)
-		return passwdFailed
+	if words != want {
+		return errors.Join(k.PrintUsage(false), exit(passwdFailed))
 	}
-	file := p.rest[0]
-	if p.plain {
+	return ended(p.run())
+}
+
+// run works on the file; it returns the exit code.
+func (p *passwd) run() int {
+	file := *p.File
+	if p.Upgrade {
 		return p.report(file, auth.HashPlain(file, p.hash))
 	}
-	name := p.rest[1]
+	name := *p.Username
 	if text := auth.UsernameFault(name); text != "" {
 		return p.fail(text)
 	}
-	if p.remove {
+	if p.Delete {
 		return p.report(file, auth.DeletePassword(file, name))
 	}
 	return p.set(file, name)
 }
 
-// parse reads the options; they are separate words.
-func (p *passwd) parse(args []string) error {
-	for i := 0; i < len(args); i++ {
-		switch args[i] {
-		case "-b":
-			p.batch = true
-		case "-c":
-			p.create = true
-		case "-D":
-			p.remove = true
-		case "-U":
-			p.plain = true
-		case "-H", "-I":
-			if i+1 == len(args) {
-				return fmt.Errorf("%s argument given but not enough other arguments.", args[i])
-			}
-			if err := p.value(args[i], args[i+1]); err != nil {
-				return err
-			}
-			i++
-		default:
-			p.rest = args[i:]
-			return nil
-		}
-	}
-	return nil
-}
-
-func (p *passwd) value(option, v string) error {
-	if option == "-I" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 {
-			return errors.New("Number of iterations must be > 0.")
-		}
-		p.iterations = n
-		return nil
-	}
-	switch v {
-	case "sha512-pbkdf2":
-		p.kind = auth.PBKDF2
-	case "sha512":
-		p.kind = auth.SHA512
-	case "argon2id":
-		p.kind = auth.Argon2id
-	default:
-		return fmt.Errorf("Unknown hash type '%s'", v)
-	}
-	return nil
-}
-
 // conflict names two options that exclude each other.
-func (p *passwd) conflict() string {
+func (x *passwdCmd) conflict() string {
 	for _, c := range []struct {
 		both bool
 		text string
 	}{
-		{p.create && p.remove, "-c and -D"},
-		{p.create && p.plain, "-c and -U"},
-		{p.remove && p.plain, "-D and -U"},
-		{p.remove && p.batch, "-b and -D"},
+		{x.Create && x.Delete, "-c and -D"},
+		{x.Create && x.Upgrade, "-c and -U"},
+		{x.Delete && x.Upgrade, "-D and -U"},
+		{x.Delete && x.Batch, "-b and -D"},
 	} {
 		if c.both {
 			return c.text + " cannot be used together."
@@ -155,7 +190,7 @@ func (p *passwd) conflict() string {
 
 // set makes or changes a user's password.
 func (p *passwd) set(file, name string) int {
-	if !p.create {
+	if !p.Create {
 		if _, err := os.Stat(file); err != nil { // before anybody types a password
 			return p.report(file, err)
 		}
@@ -169,10 +204,10 @@ func (p *passwd) set(file, name string) int {
 		return p.report(file, err)
 	}
 	switch {
-	case p.create && file == "-":
+	case p.Create && file == "-":
 		fmt.Fprintf(p.stdout, "%s:%s\n", name, hash)
 		return exitOK
-	case p.create:
+	case p.Create:
 		if code := p.report(file, auth.CreatePasswords(file, name, hash)); code != exitOK {
 			return code
 		}
@@ -192,13 +227,13 @@ func (p *passwd) set(file, name string) int {
 }
 
 func (p *passwd) hash(password string) (string, error) {
-	return auth.HashPassword(p.kind, []byte(password), p.iterations)
+	return auth.HashPassword(p.Hash.kind, []byte(password), int(p.Iterations))
 }
 
 // password is the one of the command line, or what is typed twice.
 func (p *passwd) password() (text string, code int) {
-	if p.batch {
-		return p.rest[2], exitOK
+	if p.Batch {
+		return *p.Password, exitOK
 	}
 	first, ok := p.ask("Password: ")
 	if !ok {
@@ -266,7 +301,7 @@ func (p *passwd) report(file string, err error) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, auth.ErrNoUser):
-		fmt.Fprintf(p.stderr, "Warning: User %s not found in password file.\n", p.rest[1])
+		fmt.Fprintf(p.stderr, "Warning: User %s not found in password file.\n", *p.Username)
 		return passwdFailed
 	case errors.Is(err, fs.ErrNotExist):
 		return p.fail("Unable to open password file " + file + ". No such file or directory.")

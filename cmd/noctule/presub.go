@@ -233,44 +233,54 @@ func (p *presubscription) control(c *broker.Control) codec.Reason {
 	}, p.b)
 }
 
-const presubUsage = `Usage: noctule presub explain [-u URL] [-t TOKENFILE] CLIENTID TOPIC
+// presubCmd is `noctule presub`.
+type presubCmd struct {
+	Explain presubExplain `cmd:"" help:"Say by which subscriptions a client gets what is published on a topic."`
+}
 
-Says by which subscriptions a client gets what is published on a topic. URL is that of the admin listener,
-by default http://127.0.0.1:9090; TOKENFILE has a bearer token, which may be in NOCTULE_TOKEN instead.
-`
+// Examples shows how.
+func (presubCmd) Examples() []string { return presubExplain{}.Examples() }
 
-// presub is the command of that name.
-func (c *command) presub(args []string) int {
-	base, token := "http://127.0.0.1:9090", os.Getenv("NOCTULE_TOKEN")
-	if len(args) == 0 || args[0] != "explain" {
-		fmt.Fprint(c.stderr, presubUsage)
-		return exitConfig
-	}
-	args = args[1:]
-	for len(args) > 2 && (args[0] == "-u" || args[0] == "-t") {
-		if args[0] == "-u" {
-			base = strings.TrimRight(args[1], "/")
-		} else {
-			raw, err := os.ReadFile(args[1])
-			if err != nil {
-				fmt.Fprintf(c.stderr, "Error: %v\n", err)
-				return exitConfig
-			}
-			token = lastWord(string(raw))
+type presubExplain struct {
+	URL       string `short:"u" placeholder:"URL" default:"http://127.0.0.1:9090" help:"That of admin_listener; http://127.0.0.1:9090 without."`
+	TokenFile string `short:"t" placeholder:"FILE" help:"A file with a token of the API, or a line of admin_token_file; by default NOCTULE_TOKEN of the environment is the token."`
+	ClientID  string `arg:"" name:"clientid" passthrough:"partial" help:"The client."`
+	Topic     string `arg:"" help:"What is published on."`
+}
+
+// Help tells more.
+func (presubExplain) Help() string {
+	return `Asks a running broker, by the API of its admin_listener, for the subscriptions of a
+client that match a topic: its own, and those that the broker has made for it, each with where it
+comes from (docs/presub.md).
+
+The exit code is 0; 1 if the broker cannot be asked; 3 if the command line or the token file is
+wrong.`
+}
+
+// Examples shows how.
+func (presubExplain) Examples() []string {
+	return []string{"presub explain -t admin.token alice-phone /e/e1/im/g/g1"}
+}
+
+// Run asks and prints.
+func (x *presubExplain) Run(c *command) error {
+	token := os.Getenv("NOCTULE_TOKEN")
+	if x.TokenFile != "" {
+		raw, err := os.ReadFile(x.TokenFile)
+		if err != nil {
+			fmt.Fprintf(c.stderr, "Error: %v\n", err)
+			return exit(exitConfig)
 		}
-		args = args[2:]
+		token = lastWord(string(raw))
 	}
-	if len(args) != 2 {
-		fmt.Fprint(c.stderr, presubUsage)
-		return exitConfig
-	}
-	x, err := fetchExplanation(base, token, args[0], args[1])
+	e, err := fetchExplanation(strings.TrimRight(x.URL, "/"), token, x.ClientID, x.Topic)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "Error: %v\n", err)
-		return 1
+		return exit(1)
 	}
-	printExplanation(c.stdout, x)
-	return exitOK
+	printExplanation(c.stdout, e)
+	return nil
 }
 
 // lastWord is the token of a file with a token, or with a name and a token.
