@@ -56,29 +56,29 @@ func (c *pairsCmd) Run(ctx context.Context, o *output) error {
 // crowd is both sides of fanout, fanin and shared.
 type crowd struct {
 	flags
-	Publishers  int `help:"Publishers."`
-	Subscribers int `help:"Subscribers."`
+	Publishers  int `default:"${publishers}" help:"Publishers."`
+	Subscribers int `default:"${subscribers}" help:"Subscribers."`
 }
 
 type fanoutCmd struct{ crowd }
 
 // Run measures a fan-out.
 func (c *fanoutCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Fanout(orElse(c.Publishers, 1), orElse(c.Subscribers, 100)))
+	return c.run(ctx, o, c.load().Fanout(c.Publishers, c.Subscribers))
 }
 
 type faninCmd struct{ crowd }
 
 // Run measures a fan-in.
 func (c *faninCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Fanin(orElse(c.Publishers, 100), orElse(c.Subscribers, 1)))
+	return c.run(ctx, o, c.load().Fanin(c.Publishers, c.Subscribers))
 }
 
 type sharedCmd struct{ crowd }
 
 // Run measures a shared subscription.
 func (c *sharedCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Shared(orElse(c.Publishers, 100), orElse(c.Subscribers, 10)))
+	return c.run(ctx, o, c.load().Shared(c.Publishers, c.Subscribers))
 }
 
 func (c *crowd) run(ctx context.Context, o *output, plan bench.Plan) error {
@@ -87,11 +87,4 @@ func (c *crowd) run(ctx context.Context, o *output, plan bench.Plan) error {
 		clients += g.Count
 	}
 	return c.do(ctx, o, plan, clients)
-}
-
-func orElse(n, otherwise int) int {
-	if n > 0 {
-		return n
-	}
-	return otherwise
 }

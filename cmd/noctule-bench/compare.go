@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"noctule/bench"
+	"noctule/cmd/internal/cli"
 )
 
 type compareCmd struct {
 	Brokers      string        `placeholder:"FILE" help:"File of brokers; by default those this program knows."`
-	Only         []string      `help:"Names of the brokers to run; all by default."`
-	Scenario     []string      `sep:"none" help:"Run scenarios whose name contains one of these."`
+	Only         []string      `placeholder:"NAME" help:"Names of the brokers to run; all by default."`
+	Scenario     []string      `sep:"none" placeholder:"PART" help:"Run scenarios whose name contains one of these."`
 	Reference    string        `default:"mosquitto" help:"Broker that ratios are to."`
 	Rounds       int           `default:"3" help:"Rounds, each with every broker in turn."`
 	Budget       time.Duration `help:"Begin no further round of a scenario past its share of this time."`
@@ -42,23 +43,15 @@ func (c *compareCmd) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	if len(c.Only) > 0 {
-		brokers = slices.DeleteFunc(brokers, func(b bench.Broker) bool {
-			return !slices.Contains(c.Only, b.Name)
-		})
+	if brokers, err = c.chosen(brokers); err != nil {
+		return err
 	}
-	suite := bench.Suite(c.Duration, c.Idle)
-	if len(c.Scenario) > 0 {
-		suite = slices.DeleteFunc(suite, func(s bench.Scenario) bool {
-			named := func(part string) bool { return strings.Contains(s.Key(), part) }
-			return !slices.ContainsFunc(c.Scenario, named)
-		})
+	suite, err := c.suite()
+	if err != nil {
+		return err
 	}
 	if c.Rounds < 1 || c.Duration <= 0 || c.Idle < 1 {
 		return fmt.Errorf("%w: rounds, duration and idle clients must be positive", errUsage)
-	}
-	if len(brokers) == 0 || len(suite) == 0 {
-		return fmt.Errorf("%w: nothing is left to compare", errUsage)
 	}
 	result, err := bench.Compare(ctx, brokers, suite, bench.CompareOptions{
 		Reference: c.Reference, Rounds: c.Rounds, Budget: c.Budget,
@@ -69,6 +62,48 @@ func (c *compareCmd) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	return errors.Join(err, c.write(result), result.Markdown(o.stdout))
+}
+
+// chosen is the brokers that --only names, each of which there must be.
+func (c *compareCmd) chosen(brokers []bench.Broker) ([]bench.Broker, error) {
+	if len(c.Only) == 0 {
+		return brokers, nil
+	}
+	names := make([]string, len(brokers))
+	for i := range brokers {
+		names[i] = brokers[i].Name
+	}
+	for _, name := range c.Only {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("%w --only: no broker %q.%s There are %s", errUsage, name,
+				cli.Guess(name, names), strings.Join(names, ", "))
+		}
+	}
+	return slices.DeleteFunc(brokers, func(b bench.Broker) bool {
+		return !slices.Contains(c.Only, b.Name)
+	}), nil
+}
+
+// suite is the scenarios that are to run; each part of a name in --scenario must be in one.
+func (c *compareCmd) suite() ([]bench.Scenario, error) {
+	suite := bench.Suite(c.Duration, c.Idle)
+	if len(c.Scenario) == 0 {
+		return suite, nil
+	}
+	names := make([]string, len(suite))
+	for i := range suite {
+		names[i] = suite[i].Key()
+	}
+	for _, part := range c.Scenario {
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, part) }) {
+			return nil, fmt.Errorf("%w --scenario: none has %q in its name. There are:\n  %s", errUsage, part,
+				strings.Join(names, "\n  "))
+		}
+	}
+	return slices.DeleteFunc(suite, func(s bench.Scenario) bool {
+		named := func(part string) bool { return strings.Contains(s.Key(), part) }
+		return !slices.ContainsFunc(c.Scenario, named)
+	}), nil
 }
 
 // write writes the files asked for, also of a comparison that was cut short.

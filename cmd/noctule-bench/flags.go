@@ -25,47 +25,47 @@ import (
 
 // targetFlags say where the broker is.
 type targetFlags struct {
-	URL        string   `short:"u" default:"mqtt://127.0.0.1:1883" help:"${url}"`
+	URL        string   `short:"u" placeholder:"URL" default:"mqtt://127.0.0.1:1883" help:"${url}"`
 	Version    int      `short:"V" enum:"3,4,5" default:"4" help:"MQTT: 3 (3.1), 4 (3.1.1) or 5."`
-	Username   string   `short:"U" help:"User name."`
-	Password   string   `short:"P" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
-	UserFile   string   `type:"existingfile" help:"File of user:password lines, dealt to the clients in turn."`
+	Username   string   `short:"U" placeholder:"NAME" help:"User name."`
+	Password   string   `short:"P" placeholder:"PASSWORD" env:"NOCTULE_BENCH_PASSWORD" help:"Password."`
+	UserFile   string   `type:"existingfile" placeholder:"FILE" help:"File of user:password lines, dealt to the clients in turn."`
 	KeepAlive  uint16   `short:"k" default:"300" help:"Keep Alive in seconds."`
 	Persistent bool     `help:"Sessions that outlive connections; they are ended with the run."`
 	Keep       bool     `name:"keep-sessions" help:"Leave the sessions of --persistent behind."`
-	Prefix     string   `help:"Start of client ids; by default command, host and a random part."`
-	CAFile     string   `name:"cafile" type:"existingfile" help:"PEM file of certificate authorities."`
-	Cert       string   `type:"existingfile" help:"PEM file of the client's certificate."`
-	Key        string   `type:"existingfile" help:"PEM file of its key."`
+	Prefix     string   `placeholder:"TEXT" help:"Start of client ids; by default command, host and a random part."`
+	CAFile     string   `name:"cafile" type:"existingfile" placeholder:"FILE" help:"PEM file of certificate authorities."`
+	Cert       string   `type:"existingfile" placeholder:"FILE" help:"PEM file of the client's certificate."`
+	Key        string   `type:"existingfile" placeholder:"FILE" help:"PEM file of its key."`
 	Insecure   bool     `help:"Accept any certificate."`
 	Will       string   `placeholder:"TOPIC" help:"Topic of a Will with every client; %i is its number."`
-	WillQoS    uint8    `name:"will-qos" help:"Quality of service of the Will."`
+	WillQoS    uint8    `name:"will-qos" placeholder:"QOS" help:"Quality of service of the Will; 0 without."`
 	WillRetain bool     `help:"The Will is retained."`
-	Source     []string `help:"Local addresses to connect from; on loopback they are chosen when needed."`
+	Source     []string `placeholder:"ADDRESS" help:"Local addresses to connect from; on loopback they are chosen when needed."`
 }
 
 // loadFlags say how much.
 type loadFlags struct {
 	QoS      uint8         `name:"qos" short:"q" default:"0" help:"QoS of messages and subscriptions."`
 	Size     int           `short:"s" default:"64" help:"Payload in bytes."`
-	Rate     float64       `short:"r" help:"Messages per second and publisher, sent when due."`
+	Rate     float64       `short:"r" placeholder:"N" help:"Messages per second and publisher, sent when due; without, as --window allows."`
 	Window   int           `short:"w" default:"32" help:"${window}"`
 	Topic    string        `default:"bench" help:"Root of the topics."`
 	Retain   bool          `help:"Publish retained messages."`
-	Limit    uint32        `short:"L" help:"Messages per publisher; 0: no limit."`
+	Limit    uint32        `short:"L" placeholder:"N" help:"Messages per publisher; 0: no limit."`
 	Warmup   time.Duration `default:"2s" help:"Publishing before the measurement."`
 	Duration time.Duration `short:"d" default:"10s" help:"Length of the measurement."`
 }
 
 // runFlags say how.
 type runFlags struct {
-	Connrate   int           `short:"R" help:"Connections per second; 0: as fast as they go."`
+	Connrate   int           `short:"R" placeholder:"N" help:"Connections per second; 0: as fast as they go."`
 	Concurrent int           `default:"200" help:"Connections being made at a time."`
 	Hold       time.Duration `help:"Rest between connecting and publishing."`
 	Drain      time.Duration `default:"10s" help:"Longest wait at the end for what is under way."`
 	Threads    int           `default:"1" help:"Event loops of the generator."`
 	OwnFiles   bool          `help:"A table of open files per thread, to pass the limit of open files."`
-	PID        int           `name:"pid" help:"The broker's process here, to account its use."`
+	PID        int           `name:"pid" placeholder:"PID" help:"The broker's process here, to account its use."`
 	Syscalls   bool          `help:"Count the broker's system calls with perf, which slows it down."`
 	JSON       string        `name:"json" placeholder:"FILE" help:"Write the report as JSON; -: to stdout."`
 	CSV        string        `name:"csv" placeholder:"FILE" help:"Write a row per second."`

@@ -10,10 +10,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
+	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"noctule/cmd/internal/cli"
+	"noctule/internal/version"
 )
 
 // Exit codes.
@@ -35,9 +39,9 @@ type commands struct {
 	Pub    pubCmd    `cmd:"" help:"Publish to whoever listens."`
 	Sub    subCmd    `cmd:"" help:"Subscribe and count."`
 	P2p    pairsCmd  `cmd:"" name:"p2p" help:"Publishers with one subscriber each."`
-	Fanout fanoutCmd `cmd:"" help:"Few publishers, many subscribers."`
-	Fanin  faninCmd  `cmd:"" help:"Many publishers, few subscribers."`
-	Shared sharedCmd `cmd:"" help:"Publishers, and a group that shares a subscription."`
+	Fanout fanoutCmd `cmd:"" set:"publishers=1" set:"subscribers=100" help:"Few publishers, many subscribers."`
+	Fanin  faninCmd  `cmd:"" set:"publishers=100" set:"subscribers=1" help:"Many publishers, few subscribers."`
+	Shared sharedCmd `cmd:"" set:"publishers=100" set:"subscribers=10" help:"Publishers, and a group that shares a subscription."`
 
 	Retained retainedCmd `cmd:"" help:"Store retained messages, then let clients collect them by a wildcard."`
 	Storm    stormCmd    `cmd:"" help:"Cut all clients and let them come back."`
@@ -48,52 +52,64 @@ type commands struct {
 
 	Compare compareCmd `cmd:"" help:"Run brokers side by side and print the ratios."`
 	Traffic trafficCmd `cmd:"" help:"Count packets and bytes against BOSH: the paper's tables 5 and 6."`
+	Help    cli.Help   `cmd:"" help:"Show the help of a command."`
+	Version versionCmd `cmd:"" help:"Show the version of this program."`
 }
 
-// newParser makes the parser of the command line.
-func newParser(
-	c *commands, stdout, stderr io.Writer, exit func(int), more ...kong.Option,
-) (*kong.Kong, error) {
-	return kong.New(c, append(more, kong.Name("noctule-bench"), kong.UsageOnError(),
-		kong.Description("Load test for MQTT brokers: open loop, every message accounted for."),
-		kong.Writers(stdout, stderr), kong.Exit(exit),
+// settings are what kong is told of the commands.
+func settings(ctx context.Context, o *output) []kong.Option {
+	return []kong.Option{
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(o),
 		kong.Vars{
 			"url": "Broker: HOST:PORT, mqtt:// or tcp://, mqtts:// or ssl://, ws://, wss://HOST:PORT/PATH, " +
-				"unix:///PATH.",
+				"unix:///PATH; mqtt://127.0.0.1:1883 without.",
 			"window": "Messages outstanding per publisher; with --rate, most unacknowledged ones.",
 			"fail":   "Exit with 1 if it holds, e.g. 'p99>5ms', 'lost>0'. Repeatable.",
-		})...)
+		},
+	}
+}
+
+func line(stdout, stderr io.Writer) *cli.Program {
+	return &cli.Program{
+		Name: "noctule-bench", Summary: "Load test for MQTT brokers: open loop, every message accounted for.",
+		Stdout: stdout, Stderr: stderr,
+	}
 }
 
 // run is the program; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var c commands
-	exit := -1
-	parser, err := newParser(&c, stdout, stderr, func(code int) { exit = code },
-		kong.BindTo(ctx, (*context.Context)(nil)))
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return exitUsage
+	if slices.Equal(args, []string{"--version"}) { // no flag: of a command it is the version of MQTT
+		args = []string{"version"}
 	}
-	k, err := parser.Parse(args)
+	o := &output{stdout: stdout, stderr: stderr, args: args}
+	if len(args) > 0 {
+		o.command = args[0]
+	}
+	err := line(stdout, stderr).Run(&commands{}, args, settings(ctx, o)...)
+	var usage *cli.UsageError
 	switch {
-	case exit >= 0: // --help
-		return exit
-	case err != nil:
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
 		return exitUsage
-	}
-	command, _, _ := strings.Cut(k.Command(), " ")
-	o := output{stdout: stdout, stderr: stderr, args: args, command: command}
-	switch err := k.Run(&o); {
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
-		return exitUsage
-	case err != nil:
+	default:
 		fmt.Fprintf(stderr, "noctule-bench: %v\n", err)
 		return exitFailed
 	}
-	return exitOK
+}
+
+type versionCmd struct{}
+
+// Examples shows how.
+func (versionCmd) Examples() []string { return []string{"version"} }
+
+// Run shows the version.
+func (versionCmd) Run(o *output) error {
+	i := version.Read()
+	_, err := fmt.Fprintf(o.stdout, "noctule-bench %v, built with %s for %s/%s\n",
+		i, i.Go, runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 var errUsage = errors.New("bad option")

@@ -6,12 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"noctule/bench"
 	"noctule/broker"
+	"noctule/internal/version"
 	"noctule/wsnet"
 )
 
@@ -252,20 +254,41 @@ func TestPersistentCleansUp(t *testing.T) {
 	}
 }
 
-// Every example of the help texts is a command line that the program takes.
-func TestExamples(t *testing.T) {
-	var c commands
-	parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
+// typeNames are what kong calls a value that has no name.
+var typeNames = regexp.MustCompile(`^(STRING|U?INT(-\d+)?|FLOAT-\d+)\b`)
+
+// Every command has its help, in 80 columns, and every example in it is a line that the program takes.
+func TestHelp(t *testing.T) {
+	parser, err := line(io.Discard, io.Discard).Parser(&commands{}, func(int) {}, settings(t.Context(), &output{})...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, node := range parser.Model.Children {
-		lines := strings.Split(node.Detail, "\n")
-		if len(lines) < 3 {
-			t.Errorf("%s has no example", node.Name)
-			continue
+		code, text, log := command(t, node.Name, "--help")
+		if code != exitOK || log != "" || !strings.HasPrefix(text, "Usage: noctule-bench "+node.Name) {
+			t.Errorf("%s --help: exit code %d, %s\n%s", node.Name, code, log, text)
 		}
-		for _, line := range lines[2:] {
+		if code, same, _ := command(t, "help", node.Name); node.Name != "help" && (code != exitOK || same != text) {
+			t.Errorf("help %s: exit code %d\n%s", node.Name, code, same)
+		}
+		for line := range strings.Lines(text) {
+			if len(line) > 81 && !strings.HasPrefix(line, "  noctule-bench ") { // an example is one line
+				t.Errorf("%s: %d columns: %s", node.Name, len(line)-1, line)
+			}
+		}
+		for _, f := range node.Flags {
+			if f.Help == "" {
+				t.Errorf("%s: --%s has no help", node.Name, f.Name)
+			}
+			if kind := f.FormatPlaceHolder(); typeNames.MatchString(kind) {
+				t.Errorf("%s: the value of --%s is called %s", node.Name, f.Name, kind)
+			}
+		}
+		_, list, ok := strings.Cut(text, "\nExamples:\n")
+		if !ok && node.Name != "help" {
+			t.Errorf("%s has no example", node.Name)
+		}
+		for line := range strings.Lines(list) {
 			line = strings.NewReplacer("$(pidof noctule)", "1", "QoS 1", "QoS-1", "'", "").Replace(line)
 			words := strings.Fields(line)
 			if words[0] != "noctule-bench" || words[1] != node.Name {
@@ -275,6 +298,36 @@ func TestExamples(t *testing.T) {
 			if _, err := parser.Parse(words[1:]); err != nil {
 				t.Errorf("%s: %v", line, err)
 			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		code, text, log := command(t, arg)
+		if code != exitOK || !strings.HasPrefix(text, "noctule-bench "+version.Release) || log != "" {
+			t.Errorf("%s: exit code %d %s%s", arg, code, text, log)
+		}
+	}
+}
+
+// What is mistyped gets a guess.
+func TestTypos(t *testing.T) {
+	for line, want := range map[string]string{
+		"pbu":                     "unexpected argument pbu. Did you mean pub?\nTry 'noctule-bench --help'.",
+		"pub --rat 5":             "unknown flag --rat. Did you mean --rate?\nTry 'noctule-bench pub --help'.",
+		"sub --urll x":            "unknown flag --urll. Did you mean --url?\nTry 'noctule-bench sub --help'.",
+		"help comapre":            "unexpected argument comapre. Did you mean compare?\nTry 'noctule-bench --help'.",
+		"conn -c many":            `--clients: expected a valid 64 bit int but got "many"` + "\nTry 'noctule-bench conn --help'.",
+		"conn -X":                 "unknown flag -X\nTry 'noctule-bench conn --help'.",
+		"preset p2p-1k":           "bad option: no preset \"p2p-1k\". Did you mean p2p-1k-1k-1k-1k? --list prints them",
+		"preset nothing":          "bad option: no preset \"nothing\"; --list prints them",
+		"compare --only noctul":   "bad option --only: no broker \"noctul\". Did you mean noctule? There are noctule, mosquitto, ",
+		"compare --scenario idel": "bad option --scenario: none has \"idel\" in its name. There are:\n  ",
+	} {
+		code, _, log := command(t, strings.Fields(line)...)
+		if code != exitUsage || !strings.HasPrefix(log+"\n", "noctule-bench: "+want) {
+			t.Errorf("%s: exit code %d, %q, want %q", line, code, log, want)
 		}
 	}
 }

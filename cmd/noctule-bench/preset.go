@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"noctule/bench"
+	"noctule/cmd/internal/cli"
 )
 
 // preset is a use case of the open MQTT benchmark suite (github.com/emqx/mqttbs). All have QoS 1, payloads
@@ -56,6 +57,18 @@ func findPreset(name string) (preset, bool) {
 		}
 	}
 	return preset{}, false
+}
+
+func unknownPreset(name string) error {
+	names := make([]string, len(presets))
+	for i, p := range presets {
+		names[i] = p.name
+	}
+	between := ";"
+	if guess := cli.Guess(name, names); guess != "" {
+		between = "." + guess
+	}
+	return fmt.Errorf("%w: no preset %q%s --list prints them", errUsage, name, between)
 }
 
 // String tells what it does.
@@ -128,7 +141,7 @@ func (c *presetCmd) Run(ctx context.Context, o *output) error {
 	case c.Name == "":
 		return fmt.Errorf("%w: which preset? --list prints them", errUsage)
 	case !ok:
-		return fmt.Errorf("%w: no preset %q; --list prints them", errUsage, c.Name)
+		return unknownPreset(c.Name)
 	case !(c.Scale > 0):
 		return fmt.Errorf("%w --scale: it is more than 0", errUsage)
 	}

@@ -13,7 +13,7 @@ import (
 type stormCmd struct {
 	flags
 	Clients    int `short:"c" default:"1000" help:"Clients, a subscription each."`
-	ReturnRate int `help:"Connections per second after the cut; 0: all at once."`
+	ReturnRate int `placeholder:"N" help:"Connections per second after the cut; 0: all at once."`
 
 	Retries    int           `default:"8" help:"Further tries of a client that does not get back; 0: none."`
 	Backoff    time.Duration `default:"100ms" help:"Wait before the first, doubled for each, 10 s at most."`
