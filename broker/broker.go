@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type Broker struct {
 	hangAfter time.Duration
 	started   time.Time
 	clock     *clock
+	inside    *Listener // of Pipe
 
 	// Set by New if there is a store, then read-only:
 	committer *store.Committer
@@ -87,7 +89,7 @@ type Broker struct {
 	}
 }
 
-// Listener is one listening socket of a Broker.
+// Listener is one listening socket of a Broker, or a place for clients without one.
 type Listener struct {
 	// Set by Listen, then read-only:
 	net  *wsnet.Listener
@@ -164,6 +166,9 @@ func New(o Options) (*Broker, error) {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	b.net = server
+	if err := b.openInside(); err != nil {
+		return nil, err
+	}
 	b.memoryLimit.Store(o.MemoryLimit)
 	if r != nil {
 		if err := r.restore(); err != nil {
@@ -186,7 +191,7 @@ func Vacant(network, address string) error { return wsnet.Vacant(network, addres
 
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	l := &Listener{name: o.Net.Network + " " + o.Net.Address}
+	l := &Listener{name: strings.TrimSuffix(o.Net.Network+" "+o.Net.Address, " ")}
 	l.opts.Store(&o)
 	cfg := o.Net
 	cfg.Tag = l

@@ -177,7 +177,8 @@ func (o *Options) maxInput() int64 {
 
 // ListenerOptions are the settings of one listener. Start from DefaultListenerOptions.
 type ListenerOptions struct {
-	// Net says where to listen and with which transport. Tag and OnRefuse belong to the broker.
+	// Net says where to listen and with which transport; wsnet.PipeNetwork is for clients of this process
+	// only, and its address a name. Tag and OnRefuse belong to the broker.
 	Net wsnet.ListenerConfig
 
 	// Policy says who may connect and what they may do. It is read-only; Reload replaces it as a whole.

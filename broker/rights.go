@@ -240,9 +240,9 @@ func (b *Broker) listenerNamed(name string) (near *Listener) {
 	return near
 }
 
-// portIn is the port in a listener's name; "" for unix sockets.
+// portIn is the port in a listener's name; "" for unix sockets and pipes.
 func portIn(name string) string {
-	if strings.HasPrefix(name, "unix") {
+	if strings.HasPrefix(name, "unix") || strings.HasPrefix(name, wsnet.PipeNetwork) {
 		return ""
 	}
 	return name[strings.LastIndexByte(name, ':')+1:]

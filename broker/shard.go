@@ -438,6 +438,9 @@ func peer(c *wsnet.Conn) string {
 	if h := c.Proxied(); h != nil && h.Unix {
 		return addrText(netip.AddrPort{}, h.Path)
 	}
+	if c.Piped() {
+		return addrText(netip.AddrPort{}, wsnet.PipeNetwork)
+	}
 	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
 }
 

@@ -140,8 +140,8 @@ type ListenerConfig struct {
 type Refusal struct {
 	// Listener is where it came in.
 	Listener *Listener
-	// Addr is the peer's address, zero for unix sockets. Path is that of the peer's unix socket where a PROXY
-	// header tells it.
+	// Addr is the peer's address, zero for unix sockets and pipes. Path is that of the peer's unix socket
+	// where a PROXY header tells it, PipeNetwork for pipes.
 	Addr  netip.AddrPort
 	Path  string
 	Cause RefusalCause

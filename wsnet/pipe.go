@@ -86,7 +86,7 @@ func (ln *Listener) startPipe(c *Conn) bool {
 		s.mu.Unlock()
 		ln.leave()
 		s.refused.Add(1)
-		ln.refuse(Refusal{Cause: CauseTooMany})
+		ln.refuse(Refusal{Path: PipeNetwork, Cause: CauseTooMany})
 		return false
 	}
 	s.accepted.Add(1)
