@@ -68,7 +68,7 @@ func TestTokens(t *testing.T) {
 type doorClient struct {
 	t    *testing.T
 	b    *broker.Broker
-	addr string
+	addr *broker.Listener
 	url  string
 	door *Door
 }

@@ -105,7 +105,8 @@ func TestShutdownDuringAdmission(t *testing.T) {
 
 func onEachGate(t *testing.T, f func(t *testing.T, x *fixture, g *gate)) {
 	t.Helper()
-	onEachWith(t, func(o *broker.Options, _ *broker.ListenerOptions) *gate {
+	onEachWith(t, func(o *broker.Options, l *broker.ListenerOptions) *gate {
+		brokertest.Loopback(&l.Net) // Admission.Address
 		g := newGate()
 		o.Admitters = []broker.Admitter{g}
 		return g

@@ -14,7 +14,7 @@ import (
 )
 
 // variants runs a test on one loop, on four, and on the portable poller.
-func variants(t *testing.T, f func(t *testing.T, start func(change func(*broker.Options, *broker.ListenerOptions)) string)) {
+func variants(t *testing.T, f func(t *testing.T, start func(change func(*broker.Options, *broker.ListenerOptions)) *broker.Listener)) {
 	for _, v := range []struct {
 		name     string
 		loops    int
@@ -22,7 +22,7 @@ func variants(t *testing.T, f func(t *testing.T, start func(change func(*broker.
 	}{{"one loop", 1, false}, {"four loops", 4, false}, {"portable", 3, true}} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			f(t, func(change func(*broker.Options, *broker.ListenerOptions)) string {
+			f(t, func(change func(*broker.Options, *broker.ListenerOptions)) *broker.Listener {
 				_, addr := brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
 					o.Loops, o.Portable = v.loops, v.portable
 					if change != nil {
@@ -35,7 +35,7 @@ func variants(t *testing.T, f func(t *testing.T, start func(change func(*broker.
 	}
 }
 
-type startFunc = func(change func(*broker.Options, *broker.ListenerOptions)) string
+type startFunc = func(change func(*broker.Options, *broker.ListenerOptions)) *broker.Listener
 
 func props(list ...func(codec.Properties) codec.Properties) (p codec.Properties) {
 	for _, f := range list {
@@ -77,7 +77,11 @@ func readFull(c *brokertest.Client, b []byte) (int, error) {
 func TestRefusedConnects(t *testing.T) {
 	_, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxKeepAlive = 100 })
 	_, closed := brokertest.Start(t, func(_ *broker.Options, l *broker.ListenerOptions) { l.AllowAnonymous = false })
-	tests := []struct{ name, addr, in, want string }{
+	tests := []struct {
+		name     string
+		addr     *broker.Listener
+		in, want string
+	}{
 		{"MQTT-3.1.2-2 level 6 is answered in the form of MQTT 5", addr, "100d00044d51545406020000000161" + "", "2003008400"},
 		{"MQTT-3.1.2-2 level 3 with name MQTT", addr, "100d00044d515454030200000001 61", "20020001"},
 		{"MQTT-3.1.2-1 unknown name", addr, "100d00044d515455040200000001 61", ""},
@@ -384,7 +388,7 @@ func TestNoLocal_MQTT_3_8_3_3(t *testing.T) {
 // Retain As Published; it has them with every subscription.
 func TestBridgeOfMQTT3(t *testing.T) {
 	h := &lines{}
-	_, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Log = slog.New(h) })
+	_, addr := brokertest.Start(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) { o.Log = slog.New(h) }))
 	for i, v := range []codec.Version{codec.V31, codec.V311} {
 		id, topic := fmt.Sprint("bridge", i), fmt.Sprint("n", i)
 		persistent := func(p *codec.Connect) { p.CleanStart, p.Bridge = false, true }

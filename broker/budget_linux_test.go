@@ -55,7 +55,7 @@ func TestDeliveryOfQoS0DoesNotAllocate(t *testing.T) {
 		{"1000 bytes", "a/#", 1000, codec.V311, codec.V311, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 })
+			x := newFixture(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 }))
 			var subs []*brokertest.Client
 			for i := range 5 {
 				c := x.connect(fmt.Sprint("s", i), tt.out, tt.change)
@@ -92,9 +92,9 @@ func TestDeliveryBetweenLoopsHardlyAllocates(t *testing.T) {
 		most     float64 // allocations a round of 20 messages to 20 receivers
 	}{{"four loops", false, 90}, {"portable", true, 150}} {
 		t.Run(v.name, func(t *testing.T) {
-			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+			x := newFixture(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) {
 				o.Loops, o.Portable = 4, v.portable
-			})
+			}))
 			var subs []*brokertest.Client
 			for i := range 20 {
 				c := x.connect(fmt.Sprint("s", i), codec.V311, nil)
@@ -170,7 +170,7 @@ func TestHeapPerIdleClient(t *testing.T) {
 		}, 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 })
+			x := newFixture(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 }))
 			const n = 4000
 			fds := make([]int, n)
 			before := heap()
@@ -185,7 +185,7 @@ func TestHeapPerIdleClient(t *testing.T) {
 					filter = fmt.Sprintf(filter, i)
 				}
 				s := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte(filter)}}}
-				fds[i] = bareConn(t, x.addr)
+				fds[i] = bareConn(t, x.socket())
 				answer := 4 + 5
 				if tt.v == codec.V5 {
 					answer = 16 + 6

@@ -48,6 +48,7 @@ func crashing(t *testing.T, words string, change changeFunc, child func(x *fixtu
 			t.Fatal(err)
 		}
 		x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+			brokertest.Loopback(&l.Net) // whose address is told
 			h := slog.NewTextHandler(f, &slog.HandlerOptions{Level: broker.LevelInternal})
 			o.Log = slog.New(trap{h, words})
 			change(o, l)

@@ -15,11 +15,11 @@ type changeFunc = func(*broker.Options, *broker.ListenerOptions)
 // connectFunc alters a CONNECT.
 type connectFunc = func(*codec.Connect)
 
-// fixture is a broker whose time stands still.
+// fixture is a broker whose time stands still, and whose clients are on pipes unless a test asks otherwise.
 type fixture struct {
 	t     testing.TB
 	b     *broker.Broker
-	addr  string
+	addr  *broker.Listener
 	clock *brokertest.Clock
 }
 
@@ -68,6 +68,19 @@ func onEachWith[T any](
 			})
 			f(t, x, with)
 		})
+	}
+}
+
+// socket is the address of a fixture on sockets.
+func (x *fixture) socket() string { return x.addr.Addr().String() }
+
+// onSockets is change for a fixture whose clients have sockets, since the test is of what only those have.
+func onSockets(change changeFunc) changeFunc {
+	return func(o *broker.Options, l *broker.ListenerOptions) {
+		brokertest.Loopback(&l.Net)
+		if change != nil {
+			change(o, l)
+		}
 	}
 }
 

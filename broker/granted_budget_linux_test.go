@@ -13,7 +13,7 @@ import (
 // Nothing runs beside these tests: they count what the whole process allocates and holds.
 
 func TestDeliveryToGrantedDoesNotAllocate(t *testing.T) {
-	x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 })
+	x := newFixture(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) { o.Loops = 1 }))
 	var subs []*brokertest.Client
 	for i := range 5 {
 		c := x.connect(fmt.Sprint("s", i), codec.V311, nil)

@@ -523,7 +523,7 @@ func TestPacketsAroundABreach(t *testing.T) {
 // half opens one connection the way a port scanner, a broken client or an attacker would; it never waits.
 func half(t *testing.T, x *fixture, rnd *rand.Rand, breaches []breach) net.Conn {
 	t.Helper()
-	nc, err := net.Dial("tcp", x.addr)
+	nc, err := net.Dial("tcp", x.socket())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -594,7 +594,7 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 	expire := func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.PersistentClientExpiration = 10 * time.Second
 	}
-	oneByOne(t, expire, func(t *testing.T, x *fixture) {
+	oneByOne(t, onSockets(expire), func(t *testing.T, x *fixture) {
 		rnd := seed(t)
 		breaches := append(afterConnect(), afterConnect5()...)
 		good := x.connect("good", codec.V5, nil)

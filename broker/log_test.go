@@ -63,7 +63,8 @@ func TestLogOfRefusals(t *testing.T) {
 // TestLogOfTurnedAway has no client id to name.
 func TestLogOfTurnedAway(t *testing.T) {
 	h := &lines{}
-	_, addr := brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+	_, addr := brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
+		brokertest.Loopback(&l.Net)
 		o.Log, o.GlobalMaxClients = slog.New(h), 1
 	})
 	brokertest.Connect(t, addr, "first", codec.V311, nil)

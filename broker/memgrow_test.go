@@ -124,9 +124,9 @@ func TestOutputWhileMemoryIsShort(t *testing.T) {
 		t.Run(fmt.Sprint(isShort), func(t *testing.T) {
 			const limit = 64 << 20 // a quarter of it may be input, a sixteenth output
 			var used atomic.Int64
-			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+			x := newFixture(t, onSockets(func(o *broker.Options, _ *broker.ListenerOptions) {
 				o.MemoryLimit, o.MemoryUsed, o.MaxBufferedBytes = limit, used.Load, 16<<20
-			})
+			}))
 			sub := x.connect("sub", codec.V5, func(p *codec.Connect) {
 				p.Properties = props(uintProp(codec.TopicAliasMaximum, 5))
 			})

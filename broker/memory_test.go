@@ -62,7 +62,7 @@ func TestMemoryOfAStuckReceiverIsFlat(t *testing.T) {
 	}
 	for qos := range uint8(3) {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
-			oneByOne(t, limit, func(t *testing.T, x *fixture) {
+			oneByOne(t, onSockets(limit), func(t *testing.T, x *fixture) {
 				stuck := x.connect("stuck", codec.V5, with(expiry(100)))
 				deaf(t, stuck)
 				stuck.Subscribe("s", qos)

@@ -43,7 +43,7 @@ func program(t *testing.T, name string) string {
 // client runs mosquitto_pub or mosquitto_sub against the fixture's broker.
 func (x *fixture) client(name string, args ...string) (code int, out string) {
 	x.t.Helper()
-	host, port, err := net.SplitHostPort(x.addr)
+	host, port, err := net.SplitHostPort(x.socket())
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -63,6 +63,7 @@ func (x *fixture) client(name string, args ...string) (code int, out string) {
 func TestMosquittoClientsAreChecked(t *testing.T) {
 	pub, sub := program(t, "mosquitto_pub"), program(t, "mosquitto_sub")
 	x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+		brokertest.Loopback(&l.Net)
 		o.Loops, o.ClientIDPrefixes = 2, "dev-"
 		l.MountPoint, l.AcceptVersions = "m/", broker.VersionsOf(codec.V311, codec.V5)
 		l.Policy = &auth.Policy{
@@ -249,7 +250,7 @@ func TestACLAsMosquitto(t *testing.T) {
 }
 
 // rightsSeen is what some clients can read and write at a broker.
-func rightsSeen(t *testing.T, addr string) string {
+func rightsSeen[A brokertest.Address](t *testing.T, addr A) string {
 	t.Helper()
 	var topics []string
 	for _, a := range []string{"a", "b", "c1", "u", "$s", "%c"} {

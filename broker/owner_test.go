@@ -40,7 +40,7 @@ func (x *fixture) second(mount string) *fixture {
 		x.t.Fatal(err)
 	}
 	y := *x
-	y.addr = l.Addr().String()
+	y.addr = l
 	return &y
 }
 

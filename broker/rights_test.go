@@ -384,7 +384,7 @@ func TestMountPoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		outside := brokertest.Connect(t, ln.Addr().String(), "outside", codec.V311, nil)
+		outside := brokertest.Connect(t, ln, "outside", codec.V311, nil)
 		outside.Subscribe("#", 1)
 		inside := x.connect("inside", codec.V5, both(with(uintProp(codec.TopicAliasMaximum, 5), expiry(100)),
 			func(p *codec.Connect) {
@@ -413,7 +413,7 @@ func TestMountPoint(t *testing.T) {
 		outside.WantPublish("site/a/2", big)
 		inside.WantPublish("a/2", big)
 		// Retained and will.
-		retain(brokertest.Connect(t, ln.Addr().String(), "writer", codec.V311, nil), "site/a/r", "kept")
+		retain(brokertest.Connect(t, ln, "writer", codec.V311, nil), "site/a/r", "kept")
 		outside.WantPublish("site/a/r", "kept")
 		inside.Ack(codec.PUBACK, inside.WantPublish("a/r", "kept").PacketID)
 		late := x.connect("late", codec.V311, nil)
@@ -510,6 +510,7 @@ func TestUncoveredDeliveryDoesNotAllocate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			acl := withACL(t, lines...)
 			x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
+				brokertest.Loopback(&l.Net)
 				o.Loops = 1
 				acl(o, l)
 			})

@@ -162,7 +162,7 @@ func TestStuckReceiverResumesInOrder(t *testing.T) {
 	limit := func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.MaxQueuedMessages, o.MaxBufferedBytes = 100, 64<<10
 	}
-	onEach(t, limit, func(t *testing.T, x *fixture) {
+	onEach(t, onSockets(limit), func(t *testing.T, x *fixture) {
 		filler := strings.Repeat("y", 1<<20)
 		payload := func(i int) string { return fmt.Sprint(i, " ", filler) }
 		sub := x.connect("sub", codec.V5, with(expiry(1000)))
@@ -229,7 +229,7 @@ func TestUnreadAnswers(t *testing.T) {
 		"PUBLISH QoS 2": pub2.Append(nil, codec.V5), "PUBREL": ack(codec.PUBREL), "PUBREC": ack(codec.PUBREC),
 	} {
 		t.Run(name, func(t *testing.T) {
-			onEach(t, limit, func(t *testing.T, x *fixture) {
+			onEach(t, onSockets(limit), func(t *testing.T, x *fixture) {
 				c := x.connect("c", codec.V5, nil)
 				deaf(t, c)
 				x.flood(c, packet)
@@ -271,7 +271,7 @@ func TestPingWhileMessagesAreInTransit(t *testing.T) {
 // Members of a shared subscription that do not read are passed over, for QoS 0 as well.
 func TestStuckMemberOfASharedSubscription(t *testing.T) {
 	limit := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxBufferedBytes = 64 << 10 }
-	onEach(t, limit, func(t *testing.T, x *fixture) {
+	onEach(t, onSockets(limit), func(t *testing.T, x *fixture) {
 		stuck := x.connect("stuck", codec.V5, nil)
 		deaf(t, stuck)
 		reads := x.connect("reads", codec.V5, nil)

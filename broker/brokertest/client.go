@@ -1,5 +1,6 @@
-// Package brokertest is a broker on a loopback port and a plain client for tests: packets go out and come
-// in as codec knows them, nothing is answered by itself.
+// Package brokertest is a broker in memory and a plain client for tests: packets go out and come in as codec
+// knows them, nothing is answered by itself. Between them is a pipe (wsnet.Listener.Pipe), or a socket for
+// tests of what only sockets have.
 package brokertest
 
 import (
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,20 +23,24 @@ import (
 // Timeout is how long a test waits for what must come.
 const Timeout = 10 * time.Second
 
-// Start runs a broker with one plain listener until the test ends; change may alter the options.
+// Start runs a broker with one listener until the test ends; change may alter the options. The listener is
+// one without a socket, unless change makes it one of a transport: see Loopback.
 func Start(
 	t testing.TB,
 	change func(*broker.Options, *broker.ListenerOptions),
-) (b *broker.Broker, addr string) {
+) (b *broker.Broker, at *broker.Listener) {
 	t.Helper()
 	o := broker.DefaultOptions()
 	o.SysInterval = 0
 	o.Log = slog.New(slog.DiscardHandler)
 	l := broker.DefaultListenerOptions()
 	l.AllowAnonymous = true
-	l.Net = wsnet.ListenerConfig{Network: "tcp4", Address: "127.0.0.1:0", NoDelay: true}
+	l.Net.Network = wsnet.PipeNetwork
 	if change != nil {
 		change(&o, &l)
+	}
+	if n := &l.Net; n.Network == wsnet.PipeNetwork && (n.WebSocket || n.TLS != nil || n.ProxyProtocol != 0) {
+		Loopback(n)
 	}
 	if os.Getenv("NOCTULE_TEST_STORE") != "" && o.Store == nil { // every test with durable sessions
 		o.Store = store.NewMemory()
@@ -50,11 +56,34 @@ func Start(
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	ln, err := b.Listen(l)
+	at, err = b.Listen(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, ln.Addr().String()
+	return b, at
+}
+
+// Loopback makes it a listener on a free port of the loopback address, for tests of what sockets have:
+// buffers of the kernel, an address, a reset.
+func Loopback(cfg *wsnet.ListenerConfig) {
+	cfg.Network, cfg.Address, cfg.NoDelay = "tcp4", "127.0.0.1:0", true
+}
+
+// Address is where a Client connects: a listener, or host:port.
+type Address interface{ string | *broker.Listener }
+
+// open makes a connection to an address.
+func open[A Address](addr A) (net.Conn, error) {
+	switch at := any(addr).(type) {
+	case *broker.Listener:
+		if a := at.Addr(); a.Network() != wsnet.PipeNetwork {
+			return net.Dial(a.Network(), a.String())
+		}
+		return at.Pipe(), nil
+	case string:
+		return net.Dial("tcp", at)
+	}
+	panic("unreachable")
 }
 
 // Client is a connection of a test. It belongs to the test's goroutine.
@@ -71,18 +100,25 @@ type Packet interface {
 }
 
 // Dial connects without CONNECT.
-func Dial(t testing.TB, addr string, v codec.Version) *Client {
+func Dial[A Address](t testing.TB, addr A, v codec.Version) *Client {
 	t.Helper()
-	nc, err := net.Dial("tcp", addr)
+	nc, err := open(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return On(t, nc, v)
+}
+
+// On is a client on a connection, which it closes at the test's end.
+func On(t testing.TB, nc net.Conn, v codec.Version) *Client {
 	t.Cleanup(func() { _ = nc.Close() })
 	return &Client{t: t, Conn: nc, Version: v}
 }
 
 // Connect connects with a clean session and waits for CONNACK; change may alter the packet.
-func Connect(t testing.TB, addr, id string, v codec.Version, change func(*codec.Connect)) *Client {
+func Connect[A Address](
+	t testing.TB, addr A, id string, v codec.Version, change func(*codec.Connect),
+) *Client {
 	t.Helper()
 	c := Dial(t, addr, v)
 	ack := c.Connack(id, change)
@@ -169,9 +205,9 @@ func (c *Client) read() (codec.Header, []byte, error) {
 		if err != nil && !errors.Is(err, codec.ErrShort) {
 			return h, nil, err
 		}
-		var chunk [64 << 10]byte
-		n, err := c.Conn.Read(chunk[:])
-		c.buf = append(c.buf, chunk[:n]...)
+		c.buf = slices.Grow(c.buf, max(4096, h.Size+h.Len-len(c.buf)))
+		n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+		c.buf = c.buf[:len(c.buf)+n]
 		if err != nil && n == 0 {
 			return h, nil, err
 		}
@@ -255,7 +291,7 @@ func (c *Client) Close() { _ = c.Conn.Close() }
 // expiry count from then.
 func (c *Client) Hangup() {
 	c.t.Helper()
-	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		c.t.Fatal(err)
 	}
 	c.discard()

@@ -42,6 +42,7 @@ func (c *Clock) Set(d time.Duration) { c.ahead.Add(d.Milliseconds()) }
 // what that has led to on other loops is on its way before anything that the test sends next.
 func (c *Clock) Advance(t testing.TB, b *broker.Broker, d time.Duration) {
 	t.Helper()
+	Settle(t, b) // what was sent before comes before
 	c.now.Add(d.Milliseconds())
 	Settle(t, b)  // each loop has read the new time
 	for range 2 { // the second is taken after the first has been posted to the loops
@@ -57,6 +58,7 @@ func (c *Clock) Advance(t testing.TB, b *broker.Broker, d time.Duration) {
 // Pass moves the time of b on by d without a tick: what is due has not been looked at when the test goes on.
 func (c *Clock) Pass(t testing.TB, b *broker.Broker, d time.Duration) {
 	t.Helper()
+	Settle(t, b)
 	c.now.Add(d.Milliseconds())
 	Settle(t, b)
 }

@@ -26,7 +26,7 @@ type system struct {
 	t    *testing.T
 	e    *Engine
 	b    *broker.Broker
-	addr string
+	addr *broker.Listener
 	log  *lines
 }
 
