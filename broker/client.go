@@ -198,7 +198,7 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 		return false
 	}
 	s := c.shard
-	if len(m.Payload) >= shareFrom && m.Kept() && (c.rare == nil || c.rare.gate == nil) {
+	if len(m.Payload) >= message.ShareFrom && m.Kept() && (c.rare == nil || c.rare.gate == nil) {
 		b := c.conn.Reserve(len(head))
 		copy(b, head)
 		message.Patch(b, pid, d)
@@ -219,9 +219,6 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	}
 	return true
 }
-
-// shareFrom is the payload size, in bytes, from which receivers share one copy.
-const shareFrom = 1024
 
 // alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then
 // on [MQTT-3.1.2-26]. With full no further one does.

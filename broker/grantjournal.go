@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"noctule/broker/behalf"
+	"noctule/broker/fanout"
 	"noctule/broker/store"
-	"noctule/topictree"
 )
 
 // What servers have subscribed durable sessions to is stored as grants, one per session and origin, that
@@ -112,7 +112,7 @@ func (x *set) record() *store.Set {
 	for i := range x.topics {
 		t := &x.topics[i]
 		r.Topics = append(r.Topics, store.SetTopic{
-			Filter: t.id.Filter(), Options: uint8(t.opts&storedOptions) | t.rh<<4, ID: t.subID,
+			Filter: t.id.Filter(), Options: uint8(t.opts&fanout.Stored) | t.rh<<4, ID: t.subID,
 		})
 	}
 	for i := range x.shares {
@@ -129,10 +129,10 @@ func listOf(r *store.Set) *behalf.Set {
 	list := make([]behalf.Topic, 0, len(r.Topics))
 	for i := range r.Topics {
 		t := &r.Topics[i]
-		o := options(t.Options)
+		o := fanout.Options(t.Options)
 		list = append(list, behalf.Topic{
-			Filter: t.Filter, ID: t.ID, QoS: o.qos(), RetainHandling: t.Options >> 4,
-			NoLocal: o&noLocal != 0, RetainAsPublished: o&retainAsPublished != 0,
+			Filter: t.Filter, ID: t.ID, QoS: o.QoS(), RetainHandling: t.Options >> 4,
+			NoLocal: o&fanout.NoLocal != 0, RetainAsPublished: o&fanout.RetainAsPublished != 0,
 		})
 	}
 	return behalf.NewSet(list)
@@ -323,18 +323,6 @@ func (s *shard) adoptSet(cl *client, g *grant, topics *behalf.Set) {
 	s.unpin(x)
 	s.count.subscriptions += int64(x.plainLen())
 	s.count.granted += int64(x.len())
-}
-
-// eachGranted calls f for the members of all sets who get a filter by them.
-func (e *crowdExtra) eachGranted(id topictree.FilterID, f func(member)) {
-	for i := range e.sets {
-		ref := &e.sets[i]
-		for _, c := range ref.set.members {
-			if c != nil && !c.masks(ref.set, id) {
-				f(member{c: c, subID: ref.subID, opts: ref.opts})
-			}
-		}
-	}
 }
 
 var (

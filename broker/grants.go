@@ -7,6 +7,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
+	"noctule/broker/fanout"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -99,10 +100,10 @@ func (c *client) addGrant(o *behalf.Origin) *grant {
 	return *end
 }
 
-// place notes where the client is among the members of a set.
-func (c *client) place(x *set, at int) {
+// PlacedIn implements fanout.Receiver.
+func (c *client) PlacedIn(x *fanout.Set[*client], at int) {
 	for g := c.grants(); g != nil; g = g.next {
-		if g.set == x && g.member {
+		if g.set != nil && &g.set.members == x && g.member {
 			g.at = uint32(at)
 			return
 		}
@@ -111,7 +112,7 @@ func (c *client) place(x *set, at int) {
 
 // masks reports whether a member of x must not get a message by x for a filter: it has subscribed itself, has
 // unsubscribed, or gets it by an earlier grant.
-func (c *client) masks(x *set, id topictree.FilterID) bool {
+func (c *client) masks(x *fanout.Set[*client], id topictree.FilterID) bool {
 	if len(c.subs) > 0 {
 		if _, ok := c.find(id); ok {
 			return true
@@ -121,7 +122,7 @@ func (c *client) masks(x *set, id topictree.FilterID) bool {
 	for g := c.rare.grants; g != nil; g = g.next {
 		switch {
 		case g.set == nil || g.muted(filter):
-		case g.set == x:
+		case &g.set.members == x:
 			return false
 		default:
 			if _, ok := g.set.find(filter); ok {
@@ -133,9 +134,9 @@ func (c *client) masks(x *set, id topictree.FilterID) bool {
 }
 
 // granted finds by which set a client gets a filter that it has not subscribed to itself.
-func (c *client) granted(id topictree.FilterID) (setRef, bool) {
+func (c *client) granted(id topictree.FilterID) (*set, member, bool) {
 	if _, ok := c.find(id); ok {
-		return setRef{}, false
+		return nil, member{}, false
 	}
 	for g := c.grants(); g != nil; g = g.next {
 		if g.set == nil {
@@ -143,10 +144,10 @@ func (c *client) granted(id topictree.FilterID) (setRef, bool) {
 		}
 		if i, ok := g.set.find(id.Filter()); ok && !g.muted(id.Filter()) {
 			t := &g.set.topics[i]
-			return setRef{set: g.set, subID: t.subID, opts: t.opts}, true
+			return g.set, member{C: c, SubID: t.subID, Options: t.opts}, true
 		}
 	}
-	return setRef{}, false
+	return nil, member{}, false
 }
 
 // has reports whether the grant has a filter, plain or shared, that is not muted.
@@ -314,7 +315,7 @@ func (s *shard) exchange(cl *client, g *grant, x *set) {
 		other := cl.memberOf(x)
 		g.set = x
 		if other == nil {
-			g.member, g.at = true, uint32(x.enter(cl))
+			g.member, g.at = true, uint32(x.members.Enter(cl))
 		}
 	}
 	if old == nil {
@@ -324,7 +325,7 @@ func (s *shard) exchange(cl *client, g *grant, x *set) {
 		if other := cl.sharing(old); other != nil { // a later grant of the same set takes the place over
 			other.member, other.at = true, uint32(at)
 		} else {
-			old.leave(at, x)
+			s.receivers.Exit(&old.members, at, x != nil)
 		}
 	}
 	if cl.Durable() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -319,16 +320,13 @@ func (s *shard) saveEnd(cl *client) {
 	}
 }
 
-// storedOptions are the options that a client asks for; covered is worked out anew when it connects.
-const storedOptions = qosMask | noLocal | retainAsPublished
-
 // saveSubscription notes a subscription that was granted.
-func (s *shard) saveSubscription(cl *client, f *codec.Filter, o options, subID uint32) {
+func (s *shard) saveSubscription(cl *client, f *codec.Filter, o fanout.Options, subID uint32) {
 	if !cl.Durable() {
 		return
 	}
 	r := store.Subscription{
-		Session: cl.number, Filter: string(f.Name), Options: uint8(o & storedOptions), ID: subID,
+		Session: cl.number, Filter: string(f.Name), Options: uint8(o & fanout.Stored), ID: subID,
 	}
 	if q := cl.replays(); q != nil {
 		if i, ok := s.lookup(cl, f.Name); ok {

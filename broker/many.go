@@ -277,7 +277,7 @@ func (s *shard) serveHit(p *passage, h *topictree.Hit, loops []passage) int {
 // dealWeight is what looking for a member costs; most are passed over quickly.
 func (s *shard) dealWeight(id topictree.FilterID) int {
 	if g := s.shares[id]; g != nil {
-		return len(g.members) / 16
+		return g.Len() / 16
 	}
 	return 0
 }
@@ -285,14 +285,7 @@ func (s *shard) dealWeight(id topictree.FilterID) int {
 // weight is how many members a filter is for, of those that are served within this turn: all if they are
 // only picked, none of a crowd that is served in slices of its own.
 func (s *shard) weight(id topictree.FilterID, pick bool) int {
-	cr := s.crowds[id]
-	if cr == nil {
-		return 1
-	}
-	n := len(cr.list)
-	if cr.more != nil {
-		n += cr.more.members()
-	}
+	n := max(1, s.receivers.Size(id))
 	if n > slice && !pick {
 		return 1
 	}

@@ -56,12 +56,12 @@ func (m *moving) step() (n int, more bool) {
 	if x == nil || x == m.to || x.uprooting {
 		return 0, false
 	}
-	if m.at < 0 || m.at >= len(x.members) {
-		m.at = len(x.members) - 1
+	if m.at < 0 || m.at >= x.members.Len() {
+		m.at = x.members.Len() - 1
 	}
 	x.refs++ // its last member may leave
 	for left := moveStep; m.at >= 0 && left > 0; left-- {
-		c := x.members[m.at]
+		c := x.members.At(m.at)
 		m.at--
 		if c == nil {
 			continue

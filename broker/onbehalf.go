@@ -10,6 +10,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
+	"noctule/broker/fanout"
 	"noctule/codec"
 	"noctule/codec/im"
 	"noctule/wsnet"
@@ -551,8 +552,8 @@ func (s *shard) listing(cl *client, out *behalf.Listing) {
 			opts, subID = sub.share.opts, sub.share.subID
 		}
 		own.Topics = append(own.Topics, behalf.Topic{
-			Filter: sub.id.Filter(), ID: subID, QoS: opts.qos(),
-			NoLocal: opts&noLocal != 0, RetainAsPublished: opts&retainAsPublished != 0,
+			Filter: sub.id.Filter(), ID: subID, QoS: opts.QoS(),
+			NoLocal: opts&fanout.NoLocal != 0, RetainAsPublished: opts&fanout.RetainAsPublished != 0,
 		})
 	}
 	out.Holdings = append(out.Holdings, own)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/topictree"
@@ -12,16 +13,15 @@ import (
 
 // crowdOf makes n clients that all subscribe to two filters, the second time with QoS 1.
 func crowdOf(n int) (s *shard, ids [2]topictree.FilterID) {
-	s = &shard{crowds: make(map[topictree.FilterID]*crowd)}
+	s = &shard{receivers: fanout.New[*client](topictree.New(topictree.Options{}), 0, slice)}
 	clients := make([]client, n)
 	for k := range ids {
 		ids[k] = new(topictree.Entry)
-		list := make([]member, n)
-		for i := range list {
-			list[i] = member{c: &clients[i], opts: options(k)}
-			clients[i].version = codec.V311
+		for i := range clients {
+			clients[i].shard, clients[i].version = s, codec.V311
+			s.receivers.Join(ids[k], member{C: &clients[i], Options: fanout.Options(k)})
+			clients[i].addSub(subscription{id: ids[k], opts: fanout.Options(k)})
 		}
-		s.crowds[ids[k]] = &crowd{list: list}
 	}
 	return s, ids
 }
@@ -39,7 +39,7 @@ func TestPickIsLinear(t *testing.T) {
 			t.Fatalf("%d picked", len(s.picked))
 		}
 		for _, mb := range s.picked {
-			if mb.opts.qos() != 1 {
+			if mb.Options.QoS() != 1 {
 				t.Fatal("the lower QoS was picked [MQTT-3.3.5-1]")
 			}
 		}

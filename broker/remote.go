@@ -116,7 +116,7 @@ func (b *batch) add(m *message.Message) *envelope {
 	b.items = append(b.items, envelope{})
 	e := &b.items[len(b.items)-1]
 	b.cost += envelopeCost + int64(len(m.Payload))
-	if m.QoS > 0 || len(m.Payload) >= shareFrom || m.Kept() {
+	if m.QoS > 0 || len(m.Payload) >= message.ShareFrom || m.Kept() {
 		e.m = m.Keep()
 		if b.from.journal != nil {
 			b.from.storedOf(e.m) // before others see it

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/store"
 	"noctule/codec"
@@ -50,15 +51,14 @@ type replay struct {
 
 	// As the subscription is now; of a grant, that of the topic under way:
 	id    topictree.FilterID
-	opts  options
+	opts  fanout.Options
 	subID uint32
 
 	fresh bool   // until it is added: the subscription is new
 	skip  uint64 // until it begins, live messages up to this number are left out, since the cursor has them
 	fence uint64 // the round that must have passed before it begins
 
-	crowd *crowd // whose slices under way it waits for, until this number of them are over
-	until uint32
+	behind fanout.Barrier[*client] // slices under way that it waits for
 
 	waits  bool // for passages under way, until this number of them are over
 	passed uint32
@@ -342,7 +342,7 @@ func (s *shard) advance(cl *client, r *replay, left *int) progress {
 				return replayWaits
 			}
 			return replayGoesOn // it is written at the end of this turn
-		case r.opts.qos() > 0 && cl.Busy():
+		case r.opts.QoS() > 0 && cl.Busy():
 			return replayWaits
 		}
 		*left--
@@ -381,16 +381,10 @@ func (s *shard) behindSlices(r *replay, id topictree.FilterID) bool {
 	if int32(r.passed-s.passed) > 0 {
 		return true
 	}
-	cr := s.crowds[id]
-	switch {
-	case cr == nil || cr.jobs.Len() == 0:
-	case r.crowd != cr:
-		r.crowd, r.until = cr, cr.over+uint32(cr.jobs.Len())
-		return true
-	case int32(r.until-cr.over) > 0: // the number may wrap
+	if !s.receivers.Passed(id, &r.behind) {
 		return true
 	}
-	r.crowd, r.waits = nil, false
+	r.waits = false
 	return false
 }
 
@@ -421,8 +415,8 @@ func (g *grant) gives(cl *client, filter string) (*setTopic, bool) {
 		return nil, false
 	}
 	t := &g.set.topics[i]
-	ref, ok := cl.granted(t.id)
-	return t, ok && ref.set == g.set
+	by, _, ok := cl.granted(t.id)
+	return t, ok && by == g.set
 }
 
 // replayGranted sends the retained messages for topics of a grant, behind what is under way for it already.
@@ -519,7 +513,7 @@ func (s *shard) saveReplay(cl *client, r *replay, owed bool) {
 		if i, ok := cl.find(r.id); ok {
 			sub := &cl.subs[i]
 			s.journal.batch.PutSubscription(&store.Subscription{
-				Session: cl.number, Filter: r.id.Filter(), Options: uint8(sub.opts & storedOptions),
+				Session: cl.number, Filter: r.id.Filter(), Options: uint8(sub.opts & fanout.Stored),
 				ID: sub.subID, Owed: owed,
 			})
 		}
@@ -601,9 +595,9 @@ func (s *shard) giveRetained(cl *client, r *replay, m *message.Message) {
 	case m.Expired(s.loop.Now()):
 		s.drop(DropExpired)
 		return
-	case r.opts&noLocal != 0 && m.Publisher == cl.number:
+	case r.opts&fanout.NoLocal != 0 && m.Publisher == cl.number:
 		return
-	case r.opts&covered == 0 && !cl.may(auth.Read, m.Topic) || !s.sourceMay(m):
+	case r.opts&fanout.Covered == 0 && !cl.may(auth.Read, m.Topic) || !s.sourceMay(m):
 		s.drop(DropDenied)
 		return
 	}

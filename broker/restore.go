@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"noctule/broker/behalf"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -435,7 +436,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 }
 
 func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
-	name, o := []byte(r.Filter), options(r.Options)&storedOptions|covered
+	name, o := []byte(r.Filter), fanout.Options(r.Options)&fanout.Stored|fanout.Covered
 	var err error
 	if group, filter, shared := codec.SplitShare(name); shared {
 		_, err = s.subscribeShared(cl, group, filter, o, r.ID)
@@ -492,24 +493,16 @@ func (r *restoring) payDebts(s *shard) {
 }
 
 func (r *restoring) payFilter(s *shard, t *store.Transit, id topictree.FilterID, m *message.Message) {
-	pay := func(mb member) {
-		there := homeOf(r.meta.Seed, []byte(mb.c.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
-		if there && mb.c.Durable() && !mb.c.has(m) {
+	s.receivers.Each(id, m, func(id topictree.FilterID, h hit, m *message.Message) {
+		mb, ok := h.C.takes(id, h, m)
+		if !ok {
+			return
+		}
+		there := homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
+		if there && mb.C.Durable() && !mb.C.has(m) {
 			s.deliver(mb, m)
 		}
-	}
-	if one := s.only[id]; one != nil {
-		pay(one.member(id))
-		return
-	}
-	if cr := s.crowds[id]; cr != nil {
-		for _, mb := range cr.list {
-			pay(mb)
-		}
-		if cr.more != nil {
-			cr.more.eachGranted(id, pay)
-		}
-	}
+	})
 }
 
 // payShares deals again what was on its way to a member of a shared subscription, unless one has it.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -63,7 +64,7 @@ func (s *shard) entitle(cl *client, g *greet) {
 	s.coverAll(cl)
 }
 
-// coverAll sets the bit covered of all subscriptions, as the rights are now: of very many in later turns.
+// coverAll sets the bit Covered of all subscriptions, as the rights are now: of very many in later turns.
 // Until then their messages are asked about.
 func (s *shard) coverAll(cl *client) {
 	n := len(cl.subs)
@@ -116,7 +117,7 @@ func (r *rights) tells(p *auth.Policy) bool {
 
 // renew works the rights out again after a reload; false means that the client would not be let in any
 // more. Its password is not kept: who has the same entry in the password file as before stays. The bits
-// covered of its subscriptions are the caller's to set.
+// Covered of its subscriptions are the caller's to set.
 func (s *shard) renew(cl *client) bool {
 	var username string
 	if cl.rare != nil {
@@ -150,7 +151,7 @@ func (s *shard) renew(cl *client) bool {
 	return welcome && !barred
 }
 
-// cover sets the bit covered of the subscriptions from one to another, as the rights are now.
+// cover sets the bit Covered of the subscriptions from one to another, as the rights are now.
 func (s *shard) cover(cl *client, from, to int) {
 	for i := from; i < min(to, len(cl.subs)); i++ {
 		s.setCoverage(cl, i, cl.coverage([]byte(s.b.index.Filter(cl.subs[i].id))))
@@ -158,9 +159,9 @@ func (s *shard) cover(cl *client, from, to int) {
 }
 
 // setCoverage sets or clears the bit of one subscription.
-func (s *shard) setCoverage(cl *client, i int, bit options) {
+func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
 	sub := &cl.subs[i]
-	o := sub.opts&^covered | bit
+	o := sub.opts&^fanout.Covered | bit
 	if o == sub.opts {
 		return
 	}
@@ -169,14 +170,14 @@ func (s *shard) setCoverage(cl *client, i int, bit options) {
 		sub.share.opts = o
 		return
 	}
-	s.setMember(sub.id, int(sub.at), member{c: cl, opts: o, subID: sub.subID})
+	s.receivers.Change(sub.id, int(sub.at), member{C: cl, Options: o, SubID: sub.subID})
 }
 
-// coverage is the bit covered if the client may read whatever matches filter, which may be shared.
-func (c *client) coverage(filter []byte) options {
+// coverage is the bit Covered if the client may read whatever matches filter, which may be shared.
+func (c *client) coverage(filter []byte) fanout.Options {
 	r := c.rights()
 	if r == nil {
-		return covered
+		return fanout.Covered
 	}
 	if _, name, shared := codec.SplitShare(filter); shared {
 		filter = name
@@ -184,7 +185,7 @@ func (c *client) coverage(filter []byte) options {
 	if !r.perms.Covers(filter) {
 		return 0
 	}
-	return covered
+	return fanout.Covered
 }
 
 // sourceOf is what a retained message keeps of its publisher, for check_retain_source.

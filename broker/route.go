@@ -2,10 +2,10 @@ package broker
 
 import (
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
-	"noctule/internal/ring"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -15,47 +15,14 @@ import (
 // loop get it at once, other loops one mailbox item each (remote.go), shared subscriptions go to the loop
 // that deals for the group (share.go).
 //
-// A loop keeps its own subscribers by filter id. A filter with one subscriber, the most frequent kind, has
-// a pointer to it in a map; more become a crowd. A crowd larger than a slice is served in slices with other
-// work in between; then messages to it queue in the crowd, so that order holds, and members that leave
-// meanwhile are only marked.
+// A loop keeps its own subscribers by filter in a fanout.Table. A crowd larger than a slice is served in
+// slices with other work in between.
 
-// member is one subscription as the fan-out sees it.
-type member struct {
-	c     *client // nil: left while a slice is under way
-	subID uint32
-	opts  options
-}
-
-// crowd is two subscribers or more, or sets that have the filter.
-type crowd struct {
-	list []member
-	more *crowdExtra    // nil mostly
-	jobs ring.Ring[job] // messages under way in slices, oldest first
-	left int32          // marked members in list
-	over uint32         // jobs that have ended
-}
-
-// job is one message on its way through a crowd: members before next have it, members from end on came
-// later. After the crowd's own members it goes through the parts.
-type job struct {
-	m         *message.Message
-	parts     []part
-	next, end int
-	owed      bool // the store has a transit of it
-}
-
-// options are the subscription options of MQTT 5 in one byte.
-type options uint8
-
-const (
-	qosMask           options = 3
-	noLocal           options = 4
-	retainAsPublished options = 8
-	covered           options = 16 // ours: what matches may be read, nobody needs to be asked
+// member is one subscription as the fan-out sees it, hit a receiver that a message has come to.
+type (
+	member = fanout.Member[*client]
+	hit    = fanout.Hit[*client]
 )
-
-func (o options) qos() uint8 { return uint8(o & qosMask) }
 
 // slice is how many members of a crowd are served in one turn.
 const slice = 2048
@@ -105,51 +72,19 @@ func (s *shard) publishMessage(m *message.Message) bool {
 // fanOut delivers m to this loop's subscribers of one filter. s.live holds m. owed says that the store has
 // a transit of m to this loop for the filter, and later that slices pay for that when they are over.
 func (s *shard) fanOut(id topictree.FilterID, m *message.Message, owed bool) (later bool) {
-	if one := s.only[id]; one != nil {
-		s.deliverOwn(one.member(id), id, m)
+	if !s.receivers.Deliver(id, m, deliverHit) {
 		return false
 	}
-	cr := s.crowds[id]
-	if cr == nil {
-		return false
-	}
-	if len(m.Payload) >= shareFrom {
-		m.Keep()
-	}
-	n := len(cr.list)
-	if cr.more != nil {
-		n += cr.more.members()
-	}
-	if n > slice || cr.jobs.Len() > 0 {
-		s.startJob(id, cr, m, owed)
-		return true
-	}
-	for i := range cr.list {
-		s.deliverOwn(cr.list[i], id, m)
-	}
-	if cr.more != nil {
-		cr.more.fanOut(s, id, m)
-	}
-	return false
-}
-
-// startJob queues m for a crowd that is served in slices.
-func (s *shard) startJob(id topictree.FilterID, cr *crowd, m *message.Message, owed bool) {
-	j := job{m: m.Keep(), end: len(cr.list), owed: owed || s.owe(m, id, s.index)}
-	if cr.more != nil {
-		j.parts = cr.more.parts()
-		for _, t := range cr.more.taps {
-			t.take(m)
-		}
-	}
-	cr.jobs.Push(j)
+	m = m.Keep()
+	first := s.receivers.Queue(id, m, owed || s.owe(m, id, s.index))
 	s.backlog++
 	if s.backlog == backlogMax {
 		s.halt(true)
 	}
-	if cr.jobs.Len() == 1 {
+	if first {
 		s.loop.Again(sliceTask{id})
 	}
+	return true
 }
 
 // sliceTask serves the next slice of a crowd.
@@ -158,60 +93,22 @@ type sliceTask struct{ id topictree.FilterID }
 // Run implements wsnet.Task.
 func (t sliceTask) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	cr := s.crowds[t.id]
-	if cr == nil {
+	m := s.receivers.Under(t.id)
+	if m == nil {
 		return
 	}
-	j := cr.jobs.At(0)
-	s.live.Reset(j.m, l.Now())
-	over := s.serve(t.id, cr, j)
+	s.live.Reset(m, l.Now())
+	over, owed := s.receivers.Serve(t.id, deliverHit)
 	s.live.Release()
 	if over {
-		cr.over++
-		if done := cr.jobs.Pop(); done.owed {
-			s.paid(done.m, t.id)
+		if owed {
+			s.paid(m, t.id)
 		}
 		s.jobDone(1)
 	}
-	if cr.jobs.Len() > 0 {
+	if !s.receivers.Rest(t.id) {
 		l.Again(t)
-		return
 	}
-	s.sweep(t.id, cr)
-}
-
-// serve delivers one slice of a job; true when it was the last.
-func (s *shard) serve(id topictree.FilterID, cr *crowd, j *job) bool {
-	left := slice
-	if j.end >= 0 {
-		end := min(j.next+left, j.end)
-		left -= end - j.next
-		for i := j.next; i < end; i++ {
-			if cr.list[i].c != nil {
-				s.deliverOwn(cr.list[i], id, j.m)
-			}
-		}
-		j.next = end
-		if j.next < j.end {
-			return false
-		}
-		j.next, j.end = 0, -1 // on to the parts
-	}
-	for len(j.parts) > 0 {
-		if left == 0 {
-			return false
-		}
-		p := &j.parts[0]
-		for ; j.next < p.end && left > 0; left-- {
-			s.deliverPart(p, id, j.next, j.m)
-			j.next++
-		}
-		if j.next == p.end {
-			p.ref.set.done()
-			j.parts, j.next = j.parts[1:], 0
-		}
-	}
-	return true
 }
 
 func (s *shard) jobDone(n int) {
@@ -222,37 +119,59 @@ func (s *shard) jobDone(n int) {
 	}
 }
 
-// deliverOwn is deliver to a client that has subscribed to a filter itself.
-func (s *shard) deliverOwn(mb member, id topictree.FilterID, m *message.Message) {
-	if m.Number == 0 || !mb.c.awaits(id, m) {
-		s.deliver(mb, m)
+// deliverHit gives m to one that it has come to.
+func deliverHit(id topictree.FilterID, h hit, m *message.Message) {
+	if mb, ok := h.C.takes(id, h, m); ok {
+		mb.C.shard.deliver(mb, m)
 	}
+}
+
+// takes reports as what a client gets a message that has come to it by a filter, if it does: not by a set
+// when it has the filter otherwise, and not when its retained messages, which have not begun, have this one
+// or a later one.
+func (c *client) takes(id topictree.FilterID, h hit, m *message.Message) (member, bool) {
+	if h.By == nil {
+		return h.Member, m.Number == 0 || !c.awaits(id, m)
+	}
+	if m.Number != 0 && c.awaitsGranted(id, m) {
+		return member{}, false
+	}
+	if !h.Left {
+		return h.Member, !c.masks(h.By, id)
+	}
+	// It was a member when the message was published, and is one of another set now. If that has the filter
+	// too, the message is for it still.
+	if c.ended {
+		return member{}, false
+	}
+	_, mb, ok := c.granted(id)
+	return mb, ok
 }
 
 // deliver gives m to one subscriber.
 func (s *shard) deliver(mb member, m *message.Message) {
-	c := mb.c
+	c := mb.C
 	if c.conn == nil && c.ended { // it is being taken out
 		return
 	}
-	if mb.opts&noLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
+	if mb.Options&fanout.NoLocal != 0 && m.Publisher == c.number { // [MQTT-3.8.3-3]
 		return
 	}
-	if mb.opts&covered == 0 && !c.may(auth.Read, m.Topic) {
+	if mb.Options&fanout.Covered == 0 && !c.may(auth.Read, m.Topic) {
 		s.drop(DropDenied)
 		return
 	}
-	s.send(c, m, s.grant(m, mb.opts, mb.subID))
+	s.send(c, m, s.grant(m, mb.Options, mb.SubID))
 }
 
 // grant is what a subscription gives m: the lower QoS [MQTT-3.8.4-8], and RETAIN only if it was asked for
 // [MQTT-3.3.1-12] [MQTT-3.3.1-13].
-func (s *shard) grant(m *message.Message, o options, subID uint32) session.Grant {
-	g := session.Grant{QoS: min(m.QoS, o.qos()), SubscriptionID: subID}
+func (s *shard) grant(m *message.Message, o fanout.Options, subID uint32) session.Grant {
+	g := session.Grant{QoS: min(m.QoS, o.QoS()), SubscriptionID: subID}
 	if s.opts.UpgradeOutgoingQoS {
-		g.QoS = o.qos()
+		g.QoS = o.QoS()
 	}
-	g.Retain = m.Retain && o&retainAsPublished != 0
+	g.Retain = m.Retain && o&fanout.RetainAsPublished != 0
 	return g
 }
 
@@ -317,63 +236,33 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.
 func (s *shard) pick(id topictree.FilterID, m *message.Message) {
-	if c := s.only[id]; c != nil {
-		s.pickOwn(c.member(id), id, m)
-		return
-	}
-	cr := s.crowds[id]
-	if cr == nil {
-		return
-	}
-	for _, mb := range cr.list {
-		if mb.c != nil {
-			s.pickOwn(mb, id, m)
-		}
-	}
-	if cr.more != nil {
-		s.pickGranted(id, cr.more, m)
-	}
+	s.receivers.Each(id, m, pickHit)
 }
 
-func (s *shard) pickOwn(mb member, id topictree.FilterID, m *message.Message) {
-	if m.Number == 0 || !mb.c.awaits(id, m) {
-		s.pickMember(mb)
-	}
-}
-
-// pickGranted adds the members of the sets that have a filter, and serves its taps.
-func (s *shard) pickGranted(id topictree.FilterID, more *crowdExtra, m *message.Message) {
-	for i := range more.sets {
-		ref := &more.sets[i]
-		for _, c := range ref.set.members {
-			if c != nil && !c.masks(ref.set, id) && (m.Number == 0 || !c.awaitsGranted(id, m)) {
-				s.pickMember(member{c: c, subID: ref.subID, opts: ref.opts})
-			}
-		}
-	}
-	for _, t := range more.taps {
-		t.take(m)
+func pickHit(id topictree.FilterID, h hit, m *message.Message) {
+	if mb, ok := h.C.takes(id, h, m); ok {
+		mb.C.shard.pickMember(mb)
 	}
 }
 
 func (s *shard) pickMember(mb member) {
-	at := int(mb.c.pickedAt)
+	at := int(mb.C.pickedAt)
 	if s.pickedIn != nil {
-		if n, ok := s.pickedIn[mb.c]; ok {
+		if n, ok := s.pickedIn[mb.C]; ok {
 			at = n
 		} else {
-			s.pickedIn[mb.c], at = len(s.picked), len(s.picked)
+			s.pickedIn[mb.C], at = len(s.picked), len(s.picked)
 		}
 	}
-	if mb.c.version == codec.V5 || at >= len(s.picked) || s.picked[at].c != mb.c {
-		mb.c.pickedAt = uint32(len(s.picked))
+	if mb.C.version == codec.V5 || at >= len(s.picked) || s.picked[at].C != mb.C {
+		mb.C.pickedAt = uint32(len(s.picked))
 		s.picked = append(s.picked, mb)
 		return
 	}
-	if p := &s.picked[at]; p.opts.qos() < mb.opts.qos() {
-		p.opts = mb.opts | p.opts&covered // they match the same topic
+	if p := &s.picked[at]; p.Options.QoS() < mb.Options.QoS() {
+		p.Options = mb.Options | p.Options&fanout.Covered // they match the same topic
 	} else {
-		p.opts |= mb.opts & covered
+		p.Options |= mb.Options & fanout.Covered
 	}
 }
 

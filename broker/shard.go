@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -24,9 +25,10 @@ import (
 // goroutine touches it, and others post to the loop.
 type shard struct {
 	// Set by newShard, then read-only:
-	b     *Broker
-	loop  *wsnet.Loop
-	index int
+	b         *Broker
+	loop      *wsnet.Loop
+	index     int
+	receivers *fanout.Table[*client] // of what this loop has subscribers for
 
 	// Owned by the loop:
 	opts     *Options // in force; never written, only replaced
@@ -39,9 +41,7 @@ type shard struct {
 	sets     map[setKey]*set
 	loose    []*set // pinned while grants are given
 	waiting  pendingList
-	only     map[topictree.FilterID]*client // subscribers of filters that have no other on this loop
-	crowds   map[topictree.FilterID]*crowd
-	shares   map[topictree.FilterID]*shareGroup
+	shares   map[topictree.FilterID]*fanout.Group[*shareMember]
 	early    map[topictree.FilterID][]early
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
@@ -108,13 +108,12 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
 			UnreleasedBytes: unreleasedBytesMax, Memory: b.queueMemory,
 		},
-		sessions: make(map[string]*client),
-		only:     make(map[topictree.FilterID]*client),
-		crowds:   make(map[topictree.FilterID]*crowd),
-		shares:   make(map[topictree.FilterID]*shareGroup),
-		timers:   wheel.New[*alarm](512),
-		remote:   make([]outbox, maxLoops),
-		journal:  b.newJournal(),
+		sessions:  make(map[string]*client),
+		receivers: fanout.New[*client](b.index, l.Index(), slice),
+		shares:    make(map[topictree.FilterID]*fanout.Group[*shareMember]),
+		timers:    wheel.New[*alarm](512),
+		remote:    make([]outbox, maxLoops),
+		journal:   b.newJournal(),
 	}
 	s.limits.Totals = &s.totals
 	if o.RequestsByUsername {

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/topictree"
@@ -17,12 +18,6 @@ import (
 // that skips members who cannot take a message now. Members tell how they are through an atomic, so that
 // the dealer never waits for them.
 
-// shareGroup is the members of one shared subscription, on its home loop.
-type shareGroup struct {
-	members []*shareMember
-	next    int
-}
-
 // shareMember is one client's part in a shared subscription.
 type shareMember struct {
 	// Set by newShareMember, then read-only:
@@ -32,7 +27,7 @@ type shareMember struct {
 	mark uint8 // session.Grant.Share of what comes by it
 
 	// Owned by the client's loop:
-	opts  options
+	opts  fanout.Options
 	subID uint32
 	gone  bool
 }
@@ -76,7 +71,7 @@ func sizeMost(m *message.Message) int {
 }
 
 // newShareMember is a client's part in a shared subscription that home deals.
-func newShareMember(c *client, id topictree.FilterID, home int, o options, subID uint32) *shareMember {
+func newShareMember(c *client, id topictree.FilterID, home int, o fanout.Options, subID uint32) *shareMember {
 	return &shareMember{c: c, id: id, home: home, mark: shareMark(id.Filter()), opts: o, subID: subID}
 }
 
@@ -133,10 +128,10 @@ func (s *shard) joinShare(m *shareMember) {
 	s.at(m.home, func(h *shard) {
 		g := h.shares[m.id]
 		if g == nil {
-			g = &shareGroup{}
+			g = &fanout.Group[*shareMember]{}
 			h.shares[m.id] = g
 		}
-		g.members = append(g.members, m)
+		g.Join(m)
 	})
 }
 
@@ -146,20 +141,7 @@ func (s *shard) leaveShare(m *shareMember) {
 	s.b.index.RemoveShared(m.id)
 	s.at(m.home, func(h *shard) {
 		g := h.shares[m.id]
-		for i, x := range g.members {
-			if x != m {
-				continue
-			}
-			last := len(g.members) - 1
-			copy(g.members[i:], g.members[i+1:])
-			g.members[last] = nil
-			g.members = g.members[:last]
-			if g.next > i {
-				g.next--
-			}
-			break
-		}
-		if len(g.members) == 0 {
+		if g.Leave(m); g.Len() == 0 {
 			delete(h.shares, m.id)
 		}
 	})
@@ -233,29 +215,16 @@ func (t earlyTask) Run(l *wsnet.Loop) {
 // deal gives m to the next member that is ready, else to the next that is online, else to the next that has
 // room in its queue, else to the next one; to one that takes no message as large only if there is no other.
 func (s *shard) deal(id topictree.FilterID, m *message.Message) {
-	g := s.shares[id]
-	if g == nil || len(g.members) == 0 {
+	var mb *shareMember
+	ok := false
+	if g := s.shares[id]; g != nil {
+		size := sizeMost(m)
+		mb, ok = g.Deal(ranks, func(mb *shareMember) uint32 { return mb.c.rank(size) })
+	}
+	if !ok { // all have gone
 		s.drop(DropOffline)
 		return
 	}
-	n := len(g.members)
-	size := sizeMost(m)
-	best, bestRank := -1, uint32(ranks)
-	for i := range n {
-		k := (g.next + i) % n
-		if r := g.members[k].c.rank(size); r < bestRank {
-			best, bestRank = k, r
-			if r == memberReady {
-				break
-			}
-		}
-	}
-	if best < 0 { // all have gone
-		s.drop(DropOffline)
-		return
-	}
-	g.next = (best + 1) % n
-	mb := g.members[best]
 	if mb.c.shard == s {
 		s.deliverShared(mb, m)
 		return
@@ -275,7 +244,7 @@ func (s *shard) deliverShared(mb *shareMember, m *message.Message) {
 		s.routeDeal(m, mb.id, mb.home)
 		return
 	}
-	if mb.opts&covered == 0 && !mb.c.may(auth.Read, m.Topic) {
+	if mb.opts&fanout.Covered == 0 && !mb.c.may(auth.Read, m.Topic) {
 		s.drop(DropDenied)
 		return
 	}

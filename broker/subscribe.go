@@ -2,6 +2,7 @@ package broker
 
 import (
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -13,7 +14,7 @@ type subscription struct {
 	share *shareMember // nil unless shared
 	at    int32        // place in the crowd; 0 for an only member
 	subID uint32       // Subscription Identifier; 0 none
-	opts  options
+	opts  fanout.Options
 }
 
 // indexFrom is the number of subscriptions from which a session keeps a map of them.
@@ -77,13 +78,7 @@ func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
 // granted QoS.
 func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
 	qos := min(f.QoS, cl.listener().MaxQoS)
-	o := options(qos)
-	if f.NoLocal {
-		o |= noLocal
-	}
-	if f.RetainAsPublished {
-		o |= retainAsPublished
-	}
+	o := fanout.NewOptions(qos, f.NoLocal, f.RetainAsPublished)
 	if !cl.may(auth.Subscribe, f.Name) {
 		return refused(cl, codec.NotAuthorized), false
 	}
@@ -128,7 +123,12 @@ func refused(cl *client, r codec.Reason) codec.Reason {
 	return r
 }
 
-func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32) (fresh bool, err error) {
+func (s *shard) subscribePlain(
+	cl *client,
+	name []byte,
+	o fanout.Options,
+	subID uint32,
+) (fresh bool, err error) {
 	id, err := s.b.index.Add(name, s.index)
 	if err != nil {
 		return false, err
@@ -136,10 +136,10 @@ func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32)
 	if i, ok := cl.find(id); ok {
 		sub := &cl.subs[i]
 		sub.opts, sub.subID = o, subID
-		s.setMember(id, int(sub.at), member{c: cl, opts: o, subID: subID})
+		s.receivers.Change(id, int(sub.at), member{C: cl, Options: o, SubID: subID})
 		return false, nil
 	}
-	at := s.join(id, member{c: cl, opts: o, subID: subID})
+	at := s.receivers.Join(id, member{C: cl, Options: o, SubID: subID})
 	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
 	s.count.subscriptions++
 	s.joinDurable(cl, id)
@@ -149,7 +149,7 @@ func (s *shard) subscribePlain(cl *client, name []byte, o options, subID uint32)
 func (s *shard) subscribeShared(
 	cl *client,
 	group, name []byte,
-	o options,
+	o fanout.Options,
 	subID uint32,
 ) (fresh bool, err error) {
 	home := s.b.shareHome(group, name)
@@ -261,7 +261,7 @@ func (s *shard) unsubscribe(cl *client, i int) {
 		return
 	}
 	s.count.subscriptions--
-	s.leave(sub.id, int(sub.at))
+	s.receivers.Leave(sub.id, int(sub.at))
 }
 
 // endSlice is how many subscriptions of sessions that have ended are removed in one turn.
@@ -311,11 +311,18 @@ func (t leaveTask) Run(l *wsnet.Loop) {
 	}
 }
 
-// member is the client as the fan-out sees it, for a filter that it has subscribed to.
-func (c *client) member(id topictree.FilterID) member {
+// Subscribed implements fanout.Receiver.
+func (c *client) Subscribed(id topictree.FilterID) member {
 	i, _ := c.find(id)
 	sub := &c.subs[i]
-	return member{c: c, opts: sub.opts, subID: sub.subID}
+	return member{C: c, Options: sub.opts, SubID: sub.subID}
+}
+
+// Placed implements fanout.Receiver.
+func (c *client) Placed(id topictree.FilterID, at int) {
+	if i, ok := c.find(id); ok {
+		c.subs[i].at = int32(at)
+	}
 }
 
 // find returns the place of a filter in the session's list.
@@ -360,86 +367,4 @@ func (c *client) removeSub(i int) {
 	c.subs[i] = c.subs[last]
 	c.subs[last] = subscription{}
 	c.subs = c.subs[:last]
-}
-
-// join adds a member to a filter and returns its place.
-func (s *shard) join(id topictree.FilterID, mb member) int {
-	if one := s.only[id]; one != nil {
-		delete(s.only, id)
-		s.crowds[id] = &crowd{list: []member{one.member(id), mb}}
-		return 1
-	}
-	cr := s.crowds[id]
-	if cr == nil {
-		s.only[id] = mb.c
-		return 0
-	}
-	cr.list = append(cr.list, mb)
-	return len(cr.list) - 1
-}
-
-// setMember changes the member at a place. An only member is read from its client's list.
-func (s *shard) setMember(id topictree.FilterID, at int, mb member) {
-	if cr := s.crowds[id]; cr != nil {
-		cr.list[at] = mb
-	}
-}
-
-// leave removes the member at a place. While messages pass through the crowd in slices the place is only
-// marked.
-func (s *shard) leave(id topictree.FilterID, at int) {
-	cr := s.crowds[id]
-	if cr == nil {
-		s.forget(id)
-		return
-	}
-	if cr.jobs.Len() > 0 {
-		cr.list[at] = member{}
-		cr.left++
-		return
-	}
-	last := len(cr.list) - 1
-	s.place(id, cr, last, at)
-	cr.list[last] = member{}
-	cr.list = cr.list[:last]
-	if last == 0 {
-		s.settleCrowd(id, cr)
-	}
-}
-
-// place moves the member at from to place to.
-func (s *shard) place(id topictree.FilterID, cr *crowd, from, to int) {
-	if from == to {
-		return
-	}
-	mb := cr.list[from]
-	cr.list[to] = mb
-	if i, ok := mb.c.find(id); ok {
-		mb.c.subs[i].at = int32(to)
-	}
-}
-
-// sweep closes the gaps that members left while slices were under way.
-func (s *shard) sweep(id topictree.FilterID, cr *crowd) {
-	if cr.left == 0 {
-		s.settleCrowd(id, cr)
-		return
-	}
-	to := 0
-	for from := range cr.list {
-		if cr.list[from].c != nil {
-			s.place(id, cr, from, to)
-			to++
-		}
-	}
-	clear(cr.list[to:])
-	cr.list, cr.left = cr.list[:to], 0
-	s.settleCrowd(id, cr)
-}
-
-// forget gives up a filter that has no subscriber on this loop any more.
-func (s *shard) forget(id topictree.FilterID) {
-	delete(s.only, id)
-	delete(s.crowds, id)
-	s.b.index.Remove(id, s.index)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"noctule/broker/auth"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/topictree"
@@ -14,9 +15,9 @@ import (
 
 // Tap is a subscription of a part of the program that is no client: see Broker.Tap.
 type Tap struct {
-	b  *Broker
-	f  func(topic, payload []byte)
-	id topictree.FilterID
+	b   *Broker
+	id  topictree.FilterID
+	tap fanout.Tap
 }
 
 // Tap has f called for every message that a filter, not a shared subscription, matches. f runs on an event
@@ -25,7 +26,7 @@ func (b *Broker) Tap(ctx context.Context, filter string, f func(topic, payload [
 	if err := codec.CheckTopicFilter([]byte(filter)); err != nil {
 		return nil, err
 	}
-	t := &Tap{b: b, f: f}
+	t := &Tap{b: b, tap: fanout.Tap{Take: func(m *message.Message) { f(m.Topic, m.Payload) }}}
 	s := b.shards[0]
 	var err error
 	if !b.onLoop(ctx, s, func() { err = s.tap(t, filter) }) {
@@ -40,13 +41,9 @@ func (s *shard) tap(t *Tap, filter string) error {
 		return err
 	}
 	t.id = id
-	cr := s.crowdFor(id)
-	cr.more.taps = append(cr.more.taps, t)
+	s.receivers.AddTap(id, &t.tap)
 	return nil
 }
-
-// take hands a message over.
-func (t *Tap) take(m *message.Message) { t.f(m.Topic, m.Payload) }
 
 // errNoAnswer says that a loop was not heard of in time, or has ended.
 var errNoAnswer = errors.New("broker: no answer from the loop")
@@ -55,17 +52,7 @@ var errNoAnswer = errors.New("broker: no answer from the loop")
 func (t *Tap) Close() {
 	s := t.b.shards[0]
 	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // once a tap
-		cr := s.crowds[t.id]
-		if cr == nil || cr.more == nil {
-			return
-		}
-		for i, x := range cr.more.taps {
-			if x == t {
-				cr.more.taps = append(cr.more.taps[:i], cr.more.taps[i+1:]...)
-				s.settleCrowd(t.id, cr)
-				return
-			}
-		}
+		s.receivers.DropTap(t.id, &t.tap)
 	}))
 }
 

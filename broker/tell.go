@@ -2,6 +2,7 @@ package broker
 
 import (
 	"noctule/broker/behalf"
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -35,12 +36,12 @@ func (s *shard) tell(cl *client) {
 		}
 		l.Holdings = append(l.Holdings, h)
 	}
-	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.qos(), false)
-	s.send(cl, m, session.Grant{QoS: o.qos()})
+	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.QoS(), false)
+	s.send(cl, m, session.Grant{QoS: o.QoS()})
 }
 
 // selfOptions is with what options a client has subscribed to selfTopic.
-func (s *shard) selfOptions(cl *client) (options, bool) {
+func (s *shard) selfOptions(cl *client) (fanout.Options, bool) {
 	if i, ok := s.lookup(cl, []byte(selfTopic)); ok {
 		return cl.subs[i].opts, true
 	}
@@ -51,8 +52,8 @@ func (s *shard) selfOptions(cl *client) (options, bool) {
 	if !ok {
 		return 0, false
 	}
-	ref, ok := cl.granted(id)
-	return ref.opts, ok
+	_, mb, ok := cl.granted(id)
+	return mb.Options, ok
 }
 
 // tellSubscriber answers a SUBSCRIBE to selfTopic, as a retained message would.

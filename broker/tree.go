@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"noctule/broker/fanout"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -177,7 +178,7 @@ func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
 	for s, list := range of {
 		err := s.query(ctx, func() {
 			for _, sub := range list {
-				sub.qos = sub.shared.opts.qos()
+				sub.qos = sub.shared.opts.QoS()
 			}
 		})
 		if err != nil {
@@ -204,27 +205,18 @@ func (s *shard) query(ctx context.Context, f func()) error {
 
 // list is a part of this loop's subscribers of a filter, or of the members it deals to.
 func (s *shard) list(id topictree.FilterID, from, limit int) (out []subscriber) {
-	switch {
-	case s.shares[id] != nil:
-		members := s.shares[id].members
-		for _, m := range members[min(from, len(members)):min(from+limit, len(members))] {
+	if g := s.shares[id]; g != nil {
+		for _, m := range g.Page(from, limit) {
 			out = append(out, subscriber{id: m.c.id, shared: m})
 		}
-	case s.crowds[id] != nil:
-		members := s.crowds[id].list
-		for _, m := range members[min(from, len(members)):min(from+limit, len(members))] {
-			sub := subscriber{qos: m.opts.qos()} // without a name: it has left while a slice is under way
-			if m.c != nil {
-				sub.id = m.c.id
-			}
-			out = append(out, sub)
-		}
-		if more := s.crowds[id].more; more != nil {
-			out = more.list(out, max(0, from-len(members)), limit-len(out))
-		}
-	case s.only[id] != nil && from == 0:
-		c := s.only[id]
-		out = append(out, subscriber{id: c.id, qos: c.member(id).opts.qos()})
+		return out
 	}
+	s.receivers.Page(id, from, limit, func(c *client, o fanout.Options) {
+		sub := subscriber{qos: o.QoS()} // without a name: it has left while a slice is under way
+		if c != nil {
+			sub.id = c.id
+		}
+		out = append(out, sub)
+	})
 	return out
 }

@@ -13,6 +13,9 @@ import (
 	"noctule/codec"
 )
 
+// ShareFrom is the payload size, in bytes, from which receivers share one copy.
+const ShareFrom = 1024
+
 // Message is one published application message.
 type Message struct {
 	// Topic is the Topic Name, without alias and mount point.
