@@ -189,7 +189,7 @@ func (r *awayRead) Run(*wsnet.Loop) {
 		case cl.over():
 		case cl.conn == nil && !cl.ended: // it will ask again
 			cl.Supply(nil, s.loop.Now(), cl)
-		case p.err != nil && len(p.list) == 0:
+		case p.err != nil && len(p.list) == 0 && p.wanted():
 			a.failed = append(a.failed, cl)
 			s.awayFails(cl, p.err)
 		default:
@@ -205,6 +205,17 @@ func (r *awayRead) Run(*wsnet.Loop) {
 			cl.updateFull()
 		}
 	}
+}
+
+// wanted reports whether the session still wants the first message that was not read. It may have left the
+// queue meanwhile: it has expired, or was the client's own and its session has ended.
+func (p *awayPart) wanted() bool {
+	found := false
+	p.cl.Wants(func(seq uint64, _ *message.Stored) bool {
+		found = seq == p.seqs[0]
+		return seq < p.seqs[0]
+	})
+	return found
 }
 
 // awayFails says once that a client's messages cannot be read.

@@ -601,6 +601,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 		pub.Close()
 		d.connect("p", codec.V5, nil)
+		// What sessions that have ended leave to their share groups is read from disk first.
+		brokertest.Until(t, d.b, "estates are given on", func(m *broker.Metrics) bool { return m.QueueReads == 0 })
 		brokertest.Settle(t, d.b)
 		save(t, d.b)
 		for table := store.Sessions; table < store.Tables; table++ {
