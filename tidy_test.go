@@ -27,7 +27,8 @@ type room struct {
 // rooms is the walls: one row for each folder with code. Imports run downwards only.
 var rooms = map[string]room{
 	"admin": {
-		ours: "broker broker/behalf broker/presub codec internal/places internal/regular internal/version",
+		ours: "broker broker/behalf broker/presub codec internal/metric internal/places internal/regular " +
+			"internal/version wsnet",
 		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
 			"github.com/prometheus/client_golang/prometheus/promhttp",
@@ -53,7 +54,7 @@ var rooms = map[string]room{
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker/behalf broker/message codec codec/im internal/regular topictree",
+		ours: "broker/behalf broker/message codec codec/im internal/metric internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
@@ -86,6 +87,7 @@ var rooms = map[string]room{
 	"codec/im":                 {pure: true, std: "bytes encoding/binary fmt unicode/utf8"},
 	"internal/certname":        {},
 	"internal/latency":         {pure: true, std: "sync/atomic time"},
+	"internal/metric":          {pure: true, std: "fmt strings"},
 	"internal/places":          {pure: true, std: "net/netip"},
 	"internal/proxyproto":      {},
 	"internal/regular":         {},

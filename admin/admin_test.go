@@ -28,8 +28,17 @@ const patience = 20 * time.Second
 type source struct {
 	asked chan struct{} // told of each request, if not nil
 	hold  chan struct{} // waited for, if not nil
+
+	dead, unready error
 }
 
+// Alive implements Source.
+func (s source) Alive() error { return s.dead }
+
+// Ready implements Source.
+func (s source) Ready() error { return s.unready }
+
+// Metrics implements Source.
 func (s source) Metrics(ctx context.Context) broker.Metrics {
 	if s.asked != nil {
 		s.asked <- struct{}{}
@@ -63,15 +72,46 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 	for i := range m.Dropped {
 		m.Dropped[i] = int64(100 + i)
 	}
+	for i := range m.Disconnects {
+		m.Disconnects[i] = int64(200 + i)
+	}
+	for i := range m.ConnectsRefused {
+		m.ConnectsRefused[i] = int64(300 + i)
+	}
+	m.Listeners = []broker.ListenerMetrics{
+		{Name: "127.0.0.1:8883", Connected: [3]int64{61, 62, 63}, CertificateEnd: time.Unix(1_850_000_000, 0)},
+		{Name: "/run/mqtt", Connected: [3]int64{64, 65, 66}},
+	}
+	for i := range m.Listeners {
+		n := &m.Listeners[i].Net
+		n.Open, n.Accepted = int64(70+i), int64(80+i)
+		for c := range n.Refused {
+			n.Refused[c] = int64(400 + 20*i + c)
+		}
+		for f := range n.TLS {
+			n.TLS[f] = int64(500 + 20*i + f)
+		}
+	}
 	return m
+}
+
+// program gives numbers of its own.
+func program() Program {
+	return Program{
+		LogLinesDropped: 36, StoreFile: true, StoreFileLost: 51, Configured: time.UnixMilli(1_800_000_000_500),
+		Certificates: []Certificate{
+			{Listener: "[::]:8443", End: time.Unix(1_900_000_000, 0)}, {Listener: "127.0.0.1:8883", End: time.Unix(1, 0)},
+		},
+	}
 }
 
 func start(t *testing.T, src Source) (s *Server, url string) {
 	t.Helper()
-	s, err := Start("127.0.0.1:0", src, Counter{"log_lines_dropped_total", "Help.", func() int64 { return 36 }})
+	s, err := Start("127.0.0.1:0", program)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Use(src)
 	t.Cleanup(func() { _ = s.Close(context.Background()) })
 	return s, "http://" + s.Addr().String()
 }
@@ -120,12 +160,11 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 	_, url := start(t, source{})
 	_, body := ask(t, http.MethodGet, url+"/metrics")
 	want := map[string]string{
-		"uptime_seconds": "1.5", "connections": "2", "sessions": "3", "subscriptions": "4", "shared_subscriptions": "5",
+		"uptime_seconds": "1.5", "sessions": "3", "subscriptions": "4", "shared_subscriptions": "5",
 		"retained_messages": "6", "queued_messages": "7", "queued_bytes": "8", "queued_disk_bytes": "37", "queue_reads_waiting": "38", "inflight_messages": "9",
 		"packets_received_total": "10", "packets_sent_total": "11", "received_bytes_total": "12", "sent_bytes_total": "13",
 		"messages_received_total": "14", "messages_sent_total": "15", "message_received_bytes_total": "16",
-		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "sockets": "19",
-		"connections_accepted_total": "20", "connections_refused_total": "21", "socket_reads_total": "22",
+		"message_sent_bytes_total": "17", "sessions_expired_total": "18", "socket_reads_total": "22",
 		"socket_writes_total": "23", "loop_turns_total": "24", "handshakes_timed_out_total": "25", "loop_lag_seconds_sum": "2.6", "loop_lag_seconds_count": "4",
 		"loop_lag_seconds_bucket{le=\"0.001\"}": "2", "loop_lag_seconds_bucket{le=\"1\"}": "3",
 		"loop_lag_seconds_bucket{le=\"+Inf\"}": "4",
@@ -133,10 +172,13 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"store_pending_bytes": "43", "store_failing": "1",
 		"store_commit_seconds_sum": "44.5", "store_commit_seconds_count": "12",
 		"retained_bytes": "30", "memory_used_bytes": "31", "memory_limit_bytes": "32", "memory_short": "1",
-		"subscriptions_refused_total":      "68",
-		"connections_refused_memory_total": "33", "connects_total": "34", "sys_messages_dropped_total": "35",
-		"log_lines_dropped_total": "36",
-		"granted_subscriptions":   "26", "subscription_sets": "27", "pending_requests": "28",
+		"subscriptions_refused_total": "68",
+		"connects_total":              "34", "sys_messages_dropped_total": "35",
+		"log_lines_dropped_total": "36", "store_file_lost_total": "51",
+		"config_last_reload_successful": "1", "config_last_reload_success_timestamp_seconds": "1.8000000005e+09",
+		`tls_certificate_not_after_timestamp_seconds{listener="127.0.0.1:8883"}`: "1.85e+09",
+		`tls_certificate_not_after_timestamp_seconds{listener="[::]:8443"}`:      "1.9e+09",
+		"granted_subscriptions": "26", "subscription_sets": "27", "pending_requests": "28",
 		"pending_requests_expired_total": "29",
 		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
@@ -147,6 +189,27 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "+Inf",
 	} {
 		want[fmt.Sprintf("store_commit_seconds_bucket{le=%q}", bound)] = fmt.Sprint(i + 1)
+	}
+	for i := range broker.EndReasons {
+		want[fmt.Sprintf("disconnects_total{reason=%q}", i)] = fmt.Sprint(200 + int(i))
+	}
+	for i := range broker.RefusalReasons {
+		want[fmt.Sprintf("connects_refused_total{reason=%q}", i)] = fmt.Sprint(300 + int(i))
+	}
+	for i, name := range []string{"127.0.0.1:8883", "/run/mqtt"} {
+		of := fmt.Sprintf("{listener=%q", name)
+		want["sockets"+of+"}"], want["connections_accepted_total"+of+"}"] = fmt.Sprint(70+i), fmt.Sprint(80+i)
+		for v, version := range []string{"3.1", "3.1.1", "5"} {
+			want[fmt.Sprintf("connections%s,version=%q}", of, version)] = fmt.Sprint(61 + 3*i + v)
+		}
+		for c := range wsnet.RefusalCauses {
+			if c != wsnet.CauseTLS && c != wsnet.CauseGaveWay {
+				want[fmt.Sprintf("connections_refused_total%s,reason=%q}", of, c)] = fmt.Sprint(400 + 20*i + int(c))
+			}
+		}
+		for f := range wsnet.TLSFailures {
+			want[fmt.Sprintf("tls_handshake_failures_total%s,reason=%q}", of, f)] = fmt.Sprint(500 + 20*i + int(f))
+		}
 	}
 	for i := range broker.DropReasons {
 		want[fmt.Sprintf("messages_dropped_total{reason=%q}", i)] = fmt.Sprint(100 + int(i))
@@ -224,7 +287,7 @@ func TestScrapesAreBounded(t *testing.T) {
 
 func TestAddressInUse(t *testing.T) {
 	s, _ := start(t, source{})
-	if _, err := Start(s.Addr().String(), source{}); err == nil || !strings.HasPrefix(err.Error(), "admin: listen") {
+	if _, err := Start(s.Addr().String(), nil); err == nil || !strings.HasPrefix(err.Error(), "admin: listen") {
 		t.Errorf("%v", err)
 	}
 }

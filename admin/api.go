@@ -106,8 +106,9 @@ func StartAPI(cfg APIConfig, src Source) (*Server, error) {
 	if cfg.TLS != nil {
 		limited = tls.NewListener(limited, cfg.TLS)
 	}
-	s := serve(limited, lethal{h, src})
-	s.files = h.files
+	s := &Server{ln: limited, files: h.files, done: make(chan struct{})}
+	s.Use(src)
+	s.serve(lethal{h, s.crashed})
 	return s, nil
 }
 

@@ -12,7 +12,7 @@ import (
 // state with the broker, and what a panic has left half done there must not be gone on with.
 type lethal struct {
 	http.Handler
-	src Source
+	crashed func(what string, value any, stack []byte) // tells
 }
 
 // crasher is a Source that reports panics: *broker.Broker.
@@ -32,9 +32,7 @@ func (h lethal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		stack := debug.Stack()
 		what := fmt.Sprintf("while answering HTTP %.20q %.200q of [%s]", r.Method, r.URL.Path, r.RemoteAddr)
-		if c, ok := h.src.(crasher); ok {
-			c.Crashed(what, value, stack)
-		}
+		h.crashed(what, value, stack)
 		_, _ = os.Stderr.Write(stack) // the runtime writes that of the goroutine below
 		go panic(value)               // ends with the process; on this goroutine net/http would recover it
 		select {}

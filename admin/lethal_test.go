@@ -86,6 +86,6 @@ func TestAbortedRequestEndsAlone(t *testing.T) {
 			t.Errorf("panic %v", v)
 		}
 	}()
-	lethal{http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), source{}}.
+	lethal{http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), func(string, any, []byte) {}}.
 		ServeHTTP(nil, nil)
 }

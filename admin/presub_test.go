@@ -92,7 +92,10 @@ func newDoor(t *testing.T) *doorClient {
 		t.Fatal(err)
 	}
 	x.door = Presub(e, tokens)
-	s, err := Start("127.0.0.1:0", x.b, x.door)
+	s, err := Start("127.0.0.1:0", nil, x.door)
+	if err == nil {
+		s.Use(x.b)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

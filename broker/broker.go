@@ -251,6 +251,9 @@ func (b *Broker) Save(ctx context.Context) error {
 	return b.committer.Sync(ctx)
 }
 
+// errEnded is the answer once Shutdown has stopped the loops.
+var errEnded = errors.New("broker: it has ended")
+
 // onEach runs f on every loop and waits for all.
 func (b *Broker) onEach(ctx context.Context, f func(*shard)) error {
 	done := make(chan struct{}, len(b.shards))
@@ -265,6 +268,8 @@ func (b *Broker) onEach(ctx context.Context, f func(*shard)) error {
 		case <-done:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-b.ended: // loops that have stopped drop what is posted
+			return errEnded
 		}
 	}
 	return nil

@@ -64,8 +64,8 @@ func (s *shard) addTo(m *Metrics) {
 	m.InflightMessages += s.totals.Inflight
 }
 
-// Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; after Shutdown
-// it returns what was gathered until ctx was done.
+// Metrics asks every loop for its numbers. It may be called from any goroutine but a loop's; when ctx is
+// done, or Shutdown has ended, it returns what was gathered until then.
 func (b *Broker) Metrics(ctx context.Context) Metrics {
 	var mu sync.Mutex
 	var m Metrics

@@ -1,6 +1,12 @@
 package presub
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"noctule/internal/metric"
+)
 
 // metrics is what the engine counts.
 type metrics struct {
@@ -13,33 +19,61 @@ type metrics struct {
 	overload prometheus.Counter
 }
 
-func newMetrics() *metrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(
-			prometheus.CounterOpts{Name: "noctule_presub_" + name, Help: help},
-			labels,
-		)
+// Metrics are the engine's metrics, for those who register or document them.
+func Metrics() []metric.Def {
+	const prefix = "noctule_presub_"
+	provider := metric.Label{Name: "provider", Help: "its name in presub.yaml"}
+	def := func(name string, kind metric.Kind, help string, labels ...metric.Label) metric.Def {
+		return metric.Def{Name: prefix + name, Kind: kind, Help: help, Labels: labels}
 	}
-	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
-		o := prometheus.HistogramOpts{Name: "noctule_presub_" + name, Help: help, Buckets: buckets}
-		return prometheus.NewHistogramVec(o, []string{"provider"})
+	return []metric.Def{
+		def("requests_total", metric.Counter,
+			"Answers to requests to subscribe clients, one for each client of a request, by the door they "+
+				"came through and by outcome.",
+			metric.Of("door", string(MQTT), string(HTTP), string(Connect), string(Go)),
+			metric.Of("outcome", "done", "failed", "refused", "denied")),
+		def("results_total", metric.Counter,
+			"Topics of requests to subscribe clients, by the state that they are in after it and MQTT's "+
+				"reason code.",
+			metric.Of("state", "new", "existing", "removed", "absent", "pending"),
+			metric.Label{Name: "code", Help: "such as 0x87"}),
+		def("lookups_total", metric.Counter,
+			"Lists of topics that providers were asked for when clients connected, by how it ended.",
+			provider, metric.Of("outcome", "ok", "timeout", "circuit_open", "canceled", "error")),
+		def("lookup_seconds", metric.Histogram,
+			"How long a provider took to answer for one list of topics, in seconds.", provider),
+		def("cache_total", metric.Counter,
+			"Lists of topics looked for in the cache before a provider is asked.",
+			provider, metric.Of("outcome", "hit", "miss", "stale")),
+		def("set_topics", metric.Histogram,
+			"Topics of the lists that providers have answered with.", provider),
+		def("overload_total", metric.Counter,
+			"Requests and lookups of lists dropped because too many waited."),
+	}
+}
+
+func newMetrics() *metrics {
+	defs := map[string]metric.Def{}
+	for _, d := range Metrics() {
+		defs[strings.TrimPrefix(d.Name, "noctule_presub_")] = d
+	}
+	counter := func(name string) *prometheus.CounterVec {
+		d := defs[name]
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: d.Name, Help: d.Help}, d.Names())
+	}
+	histogram := func(name string, buckets ...float64) *prometheus.HistogramVec {
+		d := defs[name]
+		o := prometheus.HistogramOpts{Name: d.Name, Help: d.Help, Buckets: buckets}
+		return prometheus.NewHistogramVec(o, d.Names())
 	}
 	return &metrics{
-		requests: counter("requests_total", "Answers to entries, by door.", "door", "outcome"),
-		results:  counter("results_total", "Topics of entries, by what became of them.", "state", "code"),
-		lookups:  counter("lookups_total", "Lists asked for, by provider.", "provider", "outcome"),
-		cache: counter(
-			"cache_total",
-			"Lists looked for in the cache, by provider.",
-			"provider",
-			"outcome",
-		),
-		latency: histogram("lookup_seconds", "Time until a provider has answered.",
-			[]float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}),
-		size: histogram("set_topics", "Topics of a list.", prometheus.ExponentialBuckets(1, 4, 8)),
-		overload: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "noctule_presub_overload_total", Help: "Requests and lookups dropped, too many waited.",
-		}),
+		requests: counter("requests_total"),
+		results:  counter("results_total"),
+		lookups:  counter("lookups_total"),
+		cache:    counter("cache_total"),
+		latency:  histogram("lookup_seconds", .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5),
+		size:     histogram("set_topics", prometheus.ExponentialBuckets(1, 4, 8)...),
+		overload: counter("overload_total").WithLabelValues(),
 	}
 }
 

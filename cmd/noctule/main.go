@@ -222,6 +222,12 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
+	ops, err := c.openOperators(cfg.Admin, pre)
+	if err != nil {
+		c.fail(err)
+		return exitListener
+	}
+	defer ops.close()
 	up, ended := c.bringUp(cfg, signals)
 	if ended {
 		return exitOK
@@ -241,6 +247,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
 	svc := &service{
 		command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: c.newFileWatch(up.path),
+		operators: ops,
 	}
 	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -31,6 +31,7 @@ func (s *service) renew(ctx context.Context) {
 	s.info("Reloading config.")
 	next, err := s.read()
 	if err != nil {
+		s.operators.reloaded(false, err)
 		if err := s.handler.Reopen(); err != nil {
 			s.fail(err)
 		}
@@ -46,10 +47,12 @@ func (s *service) renew(ctx context.Context) {
 	}
 	patient, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
-	switch err := s.apply(patient, next); {
-	case ctx.Err() != nil: // the program ends
+	err = s.apply(patient, next)
+	if ctx.Err() != nil { // the program ends
 		return
-	case err != nil:
+	}
+	s.operators.reloaded(true, err)
+	if err != nil {
 		s.fail(fmt.Errorf("The configuration is in force, but %w", err))
 		return
 	}
@@ -111,6 +114,7 @@ func (s *service) apply(ctx context.Context, next *settings) error {
 	for _, a := range s.apis {
 		a.set(next.listeners[a.index])
 	}
+	s.operators.show(s.apis)
 	options := map[*broker.Listener]broker.ListenerOptions{}
 	for i, sockets := range s.sockets {
 		for _, l := range sockets {

@@ -29,7 +29,8 @@ type service struct {
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
 
-	database *fileWatch // the persistent state; nil: none
+	database  *fileWatch // the persistent state; nil: none
+	operators *operators
 
 	// Atomic:
 	told atomic.Pointer[[]admin.APIListener] // what the HTTP API tells of cfg's listeners
@@ -149,35 +150,6 @@ func missingFamily(err error) bool {
 	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
-// openAdmin starts the HTTP server for operators; end stops it.
-func (s *service) openAdmin() (end func(), err error) {
-	if s.cfg.Admin == "" {
-		return func() {}, nil
-	}
-	parts := append(s.pre.parts(), admin.Counter{
-		Name:  "log_lines_dropped_total",
-		Help:  "Log lines lost because a destination was too slow.",
-		Value: s.handler.Dropped,
-	})
-	if s.database != nil {
-		parts = append(parts, admin.Counter{
-			Name:  "store_file_lost_total",
-			Help:  "How often the database was found removed or replaced while in use.",
-			Value: s.database.times.Load,
-		})
-	}
-	server, err := admin.Start(s.cfg.Admin, s.b, parts...)
-	if err != nil {
-		return nil, err
-	}
-	s.info("Opening admin listen socket on %s.", server.Addr())
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
-		defer cancel()
-		_ = server.Close(ctx) // the program ends
-	}, nil
-}
-
 // operate opens what listens and waits for signals.
 func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer s.closeAPIs()
@@ -189,12 +161,9 @@ func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 		s.fail(err)
 		return exitListener
 	}
-	end, err := s.openAdmin()
-	if err != nil {
-		s.fail(err)
-		return exitListener
-	}
-	defer end()
+	s.operators.database.Store(s.database)
+	s.operators.show(s.apis)
+	s.operators.ready(s.b)
 	s.info("mosquitto version %s running", compatible)
 	if err := notify("READY=1"); err != nil {
 		s.fail(fmt.Errorf("Unable to tell systemd: %w", err))

@@ -195,7 +195,7 @@ func inertDirectives() map[string]directive {
 // ownDirectives are about what Mosquitto does not have.
 func ownDirectives() map[string]directive {
 	return map[string]directive{
-		"admin_listener":     {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics and /healthz", ""},
+		"admin_listener":     {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics, /healthz and /readyz", ""},
 		"admin_token_file":   {global, works, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", ""},
 		"presub_file":        {global, works, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", ""},
 		"persistence_sync":   {global, works, setSync, "our own: `always`, `group` or `interval`, default group", ""},
