@@ -220,6 +220,9 @@ func (c *client) message(flags uint8, body []byte) error {
 		}
 		at += used + int(n)
 	}
+	if c.group.heard != nil {
+		c.group.heard(body[2:2+int(binary.BigEndian.Uint16(body))], body[at:])
+	}
 	if err := c.judge(body[at:]); err != nil {
 		return err
 	}

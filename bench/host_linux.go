@@ -98,12 +98,25 @@ func (h *host) describe(ctx context.Context, b Broker) Peer {
 	cmd.Env = append(b.environment(fill), markName+"="+dir)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput() // some print their version and fail
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	line := versionLine(string(out), b.Name)
 	p.Version = line
 	if err != nil && line == "" {
 		p.Missing = err.Error()
 	}
 	return p
+}
+
+// versionLine is the first line that begins with the broker's name, or else the first: what speaks as another
+// broker, as noctule does, names that one first.
+func versionLine(out, name string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if len(line) > len(name) && strings.EqualFold(line[:len(name)], name) && line[len(name)] == ' ' {
+			return line
+		}
+	}
+	return first
 }
 
 // fill makes what puts values into the texts of a broker.

@@ -10,6 +10,9 @@ type Options struct {
 	Each func(Second) // called about once a second, in the caller's goroutine
 	// Syscalls counts the broker's system calls with perf(1) in the measured part, which slows it down.
 	Syscalls bool
+	// AskVersion asks the broker for its version before the run, on a connection of its own, which takes up
+	// to half a second where it does not tell.
+	AskVersion bool
 	// KeepSessions leaves the sessions of a persistent target behind; otherwise they are ended after the run.
 	KeepSessions bool
 }

@@ -24,7 +24,7 @@ import (
 type Broker struct {
 	Name        string            `toml:"name"`
 	Start       string            `toml:"start"`   // command line, split at blanks
-	Version     string            `toml:"version"` // command line whose first line of output is the version
+	Version     string            `toml:"version"` // command line; see versionLine
 	Needs       []string          `toml:"needs"`   // paths without which the broker is left out
 	WebSocket   bool              `toml:"websocket"`
 	Path        string            `toml:"path"` // of WebSocket requests

@@ -83,6 +83,8 @@ type Group struct {
 	Limit  uint32  // messages per client; 0: no limit
 
 	TopicOf func(i int, seq uint32) string // of each message; nil: Topic
+
+	heard func(topic, payload []byte) // each message, on the loop, as a loan; nil: nobody looks at them
 }
 
 // Plan is a whole run.

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +19,7 @@ func (r *Report) Print(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...)
 	}
 	row("scenario", "%s", r.Name)
+	row("broker", "%s", cmp.Or(r.BrokerVersion, "not asked"))
 	row("clients", "%d connected of %d in %v, %d failed, %d ended", r.Connected, r.Clients,
 		r.Connect.Round(time.Millisecond), r.Failed, r.Ended)
 	row("connect latency", "%s", r.ConnectLatency)

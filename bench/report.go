@@ -15,6 +15,9 @@ type Report struct {
 	Groups  []string `json:"groups"` // what its clients do, in words
 	Machine Machine  `json:"machine"`
 
+	// BrokerVersion is what the broker says of itself, or UnknownVersion; "" if it was not asked.
+	BrokerVersion string `json:"broker_version,omitempty"`
+
 	Began time.Time     `json:"began"`
 	Took  time.Duration `json:"took_ns"` // of the whole run
 

@@ -35,6 +35,11 @@ func Run(ctx context.Context, target Target, plan Plan, opts Options) (*Report, 
 	r.report.Name, r.report.Plan = plan.Name, e.plan
 	r.report.Target, r.report.Groups, r.report.Machine = e.target.String(), e.plan.words(), ThisMachine()
 	r.report.Began = r.began
+	if opts.AskVersion {
+		r.report.BrokerVersion = brokerVersion(ctx, e.target)
+		r.began = time.Now()
+		r.report.Began = r.began
+	}
 	before := r.look()
 	r.last = before
 	if err := e.start(); err != nil {

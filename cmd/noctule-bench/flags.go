@@ -262,7 +262,7 @@ func (f *flags) perform(ctx context.Context, o *output, clients int, run runner)
 		return err
 	}
 	report, err := run(ctx, target, bench.Options{
-		PID: f.PID, Each: w.second, Syscalls: f.Syscalls, KeepSessions: f.Keep,
+		PID: f.PID, Each: w.second, Syscalls: f.Syscalls, KeepSessions: f.Keep, AskVersion: true,
 	})
 	err = errors.Join(err, w.close())
 	if report == nil {

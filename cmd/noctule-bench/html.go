@@ -11,6 +11,7 @@ import (
 
 	"noctule/bench"
 	"noctule/bench/plot"
+	"noctule/internal/version"
 )
 
 //go:embed report.html
@@ -21,6 +22,7 @@ type disclosure struct {
 	Title    string
 	Subtitle string
 	Command  string
+	Version  version.Info // of this program
 	Report   *bench.Report
 	Table    string // as printed
 	Cards    []card
@@ -52,7 +54,8 @@ func writeHTML(path string, args []string, r *bench.Report) error {
 	err = t.Execute(f, disclosure{
 		Title: titleOf(r), Subtitle: r.Target + ", " + r.Began.Format("2006-01-02 15:04:05 MST"),
 		Command: "noctule-bench " + strings.Join(redact(args), " "),
-		Report:  r, Table: text.String(), Cards: cardsOf(r), Plots: plotsOf(r), CSS: plot.CSS,
+		Version: version.Read(), Report: r,
+		Table: text.String(), Cards: cardsOf(r), Plots: plotsOf(r), CSS: plot.CSS,
 	})
 	if closed := f.Close(); err == nil {
 		err = closed
