@@ -52,6 +52,8 @@ type Broker struct {
 	// Guarded by the committer's lock:
 	kept map[store.SetKey]int // lists of topics in the store, and how many sets of loops have them
 
+	knocks knocks // connections that came to nothing
+
 	// Atomic:
 	lastRetain  atomic.Uint64 // number of the last retained message that the index has
 	lastNumber  atomic.Uint64 // session numbers given out

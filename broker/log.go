@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"noctule/codec"
 	"noctule/wsnet"
 )
 
@@ -31,35 +30,6 @@ func (s *shard) announce(c *wsnet.Conn) {
 	if h := c.Proxied(); h != nil && h.TLS != nil {
 		t := h.TLS
 		s.logf(LevelNotice, "Connection from %s negotiated %s cipher %s", peer(c), t.Version, t.Cipher)
-	}
-}
-
-// logRefused is called by loops, and by goroutines that accept and shake hands.
-func (b *Broker) logRefused(r wsnet.Refusal) {
-	log := b.opts.Log
-	at := addrText(r.Addr, r.Path)
-	if !r.Addr.IsValid() && r.Path == "" {
-		at = addrText(r.Addr, r.Listener.Config().Address)
-	}
-	host := strings.TrimSuffix(at, portText(r.Addr.Port()))
-	switch r.Cause {
-	case wsnet.CauseTooMany:
-		logf(log, LevelNotice, "Client connection from %s denied: max_connections exceeded.", host)
-	case wsnet.CauseProxyHeader:
-		logf(log, LevelNotice, "Connection rejected, corrupt PROXY header.")
-	case wsnet.CauseProxyPeer:
-		logf(log, LevelNotice, "Connection from %s rejected, it may not send a PROXY header.", at)
-	case wsnet.CauseProxyNoTLS:
-		logf(log, LevelNotice, "Connection from %s rejected, client did not connect using TLS.", at)
-	case wsnet.CauseProxyNoCertificate:
-		logf(log, LevelNotice, "Connection from %s rejected, client did not provide a certificate.", at)
-	case wsnet.CauseTLS, wsnet.CauseUpgrade:
-		logf(log, LevelNotice, "Client connection from %s failed: %v.", host, r.Err)
-		logf(log, LevelNotice, "Client %s [%s] disconnected: protocol error.", host, at)
-	case wsnet.CauseGaveWay:
-		logf(log, LevelNotice, "Client %s [%s] disconnected: %s.", host, at, closeText(codec.ServerBusy))
-	case wsnet.CauseOrigin:
-		logf(log, LevelNotice, "Client %s [%s] disconnected: non-matching http origin.", host, at)
 	}
 }
 

@@ -46,8 +46,14 @@ func TestLogOfRefusals(t *testing.T) {
 		hello := brokertest.Dial(t, addr, codec.V311)
 		hello.Raw([]byte{0x16, 0x03, 0x01, 0x02, 0x00, 0x01})
 		hello.WantClosed()
-		if !h.has(" appears to be using TLS to connect to a non-TLS listener.") {
-			t.Errorf("messages %v: TLS on a plain listener is not named: %q", messages, h.text)
+		if h.has(" appears to be using TLS to connect to a non-TLS listener.") != messages {
+			t.Errorf("messages %v: TLS on a plain listener: %q", messages, h.text)
+		}
+		web := brokertest.Dial(t, addr, codec.V311)
+		web.Raw([]byte("GET /mqtt HTTP/1.1\r\n\r\n"))
+		web.WantClosed()
+		if h.has(": First packet not CONNECT (71). It is HTTP: WebSocket needs a listener with protocol websockets.") != messages {
+			t.Errorf("messages %v: HTTP on an MQTT listener: %q", messages, h.text)
 		}
 		c := brokertest.Dial(t, addr, codec.V311)
 		c.Send(&codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("nobody")})

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -126,8 +127,11 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 	return s
 }
 
-// watchLevels notes which of the levels that cost something are on.
+// watchLevels notes which of the levels that cost something are on, and whether connections have lines.
 func (s *shard) watchLevels() {
+	if s.index == 0 {
+		s.b.knocks.silent.Store(!s.opts.ConnectionMessages)
+	}
 	s.debug = s.opts.Log.Enabled(context.Background(), LevelDebug)
 	s.logSubs = s.opts.Log.Enabled(context.Background(), LevelSubscribe)
 }
@@ -244,20 +248,17 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 	switch {
 	case cl != nil:
 		s.fail(cl, err)
+	case bytes.HasPrefix(s.handling.packet, []byte("GET ")): // no packet begins so
+		s.b.logKnock(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (71). "+
+			"It is HTTP: WebSocket needs a listener with protocol websockets.", peer(c))
+		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	case err == nil && h.Type != codec.CONNECT:
-		s.logf(
-			LevelNotice,
-			"Protocol error from %s: First packet not CONNECT (%d).",
-			peer(c),
-			byte(h.Type)<<4|h.Flags,
-		)
+		s.b.logKnock(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (%d).",
+			peer(c), byte(h.Type)<<4|h.Flags)
 		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
-		s.logf(
-			LevelNotice,
-			"Client from %s appears to be using TLS to connect to a non-TLS listener.",
-			peer(c),
-		)
+		s.b.logKnock(c.RemoteAddr().Addr(),
+			"Client from %s appears to be using TLS to connect to a non-TLS listener.", peer(c))
 		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	default:
 		why := RefusedNotConnect
@@ -384,6 +385,7 @@ func (s *shard) Tick(now int64) {
 	if s.index == 0 {
 		s.watchClock()
 		s.sampleMemory()
+		s.b.tellKnocks()
 		if s.sys != nil {
 			s.sys.tick(now)
 		}

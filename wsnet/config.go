@@ -130,13 +130,13 @@ type ListenerConfig struct {
 	NoDelay bool
 	// MaxConnections closes connections over this number at accept; 0 or less means no limit.
 	MaxConnections int
-	// OnRefuse hears of connections that are turned away before Opened, from any goroutine; it may be nil.
+	// OnRefuse hears of connections that end before Opened, from any goroutine; it may be nil.
 	OnRefuse func(Refusal)
 	// Tag is the caller's.
 	Tag any
 }
 
-// Refusal is a connection that is turned away before Opened.
+// Refusal is a connection that ends before Opened.
 type Refusal struct {
 	// Listener is where it came in.
 	Listener *Listener
@@ -145,8 +145,11 @@ type Refusal struct {
 	Addr  netip.AddrPort
 	Path  string
 	Cause RefusalCause
-	// Err says more where there is more to say: of CauseTLS, CauseUpgrade and CauseProxyHeader.
+	// Err says more where there is more to say: of CauseTLS, CauseUpgrade and CauseProxyHeader what is wrong,
+	// of CauseTimeout and CauseClosed what had not come. There may be parts of what the client sent in it.
 	Err error
+	// Origin is the header of CauseOrigin, as the client has sent it.
+	Origin string
 }
 
 // RefusalCause is why a connection is turned away.
@@ -164,14 +167,16 @@ const (
 	CauseProxyPeer                              // it is not in ProxyFrom
 	CauseGaveWay                                // too many have not arrived, and it is the turn of others
 	CauseExhausted                              // files or memory have run out; OnRefuse does not hear of it
-	RefusalCauses                               // number of causes
+	CauseTimeout                                // what comes before Opened was not there in time
+	RefusalCauses                               // number of causes that are counted
+	CauseClosed                                 // the client has gone before Opened, by itself
 )
 
 // String is the cause in one word, for metrics.
 func (c RefusalCause) String() string {
 	return [...]string{
 		"limit", "proxy_header", "proxy_without_tls", "proxy_without_certificate", "tls", "origin", "upgrade",
-		"proxy_peer", "gave_way", "no_files",
+		"proxy_peer", "gave_way", "no_files", "timeout", "", "closed",
 	}[c]
 }
 

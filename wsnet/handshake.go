@@ -90,7 +90,7 @@ func (h *handshakes) knock(nc net.Conn, g *guest) {
 	if errors.Is(err, io.EOF) {
 		err = errSilent
 	}
-	h.fail(nc, g, remoteAddr(nc), err)
+	h.fail(nc, g, Refusal{Addr: remoteAddr(nc), Err: errNothing}, err)
 }
 
 // shake does the handshake of one connection, of which early was read before, and gives it to a loop or
@@ -105,8 +105,10 @@ func (h *handshakes) shake(nc net.Conn, early []byte, g *guest) {
 		cancel()
 	}
 	g.waits()
+	missing := errNoProxy
 	header, early, err := h.header(nc, early, &addr)
 	if err == nil {
+		missing = errNoTLS
 		var t *tlsState
 		if t, err = ln.handshake(nc, early, g); err == nil && stop() {
 			g.shaken()
@@ -115,28 +117,41 @@ func (h *handshakes) shake(nc net.Conn, early []byte, g *guest) {
 		}
 	}
 	stop()
-	h.fail(nc, g, addr, err)
+	h.fail(nc, g, Refusal{Addr: addr, Err: missing}, err)
 }
 
-// fail closes a connection whose handshake came to nothing.
-func (h *handshakes) fail(nc net.Conn, g *guest, addr netip.AddrPort, err error) {
+// fail closes a connection whose handshake came to nothing. Of r are the address and what was still to come.
+func (h *handshakes) fail(nc net.Conn, g *guest, r Refusal, err error) {
 	ln := h.ln
 	var refused refusedError
+	failure := TLSFailures
 	switch {
 	case h.ctx.Err() != nil:
+		ln.abandon(nc, g)
+		return
 	case g.pushedOut():
-		ln.refuse(Refusal{Addr: addr, Cause: CauseGaveWay})
+		r.Cause, r.Err = CauseGaveWay, nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		ln.server.loops[0].stats.timedOut.Add(1)
-		ln.counts.tls[TLSTimeout].Add(1)
+		r.Cause, failure = CauseTimeout, TLSTimeout
 	case errors.As(err, &refused):
-		ln.refuse(Refusal{Addr: addr, Path: refused.path, Cause: refused.cause, Err: refused.error})
+		r.Path, r.Cause, r.Err = refused.path, refused.cause, refused.error
 	case errors.Is(err, errSilent):
+		r.Cause = CauseClosed
 	case errors.Is(err, io.EOF):
-		ln.counts.tls[TLSClosed].Add(1)
+		r.Cause, failure = CauseClosed, TLSClosed
 	default:
-		ln.counts.tls[tlsFailure(err)].Add(1)
-		ln.refuse(Refusal{Addr: addr, Cause: CauseTLS, Err: err})
+		if failure = tlsFailure(err); failure == TLSClosed {
+			r.Cause = CauseClosed
+		} else {
+			r.Cause, r.Err = CauseTLS, foreign(err)
+		}
+	}
+	if failure < TLSFailures {
+		ln.counts.tls[failure].Add(1)
+	}
+	ln.refuse(r)
+	if r.Cause == CauseTLS {
 		g.waits()
 		farewell(nc)
 	}

@@ -423,6 +423,8 @@ func (l *Loop) finish(c *Conn) {
 	if c.open {
 		c.open = false
 		l.handler.Closed(c, c.reason())
+	} else {
+		c.unopened()
 	}
 	if c.extra != nil {
 		c.extra.pending, c.extra.reason, c.extra.raw, c.extra.held = nil, nil, nil, false

@@ -43,17 +43,24 @@ func (l *Loop) inputProxy(c *Conn, b []byte) {
 
 // refuse ends a connection before it was opened.
 func (c *Conn) refuse(cause RefusalCause, err error) {
-	path := ""
-	if h := c.Proxied(); h != nil {
-		path = h.Path
-	}
-	c.listener.refuse(Refusal{Addr: c.RemoteAddr(), Path: path, Cause: cause, Err: err})
+	c.tell(Refusal{Cause: cause, Err: err})
 	c.end(ErrRefused)
 }
 
-// refuse tells of a connection that is turned away.
+// tell tells of a connection that is not opened.
+func (c *Conn) tell(r Refusal) {
+	r.Addr = c.RemoteAddr()
+	if h := c.Proxied(); h != nil {
+		r.Path = h.Path
+	}
+	c.listener.refuse(r)
+}
+
+// refuse tells of a connection that comes to nothing.
 func (ln *Listener) refuse(r Refusal) {
-	ln.counts.refused[r.Cause].Add(1)
+	if r.Cause < RefusalCauses {
+		ln.counts.refused[r.Cause].Add(1)
+	}
 	if ln.cfg.OnRefuse != nil {
 		r.Listener = ln
 		ln.cfg.OnRefuse(r)

@@ -21,7 +21,7 @@ func TestRefusedRequests(t *testing.T) {
 		status        int
 	}{
 		{"not WebSocket", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
-		{"not HTTP", "\x10\x0C\x00\x04MQTT\x04\x02\x00\x3C\r\n\r\n", 400},
+		{"not HTTP", "not HTTP\r\n\r\n", 400},
 		{"version 8", with("Version: 13", "Version: 8"), 426},
 		{"no version", without("Sec-WebSocket-Version: 13"), 400},
 		{"no key", without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400},

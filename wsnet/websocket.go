@@ -63,15 +63,21 @@ func (l *Loop) inputWebSocket(c *Conn, b []byte) {
 
 // upgrade answers the request and returns the bytes behind it.
 func (l *Loop) upgrade(c *Conn, b []byte) []byte {
+	if err := alien(b[0]); err != nil {
+		c.refuse(CauseUpgrade, err)
+		return nil
+	}
 	resp, used, sub, err := c.listener.live.Load().rules.Upgrade(b)
 	if resp == nil {
 		c.more().raw = append([]byte(nil), b...)
 		return nil
 	}
 	c.control(resp)
+	var origin *wsproto.OriginError
 	switch {
-	case errors.Is(err, wsproto.ErrOrigin):
-		c.refuse(CauseOrigin, nil)
+	case errors.As(err, &origin):
+		c.tell(Refusal{Cause: CauseOrigin, Err: err, Origin: origin.Origin})
+		c.end(ErrRefused)
 		return nil
 	case err != nil:
 		c.refuse(CauseUpgrade, err)

@@ -55,20 +55,23 @@ listener %d 127.0.0.1
 	if got := upgrade(t, at(web), "Origin: https://b.example"); got != 403 {
 		t.Errorf("wrong origin: status %d", got)
 	}
-	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: non-matching http origin\.$`)
+	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: non-matching http origin\. It is "https://b\.example", on port `+fmt.Sprint(web)+`\.$`)
 	if got := exchange(t, at(web), "POST /mqtt HTTP/1.1\r\nHost: x\r\n\r\n"); got != 405 {
 		t.Errorf("no WebSocket: status %d", got)
 	}
-	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: wsproto: handshake error: bad HTTP request method\.$`)
-	p.await(t, `^\d+: Client 127\.0\.0\.1 \[127\.0\.0\.1:\d+\] disconnected: protocol error\.$`)
+	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: handshake error: bad HTTP request method \(127\.0\.0\.1:\d+ on port `+fmt.Sprint(web)+`\)\.$`)
 	if answers("tcp", at(secure)) {
 		t.Error("MQTT without TLS is answered")
 	}
-	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: tls: first record does not look like a TLS handshake\.$`)
+	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: MQTT without TLS on a TLS listener \(127\.0\.0\.1:\d+ on port `+fmt.Sprint(secure)+`\)\.$`)
 	if _, err := tls.Dial("tcp", at(secure), &tls.Config{ServerName: "localhost"}); err == nil {
 		t.Error("the client trusts an unknown authority")
 	}
-	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: remote error: tls: bad certificate\.$`)
+	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: remote error: tls: bad certificate \(127\.0\.0\.1:\d+ on port `+fmt.Sprint(secure)+`\)\.$`)
+	if answers("tcp", at(web)) {
+		t.Error("MQTT without WebSocket is answered")
+	}
+	p.await(t, `^\d+: Client connection from 127\.0\.0\.1 failed: MQTT on a WebSocket listener: use the mqtt port or protocol mqtt \(127\.0\.0\.1:\d+ on port `+fmt.Sprint(web)+`\)\.$`)
 	connect := codec.Connect{Version: codec.V311, CleanStart: true}
 	var held []net.Conn
 	for range 2 { // the last ones may take a moment to go

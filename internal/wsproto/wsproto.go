@@ -20,8 +20,13 @@ type Rules struct {
 	MaxHeader    int      // bytes of a request, its final empty line included
 }
 
-// ErrOrigin says that an Origin is not among those accepted.
-var ErrOrigin = errors.New("wsproto: origin is not allowed")
+// OriginError says that an Origin is not among those accepted.
+type OriginError struct {
+	Origin string // as it was sent, "" for none
+}
+
+// Error implements error.
+func (*OriginError) Error() string { return "wsproto: origin is not allowed" }
 
 // Upgrade reads the upgrade request at the start of b. While it is incomplete resp is nil and used 0. When
 // err is nil resp is the 101 answer; otherwise it is a complete HTTP refusal, after which the connection is
@@ -50,7 +55,7 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
 			if len(r.Origins) > 0 && !r.allows(h.origin) {
 				refused = true
-				return nil, ErrOrigin
+				return nil, errOrigin
 			}
 			return nil, nil
 		},
@@ -58,7 +63,7 @@ func (r *Rules) Upgrade(b []byte) (resp []byte, used int, subprotocol string, er
 	_, err = u.Upgrade(rw)
 	if refused {
 		resp, used, _, _ = refusal(http.StatusForbidden, "origin is not allowed")
-		return resp, used, "", ErrOrigin
+		return resp, used, "", &OriginError{h.origin}
 	}
 	if err != nil {
 		status := http.StatusBadRequest
@@ -80,6 +85,8 @@ func (r *Rules) knows(p string) bool {
 func (r *Rules) allows(origin string) bool {
 	return slices.Contains(r.Origins, origin)
 }
+
+var errOrigin = errors.New("origin is not allowed") // ends the upgrade, Upgrade says more
 
 // exchange is the request and the answer as gobwas/ws wants them.
 type exchange struct {
