@@ -31,8 +31,9 @@ func (w *world) SendPublish(m *message.Message, d message.Delivery) bool {
 	switch {
 	case !w.serverUp:
 		panic(breachf("message %d is sent without a connection", n))
-	case n <= w.lastSent:
-		panic(breachf("message %d is sent behind %d on one connection [MQTT-4.4.0-1] [MQTT-4.6.0-6]", n, w.lastSent))
+	case n <= w.lastSent[min(d.QoS, 1)]:
+		panic(breachf("message %d is sent behind %d on one connection [MQTT-4.4.0-1] [MQTT-4.6.0-6]",
+			n, w.lastSent[min(d.QoS, 1)]))
 	case d.QoS != f.qos:
 		panic(breachf("message %d is sent with QoS %d, not %d", n, d.QoS, f.qos))
 	case kind == fading && w.now > 0 && !f.sent:
@@ -49,7 +50,7 @@ func (w *world) SendPublish(m *message.Message, d message.Delivery) bool {
 		}
 		return false
 	}
-	w.lastSent, f.sent = n, true
+	w.lastSent[min(d.QoS, 1)], f.sent = n, true
 	if d.QoS > 0 {
 		if at < 0 {
 			at = int(w.opens)
@@ -105,7 +106,9 @@ func (w *world) pushDown(p packet) {
 	if w.turnGated {
 		p.gate = gateNow
 	}
-	w.say("  sends %s", &p)
+	if w.log != nil {
+		w.say("  sends %s", p.String())
+	}
 	if w.clientUp {
 		w.down.push(p)
 	}
@@ -190,7 +193,9 @@ func (w *world) Changed(c Change) {
 		r.denied = c.Message == nil
 	case Moved, Removed, Released:
 	}
-	w.say("  tells %d: %+v", c.Kind, r)
+	if w.log != nil {
+		w.say("  tells %d: %+v", c.Kind, r)
+	}
 	if !w.sc.durable {
 		panic(breachf("a session that is not durable tells %d", c.Kind))
 	}
@@ -349,7 +354,7 @@ func (w *world) checkStrays() {
 	if w.s.out == nil || !w.serverUp {
 		return
 	}
-	var before, after [stateMax]byte
+	before, after := &w.sc.before, &w.sc.after
 	old := w.encode(before[:0])
 	for _, id := range w.strays() {
 		used := w.openAt(id)
@@ -431,14 +436,25 @@ func (w *world) checkRest() {
 	}
 }
 
+// rest goes on until nothing is left to do, or until a state from which that was done before.
 func (w *world) rest(where string) {
-	for range 200 {
+	way := w.sc.way[:]
+	for n := range way {
+		h := w.hash()
 		a, ok := w.settling()
-		if !ok {
+		switch {
+		case w.log == nil && w.sc.settled.has(h):
+		case !ok:
 			w.checkResting(where)
-			return
+		default:
+			way[n] = h
+			w.take(a)
+			continue
 		}
-		w.take(a)
+		for _, h := range way[:n] {
+			w.sc.settled.add(h)
+		}
+		return
 	}
 	panic(breachf("%s there is no end", where))
 }
@@ -451,6 +467,56 @@ func (w *world) settling() (action, bool) {
 		}
 	}
 	return 0, false
+}
+
+// checkEnd ends the session of a copy and takes its messages out: by a shared subscription what waits and what was
+// sent with QoS 1 goes to others, once and in order, and what was sent with QoS 2 does not [MQTT-4.8.2-5].
+func (w *world) checkEnd() {
+	var want numbers
+	if o := w.s.out; o != nil {
+		want = w.held
+		for i := range o.flight.list.Len() {
+			if e := o.flight.list.At(i); e.m != nil && e.qos() == 2 {
+				want &^= 1 << e.m.Payload[0]
+			}
+		}
+		for n := range w.next {
+			if want.has(n) && w.fates[n].qos == 0 {
+				want &^= 1 << n
+			}
+		}
+	}
+	c := w.clone()
+	c.cutServer()
+	var got numbers
+	last := uint8(0)
+	for range 100 {
+		switch c.s.Bequeath(1, c, func(m *message.Message, share uint8) {
+			n := m.Payload[0]
+			if n <= last || share != 1 || !want.has(n) {
+				panic(breachf("message %d, mark %d, goes to another member behind %d", n, share, last))
+			}
+			last = n
+			got.add(n)
+		}) {
+		case AwayLeft:
+			c.readMessages()
+			c.serverSupply()
+		case SomeLeft:
+		case NoneLeft:
+			c.endTurn()
+			for c.disk.depth() > 0 {
+				c.commit()
+			}
+			c.s.End()
+			if got != want || c.totals != (Totals{}) || c.disk.outs > 0 {
+				panic(breachf("messages %b go to other members, not %b; %+v, %d stored", got, want, c.totals, c.disk.outs))
+			}
+			c.giveBack()
+			return
+		}
+	}
+	panic(breach("a session never ends"))
 }
 
 func (w *world) checkResting(where string) {

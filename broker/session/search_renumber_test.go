@@ -31,7 +31,10 @@ func (w *world) renumber() {
 		n := uint8(bits.TrailingZeros64(uint64(s)))
 		fates[to(n)] = w.fates[n]
 	}
-	w.top, w.lastSent = (live &^ 1).below(w.top+1), (live &^ 1).below(w.lastSent+1)
+	w.top = (live &^ 1).below(w.top + 1)
+	for i, n := range w.lastSent {
+		w.lastSent[i] = (live &^ 1).below(n + 1)
+	}
 	w.upTop[1], w.upTop[2] = upLive.below(w.upTop[1]+1), upLive.below(w.upTop[2]+1)
 	w.fates, w.next = fates, uint8(bits.OnesCount64(uint64(live&^1)))+1
 	for _, s := range []*numbers{&w.routed, &w.completed, &w.upQoS2, &w.upExcused} {

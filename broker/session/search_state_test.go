@@ -6,11 +6,16 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"noctule/codec"
 )
 
 // stateMax is more than an encoded world has, in bytes.
 const stateMax = 2048
+
+// hash is that of the encoded world.
+func (w *world) hash() uint64 { return xxhash.Sum64(w.encode(w.sc.after[:0])) }
 
 // encode appends the world in a form that is the same for worlds that cannot be told apart from now on. Numbers
 // of messages go by their order among those that are still somewhere, packet ids of the broker's by their
@@ -23,7 +28,7 @@ func (w *world) encode(b []byte) []byte {
 	e.bits(w.serverUp, w.clientUp, w.small, w.slow, w.s.online, w.s.held, w.wanted, w.reading)
 	e.bits(w.s.out == nil, w.now > 0)
 	e.byte(w.window, uint8(w.s.window))
-	e.byte(e.upTo(e.live, w.top), e.upTo(e.live, w.lastSent))
+	e.byte(e.upTo(e.live, w.top), e.upTo(e.live, w.lastSent[0]), e.upTo(e.live, w.lastSent[1]))
 	e.byte(e.upTo(e.upLive, w.upTop[1]), e.upTo(e.upLive, w.upTop[2]))
 	for s := e.live; s != 0; s &= s - 1 {
 		f := &w.fates[bits.TrailingZeros64(uint64(s))]
