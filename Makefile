@@ -1,4 +1,4 @@
-# Targets: run, build, dist, deb, test, race, ledger, search, mutations, timed, fuzz, lint, bench, compare.
+# Targets: run, build, dist, deb, test, test-deps, race, ledger, search, mutations, timed, fuzz, lint, bench, compare.
 # Only Go is needed for `run`, `build` and `dist`.
 GO       ?= go
 FUZZTIME ?= 60s
@@ -16,7 +16,7 @@ COMMIT  := $(shell git describe --always --abbrev=12 --exclude '*' --dirty 2>/de
 LDFLAGS := -s -w -X noctule/internal/version.linked=$(VERSION) -X noctule/internal/version.commit=$(COMMIT)
 STATIC   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 
-.PHONY: build dist deb run test race ledger search mutations timed fuzz lint bench compare
+.PHONY: build dist deb run test test-deps race ledger search mutations timed fuzz lint bench compare
 
 run:
 	$(GO) run ./cmd/noctule -c deploy/quickstart.conf
@@ -43,9 +43,10 @@ deb: dist
 	cd dist && sha256sum *.tar.gz *.deb >SHA256SUMS
 
 test:
+	GO=$(GO) .ci/test
+
+test-deps:
 	.ci/install
-	$(GO) vet ./...
-	$(GO) test ./...
 
 ledger:
 	NOCTULE_LEDGER_ROUNDS=200 $(GO) test -count 1 -run TestLedger -v ./cmd/noctule

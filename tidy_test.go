@@ -69,6 +69,7 @@ var rooms = map[string]room{
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
 	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto internal/regular", others: "github.com/ncruces/go-sqlite3/driver"},
+	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
 		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
@@ -336,5 +337,28 @@ func TestWalls(t *testing.T) {
 	}
 	if got := im.breaches(rows); !slices.Equal(got, want) {
 		t.Errorf("a table that is too wide: breaches are %q, want %q", got, want)
+	}
+}
+
+// Each test that is skipped says why: `make test` lists the reasons at its end.
+func TestSkipsHaveReasons(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules") {
+			if err == nil {
+				err = filepath.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		raw, err := os.ReadFile(path)
+		if bytes.Contains(raw, []byte("t."+"Skip()")) || bytes.Contains(raw, []byte("SkipNow"+"()")) {
+			t.Errorf("%s skips a test and does not say why", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

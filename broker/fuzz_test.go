@@ -197,7 +197,7 @@ func FuzzConnect(f *testing.F) {
 	z := newFuzzer(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if bytes.Contains(raw, []byte(witnessID)) {
-			t.Skip("that would take over the witness")
+			return // that would take over the witness
 		}
 		out := z.talk(t, raw)
 		var c codec.Connect
