@@ -41,8 +41,8 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/auth broker/behalf broker/fanout broker/message broker/session broker/store codec codec/im " +
-			"internal/certname internal/places internal/ring internal/version internal/wheel topictree wsnet",
+		ours: "broker/auth broker/behalf broker/fanout broker/message broker/retained broker/session broker/store " +
+			"codec codec/im internal/certname internal/places internal/ring internal/version internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
@@ -59,6 +59,7 @@ var rooms = map[string]room{
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
 	},
+	"broker/retained":        {ours: "broker/fanout broker/message broker/store topictree"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},

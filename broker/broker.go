@@ -22,7 +22,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"noctule/broker/auth"
-	"noctule/broker/message"
+	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/topictree"
@@ -36,7 +36,7 @@ type Broker struct {
 	net       *wsnet.Server
 	shards    []*shard
 	index     *topictree.Index
-	retained  *topictree.Retained[*message.Message]
+	retained  *retained.Index
 	seed      maphash.Seed
 	hangAfter time.Duration
 	started   time.Time
@@ -55,7 +55,6 @@ type Broker struct {
 	knocks knocks // connections that came to nothing
 
 	// Atomic:
-	lastRetain  atomic.Uint64 // number of the last retained message that the index has
 	lastNumber  atomic.Uint64 // session numbers given out
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
@@ -66,7 +65,6 @@ type Broker struct {
 	maxSessions atomic.Int64          // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64          // calls of PublishSys that the loop has not handled
 	sysDropped  atomic.Int64          // calls of PublishSys beyond that
-	retainBytes atomic.Int64          // payloads of retained messages
 	memoryLimit atomic.Int64          // bytes; 0 none
 	memoryUsed  atomic.Int64          // bytes, as shard 0 has seen last
 	memoryAt    atomic.Int64          // Unix ms of that
@@ -82,8 +80,6 @@ type Broker struct {
 	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing    *auth.Pool     // checks passwords
 	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
-
-	retaining sync.Mutex // held while lastRetain and the index change together
 
 	mu struct {
 		sync.Mutex
@@ -123,7 +119,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		opts:      o,
 		index:     topictree.New(topictree.Options{}),
-		retained:  topictree.NewRetained[*message.Message](topictree.Options{}),
+		retained:  retained.New(),
 		seed:      maphash.MakeSeed(),
 		started:   now(),
 		hangAfter: hangLimit,

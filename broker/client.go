@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/message"
+	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/topictree"
@@ -51,7 +52,7 @@ type rareState struct {
 	username string
 	will     *will
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
-	replays  *replays                   // retained messages still to be sent, oldest first
+	replays  *retained.Queue            // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
 	gate     *gate                      // output that waits until something is durable
 	rights   *rights                    // nil: nothing is restricted
@@ -86,7 +87,7 @@ func (c *client) will() *will {
 }
 
 // replays are the retained messages still to be sent, nil if there are none.
-func (c *client) replays() *replays {
+func (c *client) replays() *retained.Queue {
 	if c.rare == nil {
 		return nil
 	}

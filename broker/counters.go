@@ -86,7 +86,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
 	m.PendingRequests = b.pendingCount.Load()
-	m.RetainedBytes = b.retainBytes.Load()
+	m.RetainedBytes = b.retained.Bytes()
 	m.MemoryUsed, m.MemoryLimit = b.memoryUsed.Load(), b.memoryLimit.Load()
 	m.MemoryShort = b.memoryShort.Load()
 	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()

@@ -43,7 +43,7 @@ func (s *shard) holdSet(x *set) {
 	if !x.kept.routed {
 		x.kept.routed = true
 		for i := range x.topics {
-			s.enterDurable(x.topics[i].id)
+			s.enterDurable(x.topics[i].ID)
 		}
 	}
 	if x.kept.stored {
@@ -112,7 +112,7 @@ func (x *set) record() *store.Set {
 	for i := range x.topics {
 		t := &x.topics[i]
 		r.Topics = append(r.Topics, store.SetTopic{
-			Filter: t.id.Filter(), Options: uint8(t.opts&fanout.Stored) | t.rh<<4, ID: t.subID,
+			Filter: t.ID.Filter(), Options: uint8(t.Options&fanout.Stored) | t.RetainHandling<<4, ID: t.SubID,
 		})
 	}
 	for i := range x.shares {
@@ -157,7 +157,7 @@ func (s *shard) saveGrant(cl *client, g *grant) {
 		for f := range g.extra.muted {
 			r.Muted = append(r.Muted, f)
 		}
-		if r.Owed, r.OwedAll = g.extra.replay.owed(); r.OwedAll {
+		if r.Owed, r.OwedAll = g.extra.replay.Owed(g.set.plainLen()); r.OwedAll {
 			r.Owed = nil
 		}
 	}

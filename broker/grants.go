@@ -8,6 +8,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
+	"noctule/broker/retained"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -27,7 +28,7 @@ type grant struct {
 type grantExtra struct {
 	shares []*shareMember      // of the set's shared subscriptions
 	muted  map[string]struct{} // filters that the client has unsubscribed from
-	replay *replay             // retained messages that are still to be sent
+	replay *retained.Replay    // retained messages that are still to be sent
 }
 
 // grantsMax is how many origins a session may have.
@@ -144,7 +145,7 @@ func (c *client) granted(id topictree.FilterID) (*set, member, bool) {
 		}
 		if i, ok := g.set.find(id.Filter()); ok && !g.muted(id.Filter()) {
 			t := &g.set.topics[i]
-			return g.set, member{C: c, SubID: t.subID, Options: t.opts}, true
+			return g.set, member{C: c, SubID: t.SubID, Options: t.Options}, true
 		}
 	}
 	return nil, member{}, false
@@ -228,7 +229,7 @@ func (c *client) bypassed(topic []byte) bool {
 			continue
 		}
 		for i := range g.set.topics {
-			filter := g.set.topics[i].id.Filter()
+			filter := g.set.topics[i].ID.Filter()
 			if topictree.MatchFilter([]byte(filter), topic) && !g.muted(filter) {
 				return true
 			}
@@ -358,7 +359,7 @@ func (c *client) sharing(x *set) *grant {
 // be sent: those that are new, those that are asked for after the client has unsubscribed, and with again
 // those asked for once more, unless Retain Handling says otherwise [MQTT-3.3.1-9] [MQTT-3.3.1-10]
 // [MQTT-3.3.1-11].
-func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) []setTopic {
+func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) []retained.Topic {
 	old := g.set
 	if next == nil || !s.opts.RetainAvailable || s.b.retained.Len() == 0 || old == next && asked.Len() == 0 {
 		return nil
@@ -366,19 +367,19 @@ func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) 
 	if old == nil {
 		return next.topics // each looks at its own Retain Handling
 	}
-	var list []setTopic
+	var list []retained.Topic
 	for i := range next.topics {
 		t := &next.topics[i]
-		filter := t.id.Filter()
+		filter := t.ID.Filter()
 		had := false
 		if _, there := old.find(filter); there {
 			had = !g.muted(filter)
-			if _, wanted := asked.Find(filter); !wanted || had && (!again || t.rh != 0) {
+			if _, wanted := asked.Find(filter); !wanted || had && (!again || t.RetainHandling != 0) {
 				continue
 			}
 		}
 		list = append(list, *t)
-		list[len(list)-1].had = had
+		list[len(list)-1].Had = had
 	}
 	return list
 }
@@ -386,13 +387,13 @@ func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) 
 // unmute gives a client back what it has unsubscribed from, with its retained messages: these are new
 // subscriptions [MQTT-3.3.1-9].
 func (s *shard) unmute(cl *client, g *grant) {
-	var list []setTopic
+	var list []retained.Topic
 	for filter := range g.extra.muted {
 		if i, ok := g.set.find(filter); ok {
 			list = append(list, g.set.topics[i])
 		}
 	}
-	slices.SortFunc(list, func(a, b setTopic) int { return strings.Compare(a.id.Filter(), b.id.Filter()) })
+	slices.SortFunc(list, func(a, b retained.Topic) int { return retained.ByFilter(a, b.ID.Filter()) })
 	g.extra.muted = nil
 	if s.opts.RetainAvailable && s.b.retained.Len() > 0 {
 		s.replayGranted(cl, g, list)

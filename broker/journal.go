@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -330,7 +329,7 @@ func (s *shard) saveSubscription(cl *client, f *codec.Filter, o fanout.Options, 
 	}
 	if q := cl.replays(); q != nil {
 		if i, ok := s.lookup(cl, f.Name); ok {
-			r.Owed = q.of[cl.subs[i].id] != nil
+			r.Owed = q.Of(cl.subs[i].id) != nil
 		}
 	}
 	s.journal.batch.PutSubscription(&r)
@@ -423,59 +422,6 @@ func (s *shard) paid(m *message.Message, id topictree.FilterID) {
 	t := store.Transit{Message: m.Keep().Stored.ID, Loop: uint8(s.index), Filter: s.b.index.Filter(id)}
 	s.journal.batch.DeleteTransit(&t)
 	s.unref(m)
-}
-
-// retainDurably is retain with a store: the index and the store see the changes of a topic in one order.
-func (s *shard) retainDurably(m *message.Message) {
-	j := s.journal
-	j.touched++
-	var old *message.Message
-	var existed bool
-	if len(m.Payload) == 0 {
-		j.c.Shared(func(b *store.Batch) {
-			if old, existed = s.b.retained.Delete(m.Topic); existed {
-				b.DeleteRetained(m.Topic)
-			}
-		})
-		s.countRetained(m, old, existed)
-		return
-	}
-	k := m.Keep()
-	var err error
-	j.c.Shared(func(b *store.Batch) {
-		if old, existed, err = s.b.setRetained(m); err == nil {
-			b.PutRetained(k)
-		}
-	})
-	if err != nil {
-		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
-		return
-	}
-	s.countRetained(m, old, existed)
-}
-
-// keptOnDisk reports whether retained messages of a topic are durable: those of the broker itself are made
-// anew.
-func (s *shard) keptOnDisk(topic []byte) bool {
-	return s.journal != nil && !bytes.HasPrefix(topic, []byte("$SYS/"))
-}
-
-// forgetRetained removes a retained message that has expired, if it is still that one.
-func (s *shard) forgetRetained(topic []byte, m *message.Message) {
-	same := func(now *message.Message) bool { return now == m }
-	gone := false
-	if s.keptOnDisk(topic) {
-		s.journal.c.Shared(func(b *store.Batch) {
-			if gone = s.b.retained.DeleteIf(topic, same); gone {
-				b.DeleteRetained(topic)
-			}
-		})
-	} else {
-		gone = s.b.retained.DeleteIf(topic, same)
-	}
-	if gone {
-		s.b.retainBytes.Add(-m.Size())
-	}
 }
 
 // promise makes what goes to c from now on wait if the current packet has changed anything.

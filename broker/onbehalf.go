@@ -355,7 +355,7 @@ func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.
 	}
 	if j.r.Action == im.Replace && j.old != nil {
 		for i := range j.old.topics {
-			list = j.gone(list, j.old.topics[i].id.Filter(), next)
+			list = j.gone(list, j.old.topics[i].ID.Filter(), next)
 		}
 		for i := range j.old.shares {
 			list = j.gone(list, j.old.shares[i].Filter, next)

@@ -163,7 +163,7 @@ func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Re
 		return true
 	case r != codec.Success:
 		return false
-	case m.Retain && s.keptOnDisk(m.Topic):
+	case m.Retain && s.retainLog(m.Topic) != nil:
 		return true
 	}
 	return m.QoS > 0 && s.forDurable(m.Topic)

@@ -10,39 +10,39 @@ import (
 	"testing"
 )
 
-// A small model of what replay.go and fence.go agree on, walked through exhaustively: one publisher's loop, the
+// A small model of what retained, replay.go and fence.go agree on, walked through exhaustively: one publisher's loop, the
 // subscriber's loop, one topic with its retained message, one filter. Each step here is one that the other loop can
 // come between:
 //
-//	retains, numbers   shard.retain: the index changes, then lastRetain follows
+//	retains, numbers   retained.Index.Put: the index changes, then the mark follows
 //	matches            index.Match: is the filter's bit of the subscriber's loop set; the envelope waits for the turn
 //	ends its turn      EndTurn: postRemote, then endFence's answers
 //	enters             subscribePlain or exchange: the bit is set, the client is a member
-//	marks              addReplays or replayGranted: mark, skip and fence; then endFence's question
+//	marks              Queue.Begin or Replay.Give: mark, skip and fence; then endFence's question
 //	takes mail         batch.Run, fenceAnswer.Run; with a large crowd startJob
 //	a slice            sliceTask
-//	begins, gives      beginReplay or nextTopic; giveRetained
+//	begins, gives      Queue.Run; replaying.Give
 //	unsubscribes       dropReplay; of a grant mute, which leaves what is still to come where it is
 //	cut, connects      offline, resumeReplays
 //
 // The oracle is the client: for one subscription numbers never go back, none is left out, none comes twice but
 // where a subscription was renewed, and at rest the last one is there. rules are what the code holds to; the
-// search finds what goes wrong without each. Two more are there for less: that lastRetain follows the index is
+// search finds what goes wrong without each. Two more are there for less: that the mark follows the index is
 // nothing that a replay sees, as its fence waits for the packet under way; that a replay in place of another leaves
-// out what that one did (add) spares the client a copy that it may get.
+// out what that one did (Begin) spares the client a copy that it may get.
 //
 // Not in the model: several topics, a subscription of the client's own beside a granted one, passages (many.go),
 // which are waited for as slices are, and the store. TestModelRetainedAndLive has them, at random.
 type rules struct {
 	IndexBeforeMatch  bool // the publisher changes the index before it matches
 	EnterBeforeMark   bool // the subscriber is a member before it reads its mark
-	SkipBeforeBegun   bool // awaits: up to the mark live copies are left out
+	SkipBeforeBegun   bool // Awaits: up to the mark live copies are left out
 	SkipOnlyWhenFresh bool // but not of a subscription that was there before
-	PassOver          bool // giveRetained: what is above the mark comes live
+	PassOver          bool // Give: what is above the mark comes live
 	Fence             bool // the replay begins behind the round
 	AnswerBehindMail  bool // endFence comes behind postRemote
-	BehindSlices      bool // behindSlices
-	DropAtEnd         bool // dropReplay, outdate: a subscription that is new has a new mark
+	BehindSlices      bool // Behind
+	DropAtEnd         bool // dropReplay, Outdate: a subscription that is new has a new mark
 	ResumedMark       bool // resumeReplays: QoS 0 that was lost meanwhile is the cursor's
 	ResumedFence      bool // and waits for a round
 }

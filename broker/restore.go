@@ -387,8 +387,7 @@ func (r *restoring) retain(_, value []byte) error {
 		m.Source = nil // takes memory and nobody asks
 	}
 	r.retained++
-	r.b.retainBytes.Add(m.Size())
-	if _, _, err := r.b.retained.Set(m.Topic, m.Keep()); err != nil {
+	if err := r.b.retained.Load(m.Keep()); err != nil {
 		return fmt.Errorf("%q: %w", m.Topic, err)
 	}
 	return nil

@@ -3,7 +3,7 @@ package broker
 import (
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
-	"noctule/topictree"
+	"noctule/broker/retained"
 	"noctule/wsnet"
 )
 
@@ -24,8 +24,8 @@ import (
 // set is one behalf.Set on one loop.
 type set struct {
 	key    setKey
-	topics []setTopic     // planted so far, by filter
-	shares []behalf.Topic // shared subscriptions, which each member joins by itself, by filter
+	topics []retained.Topic // planted so far, by filter
+	shares []behalf.Topic   // shared subscriptions, which each member joins by itself, by filter
 
 	source *behalf.Set // set while not all is planted
 	next   int         // of source: to be planted next
@@ -40,15 +40,6 @@ type set struct {
 type setKey struct {
 	behalf.Key
 	bypass bool
-}
-
-// setTopic is one plain topic of a set.
-type setTopic struct {
-	id    topictree.FilterID
-	subID uint32
-	opts  fanout.Options
-	rh    uint8
-	had   bool // of a list of what is new to a client: it had the topic before, by whatever subscription
 }
 
 // plantStep is how many topics are entered in the index at a time.
@@ -113,17 +104,19 @@ func (s *shard) plant(x *set, limit int) bool {
 			continue
 		}
 		if x.topics == nil {
-			x.topics = make([]setTopic, 0, len(all)-x.next+1)
+			x.topics = make([]retained.Topic, 0, len(all)-x.next+1)
 		}
-		st := setTopic{id: id, subID: t.ID, opts: optionsOf(t), rh: t.RetainHandling}
+		st := retained.Topic{
+			ID: id, SubID: t.ID, Options: optionsOf(t), RetainHandling: t.RetainHandling,
+		}
 		if x.key.bypass {
-			st.opts |= fanout.Covered // nobody is asked
+			st.Options |= fanout.Covered // nobody is asked
 		}
 		x.topics = append(x.topics, st)
 		if x.kept.routed {
 			s.enterDurable(id)
 		}
-		s.receivers.Attach(id, fanout.Ref[*client]{Set: &x.members, SubID: st.subID, Options: st.opts})
+		s.receivers.Attach(id, fanout.Ref[*client]{Set: &x.members, SubID: st.SubID, Options: st.Options})
 	}
 	if x.next < len(all) {
 		return false
@@ -150,7 +143,7 @@ func (s *shard) uproot(x *set) {
 			return
 		}
 		last := len(x.topics) - 1
-		id := x.topics[last].id
+		id := x.topics[last].ID
 		x.topics = x.topics[:last] // and not cleared: retained messages may be under way by the list
 		if x.kept.routed {
 			s.leaveRouted(id)
@@ -173,13 +166,13 @@ func (x *set) find(filter string) (int, bool) {
 	lo, hi := 0, len(x.topics)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		if x.topics[mid].id.Filter() < filter {
+		if x.topics[mid].ID.Filter() < filter {
 			lo = mid + 1
 		} else {
 			hi = mid
 		}
 	}
-	return lo, lo < len(x.topics) && x.topics[lo].id.Filter() == filter
+	return lo, lo < len(x.topics) && x.topics[lo].ID.Filter() == filter
 }
 
 // len is the number of topics.
@@ -199,8 +192,9 @@ func (x *set) contents() *behalf.Set {
 	for i := range x.topics {
 		t := &x.topics[i]
 		list = append(list, behalf.Topic{
-			Filter: t.id.Filter(), ID: t.subID, QoS: t.opts.QoS(), RetainHandling: t.rh,
-			NoLocal: t.opts&fanout.NoLocal != 0, RetainAsPublished: t.opts&fanout.RetainAsPublished != 0,
+			Filter: t.ID.Filter(), ID: t.SubID, QoS: t.Options.QoS(), RetainHandling: t.RetainHandling,
+			NoLocal:           t.Options.Has(fanout.NoLocal),
+			RetainAsPublished: t.Options.Has(fanout.RetainAsPublished),
 		})
 	}
 	return behalf.NewSet(append(list, x.shares...))

@@ -13,6 +13,7 @@ import (
 
 	"noctule/broker/fanout"
 	"noctule/broker/message"
+	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/codec"
@@ -60,7 +61,7 @@ type shard struct {
 	away     *awayReader // nil unless max_queued_memory sets a bound
 	sys      *sysTree    // shard 0 only
 	memory   memoryGuard
-	sweeper  *topictree.Cursor[*message.Message] // shard 0 only: search for expired retained messages
+	sweeper  retained.Sweep // shard 0 only
 
 	// Owned by the loop, scratch of the current packet:
 	matches topictree.Matches
@@ -77,10 +78,10 @@ type shard struct {
 	picked  []member
 	// While a passage picks, where its clients are in picked:
 	pickedIn  map[*client]int
-	publisher *wsnet.Conn // whose PUBLISH or PUBREL is handled
-	handling  handling    // for the report of a panic
-	departed  departures  // for the report of a panic
-	fresh     []*replay   // of the SUBSCRIBE being handled
+	publisher *wsnet.Conn        // whose PUBLISH or PUBREL is handled
+	handling  handling           // for the report of a panic
+	departed  departures         // for the report of a panic
+	fresh     []*retained.Replay // of the SUBSCRIBE being handled
 
 	// Owned by the loop, scratch for clients of mount points:
 	topic    []byte          // of the PUBLISH being handled
@@ -389,7 +390,9 @@ func (s *shard) Tick(now int64) {
 		if s.sys != nil {
 			s.sys.tick(now)
 		}
-		s.sweeper = s.sweepRetained(s.sweeper)
+		s.sweeper.Step(s.b.retained, now, func(m *message.Message) {
+			s.b.retained.Forget(m, s.retainLog(m.Topic))
+		})
 	}
 }
 

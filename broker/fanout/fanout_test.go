@@ -309,7 +309,7 @@ func TestBarrier(t *testing.T) {
 		table.Join(id, fanout.Member[*receiver]{C: c})
 	}
 	visit := func(topictree.FilterID, fanout.Hit[*receiver], *message.Message) {}
-	var b fanout.Barrier[*receiver]
+	var b fanout.Barrier
 	if !table.Passed(id, &b) {
 		t.Error("nothing is under way")
 	}

@@ -147,18 +147,18 @@ func (t *Table[C]) sweep(id topictree.FilterID, cr *crowd[C]) {
 }
 
 // Barrier is a place in the queue of a filter's jobs. The zero value is none.
-type Barrier[C comparable] struct {
-	crowd *crowd[C] // whose jobs it waits for, until this number of them are over
+type Barrier struct {
+	crowd any // *crowd, whose jobs it waits for, until this number of them are over
 	until uint32
 }
 
 // Passed reports whether the jobs that were under way when b was first asked about are over. Then b is none
 // again.
-func (t *Table[C]) Passed(id topictree.FilterID, b *Barrier[C]) bool {
+func (t *Table[C]) Passed(id topictree.FilterID, b *Barrier) bool {
 	cr := t.crowds[id]
 	switch {
 	case cr == nil || cr.jobs.Len() == 0:
-	case b.crowd != cr:
+	case b.crowd != any(cr):
 		b.crowd, b.until = cr, cr.over+uint32(cr.jobs.Len())
 		return false
 	case int32(b.until-cr.over) > 0: // the number may wrap
