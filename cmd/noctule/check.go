@@ -12,6 +12,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/presub"
 	"noctule/cmd/internal/conf"
+	"noctule/cmd/internal/logs"
 )
 
 // checkCmd is `noctule check`.
@@ -153,10 +154,14 @@ func (k *checking) say(n conf.Note) {
 		n.Text = "Error: " + strings.TrimPrefix(n.Text, "Error: ")
 	}
 	text := n.String()
-	if !k.said[text] {
-		fmt.Fprintln(k.stdout, text)
+	if k.said[text] {
+		return
 	}
 	k.said[text] = true
+	if colours(k.stdout) && n.Level >= broker.LevelWarning {
+		text = logs.Paint(n.Level, text)
+	}
+	fmt.Fprintln(k.stdout, text)
 }
 
 // security reads the files that decide about a listener's clients.

@@ -85,6 +85,7 @@ func (c *command) openLog(cfg conf.Log, f flags, queue int) {
 func (c *command) logOptions(f flags, queue int) logs.Options {
 	return logs.Options{
 		Verbose: f.verbose, Quiet: f.quiet, Stdout: c.stdout, Stderr: c.stderr, Queue: queue,
+		Colours: colours,
 	}
 }
 

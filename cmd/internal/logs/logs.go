@@ -39,9 +39,15 @@ type Handler struct {
 type settings struct {
 	levels map[slog.Level]bool
 	cfg    conf.Log
-	out    []io.Writer
+	out    []stream
 	system system // nil without log_dest syslog
 	topic  bool   // log_dest topic
+}
+
+// stream is a standard stream.
+type stream struct {
+	io.Writer
+	colours bool
 }
 
 // system is the system's log.
@@ -58,6 +64,9 @@ type Publish func(topic string, line []byte)
 type Options struct {
 	Verbose, Quiet bool      // -v and -q; -q wins over -v, both over log_type
 	Stdout, Stderr io.Writer // for log_dest stdout and stderr; may be the same
+	// Colours reports whether lines of a standard stream are to have colours; nil means that none are. No
+	// other destination has any.
+	Colours func(io.Writer) bool
 	// Queue is how many lines may wait for a slow destination; see queue. 0 writes each line before Handle
 	// returns.
 	Queue int
@@ -91,9 +100,9 @@ func (h *Handler) configure(cfg conf.Log, o Options) error {
 	for _, d := range dest {
 		switch d {
 		case "stdout":
-			s.out = append(s.out, o.Stdout)
+			s.out = append(s.out, o.stream(cfg, o.Stdout))
 		case "stderr":
-			s.out = append(s.out, o.Stderr)
+			s.out = append(s.out, o.stream(cfg, o.Stderr))
 		case "syslog":
 			s.system, failed = openSyslog(cfg.Facility)
 		case "topic":
@@ -102,7 +111,7 @@ func (h *Handler) configure(cfg conf.Log, o Options) error {
 	}
 	f, err := openFile(cfg.File)
 	if err != nil && len(s.out) == 0 && s.system == nil && !s.topic { // errors must be told somewhere
-		s.out = append(s.out, o.Stderr)
+		s.out = append(s.out, o.stream(cfg, o.Stderr))
 		s.levels = levels(map[string]bool{"error": true}, false, o.Quiet)
 	}
 	h.mu.Lock()
@@ -116,6 +125,10 @@ func (h *Handler) configure(cfg conf.Log, o Options) error {
 	h.mu.settings, h.mu.file = s, f
 	h.now.Store(s)
 	return errors.Join(failed, err)
+}
+
+func (o *Options) stream(cfg conf.Log, w io.Writer) stream {
+	return stream{w, !cfg.JSON && o.Colours != nil && o.Colours(w)}
 }
 
 // types are the log types by name.
@@ -327,7 +340,11 @@ func (h *Handler) write(lines []line) {
 		}
 	}
 	for _, w := range s.out {
-		_, _ = w.Write(raw)
+		if w.colours {
+			_, _ = w.Write(painted(lines))
+		} else {
+			_, _ = w.Write(raw)
+		}
 	}
 	if h.mu.file != nil {
 		_, _ = h.mu.file.Write(raw)
