@@ -79,7 +79,7 @@ var rooms = map[string]room{
 		others: "github.com/alecthomas/kong golang.org/x/sys/unix golang.org/x/term",
 	},
 	"cmd/noctule-bench": {
-		ours: "bench bench/plot bench/traffic cmd/internal/cli codec internal/version",
+		ours: "bench bench/plot bench/traffic cmd/internal/cli codec internal/metric internal/version",
 		others: "github.com/alecthomas/kong github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/promhttp github.com/schollz/progressbar/v3 " +
 			"golang.org/x/term",

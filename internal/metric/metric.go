@@ -15,6 +15,7 @@ const (
 	Gauge     Kind = "gauge"     // goes up and down
 	Counter   Kind = "counter"   // only grows, from 0 at the start of the process
 	Histogram Kind = "histogram" // counts observations by upper bounds
+	Summary   Kind = "summary"   // tells quantiles of the last observations
 )
 
 // Def is one metric.
