@@ -51,7 +51,7 @@ var rooms = map[string]room{
 	},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
-	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true},
+	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
 		ours: "broker/behalf broker/message codec codec/im internal/metric internal/regular topictree",
@@ -60,7 +60,7 @@ var rooms = map[string]room{
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store topictree"},
-	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp slices sync/atomic"},
+	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
 	"broker/store/mosquitto": {ours: "broker/message broker/store codec"},

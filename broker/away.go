@@ -68,6 +68,7 @@ type awayRead struct {
 
 // readAway starts a read if messages are wanted.
 func (s *shard) readAway() {
+	s.loop.MustBeHere()
 	a := s.away
 	if a == nil || a.reading > 0 || a.wanting.Len() == 0 {
 		return

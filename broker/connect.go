@@ -54,6 +54,7 @@ func (g *greet) run(s *shard) {
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
 // loop's to read: refused, or on its way to its home loop.
 func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
+	s.loop.MustBeHere()
 	p := &s.connect
 	if err := p.Parse(h.Flags, body, codec.V311); err != nil {
 		s.refuseConnect(c, p, err)
@@ -306,6 +307,7 @@ func (s *shard) tellForeign(id []byte, foreign bool) {
 // welcome attaches a connection to its session, on the session's home loop: takeover, clean start or
 // resume, what others have subscribed it to, CONNACK, then what the session holds for the client.
 func (s *shard) welcome(g *greet) {
+	s.loop.MustBeHere()
 	c, made, p := g.conn, g.id, &s.connect
 	s.begin()
 	id := p.ClientID

@@ -26,6 +26,7 @@ type counters struct {
 // addTo adds the shard's counters and gauges, in a time that does not depend on the number of sessions. On
 // the shard's loop.
 func (s *shard) addTo(m *Metrics) {
+	s.loop.MustBeHere()
 	c := &s.count
 	m.Connections += c.connections
 	m.Sessions += c.sessions
@@ -57,7 +58,7 @@ func (s *shard) addTo(m *Metrics) {
 		m.ConnectsRefused[i] += n
 	}
 	m.QueueReads += int64(s.away.waiting())
-	s.checkTotals()
+	s.checkInvariants(true)
 	m.QueuedMessages += s.totals.Queued
 	m.QueuedBytes += s.totals.QueuedBytes
 	m.QueuedDiskBytes += s.totals.AwayBytes

@@ -69,6 +69,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 
 // lost handles a connection that ended without DISCONNECT.
 func (s *shard) lost(cl *client, reason error) {
+	s.loop.MustBeHere()
 	s.count.disconnects[endOfLoss(reason)]++
 	s.logLost(cl.conn, []byte(cl.id), reason)
 	s.offline(cl, true)

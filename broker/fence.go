@@ -49,6 +49,7 @@ func (s *shard) wantFence() uint64 {
 // endFence answers the loops that have asked, behind the messages for them, and begins the next round, if one
 // is wanted and none is under way.
 func (s *shard) endFence() {
+	s.loop.MustBeHere()
 	f := &s.fence
 	for ; f.asked != 0; f.asked &= f.asked - 1 {
 		s.b.shards[bits.TrailingZeros64(f.asked)].loop.MustPost(fenceAnswer{}) // one a question

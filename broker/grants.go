@@ -261,6 +261,7 @@ func (c *client) revision() uint64 {
 // with again its retained messages are sent although it was there before, as with a SUBSCRIBE [MQTT-3.8.4-3].
 // It returns the grant, nil when the session has too many.
 func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set, again bool) *grant {
+	s.loop.MustBeHere()
 	g := cl.grantOf(o.Name)
 	if g == nil {
 		if g = cl.addGrant(o); g == nil {
@@ -306,10 +307,11 @@ func (x *set) plainLen() int {
 
 // exchange moves the membership from the set that a grant has to another.
 func (s *shard) exchange(cl *client, g *grant, x *set) {
+	s.loop.MustBeHere()
 	old, member, at := g.set, g.member, int(g.at)
 	g.set, g.member = nil, false
 	if x != nil {
-		x.refs++
+		x.grants++
 		if cl.Durable() {
 			s.holdSet(x)
 		}
@@ -332,7 +334,8 @@ func (s *shard) exchange(cl *client, g *grant, x *set) {
 	if cl.Durable() {
 		s.releaseSet(old)
 	}
-	s.unpin(old)
+	old.grants--
+	s.uproot(old)
 }
 
 // memberOf is the client's grant that is a member of x.

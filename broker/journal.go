@@ -147,6 +147,7 @@ func (j *journal) changes() int { return j.batch.Len() + j.touched + len(j.unref
 
 // begin notes that the handling of a packet begins.
 func (s *shard) begin() {
+	s.loop.MustBeHere()
 	if s.journal != nil {
 		s.journal.mark = s.journal.changes()
 	}
@@ -154,6 +155,7 @@ func (s *shard) begin() {
 
 // postJournal hands what this turn has changed to the committer.
 func (s *shard) postJournal() {
+	s.loop.MustBeHere()
 	j := s.journal
 	if j == nil || j.changes() == 0 && !j.wanted {
 		return
@@ -212,6 +214,7 @@ func (s *shard) storedOf(m *message.Message) *message.Stored {
 
 // ref notes one reference more to m, which is put into the store with the first.
 func (s *shard) ref(m *message.Message) (id uint64) {
+	s.loop.MustBeHere()
 	st := s.storedOf(m)
 	if st.Ref() {
 		s.journal.batch.PutMessage(st.ID, m)
@@ -226,6 +229,7 @@ func (s *shard) unref(m *message.Message) {
 
 // unrefStored is unref for what may not be in memory.
 func (s *shard) unrefStored(st *message.Stored) {
+	s.loop.MustBeHere()
 	s.journal.unrefs = append(s.journal.unrefs, st)
 }
 
@@ -413,12 +417,14 @@ func (s *shard) oweShared(m *message.Message, id topictree.FilterID, loop int) b
 }
 
 func (s *shard) putTransit(m *message.Message, id topictree.FilterID, loop int) {
+	s.loop.MustBeHere()
 	t := store.Transit{Message: s.ref(m), Loop: uint8(loop), Filter: s.b.index.Filter(id)}
 	s.journal.batch.PutTransit(&t)
 }
 
 // paid notes that this loop has taken m for a filter.
 func (s *shard) paid(m *message.Message, id topictree.FilterID) {
+	s.loop.MustBeHere()
 	t := store.Transit{Message: m.Keep().Stored.ID, Loop: uint8(s.index), Filter: s.b.index.Filter(id)}
 	s.journal.batch.DeleteTransit(&t)
 	s.unref(m)
@@ -534,6 +540,7 @@ func (s *shard) comesBack(cl *client) (waits bool) {
 
 // durable lets out what has waited for posts up to one.
 func (s *shard) durable(post uint64) {
+	s.loop.MustBeHere()
 	j := s.journal
 	j.reached = post
 	s.resume()

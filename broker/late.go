@@ -45,6 +45,7 @@ func (c *client) sendLate(p packet) error {
 
 // answerLate lets out what need not wait any longer when all up to a post is durable.
 func (s *shard) answerLate(post uint64, now int64) {
+	s.loop.MustBeHere()
 	j := s.journal
 	if j == nil || len(j.late) == 0 {
 		return

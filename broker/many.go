@@ -50,6 +50,7 @@ const manySteps = 4096
 // search has begun in s.matches. It is finished at once if the store must know all filters with the
 // message, or if clients are to have one copy.
 func (s *shard) publishMany(m *message.Message) {
+	s.loop.MustBeHere()
 	if s.opts.AllowDuplicates && (s.journal == nil || m.QoS == 0) {
 		p := &passage{walk: &topictree.Matches{}}
 		*p.walk, s.matches = s.matches, topictree.Matches{}
@@ -122,6 +123,7 @@ func (s *shard) oweMany(m *message.Message, p *passage, loop int, owed func(topi
 // startPassage serves a slice at once, unless others are under way, and queues the rest; over says that
 // there is none. s.live holds m.
 func (s *shard) startPassage(p *passage, m *message.Message) (over bool) {
+	s.loop.MustBeHere()
 	p.m = m
 	if s.passages.Len() == 0 && s.serveMany(p) {
 		s.endPassage(p)
@@ -179,6 +181,7 @@ func (s *shard) endPassage(p *passage) {
 
 // serveMany serves one slice of a passage; true when it was the last. s.live holds its message.
 func (s *shard) serveMany(p *passage) bool {
+	s.loop.MustBeHere()
 	if p.walk != nil {
 		return s.serveWalk(p)
 	}

@@ -75,6 +75,7 @@ func (g *memoryGuard) measure() (used, objects int64) {
 
 // watchMemory measures under load, at the end of a turn; whichever loop comes first does.
 func (s *shard) watchMemory() {
+	s.loop.MustBeHere()
 	b := s.b
 	if b.memoryLimit.Load() == 0 {
 		return
@@ -87,6 +88,7 @@ func (s *shard) watchMemory() {
 
 // sampleMemory looks whether memory is short.
 func (s *shard) sampleMemory() {
+	s.loop.MustBeHere()
 	b := s.b
 	used, objects := s.memory.measure()
 	if b.opts.MemoryUsed != nil {

@@ -59,7 +59,7 @@ func (m *moving) step() (n int, more bool) {
 	if m.at < 0 || m.at >= x.members.Len() {
 		m.at = x.members.Len() - 1
 	}
-	x.refs++ // its last member may leave
+	x.pins++ // its last member may leave
 	for left := moveStep; m.at >= 0 && left > 0; left-- {
 		c := x.members.At(m.at)
 		m.at--

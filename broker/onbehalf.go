@@ -239,7 +239,7 @@ func (j *applying) look() {
 	j.origin = g != nil
 	if g != nil && g.set != nil {
 		j.old = g.set
-		j.old.refs++
+		j.old.pins++
 	}
 	j.rights = cl.rights()
 	j.online, j.maxQoS = cl.conn != nil, 2

@@ -118,6 +118,7 @@ func (l *pendingList) remove(p *pendingRequest) {
 
 // endPending takes a request off the list.
 func (s *shard) endPending(p *pendingRequest) {
+	s.loop.MustBeHere()
 	s.waiting.remove(p)
 	s.b.pendingCount.Add(-1)
 	s.b.pendingSize.Add(-p.bytes)
@@ -128,6 +129,7 @@ func (s *shard) endPending(p *pendingRequest) {
 
 // expirePending drops what has waited long enough, and says so.
 func (s *shard) expirePending(now int64) {
+	s.loop.MustBeHere()
 	l := &s.waiting
 	for len(l.byTime) > 0 && l.byTime[0].until <= now {
 		p := l.byTime[0]
@@ -145,6 +147,7 @@ func (s *shard) expirePending(now int64) {
 
 // takePending gives a client that connects what waits for it.
 func (s *shard) takePending(cl *client) {
+	s.loop.MustBeHere()
 	if len(s.waiting.byTime) == 0 {
 		return
 	}
@@ -246,7 +249,7 @@ func (k *keeping) look() {
 	k.old, k.oldSet = k.s.waiting.find(k.r), nil
 	if k.old != nil && k.old.set != nil {
 		k.oldSet = k.old.set
-		k.oldSet.refs++
+		k.oldSet.pins++
 	}
 }
 
@@ -285,7 +288,7 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 		p.r, p.until = old.r, old.until
 	}
 	if next != nil {
-		next.refs++
+		next.pins++
 	}
 	s.waiting.add(p)
 	return codec.Success, true

@@ -27,6 +27,7 @@ type recheck struct {
 
 // recheck starts to look at all sessions, in place of what is under way; done is called at its end.
 func (s *shard) recheck(done func()) {
+	s.loop.MustBeHere()
 	s.endRecheck()
 	r := &recheck{shard: s, done: done}
 	// The map may change between two steps: what is deleted is not seen, what is added need not be.

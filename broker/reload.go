@@ -39,6 +39,7 @@ func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]
 
 // reload takes new settings over, on the shard's loop.
 func (s *shard) reload(o Options) {
+	s.loop.MustBeHere()
 	next := *s.opts
 	next.Admitters = o.Admitters
 	next.MaxPending, next.MaxPendingBytes = o.MaxPending, o.MaxPendingBytes

@@ -59,6 +59,7 @@ const (
 
 // box returns the open batch for shard i.
 func (s *shard) box(i int) *batch {
+	s.loop.MustBeHere()
 	o := &s.remote[i]
 	if o.debt == nil {
 		o.debt = new(atomic.Int64)
@@ -149,6 +150,7 @@ func (e *envelope) message(b *batch, far *message.Message) *message.Message {
 
 // postRemote posts the batches of this turn.
 func (s *shard) postRemote() {
+	s.loop.MustBeHere()
 	for i := range s.b.shards {
 		o := &s.remote[i]
 		b := o.batch

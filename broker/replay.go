@@ -73,6 +73,7 @@ func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *retained.Rep
 // addReplays begins with the replays of a SUBSCRIBE, which have one mark: what comes live later matches all
 // of its filters alike.
 func (s *shard) addReplays(cl *client) (fenced bool) {
+	s.loop.MustBeHere()
 	if len(s.fresh) == 0 {
 		return false
 	}
@@ -150,6 +151,7 @@ func (c *client) grantThat(r *retained.Replay) *grant {
 // replayRetained sends the next piece. It is called after SUBSCRIBE and CONNECT, by Again, and when the
 // window or the socket has room.
 func (s *shard) replayRetained(cl *client) {
+	s.loop.MustBeHere()
 	for left := retained.Steps; left > 0 && cl.conn != nil && cl.replays() != nil; {
 		q := cl.replays()
 		if q.Fence > s.fence.passed {

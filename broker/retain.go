@@ -9,6 +9,7 @@ import (
 
 // retain stores m as the topic's retained message, or removes it when the payload is empty.
 func (s *shard) retain(m *message.Message) {
+	s.loop.MustBeHere()
 	log := s.retainLog(m.Topic)
 	if log != nil {
 		s.journal.touched++

@@ -42,6 +42,7 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a
 // recheck follows.
 func (s *shard) entitle(cl *client, g *greet) {
+	s.loop.MustBeHere()
 	p, o := &s.connect, g.opts
 	r := rights{
 		via: listenerOf(g.conn), named: p.HasUsername, identified: g.as != nil && g.as.identified,
@@ -119,6 +120,7 @@ func (r *rights) tells(p *auth.Policy) bool {
 // more. Its password is not kept: who has the same entry in the password file as before stays. The bits
 // Covered of its subscriptions are the caller's to set.
 func (s *shard) renew(cl *client) bool {
+	s.loop.MustBeHere()
 	var username string
 	if cl.rare != nil {
 		username = cl.rare.username

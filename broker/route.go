@@ -32,6 +32,7 @@ const backlogMax = 16
 
 // publishMessage stores and routes m; false when no subscription matches. m may be a loan.
 func (s *shard) publishMessage(m *message.Message) bool {
+	s.loop.MustBeHere()
 	if m.Retain {
 		s.retain(m)
 	}
@@ -72,6 +73,7 @@ func (s *shard) publishMessage(m *message.Message) bool {
 // fanOut delivers m to this loop's subscribers of one filter. s.live holds m. owed says that the store has
 // a transit of m to this loop for the filter, and later that slices pay for that when they are over.
 func (s *shard) fanOut(id topictree.FilterID, m *message.Message, owed bool) (later bool) {
+	s.loop.MustBeHere()
 	if !s.receivers.Deliver(id, m, deliverHit) {
 		return false
 	}
@@ -150,6 +152,7 @@ func (c *client) takes(id topictree.FilterID, h hit, m *message.Message) (member
 
 // deliver gives m to one subscriber.
 func (s *shard) deliver(mb member, m *message.Message) {
+	s.loop.MustBeHere()
 	c := mb.C
 	if c.conn == nil && c.ended { // it is being taken out
 		return
@@ -177,6 +180,7 @@ func (s *shard) grant(m *message.Message, o fanout.Options, subID uint32) sessio
 
 // send gives m to one client: the one function that decides between wire, queue and drop.
 func (s *shard) send(c *client, m *message.Message, g session.Grant) {
+	s.loop.MustBeHere()
 	if g.QoS == 0 && c.conn != nil {
 		if c.slow() {
 			c.dropped(DropSlowReceiver)

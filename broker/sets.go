@@ -29,7 +29,8 @@ type set struct {
 
 	source *behalf.Set // set while not all is planted
 	next   int         // of source: to be planted next
-	refs   int         // grants and pins
+	grants int         // that have it
+	pins   int         // others that hold it for a time
 
 	uprooting bool
 	members   fanout.Set[*client]
@@ -47,6 +48,7 @@ const plantStep = 512
 
 // pin finds or makes the set of contents on this loop and holds it. It is ready once plant says so.
 func (s *shard) pin(x *behalf.Set, bypass bool) *set {
+	s.loop.MustBeHere()
 	key := setKey{x.Key(), bypass}
 	st := s.sets[key]
 	if st == nil {
@@ -60,7 +62,7 @@ func (s *shard) pin(x *behalf.Set, bypass bool) *set {
 		st.uprooting = false
 		st.replant(x)
 	}
-	st.refs++
+	st.pins++
 	return st
 }
 
@@ -79,14 +81,14 @@ func (x *set) replant(source *behalf.Set) {
 
 // unpin lets go of a set. One that nobody holds goes, in pieces.
 func (s *shard) unpin(x *set) {
-	x.refs--
-	if x.refs == 0 {
-		s.uproot(x)
-	}
+	s.loop.MustBeHere()
+	x.pins--
+	s.uproot(x)
 }
 
 // plant enters up to limit topics in the index; true when all are there.
 func (s *shard) plant(x *set, limit int) bool {
+	s.loop.MustBeHere()
 	if x.source == nil {
 		return true
 	}
@@ -133,7 +135,8 @@ func optionsOf(t *behalf.Topic) fanout.Options {
 // uproot takes the topics of a set that nobody holds out of the index, a piece now and the rest in later
 // turns. Should somebody want it again meanwhile, planting begins where it has got to.
 func (s *shard) uproot(x *set) {
-	if x.refs > 0 {
+	s.loop.MustBeHere()
+	if x.grants+x.pins > 0 {
 		return
 	}
 	x.uprooting = true

@@ -139,6 +139,7 @@ func (s *shard) watchLevels() {
 
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
+	s.loop.MustBeHere()
 	s.count.accepted++
 	if s.refuseSocket(c) {
 		return
@@ -153,6 +154,7 @@ func (s *shard) Opened(c *wsnet.Conn) {
 
 // Data implements wsnet.Handler: it handles every whole packet in b.
 func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
+	s.loop.MustBeHere()
 	s.handling.conn = c
 	used, need = s.packets(c, b)
 	s.handling = handling{}
@@ -321,6 +323,7 @@ func (s *shard) checkOutput(cl *client) error {
 
 // Closed implements wsnet.Handler.
 func (s *shard) Closed(c *wsnet.Conn, reason error) {
+	s.loop.MustBeHere()
 	switch a := c.Attachment.(type) {
 	case *greeting:
 		var id []byte
@@ -343,6 +346,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 
 // Drained implements wsnet.DrainHandler.
 func (s *shard) Drained(c *wsnet.Conn) {
+	s.loop.MustBeHere()
 	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
 		cl.Continue(s.loop.Now(), cl)
 		cl.updateFull()
@@ -352,6 +356,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 
 // InputGaveWay implements wsnet.InputHandler: MQTT 5 clients hear why.
 func (s *shard) InputGaveWay(c *wsnet.Conn) {
+	s.loop.MustBeHere()
 	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
 		s.fail(cl, &codec.Error{Reason: codec.QuotaExceeded, Detail: "packets of all clients are too large"})
 	}
@@ -360,15 +365,18 @@ func (s *shard) InputGaveWay(c *wsnet.Conn) {
 // EndTurn implements wsnet.TurnHandler: what other shards must know leaves before any socket is written, so
 // that a SUBACK is never ahead of its effect.
 func (s *shard) EndTurn() {
+	s.loop.MustBeHere()
 	s.postJournal() // what others will refer to
 	s.postRemote()
 	s.endFence() // behind the messages
 	s.readAway()
 	s.watchMemory()
+	s.checkInvariants(false)
 }
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {
+	s.loop.MustBeHere()
 	for s.greeting.Len() > 0 {
 		g := *s.greeting.At(0)
 		if !g.done && g.deadline > now {
@@ -394,6 +402,7 @@ func (s *shard) Tick(now int64) {
 			s.b.retained.Forget(m, s.retainLog(m.Topic))
 		})
 	}
+	s.checkInvariants(true)
 }
 
 var (
@@ -419,6 +428,7 @@ func wholeSeconds(d time.Duration) int64 {
 
 // halt stops and resumes reading from this loop's sockets; halts nest.
 func (s *shard) halt(on bool) {
+	s.loop.MustBeHere()
 	if on {
 		s.halted++
 	} else {

@@ -125,6 +125,7 @@ func (s *shard) at(i int, f func(*shard)) {
 
 // joinShare tells the home shard of a new member; it is posted before any message that follows.
 func (s *shard) joinShare(m *shareMember) {
+	s.loop.MustBeHere()
 	s.at(m.home, func(h *shard) {
 		g := h.shares[m.id]
 		if g == nil {
@@ -137,6 +138,7 @@ func (s *shard) joinShare(m *shareMember) {
 
 // leaveShare takes a member out.
 func (s *shard) leaveShare(m *shareMember) {
+	s.loop.MustBeHere()
 	m.gone = true
 	s.b.index.RemoveShared(m.id)
 	s.at(m.home, func(h *shard) {
@@ -149,6 +151,7 @@ func (s *shard) leaveShare(m *shareMember) {
 
 // routeShared takes m to the shard that deals.
 func (s *shard) routeShared(m *message.Message, h *topictree.Hit) {
+	s.loop.MustBeHere()
 	s.routeDeal(m, h.ID, bits.TrailingZeros64(h.Loops))
 }
 
@@ -215,6 +218,7 @@ func (t earlyTask) Run(l *wsnet.Loop) {
 // deal gives m to the next member that is ready, else to the next that is online, else to the next that has
 // room in its queue, else to the next one; to one that takes no message as large only if there is no other.
 func (s *shard) deal(id topictree.FilterID, m *message.Message) {
+	s.loop.MustBeHere()
 	var mb *shareMember
 	ok := false
 	if g := s.shares[id]; g != nil {

@@ -77,6 +77,7 @@ func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
 // subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the
 // granted QoS.
 func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
+	s.loop.MustBeHere()
 	qos := min(f.QoS, cl.listener().MaxQoS)
 	o := fanout.NewOptions(qos, f.NoLocal, f.RetainAsPublished)
 	if !cl.may(auth.Subscribe, f.Name) {
@@ -250,6 +251,7 @@ func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 
 // unsubscribe removes the i-th subscription of a session.
 func (s *shard) unsubscribe(cl *client, i int) {
+	s.loop.MustBeHere()
 	sub := cl.subs[i]
 	cl.removeSub(i)
 	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]

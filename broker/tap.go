@@ -36,6 +36,7 @@ func (b *Broker) Tap(ctx context.Context, filter string, f func(topic, payload [
 }
 
 func (s *shard) tap(t *Tap, filter string) error {
+	s.loop.MustBeHere()
 	id, err := s.b.index.Add([]byte(filter), s.index)
 	if err != nil {
 		return err

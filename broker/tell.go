@@ -17,6 +17,7 @@ const tellMax = 1000
 
 // tell sends a client the list of what others have subscribed it to, if it wants to know.
 func (s *shard) tell(cl *client) {
+	s.loop.MustBeHere()
 	if s.opts.Describe == nil || cl.conn == nil || cl.mount() != "" {
 		return
 	}

@@ -34,6 +34,7 @@ func (cl *client) due() int64 {
 
 // arm makes sure that the wheel has an entry for cl no later than it is due.
 func (s *shard) arm(cl *client) {
+	s.loop.MustBeHere()
 	at := cl.due()
 	if at == 0 || cl.wheelAt != 0 && int64(cl.wheelAt) <= at {
 		return
@@ -56,6 +57,7 @@ type alarm struct{ cl *client }
 
 // timer is called by the wheel for each entry whose time has come.
 func (s *shard) timer(a *alarm, at int64) {
+	s.loop.MustBeHere()
 	cl := a.cl
 	if cl == nil || uint32(at) != cl.wheelAt {
 		return
@@ -86,6 +88,7 @@ func (s *shard) timer(a *alarm, at int64) {
 // overdue does what is due of a session that is offline: it reports whether that was the end of the session
 // [MQTT-3.1.2-23], and publishes the will [MQTT-3.1.3-9].
 func (s *shard) overdue(cl *client) (ended bool) {
+	s.loop.MustBeHere()
 	now := s.seconds()
 	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {
 		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
@@ -102,6 +105,7 @@ func (s *shard) overdue(cl *client) (ended bool) {
 // sessionOf is the session of a client id, nil if there is none. What is due of it has been done, whether the
 // wheel has come by or not: a session whose time is over is nobody's to resume.
 func (s *shard) sessionOf(id []byte) *client {
+	s.loop.MustBeHere()
 	cl := s.sessions[string(id)]
 	if cl == nil || cl.conn == nil && s.overdue(cl) {
 		return nil

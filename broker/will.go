@@ -38,6 +38,7 @@ func newWill(cl *client, w *codec.Will) *will {
 
 // sendWill publishes the will and forgets it, since it is sent once [MQTT-3.1.2-10].
 func (s *shard) sendWill(cl *client) {
+	s.loop.MustBeHere()
 	w := cl.will()
 	cl.rare.will = nil
 	s.saveSession(cl) // in one with the message
@@ -54,6 +55,7 @@ func (s *shard) sendWill(cl *client) {
 
 // windUp is the last that a loop does before its connections end.
 func (s *shard) windUp() {
+	s.loop.MustBeHere()
 	s.sendPendingWills()
 	if s.index == 0 {
 		s.noteClock()

@@ -99,6 +99,7 @@ type extra struct {
 
 // more returns the extra part, to put something into.
 func (c *Conn) more() *extra {
+	c.loop.MustBeHere()
 	if c.extra == nil {
 		l := c.loop
 		if n := len(l.extras); n > 0 {
@@ -116,6 +117,7 @@ const maxExtras = 1024
 
 // settle gives the extra part back once nothing is in it.
 func (c *Conn) settle() {
+	c.loop.MustBeHere()
 	x := c.extra
 	if x == nil || x.queue != nil || x.pending != nil || x.raw != nil || x.greeting != nil ||
 		x.guest != nil || x.moving != nil || x.held || x.reason != nil || x.proxied != nil {
@@ -132,6 +134,7 @@ func (c *Conn) settle() {
 // Progress is how many bytes have arrived, since the last call, of what the handler cannot take before
 // more of it is there. On TLS connections all bytes count that have come since the handler took something.
 func (c *Conn) Progress() int {
+	c.loop.MustBeHere()
 	if t := c.tls; t != nil {
 		by := t.received - t.told
 		t.told = t.received
@@ -247,6 +250,7 @@ func (c *Conn) TLS() *tls.ConnectionState {
 // Move hands the connection to another loop: t runs there first, then Data with what is not consumed. It
 // may be called inside Data, which must return at once.
 func (c *Conn) Move(to *Loop, t Task) {
+	c.loop.MustBeHere()
 	x := c.more()
 	x.moving, x.task = to, t
 }
@@ -254,15 +258,22 @@ func (c *Conn) Move(to *Loop, t Task) {
 // Hold stops the connection's input until Release, while something that must not block the loop is decided
 // elsewhere. It may be called inside Data, which must return at once. Output and Close go on as ever; the
 // peer's end is noticed after Release only.
-func (c *Conn) Hold() { c.more().held = true }
+func (c *Conn) Hold() {
+	c.loop.MustBeHere()
+	c.more().held = true
+}
 
 // Held reports whether it is held.
-func (c *Conn) Held() bool { return c.extra != nil && c.extra.held }
+func (c *Conn) Held() bool {
+	c.loop.MustBeHere()
+	return c.extra != nil && c.extra.held
+}
 
 // Release ends a Hold, outside Data: the connection moves to a loop, its own or another one, where t runs
 // first and then Data with what is not consumed. It returns false, and t does not run, when the connection
 // has ended meanwhile.
 func (c *Conn) Release(to *Loop, t Task) bool {
+	c.loop.MustBeHere()
 	if c.ended || c.gone || c.extra == nil {
 		return false
 	}
@@ -275,6 +286,7 @@ func (c *Conn) Release(to *Loop, t Task) bool {
 // Arrived says that the peer has shown what it wants, with a login for example: it is one of the guests no
 // more, whose number is bounded and who give way to each other. A connection that moves has arrived.
 func (c *Conn) Arrived() {
+	c.loop.MustBeHere()
 	if x := c.extra; x != nil && x.guest != nil {
 		x.guest.leave()
 		x.guest, x.knocking, x.asked = nil, false, false
@@ -287,6 +299,7 @@ func (c *Conn) Close(reason error) { c.end(reason) }
 
 // end is Close, for any reason; the first one counts.
 func (c *Conn) end(reason error) {
+	c.loop.MustBeHere()
 	if c.ended {
 		return
 	}

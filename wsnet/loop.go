@@ -30,6 +30,8 @@ type registry interface {
 
 // Loop is one event loop. Methods are for the loop's own goroutine unless they say otherwise.
 type Loop struct {
+	owner owner
+
 	// Set by newLoop, then read-only:
 	server  *Server
 	index   int
@@ -78,20 +80,32 @@ func (l *Loop) Index() int { return l.index }
 func (l *Loop) Handler() Handler { return l.handler }
 
 // Now is the time of this turn by Clock.Now, in milliseconds.
-func (l *Loop) Now() int64 { return l.now }
+func (l *Loop) Now() int64 {
+	l.MustBeHere()
+	return l.now
+}
 
 // Again runs t in the next turn, after what is readable by then got its share: for slices of long work.
-func (l *Loop) Again(t Task) { l.again = append(l.again, t) }
+func (l *Loop) Again(t Task) {
+	l.MustBeHere()
+	l.again = append(l.again, t)
+}
 
 // PauseReads stops and resumes reading all connections of this loop; everything else goes on.
-func (l *Loop) PauseReads(on bool) { l.paused = on }
+func (l *Loop) PauseReads(on bool) {
+	l.MustBeHere()
+	l.paused = on
+}
 
 // run is the loop's goroutine; Server.wg waits for it.
 func (l *Loop) run() {
 	defer l.server.wg.Done()
 	defer l.server.crashing(l, netip.AddrPort{})
+	l.owner.enter()
+	defer l.owner.exit()
 	l.now = l.server.cfg.Clock.Now()
 	for {
+		l.owner.turn()
 		busy := len(l.again) > 0 || len(l.dirty) > 0 || len(l.closing) > 0 || len(l.ready) > 0 && !l.paused
 		l.poll.wait(!busy)
 		l.runReady()
@@ -174,6 +188,7 @@ func (l *Loop) endTurn() {
 
 // read takes what a connection has, once.
 func (l *Loop) read(c *Conn) {
+	l.MustBeHere()
 	l.serving = c
 	if l.paused {
 		l.markReady(c)
@@ -219,6 +234,7 @@ func (l *Loop) read(c *Conn) {
 }
 
 func (l *Loop) markReady(c *Conn) {
+	l.MustBeHere()
 	if !c.queued && !c.gone {
 		c.queued = true
 		l.ready = append(l.ready, c)
@@ -227,6 +243,7 @@ func (l *Loop) markReady(c *Conn) {
 
 // broken ends a connection whose socket failed; io.EOF is the peer's end, who may still listen.
 func (l *Loop) broken(c *Conn, err error) {
+	l.MustBeHere()
 	if errors.Is(err, io.EOF) {
 		c.peerDone = true
 	} else {
@@ -264,6 +281,7 @@ func (l *Loop) inputClear(c *Conn, b []byte) {
 
 // deliver calls the handler with b behind what was left unconsumed.
 func (l *Loop) deliver(c *Conn, b []byte) {
+	l.MustBeHere()
 	x := c.extra
 	if c.ended || len(b) == 0 && (x == nil || len(x.pending) == 0) {
 		return
@@ -296,6 +314,7 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 
 // keep holds on to what the handler left; held says that it is in c's memory already.
 func (l *Loop) keep(c *Conn, rest []byte, need int, held bool) {
+	l.MustBeHere()
 	if len(rest) == 0 {
 		if c.extra != nil {
 			c.extra.pending, c.extra.need = nil, 0
@@ -325,6 +344,7 @@ func (l *Loop) opened(c *Conn) {
 
 // greet starts a new connection on this loop, of a guest. h is the PROXY header if that was read already.
 func (l *Loop) greet(c *Conn, h *proxyproto.Header, g *guest) {
+	l.MustBeHere()
 	l.adopt(c)
 	l.serving = c
 	c.more().guest = g
@@ -363,6 +383,7 @@ func (l *Loop) greet(c *Conn, h *proxyproto.Header, g *guest) {
 
 // await gives a connection some time to get on.
 func (l *Loop) await(c *Conn, list *ring.Ring[*handshake], d time.Duration) {
+	l.MustBeHere()
 	c.more().greeting = &handshake{c, l.now + d.Milliseconds()}
 	list.Push(c.extra.greeting)
 }
@@ -388,6 +409,7 @@ func (l *Loop) giveUp(list *ring.Ring[*handshake]) {
 
 // tick is posted once a second.
 func (l *Loop) tick() {
+	l.MustBeHere()
 	l.giveUp(&l.greeting)
 	l.giveUp(&l.silent)
 	if l.index == 0 {
@@ -413,6 +435,7 @@ const lingerTime = 1000
 // socket is shut down. Unless the peer has ended too it lingers a second, so that a reset does not overtake
 // our last words.
 func (l *Loop) finish(c *Conn) {
+	l.MustBeHere()
 	if c.gone || c.loop != l {
 		return
 	}
@@ -442,6 +465,7 @@ func (l *Loop) finish(c *Conn) {
 
 // drop closes the socket.
 func (l *Loop) drop(c *Conn) {
+	l.MustBeHere()
 	if c.gone {
 		return
 	}
@@ -455,6 +479,7 @@ func (l *Loop) drop(c *Conn) {
 // sendOff moves a connection to another loop, with what it has not consumed and not written, and with its
 // end if that has come. Nothing of this loop refers to it afterwards.
 func (l *Loop) sendOff(c *Conn) {
+	l.MustBeHere()
 	c.Arrived()
 	to, t := c.extra.moving, c.extra.task
 	c.extra.moving, c.extra.task = nil, nil
@@ -494,6 +519,7 @@ func without(list []*Conn, c *Conn) []*Conn {
 
 // receive is the other end of sendOff.
 func (l *Loop) receive(c *Conn, t Task) {
+	l.MustBeHere()
 	l.adopt(c)
 	l.serving = c
 	if c.ended {
@@ -533,6 +559,7 @@ func (l *Loop) resume(c *Conn) {
 // stop ends every connection. The loop goes on until every loop has come here, as connections may be on
 // their way to it till then.
 func (l *Loop) stop() {
+	l.MustBeHere()
 	l.stopping = true
 	if l.server.running.Add(-1) == 0 {
 		for _, other := range l.server.loops {

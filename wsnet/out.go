@@ -22,6 +22,7 @@ const maxBuffer = 64 << 10
 
 // Buffered is the number of bytes accepted from the handler and not yet by the kernel.
 func (c *Conn) Buffered() int {
+	c.loop.MustBeHere()
 	if q := c.backlog(); q != nil {
 		return c.size + q.bytes
 	}
@@ -29,10 +30,14 @@ func (c *Conn) Buffered() int {
 }
 
 // Blocked reports whether the socket takes no more at the moment. Drained will follow.
-func (c *Conn) Blocked() bool { return c.blocked }
+func (c *Conn) Blocked() bool {
+	c.loop.MustBeHere()
+	return c.blocked
+}
 
 // Reserve returns n bytes at the end of the output, to be filled before the next call.
 func (c *Conn) Reserve(n int) []byte {
+	c.loop.MustBeHere()
 	at := len(c.out)
 	if at+n > cap(c.out) || c.out == nil {
 		c.grow(n)
@@ -48,6 +53,7 @@ func (c *Conn) Reserve(n int) []byte {
 
 // touch puts the connection on the list of those to be written.
 func (c *Conn) touch() {
+	c.loop.MustBeHere()
 	if !c.dirty {
 		c.dirty = true
 		c.loop.dirty = append(c.loop.dirty, c)
@@ -59,6 +65,7 @@ func (c *Conn) Write(b []byte) { copy(c.Reserve(len(b)), b) }
 
 // WriteShared adds b to the output by reference: it must never change. For pieces of 1 KB and more.
 func (c *Conn) WriteShared(b []byte) {
+	c.loop.MustBeHere()
 	q := c.addBacklog()
 	if c.out == nil {
 		c.Reserve(0)
@@ -103,6 +110,7 @@ func (c *Conn) grow(n int) {
 
 // Flush writes now instead of at the end of the turn.
 func (c *Conn) Flush() {
+	c.loop.MustBeHere()
 	if c.gone || c.peerGone {
 		c.releaseOutput()
 		return

@@ -258,6 +258,9 @@ func TestModelOfTable(t *testing.T) {
 		}
 		for range 2000 {
 			x.step()
+			if _, err := x.table.Check(map[*fanout.Set[*receiver]]int{}); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
 		}
 		x.empty()
 		if t.Failed() {

@@ -89,6 +89,9 @@ func (d *disk) someRead(rnd *rand.Rand, sink Sink) {
 // check holds the session against the invariants of kept.
 func (d *disk) check(t *testing.T) {
 	t.Helper()
+	if err := d.s.Check(); err != nil {
+		t.Fatal(err)
+	}
 	o := d.s.out
 	if o == nil || o.kept == nil {
 		return

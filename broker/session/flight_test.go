@@ -12,31 +12,8 @@ import (
 // check holds the flight against its invariants.
 func (f *flight) check(t *testing.T) {
 	t.Helper()
-	n, gaps, young := f.list.Len(), 0, 0
-	if f.old != nil {
-		if young = f.old.young; young == 0 {
-			t.Fatal("old without entries")
-		}
-	}
-	seen := map[uint16]bool{}
-	for i := range n {
-		e := f.list.At(i)
-		switch {
-		case e.state == done && (i == 0 || e.m != nil):
-			t.Fatalf("gap %d of %d, message %v", i, n, e.m)
-		case e.state == done:
-			gaps++
-		case e.id == 0 || seen[e.id]:
-			t.Fatalf("packet id %d at %d of %d, or twice", e.id, i, n)
-		default:
-			seen[e.id] = true
-		}
-		if i > young && e.id <= f.list.At(i-1).id || i >= young && e.id > f.last {
-			t.Fatalf("packet id %d at %d of %d, %d old, last %d", e.id, i, n, young, f.last)
-		}
-	}
-	if gaps != int(f.gaps) || gaps > max(gapsMin, n/2) || int(f.resent) > n {
-		t.Fatalf("%d gaps of %d, %d counted, %d resent", gaps, n, f.gaps, f.resent)
+	if err := f.fault(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -154,6 +154,9 @@ func TestModelNothingLostAgainstLossyClient(t *testing.T) {
 			case k == 99:
 				r.reconnect()
 			}
+			if err := s.Check(); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
 			if s.online && s.Queued() > 0 && s.hasRoom(s.out) && s.out.loaded() > 0 {
 				t.Fatalf("seed %d: messages wait although there is room", seed)
 			}
