@@ -191,9 +191,10 @@ func connectionTable() []row {
 			"Sockets accepted, before TLS handshake, WebSocket upgrade and CONNECT.", listener,
 			eachListener(func(l *broker.ListenerMetrics) int64 { return l.Net.Accepted })),
 		labelled("connections_refused_total", metric.Counter,
-			"Sockets closed before CONNECT because of a limit, a PROXY header, or a WebSocket request "+
-				"that is not acceptable. TLS handshakes that fail and connections that give way have "+
-				"counters of their own.",
+			"Sockets closed before CONNECT: because of a limit, a PROXY header, or a WebSocket request "+
+				"that is not acceptable, or because PROXY header, TLS handshake and WebSocket request "+
+				"took longer than 10 s (timeout). Other failures of TLS handshakes and connections that "+
+				"give way are counted apart.",
 			[]metric.Label{ofListener(), metric.Of("reason", refusalNames()...)},
 			readRefusals),
 		labelled("tls_handshake_failures_total", metric.Counter,
@@ -202,10 +203,6 @@ func connectionTable() []row {
 				"none. Who connects and closes without sending a byte is not counted.",
 			[]metric.Label{ofListener(), metric.Of("reason", namesOf(wsnet.TLSFailures)...)},
 			readTLSFailures),
-		counter("handshakes_timed_out_total",
-			"Connections closed because PROXY header, TLS handshake or WebSocket upgrade took longer than "+
-				"10 s.",
-			func(s *sample) int64 { return s.Net.HandshakesTimedOut }),
 		counter("connections_gave_way_total",
 			"Connections closed before CONNECT to make room for those of other addresses, when too many "+
 				"were open that had not sent it.",
