@@ -14,3 +14,14 @@ func (b *Broker) HomeOf(clientID string) int { return b.home([]byte(clientID)).i
 func (b *Broker) ShareHome(group, filter string) int {
 	return b.shareHome([]byte(group), []byte(filter))
 }
+
+// Searches is the number of messages for which a loop, which must call it, still looks for subscriptions.
+func (b *Broker) Searches(i int) (n int) {
+	s := b.shards[i]
+	for k := range s.passages.Len() {
+		if (*s.passages.At(k)).walk != nil {
+			n++
+		}
+	}
+	return n
+}

@@ -422,6 +422,18 @@ func (s *shard) putTransit(m *message.Message, id topictree.FilterID, loop int) 
 	s.journal.batch.PutTransit(&t)
 }
 
+// oweTopic notes that m is being passed on to all whose subscriptions match its topic, or to those of one
+// loop, in later turns.
+func (s *shard) oweTopic(m *message.Message, loop int) {
+	s.journal.batch.PutTransit(&store.Transit{Message: s.ref(m), Loop: uint8(loop)})
+}
+
+// paidTopic is the end of oweTopic.
+func (s *shard) paidTopic(m *message.Message, loop int) {
+	s.journal.batch.DeleteTransit(&store.Transit{Message: m.Keep().Stored.ID, Loop: uint8(loop)})
+	s.unref(m)
+}
+
 // paid notes that this loop has taken m for a filter.
 func (s *shard) paid(m *message.Message, id topictree.FilterID) {
 	s.loop.MustBeHere()

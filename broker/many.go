@@ -2,11 +2,12 @@ package broker
 
 import (
 	"bytes"
-	"math"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 
 	"noctule/broker/message"
+	"noctule/broker/store"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -17,6 +18,11 @@ import (
 // connection that the message came by is not read, so that nothing of it overtakes and nobody has two
 // messages in the queue; messages of others on the same topic go behind. What waits is the filters, 8 bytes
 // each.
+//
+// The search goes in slices too. What it has not found yet cannot be owed by filter (journal.go), so a loop
+// that goes on in a later turn owes the message to its topic: after a crash it is passed on anew to all whose
+// subscriptions match. Where clients are to have one copy nobody gets it before all filters are known; other
+// loops get theirs together at the end.
 
 // manyFrom is the number of filters from which the work for a message is counted.
 const manyFrom = 128
@@ -30,9 +36,13 @@ type passage struct {
 	shares []topictree.FilterID // to be dealt by this loop
 	owed   []topictree.FilterID // of these, in their order, the store has a transit
 
+	durable uint64 // loops with durable subscribers of what the search has found
+	routing bool   // the store has a transit by topic
+
 	once     bool // one copy to MQTT 3 clients, when all filters have been looked at
 	picked   []member
 	pickedAt map[*client]int
+	far      [][]topictree.FilterID // what the search has found for other loops, by loop
 
 	conn *wsnet.Conn   // not read until it is over; nil: none
 	from *shard        // whose messages have cost here until it is over; nil: this loop's own
@@ -47,49 +57,14 @@ const manyCost = 16
 const manySteps = 4096
 
 // publishMany routes a message that matches many filters, or whose topic has a passage under way. The
-// search has begun in s.matches. It is finished at once if the store must know all filters with the
-// message, or if clients are to have one copy.
+// search has begun in s.matches.
 func (s *shard) publishMany(m *message.Message) {
 	s.loop.MustBeHere()
-	if s.opts.AllowDuplicates && (s.journal == nil || m.QoS == 0) {
-		p := &passage{walk: &topictree.Matches{}}
-		*p.walk, s.matches = s.matches, topictree.Matches{}
-		if s.startPassage(p, m) {
-			s.matches = *p.walk
-			s.matches.Trim()
-		}
-		return
-	}
-	s.b.index.More(m.Topic, &s.matches, math.MaxInt)
-	s.publishAll(m, s.matches.Hits)
-	s.matches.Trim()
-}
-
-// publishAll is publishMany with all that has been found.
-func (s *shard) publishAll(m *message.Message, hits []topictree.Hit) {
-	var loops [maxLoops]passage
-	for i := range hits {
-		h := &hits[i]
-		if h.Shared {
-			p := &loops[bits.TrailingZeros64(h.Loops)]
-			p.shares = append(p.shares, h.ID)
-			continue
-		}
-		for left := h.Loops; left != 0; left &= left - 1 {
-			p := &loops[bits.TrailingZeros64(left)]
-			p.ids = append(p.ids, h.ID)
-		}
-	}
-	for i := range s.b.shards {
-		p := &loops[i]
-		if i != s.index && p.len() > 0 {
-			p.once = !s.opts.AllowDuplicates
-			s.routeMany(m, p, i)
-		}
-	}
-	if p := loops[s.index]; p.len() > 0 {
-		p.once = !s.opts.AllowDuplicates
-		s.startPassage(&p, m)
+	walk := &topictree.Matches{}
+	*walk, s.matches = s.matches, topictree.Matches{}
+	if s.startPassage(&passage{walk: walk, once: !s.opts.AllowDuplicates}, m) {
+		s.matches = *walk
+		s.matches.Trim()
 	}
 }
 
@@ -99,8 +74,13 @@ func (s *shard) routeMany(m *message.Message, p *passage, loop int) {
 	e := b.add(m)
 	e.many = &passage{ids: p.ids, shares: p.shares, once: p.once, cost: manyCost * int64(p.len())}
 	b.cost += e.many.cost
-	if s.journal != nil && m.QoS > 0 {
+	switch {
+	case s.journal == nil || m.QoS == 0:
+	case !p.once:
 		s.oweMany(m, p, loop, func(id topictree.FilterID) { b.owe(e, id) })
+	case p.durable&(1<<loop) != 0:
+		e.many.routing = true
+		s.oweTopic(m, loop)
 	}
 }
 
@@ -130,8 +110,9 @@ func (s *shard) startPassage(p *passage, m *message.Message) (over bool) {
 		return true
 	}
 	p.m = m.Keep()
-	if p.from == nil && s.journal != nil && m.QoS > 0 {
-		s.oweMany(p.m, p, s.index, func(id topictree.FilterID) { p.owed = append(p.owed, id) })
+	if p.from == nil && s.mustOwe(p) {
+		p.routing = true
+		s.oweTopic(p.m, store.AllLoops)
 	}
 	if p.from == nil && s.publisher != nil {
 		p.conn = s.publisher
@@ -146,6 +127,19 @@ func (s *shard) startPassage(p *passage, m *message.Message) (over bool) {
 		s.loop.Again(passageTask{})
 	}
 	return false
+}
+
+// mustOwe reports whether a passage that has begun and is not over may be for durable sessions.
+func (s *shard) mustOwe(p *passage) bool {
+	if s.journal == nil || p.m.QoS == 0 {
+		return false
+	}
+	if p.durable != 0 || p.walk != nil && !s.b.index.More(p.m.Topic, p.walk, 0) {
+		return true
+	}
+	return p.walk != nil && slices.ContainsFunc(p.walk.Hits[p.next:], func(h topictree.Hit) bool {
+		return s.b.loopsOf(h.ID) != 0
+	})
 }
 
 // passageTask serves the next slice of the oldest passage.
@@ -182,10 +176,14 @@ func (s *shard) endPassage(p *passage) {
 // serveMany serves one slice of a passage; true when it was the last. s.live holds its message.
 func (s *shard) serveMany(p *passage) bool {
 	s.loop.MustBeHere()
-	if p.walk != nil {
-		return s.serveWalk(p)
-	}
 	left := slice
+	if p.walk != nil {
+		over := false
+		if left, over = s.serveWalk(p); !over {
+			return false
+		}
+		p.walk = nil
+	}
 	for len(p.ids) > 0 {
 		if left <= 0 {
 			return false
@@ -206,10 +204,8 @@ func (s *shard) serveMany(p *passage) bool {
 		id := p.shares[0]
 		left -= 1 + s.dealWeight(id)
 		p.shares = p.shares[1:]
-		s.dealMany(p, id)
-		if !p.once {
-			s.settleMany(p, id, false)
-		}
+		s.deal(id, p.m)
+		s.settleMany(p, id, false)
 	}
 	n := min(max(left, 1), len(p.picked))
 	for _, mb := range p.picked[:n] {
@@ -218,21 +214,22 @@ func (s *shard) serveMany(p *passage) bool {
 	if p.picked = p.picked[n:]; len(p.picked) > 0 {
 		return false
 	}
-	if p.once {
-		for _, id := range p.owed {
-			s.paid(p.m, id)
+	if p.routing {
+		loop := store.AllLoops
+		if p.from != nil {
+			loop = s.index
 		}
-		p.owed = nil
+		s.paidTopic(p.m, loop)
 	}
 	return true
 }
 
-// serveWalk serves one slice of what is being searched. What other loops have to do goes to them at its
-// end.
-func (s *shard) serveWalk(p *passage) bool {
+// serveWalk serves one slice of what is being searched, and reports how much of the slice is left and whether
+// that was all. What other loops have to do goes to them at its end.
+func (s *shard) serveWalk(p *passage) (left int, over bool) {
 	loops := make([]passage, len(s.b.shards))
-	left, searched, over := slice, false, false
-	for left > 0 && !over {
+	searched := false
+	for left = slice; left > 0 && !over; {
 		if p.next == len(p.walk.Hits) {
 			if p.walk.Hits, p.next = p.walk.Hits[:0], 0; searched {
 				break
@@ -250,28 +247,47 @@ func (s *shard) serveWalk(p *passage) bool {
 			s.routeMany(p.m, &loops[i], i)
 		}
 	}
-	return over
+	if over {
+		for i, ids := range p.far {
+			if len(ids) > 0 {
+				s.routeMany(p.m, &passage{ids: ids, once: true, durable: p.durable}, i)
+			}
+		}
+	}
+	return left, over
 }
 
 // serveHit serves this loop's part of one hit and notes that of others. It returns its weight.
 func (s *shard) serveHit(p *passage, h *topictree.Hit, loops []passage) int {
+	if s.journal != nil && p.m.QoS > 0 {
+		p.durable |= s.b.loopsOf(h.ID)
+	}
 	own := uint64(1) << s.index
 	weight := 1
-	if h.Loops&own != 0 {
-		if h.Shared {
-			weight += s.dealWeight(h.ID)
-			s.routeDeal(p.m, h.ID, s.index)
-		} else {
-			weight = s.weight(h.ID, false)
-			s.fanOut(h.ID, p.m, false)
-		}
+	switch {
+	case h.Loops&own == 0:
+	case h.Shared:
+		weight += s.dealWeight(h.ID)
+		s.routeDeal(p.m, h.ID, s.index)
+	case p.once:
+		weight = s.weight(h.ID, true)
+		s.pickMany(p, h.ID)
+	default:
+		weight = s.weight(h.ID, false)
+		s.fanOut(h.ID, p.m, false)
 	}
 	for left := h.Loops &^ own; left != 0; left &= left - 1 {
-		to := &loops[bits.TrailingZeros64(left)]
-		if h.Shared {
-			to.shares = append(to.shares, h.ID)
-		} else {
-			to.ids = append(to.ids, h.ID)
+		i := bits.TrailingZeros64(left)
+		switch {
+		case h.Shared:
+			loops[i].shares = append(loops[i].shares, h.ID)
+		case p.once:
+			if p.far == nil {
+				p.far = make([][]topictree.FilterID, len(loops))
+			}
+			p.far[i] = append(p.far[i], h.ID)
+		default:
+			loops[i].ids = append(loops[i].ids, h.ID)
 		}
 	}
 	return weight
@@ -317,15 +333,6 @@ func (s *shard) pickMany(p *passage, id topictree.FilterID) {
 	s.picked, s.pickedIn, p.picked = p.picked, p.pickedAt, s.picked
 	s.pick(id, p.m)
 	s.picked, s.pickedIn, p.picked = p.picked, nil, s.picked
-}
-
-// dealMany deals the message to one shared subscription whose home is this loop.
-func (s *shard) dealMany(p *passage, id topictree.FilterID) {
-	if p.from == nil {
-		s.routeDeal(p.m, id, s.index)
-		return
-	}
-	s.deal(id, p.m)
 }
 
 // behindPassage reports whether a message of the same topic is under way.

@@ -3,12 +3,15 @@ package broker_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"noctule/broker"
 	"noctule/broker/brokertest"
+	"noctule/broker/store"
 	"noctule/codec"
 )
 
@@ -278,4 +281,152 @@ func TestManyFiltersSurviveAKill(t *testing.T) {
 			c.WantPublish(topic, "three")
 		}
 	})
+}
+
+// The search for what a message matches goes in slices, whatever its QoS, with a store and without, and with one copy
+// for MQTT 3 clients: after the turn that has read it there is something left to do.
+func TestManyFiltersAreSearchedInSlices(t *testing.T) {
+	const n = 6000
+	topic, filters := overlap(n)
+	for _, qos := range []uint8{0, 1, 2} {
+		for _, duplicates := range []bool{true, false} {
+			for _, loops := range []int{1, 2} {
+				t.Run(fmt.Sprintf("QoS %d, duplicates %v, %d loops", qos, duplicates, loops), func(t *testing.T) {
+					t.Parallel()
+					d := newDurable(t, loops, func(o *broker.Options, _ *broker.ListenerOptions) {
+						o.AllowDuplicates, o.MaxInflight, o.MaxQueuedMessages = duplicates, 0, 0
+					})
+					subscribers := map[string]*brokertest.Client{}
+					for i := range 3 { // on several loops
+						old, five := d.connect(fmt.Sprint("old", i), codec.V311, nil), d.connect(fmt.Sprint("five", i), codec.V5, keep)
+						for name, c := range map[string]*brokertest.Client{"old": old, "five": five} {
+							subscribeMany(t, c, qos, filters)
+							subscribers[fmt.Sprint(name, i)] = c
+						}
+					}
+					pub := d.connect("pub", codec.V311, nil)
+					if qos == 2 {
+						pub.Publish(topic, "x", 2, 1)
+						pub.Want(codec.PUBREC, nil)
+					}
+					brokertest.Settle(t, d.b)
+					home := d.b.HomeOf("pub")
+					first, goOn := standstill(t, d.b, home)
+					<-first
+					if qos == 2 {
+						pub.Ack(codec.PUBREL, 1)
+					} else {
+						pub.Publish(topic, "x", qos, 1)
+					}
+					left := make(chan int, 1)
+					d.b.OnLoop(home, func() { left <- d.b.Searches(home) })
+					goOn()
+					if k := <-left; k != 1 {
+						t.Errorf("%d messages under way", k)
+					}
+					for name, c := range subscribers {
+						copies := n
+						if !duplicates && c.Version == codec.V311 {
+							copies = 1
+						}
+						for range copies {
+							if p := c.WantPublish(topic, "x"); p.QoS != qos {
+								t.Fatalf("%s: QoS %d", name, p.QoS)
+							}
+						}
+						c.WantNothing()
+					}
+					switch qos {
+					case 1:
+						pub.Want(codec.PUBACK, nil)
+					case 2:
+						pub.Want(codec.PUBCOMP, nil)
+					}
+					save(t, d.b)
+					wantNoDebts(t, d)
+				})
+			}
+		}
+	}
+}
+
+// wantNoDebts waits until nothing is under way in the store.
+func wantNoDebts(t *testing.T, d *durable) {
+	t.Helper()
+	brokertest.Settle(t, d.b)
+	save(t, d.b)
+	if n := d.debts(t); n != 0 {
+		t.Errorf("%d debts are left", n)
+	}
+}
+
+// debts is how many messages are under way, as far as the store knows.
+func (d *durable) debts(t *testing.T) (n int) {
+	t.Helper()
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	err := d.mem.Walk(store.Transits, func(_, _ []byte) error { n++; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A kill in the midst of the search for what a message matches loses nothing that was acknowledged: who is found only
+// later, a shared subscription too, has it after the start.
+func TestManyFiltersSurviveAKillAmidTheSearch(t *testing.T) {
+	for _, duplicates := range []bool{true, false} {
+		t.Run(fmt.Sprint("duplicates ", duplicates), func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) {
+				d := newDurable(t, loops, func(o *broker.Options, _ *broker.ListenerOptions) {
+					o.AllowDuplicates, o.MaxInflight, o.MaxQueuedMessages = duplicates, 0, 0
+				})
+				const sessions, each = 8, 750
+				topic, filters := overlap(sessions * each)
+				for i := range sessions {
+					c := d.connect(fmt.Sprint("s", i), codec.V5, keep)
+					subscribeMany(t, c, 1, filters[i*each:(i+1)*each])
+					c.Close()
+					c = d.connect(fmt.Sprint("m", i), codec.V5, keep)
+					c.Subscribe(fmt.Sprintf("$share/g%d/%s", i, filters[i*each]), 1)
+					c.Close()
+				}
+				pub := d.connect("pub", codec.V5, nil)
+				brokertest.Settle(t, d.b)
+				save(t, d.b)
+				home := d.b.HomeOf("pub")
+				first, goOn := standstill(t, d.b, home)
+				<-first
+				pub.Publish(topic, "x", 1, 1)
+				var finish func()
+				second := make(chan (<-chan struct{}), 1)
+				d.b.OnLoop(home, func() { // in the turn that reads it
+					var in <-chan struct{}
+					in, finish = standstill(t, d.b, home) // in the one after
+					second <- in
+				})
+				goOn()
+				<-<-second
+				if n := d.b.Searches(home); n != 1 {
+					t.Errorf("%d messages under way", n)
+				}
+				for until := time.Now().Add(brokertest.Timeout); d.debts(t) == 0 && time.Now().Before(until); {
+					runtime.Gosched() // the committer is at it
+				}
+				d.store.mu.Lock()
+				d.store.off = true
+				d.store.mu.Unlock()
+				finish()
+				d.crash(t, loops)
+				brokertest.Settle(t, d.b)
+				for i := range sessions {
+					for _, name := range []string{"s", "m"} {
+						c, _ := d.present(fmt.Sprint(name, i), codec.V5, keep)
+						c.WantPublish(topic, "x")
+					}
+				}
+				wantNoDebts(t, d)
+			})
+		})
+	}
 }

@@ -169,11 +169,13 @@ func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Re
 	return m.QoS > 0 && s.forDurable(m.Topic)
 }
 
-// forDurable reports whether a durable session, of whatever loop, has a subscription that matches.
+// forDurable reports whether a durable session, of whatever loop, may have a subscription that matches. It
+// takes that for granted where the search would be too long for a turn.
 func (s *shard) forDurable(topic []byte) bool {
-	s.b.index.Match(topic, &s.matches)
+	s.b.index.Start(topic, &s.matches)
 	defer s.matches.Trim()
-	return slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.loopsOf(h.ID) != 0 })
+	return !s.b.index.More(topic, &s.matches, manySteps) ||
+		slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.loopsOf(h.ID) != 0 })
 }
 
 // verdict is how the debug log names what became of a PUBLISH.

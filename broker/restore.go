@@ -482,66 +482,105 @@ func (r *restoring) payDebts(s *shard) {
 		if _, _, shared := codec.SplitShare([]byte(t.Filter)); shared {
 			continue
 		}
-		if id, ok := s.b.index.Lookup([]byte(t.Filter)); ok {
-			m := r.messages[t.Message]
-			s.live.Reset(m, s.loop.Now())
+		m := r.messages[t.Message]
+		s.live.Reset(m, s.loop.Now())
+		if t.Filter == "" {
+			r.payTopic(s, t, m)
+		} else if id, ok := s.b.index.Lookup([]byte(t.Filter)); ok {
 			r.payFilter(s, t, id, m)
-			s.live.Release()
 		}
+		s.live.Release()
 	}
 }
 
+// pay gives one session what its loop has not taken.
+func (r *restoring) pay(s *shard, t *store.Transit, mb member, m *message.Message) {
+	there := t.Loop == store.AllLoops ||
+		homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
+	if there && mb.C.Durable() && !mb.C.has(m) {
+		s.deliver(mb, m)
+	}
+}
+
+// payFilter pays to all whom a filter brings the message.
 func (r *restoring) payFilter(s *shard, t *store.Transit, id topictree.FilterID, m *message.Message) {
 	s.receivers.Each(id, m, func(id topictree.FilterID, h hit, m *message.Message) {
-		mb, ok := h.C.takes(id, h, m)
-		if !ok {
-			return
-		}
-		there := homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
-		if there && mb.C.Durable() && !mb.C.has(m) {
-			s.deliver(mb, m)
+		if mb, ok := h.C.takes(id, h, m); ok {
+			r.pay(s, t, mb, m)
 		}
 	})
 }
 
-// payShares deals again what was on its way to a member of a shared subscription, unless one has it.
+// payTopic gives each session with a subscription that matches one copy, at the highest QoS of them.
+func (r *restoring) payTopic(s *shard, t *store.Transit, m *message.Message) {
+	s.b.index.Match(m.Topic, &s.matches)
+	best := map[*client]member{}
+	for i := range s.matches.Hits {
+		if s.matches.Hits[i].Shared {
+			continue
+		}
+		s.receivers.Each(s.matches.Hits[i].ID, m, func(id topictree.FilterID, h hit, m *message.Message) {
+			mb, ok := h.C.takes(id, h, m)
+			if old, known := best[mb.C]; ok && (!known || old.Options.QoS() < mb.Options.QoS()) {
+				best[mb.C] = mb
+			}
+		})
+	}
+	s.matches.Trim()
+	for _, mb := range best {
+		r.pay(s, t, mb, m)
+	}
+}
+
+// payShares deals again what was on its way to members of shared subscriptions.
 func (r *restoring) payShares(ctx context.Context) error {
 	for i := range r.transits {
 		t := &r.transits[i]
-		group, filter, shared := codec.SplitShare([]byte(t.Filter))
-		if !shared {
-			continue
-		}
-		id, ok := r.b.index.LookupShared(group, filter)
-		if !ok {
-			continue
-		}
 		m := r.messages[t.Message]
-		var has atomic.Bool
-		err := r.b.onEach(ctx, func(s *shard) {
-			for _, cl := range s.sessions {
-				_, member := cl.find(id)
-				if (member || cl.grantedShare(id) != nil) && cl.has(m) {
-					has.Store(true)
+		var ids []topictree.FilterID
+		if group, filter, shared := codec.SplitShare([]byte(t.Filter)); shared {
+			if id, ok := r.b.index.LookupShared(group, filter); ok {
+				ids = append(ids, id)
+			}
+		} else if t.Filter == "" {
+			var found topictree.Matches
+			r.b.index.Match(m.Topic, &found)
+			for _, h := range found.Hits {
+				if h.Shared {
+					ids = append(ids, h.ID)
 				}
 			}
-		})
-		if err != nil {
-			return err
 		}
-		home := r.b.shareHome(group, filter)
-		err = r.b.onEach(ctx, func(s *shard) {
-			if s.index == home && !has.Load() {
-				s.live.Reset(m, s.loop.Now())
-				s.deal(id, m)
-				s.live.Release()
+		for _, id := range ids {
+			if err := r.payShare(ctx, m, id); err != nil {
+				return err
 			}
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// payShare deals a message to a member of a shared subscription, unless one has it.
+func (r *restoring) payShare(ctx context.Context, m *message.Message, id topictree.FilterID) error {
+	var has atomic.Bool
+	err := r.b.onEach(ctx, func(s *shard) {
+		for _, cl := range s.sessions {
+			_, member := cl.find(id)
+			if (member || cl.grantedShare(id) != nil) && cl.has(m) {
+				has.Store(true)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return r.b.onEach(ctx, func(s *shard) {
+		if s.shares[id] != nil && !has.Load() { // this loop deals
+			s.live.Reset(m, s.loop.Now())
+			s.deal(id, m)
+			s.live.Release()
+		}
+	})
 }
 
 // has reports whether a message waits for the client.

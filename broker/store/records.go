@@ -93,12 +93,16 @@ type Handshake struct {
 }
 
 // Transit is a message that one loop has promised to another, for the sessions there that subscribe to a
-// filter, or for one member of a shared subscription, and that the other has not taken yet.
+// filter, or for one member of a shared subscription, and that the other has not taken yet. Without a filter
+// it is for all sessions and shared subscriptions that match its topic: not all of them are known yet.
 type Transit struct {
 	Message uint64
-	Loop    uint8
+	Loop    uint8  // AllLoops if it is for the sessions of all
 	Filter  string // with $share/NAME/ if it is shared
 }
+
+// AllLoops is the number of no loop.
+const AllLoops = 255
 
 // longKey is the length from which a text in a key is replaced: stores have keys of 32 KiB at most, topics
 // and filters may be twice as long.
@@ -394,7 +398,7 @@ func (b *Batch) DeleteTransit(t *Transit) {
 func ReadTransit(key, value []byte) (t Transit, err error) {
 	r := newReader(value)
 	t.Message = keyNum(key, 0, r)
-	if len(key) <= ownerSize+1 {
+	if len(key) <= ownerSize {
 		r.bad = true
 	}
 	if !r.bad {
