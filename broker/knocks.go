@@ -125,6 +125,7 @@ func (b *Broker) logRefused(r wsnet.Refusal) {
 			origin = "It is \"" + clip(r.Origin) + "\""
 		}
 		say("Client %s [%s] disconnected: non-matching http origin. %s, on %s.", host, at, origin, on)
+	case wsnet.CauseExhausted, wsnet.RefusalCauses: // of which it does not hear
 	}
 }
 

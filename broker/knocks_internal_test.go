@@ -111,7 +111,7 @@ func TestRefusalLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Shutdown(t.Context()) //nolint:errcheck // nothing is open
+	defer server.Shutdown(t.Context())
 	ln, err := server.Listen(wsnet.ListenerConfig{Network: "tcp4", Address: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,7 @@ func (c *command) check(file string) int {
 		k.say(n)
 	}
 	if k.cfg != nil {
-		k.start()
+		k.start(file)
 	}
 	if k.bad {
 		return exitConfig
@@ -87,8 +87,14 @@ func (c *command) check(file string) int {
 }
 
 // start goes where a start goes.
-func (k *checking) start() {
+func (k *checking) start(file string) {
 	k.become()
+	if f, err := os.Open(file); err == nil {
+		_ = f.Close() // it was only read
+	} else { // the start reads it before it becomes the user, a reload does not
+		k.warns(nil, "'%s': %s. SIGHUP will change nothing.", file,
+			k.refusal(file, err, k.readFix("acl_file", file)))
+	}
 	if err := setUmask(); err != nil {
 		k.fails(nil, "%v", err)
 	}
@@ -221,7 +227,10 @@ func (k *checking) certificates(l *conf.Listener) {
 	}
 	good := true
 	for _, f := range [...]struct{ key, path string }{
-		{"certfile", l.CertFile}, {"keyfile", l.KeyFile}, {"cafile", l.CAFile}, {"capath", l.CAPath},
+		{"certfile", l.CertFile},
+		{"keyfile", l.KeyFile},
+		{"cafile", l.CAFile},
+		{"capath", l.CAPath},
 		{"crlfile", l.CRLFile},
 	} {
 		if f.path != "" && !k.readable(l.At(f.key), f.key, f.path) {

@@ -145,7 +145,7 @@ func starts(t *testing.T, file string) (ok bool, text string) {
 		close(ended)
 	}()
 	defer func() { <-ended }()
-	defer p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	defer p.cmd.Process.Kill()
 	late := time.After(patience)
 	for {
 		select {
@@ -272,6 +272,9 @@ func TestCheckAgreesForTheUser(t *testing.T) {
 			t.Skipf("users may listen from port %s", lowest)
 		}
 		agree(t, &agreement{"", "listener 7 127.0.0.1\nuser nobody", nil, true, "test.conf:1: Error: listener 7 127.0.0.1: bind: permission denied for user nobody: ports below 1024 need CAP_NET_BIND_SERVICE"})
+	})
+	t.Run("configuration of root", func(t *testing.T) { // which a start reads as root, but no reload
+		agree(t, &agreement{"", plain + "user nobody", nil, false, "SIGHUP will change nothing."})
 	})
 	t.Run("PUID", func(t *testing.T) {
 		t.Setenv("PUID", who.Uid)

@@ -64,7 +64,7 @@ func barred(path string) string {
 		if len(rest) == 0 {
 			return ""
 		}
-		if unix.Access(at, unix.X_OK) == unix.EACCES { //nolint:errorlint // it is bare
+		if unix.Access(at, unix.X_OK) == unix.EACCES {
 			return at
 		}
 		next := filepath.Join(at, rest[0])

@@ -36,11 +36,11 @@ func (t *taken) clashes(o *taken) bool {
 	return t.addr.Port() == o.addr.Port() && (a == b || a.IsUnspecified() || b.IsUnspecified())
 }
 
-// errTwice is the error of an address that the configuration uses twice.
-type errTwice struct{ other *taken }
+// twiceError is the error of an address that the configuration uses twice.
+type twiceError struct{ other *taken }
 
 // Error implements error.
-func (e errTwice) Error() string {
+func (e twiceError) Error() string {
 	if len(e.other.at) == 0 {
 		return fmt.Sprintf("the same as %s", e.other.name)
 	}
@@ -63,7 +63,7 @@ func (k *checking) listeners() {
 		name := "listener " + l.Name()
 		switch {
 		case err == nil, l.Implied:
-		case errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &errTwice{}):
+		case isInUse(err):
 			k.inUse(l.At(), name)
 		case spared(k.cfg, i, func(o int) bool { return opened[o] }):
 			k.warns(l.At(), "port %d is not open on %s: %v.", l.Port, l.Host, err)
@@ -72,6 +72,9 @@ func (k *checking) listeners() {
 		}
 	}
 }
+
+// isInUse reports whether somebody else has an address: not this configuration, and no file.
+func isInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 
 // inUse says that somebody else has an address. That is no fault of the configuration, and as a rule it is
 // the broker that the start is to replace, or that runs with this very file.
@@ -113,7 +116,7 @@ func (k *checking) listener(l *conf.Listener) error {
 func (k *checking) take(t taken, address string) error {
 	for i := range k.sockets {
 		if t.clashes(&k.sockets[i]) {
-			return errTwice{&k.sockets[i]}
+			return twiceError{&k.sockets[i]}
 		}
 	}
 	err := broker.Vacant(t.network, address)
@@ -134,7 +137,7 @@ func (k *checking) admin() {
 	at := k.cfg.At("admin_listener")
 	err := k.adminAddress(at)
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &errTwice{}):
+	case isInUse(err):
 		k.inUse(at, "admin_listener")
 	case err != nil:
 		k.fails(at, "admin_listener %s: %v.", k.cfg.Admin, err)

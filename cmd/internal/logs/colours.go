@@ -16,18 +16,16 @@ const (
 
 // Paint gives a text the colour of a level: what wants to be seen, and what is there in masses.
 func Paint(l slog.Level, text string) string {
-	colour := ""
 	switch l {
 	case broker.LevelError:
-		colour = red
+		return red + text + plain
 	case broker.LevelWarning:
-		colour = yellow
+		return yellow + text + plain
 	case broker.LevelInfo, broker.LevelNotice:
 		return text
 	default: // the types that are off if nothing is said
-		colour = faint
+		return faint + text + plain
 	}
-	return colour + text + plain
 }
 
 // painted are lines with their colours.
