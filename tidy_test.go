@@ -88,6 +88,7 @@ var rooms = map[string]room{
 	"codec":                    {pure: true, std: "bytes encoding/binary errors fmt iter unicode/utf8"},
 	"codec/im":                 {pure: true, std: "bytes encoding/binary fmt unicode/utf8"},
 	"internal/certname":        {},
+	"internal/cmd/shape":       {},
 	"internal/latency":         {pure: true, std: "sync/atomic time"},
 	"internal/metric":          {pure: true, std: "fmt strings"},
 	"internal/places":          {pure: true, std: "net/netip"},
