@@ -168,7 +168,6 @@ type scenario struct {
 	memory  int64 // Bound of Limits.Memory; below 0: none
 	exact   bool  // packet ids are a part of the state as they are
 	shared  bool  // messages come by a shared subscription
-	sizes   bool  // messages may be refused by a later connection
 	actions []action
 	depth   int // of the short run
 	made    *catalogue
@@ -208,8 +207,8 @@ func scenarios() []*scenario {
 			actions: join(outward, breaking, []action{publish0, publishFading, tick, beSlow, drained}),
 		},
 		{
-			name: "out v5, sizes, bytes", v5: true, limits: two, memory: -1, depth: 15, sizes: true,
-			actions: join(outward, breaking, []action{publishBig1, publishBig2, connectSmall}),
+			name: "out v5, sizes, bytes, stored", v5: true, limits: two, memory: -1, depth: 10, durable: true,
+			actions: join(outward, breaking, storing, []action{publishBig1, publishBig2, connectSmall}),
 		},
 		{
 			name: "out v5, stored", v5: true, limits: two, memory: -1, depth: 11, durable: true, shared: true,

@@ -377,20 +377,26 @@ func (s *Session) Pubrec(id uint16, r codec.Reason, now int64, sink Sink) error 
 		return nil
 	}
 	if e.state == WaitRec {
-		e.state = WaitComp
-		if i < int(o.flight.resent) {
-			o.bytes -= e.m.Size()
-		}
-		if s.durable {
-			sink.Changed(e.change(Yielded))
-		}
-		e.m = nil // the receiver owns the message now [MQTT-4.3.3-5]
+		s.yield(o, i, sink)
 	}
 	sink.SendAck(codec.PUBREL, id, codec.Success)
 	if s.limits.InflightBytes > 0 { // the message counts no more
 		s.drain(o, now, sink)
 	}
 	return nil
+}
+
+// yield gives a message up that is the receiver's now [MQTT-4.3.3-5]; the handshake stays.
+func (s *Session) yield(o *outbound, i int, sink Sink) {
+	e := o.flight.list.At(i)
+	e.state = WaitComp
+	if i < int(o.flight.resent) {
+		o.bytes -= e.m.Size()
+	}
+	if s.durable {
+		sink.Changed(e.change(Yielded))
+	}
+	e.m = nil
 }
 
 // Pubcomp ends a QoS 2 delivery and sends what waited.
@@ -486,7 +492,12 @@ func (s *Session) resend(o *outbound, sink Sink) {
 	d := message.Delivery{
 		PacketID: e.id, QoS: g.QoS, Dup: true, Retain: g.Retain, SubscriptionID: g.SubscriptionID,
 	}
-	if !sink.SendPublish(e.m, d) {
+	switch id := e.id; {
+	case sink.SendPublish(e.m, d):
+	case g.QoS == 2: // the receiver may have it, and must know that its packet id is free
+		s.yield(o, i, sink)
+		sink.SendAck(codec.PUBREL, id, codec.Success)
+	default:
 		s.finish(o, i, sink)
 	}
 }
