@@ -54,7 +54,7 @@ var rooms = map[string]room{
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker/behalf broker/message codec codec/im internal/metric internal/regular topictree",
+		ours: "broker broker/behalf codec codec/im internal/metric internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
@@ -304,7 +304,8 @@ func TestWalls(t *testing.T) {
 		{"broker/session", "net", "broker/session must not import net"},
 		{"broker/session", "time", "broker/session must not import time"},
 		{"broker/session", module + "wsnet", "broker/session must not import noctule/wsnet"},
-		{"broker/presub", module + "broker", "broker/presub must not import noctule/broker"},
+		{"broker/behalf", module + "broker", "broker/behalf must not import noctule/broker"},
+		{"broker/presub", module + "broker/session", "broker/presub must not import noctule/broker/session"},
 		{"codec", module + "topictree", "codec must not import noctule/topictree"},
 		{"internal/ring", module + "internal/wheel", "internal/ring must not import noctule/internal/wheel"},
 		{"wsnet", module + "codec", "wsnet must not import noctule/codec"},

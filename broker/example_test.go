@@ -20,7 +20,6 @@ import (
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/broker/auth"
-	"noctule/broker/message"
 	"noctule/broker/store/bolt"
 	"noctule/wsnet"
 )
@@ -61,7 +60,12 @@ func Example() {
 	done(client.Publish("sensors/kitchen", 1, false, "21.5"))
 	fmt.Println("the program hears", <-heard)
 
-	b.Publish(message.New([]byte("lights/kitchen"), []byte("on"), 1, true))
+	light := broker.Publication{Topic: "lights/kitchen", Payload: []byte("on"), QoS: 1, Retain: true}
+	result, err := b.Publish(context.Background(), light)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("receivers so far:", result.Receivers)
 
 	lights := make(chan string, 1)
 	done(client.Subscribe("lights/#", 1, func(_ mqtt.Client, m mqtt.Message) {
@@ -71,6 +75,7 @@ func Example() {
 
 	// Output:
 	// the program hears sensors/kitchen 21.5
+	// receivers so far: 0
 	// the client hears lights/kitchen on
 }
 
@@ -249,7 +254,10 @@ func Example_store() {
 	}
 
 	err = live(func(b *broker.Broker) {
-		b.Publish(message.New([]byte("lights/kitchen"), []byte("on"), 1, true))
+		light := broker.Publication{Topic: "lights/kitchen", Payload: []byte("on"), QoS: 1, Retain: true}
+		if _, err := b.Publish(context.Background(), light); err != nil {
+			log.Fatal(err)
+		}
 	})
 	fmt.Println("first life:", err)
 	err = live(func(b *broker.Broker) {

@@ -7,6 +7,9 @@ func (b *Broker) OnLoop(i int, f func()) {
 	b.shards[i].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) // a test's
 }
 
+// Halt is what a loop does while others, or the disk, do not keep up. On the loop.
+func (b *Broker) Halt(i int, on bool) { b.shards[i].halt(on) }
+
 // HomeOf is the loop on which a session lives.
 func (b *Broker) HomeOf(clientID string) int { return b.home([]byte(clientID)).index }
 

@@ -49,9 +49,11 @@ func both(list ...connectFunc) connectFunc {
 	}
 }
 
-// reload replaces the listener's policy.
+// reload replaces the listener's policy. What was published before is judged by the old one, deals of shared
+// subscriptions too, which take two loops.
 func (x *fixture) reload(change func(*broker.ListenerOptions)) {
 	x.t.Helper()
+	brokertest.Settle(x.t, x.b)
 	l := x.b.Listeners()[0]
 	lo := *l.Options()
 	change(&lo)

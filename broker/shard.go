@@ -52,10 +52,11 @@ type shard struct {
 	passages ring.Ring[*passage]
 	passed   uint32 // passages that have ended
 	covering ring.Ring[covering]
-	leaving  ring.Ring[*client] // sessions that have ended and still have subscriptions
-	backlog  int                // jobs of sliced fan-outs and passages
-	checking *recheck           // what a reload has left to do; nil: nothing
-	halted   int                // reasons to leave sockets unread
+	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
+	backlog  int                    // jobs of sliced fan-outs and passages
+	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
+	checking *recheck               // what a reload has left to do; nil: nothing
+	halted   int                    // reasons to leave sockets unread
 	count    counters
 	journal  *journal    // nil without a store
 	away     *awayReader // nil unless max_queued_memory sets a bound
@@ -435,6 +436,9 @@ func (s *shard) halt(on bool) {
 		s.halted--
 	}
 	s.loop.PauseReads(s.halted > 0)
+	if s.halted == 0 && s.pubs.Len() > 0 {
+		s.loop.Again(publicationsTask{})
+	}
 }
 
 func listenerOf(c *wsnet.Conn) *Listener { return c.Listener().Tag().(*Listener) }

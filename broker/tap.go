@@ -95,13 +95,3 @@ func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
 	}
 	return f(c), true
 }
-
-// Publish publishes a message of the program's own. It returns at once; order holds between calls of one
-// goroutine with one topic.
-func (b *Broker) Publish(m *message.Message) {
-	s := b.home(m.Topic)
-	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
-		s.publishMessage(m)
-		s.postRemote()
-	})) // bounded by the callers: answers to requests, whose number is
-}

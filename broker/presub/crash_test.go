@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"noctule/broker"
 	"noctule/broker/behalf"
-	"noctule/broker/message"
 )
 
 // broken is a source that panics.
@@ -67,4 +67,4 @@ func TestWorkerPanicNamesClient(t *testing.T) {
 type panicky struct{ err error }
 
 // Publish implements Publisher.
-func (p panicky) Publish(*message.Message) { panic(p.err) }
+func (p panicky) Publish(context.Context, broker.Publication) (broker.Result, error) { panic(p.err) }

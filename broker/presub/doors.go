@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker"
 	"noctule/broker/behalf"
-	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/codec/im"
 	"noctule/topictree"
@@ -22,7 +22,7 @@ const ControlTopic = "$CONTROL/presub/v1"
 
 // Publisher publishes answers.
 type Publisher interface {
-	Publish(m *message.Message)
+	Publish(ctx context.Context, p broker.Publication) (broker.Result, error)
 }
 
 // Message is an entry that a client has published.
@@ -78,37 +78,36 @@ func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string, p
 	defer e.guard("answering on the control topic client", m.ClientID)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	reply := func(b []byte) {
+	reply := func(ctx context.Context, b []byte) {
 		var props codec.Properties
 		if m.Correlation != nil {
 			props = codec.AppendBytesProperty(props, codec.CorrelationData, m.Correlation)
 		}
-		out := message.New([]byte(to), b, 1, false)
-		out.Properties = props
-		pub.Publish(out)
+		// What is refused, or late, is the asker's loss: there is nobody else to tell.
+		_, _ = pub.Publish(ctx, broker.Publication{Topic: to, Payload: b, QoS: 1, Properties: props})
 	}
 	list, binary, err := ParseEntries(m.Payload)
 	if err != nil {
 		e.audit(c, "refused", "reason", err.Error())
 		e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
-		reply(failure(err, binary))
+		reply(ctx, failure(err, binary))
 		return
 	}
 	single := len(list) == 1
 	answers, err := e.Do(ctx, c, list, func(a Answer) {
 		if b, err := EncodeAnswers([]Answer{a}, binary, true); err == nil {
-			reply(b)
+			reply(e.ctx, b) // ctx has ended when control has
 		}
 	})
 	if err != nil {
-		reply(failure(err, binary))
+		reply(ctx, failure(err, binary))
 		return
 	}
 	b, err := EncodeAnswers(answers, binary, single)
 	if err != nil {
 		b = failure(err, binary)
 	}
-	reply(b)
+	reply(ctx, b)
 }
 
 // failure is the answer to what could not be worked on at all.
@@ -152,7 +151,7 @@ func (e *Engine) Connected(topic, payload []byte, pub Publisher) {
 		e.audit(Caller{Door: Connect, Principal: name}, "refused", "reason", err.Error())
 		e.metrics.requests.WithLabelValues(string(Connect), "refused").Inc()
 		a := answerOf(&behalf.Answer{Code: codec.PayloadFormatInvalid}, nil)
-		e.acknowledge(name, a, pub)
+		e.later(func(ctx context.Context) { e.acknowledge(ctx, name, a, pub) })
 		return
 	}
 	e.later(func(ctx context.Context) { e.connected(ctx, name, who, pub) })
@@ -209,7 +208,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
 			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
-				e.later(func(context.Context) { e.acknowledge(topic, answerOf(&a, nil), pub) })
+				e.later(func(ctx context.Context) { e.acknowledge(ctx, topic, answerOf(&a, nil), pub) })
 			},
 		}
 		for _, a := range e.broker.Apply(ctx, r) {
@@ -226,7 +225,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 	}
 	x := Entry{ClientID: c.ID, Action: im.Replace.String()}
 	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})
-	e.acknowledge(topic, out, pub)
+	e.acknowledge(ctx, topic, out, pub)
 }
 
 // tenantOf is the level under the topic's first "+" in the filter, else what the configuration says.
@@ -238,12 +237,12 @@ func (c *Config) tenantOf(topic string, who login) string {
 	return c.Tenant.of(who.ClientID, who.Username)
 }
 
-func (e *Engine) acknowledge(topic string, a Answer, pub Publisher) {
+func (e *Engine) acknowledge(ctx context.Context, topic string, a Answer, pub Publisher) {
 	b, err := json.Marshal(&a)
 	if err != nil {
 		return // strings and numbers only: it cannot fail
 	}
-	pub.Publish(message.New([]byte(topic+"/ack"), b, 1, false))
+	_, _ = pub.Publish(ctx, broker.Publication{Topic: topic + "/ack", Payload: b, QoS: 1})
 }
 
 // codeText is the label of a code.

@@ -16,7 +16,6 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/brokertest"
-	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/codec/im"
 )
@@ -61,7 +60,9 @@ func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
 type late struct{ b atomic.Pointer[broker.Broker] }
 
 // Publish implements Publisher.
-func (l *late) Publish(m *message.Message) { l.b.Load().Publish(m) }
+func (l *late) Publish(ctx context.Context, p broker.Publication) (broker.Result, error) {
+	return l.b.Load().Publish(ctx, p)
+}
 
 func newSystem(t *testing.T, yaml string) *system {
 	t.Helper()
