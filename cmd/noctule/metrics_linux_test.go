@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -192,6 +193,25 @@ func TestPrometheusScrapes(t *testing.T) {
 	}
 }
 
+// full keeps a broker from writing its file, until it is called again.
+func full(t *testing.T, p *process, port int, on bool) {
+	t.Helper()
+	l := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if on {
+		l.Cur = 12288
+	}
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &l, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !on {
+		p.await(t, "Persistent state can be written again")
+		return
+	}
+	c := brokertest.Connect(t, fmt.Sprint("127.0.0.1:", port), "d", codec.V5, nil)
+	c.Send(&codec.Publish{Retain: true, Topic: []byte("r"), Payload: make([]byte, 10000)})
+	p.await(t, "Persistent state cannot be written")
+}
+
 // TestReadiness: a broker that cannot write is not ready, and lives.
 func TestReadiness(t *testing.T) {
 	p, port, url := watched(t, "")
@@ -203,21 +223,55 @@ func TestReadiness(t *testing.T) {
 	}
 	health("/healthz", 200, "ok\n")
 	health("/readyz", 200, "ok\n")
-	l := unix.Rlimit{Cur: 12288, Max: unix.RLIM_INFINITY}
-	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &l, nil); err != nil {
-		t.Fatal(err)
-	}
-	c := brokertest.Connect(t, fmt.Sprint("127.0.0.1:", port), "d", codec.V5, nil)
-	c.Send(&codec.Publish{Retain: true, Topic: []byte("r"), Payload: make([]byte, 10000)})
-	p.await(t, "Persistent state cannot be written")
+	full(t, p, port, true)
 	health("/healthz", 200, "ok\n")
 	health("/readyz", 503, "persistent state cannot be written: store: ")
-	l.Cur = unix.RLIM_INFINITY
-	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &l, nil); err != nil {
+	full(t, p, port, false)
+	health("/readyz", 200, "ok\n")
+}
+
+// TestHAProxyAsksForReadiness runs HAProxy as docs/metrics.md has it: it sends nobody to a broker that is not
+// ready.
+func TestHAProxyAsksForReadiness(t *testing.T) {
+	haproxy := program(t, "haproxy")
+	p, port, url := watched(t, "")
+	_, text, ok := strings.Cut(readFile(t, "../../docs/metrics.md"), "\n    backend mqtt\n")
+	text, _, ok2 := strings.Cut(text, "\n\n")
+	if !ok || !ok2 {
+		t.Fatal("docs/metrics.md has no backend mqtt")
+	}
+	text = strings.NewReplacer("10.0.0.1:1883", fmt.Sprint("127.0.0.1:", port), "9090", url[strings.LastIndex(url, ":")+1:],
+		"inter 2s", "inter 20ms").Replace(text)
+	front := freePort(t)
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"+
+		"frontend f\n bind 127.0.0.1:%d\n default_backend mqtt\nbackend mqtt\n%s\n", front, text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.await(t, "Persistent state can be written again")
-	health("/readyz", 200, "ok\n")
+	cmd := exec.Command(haproxy, "-db", "-f", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	served := func() bool {
+		c, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", front))
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		connect := codec.Connect{Version: codec.V311, CleanStart: true, ClientID: []byte("through")}
+		_, _ = c.Write(connect.Append(nil, codec.V311))
+		n, err := c.Read(make([]byte, 4))
+		return n == 4 && err == nil
+	}
+	eventually(t, "a client through HAProxy", served)
+	full(t, p, port, true)
+	eventually(t, "no client through HAProxy", func() bool { return !served() })
+	full(t, p, port, false)
+	eventually(t, "a client through HAProxy again", served)
 }
 
 // TestReloadIsMeasured: a reload that fails is seen, one that succeeds brings new certificates, of HTTPS too.

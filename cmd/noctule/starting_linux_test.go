@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,11 +15,16 @@ import (
 	"noctule/cmd/internal/conf"
 )
 
-// A start that lasts asks systemd for more time and is ended by SIGTERM. What makes it last here is a pipe that
-// nobody writes to, under the name of Mosquitto's file.
+// A start that lasts asks systemd for more time and is ended by SIGTERM. What makes it last here is a lease
+// on Mosquitto's file: who opens that waits until it is given back. Meanwhile the process lives, and is not ready.
 func TestLongStart(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mkfifo(filepath.Join(dir, "mosquitto.db"), 0o600); err != nil {
+	file, err := os.Create(filepath.Join(dir, "mosquitto.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		t.Fatal(err)
 	}
 	address := filepath.Join(dir, "notify")
@@ -28,9 +34,19 @@ func TestLongStart(t *testing.T) {
 	}
 	defer systemd.Close()
 	pid := filepath.Join(dir, "pid")
-	p := newBroker(t, persistent(freePort(t), dir)+"user root\npid_file "+pid+"\n")
+	http1 := freePort(t)
+	p := newBroker(t, persistent(freePort(t), dir)+fmt.Sprintf(
+		"user root\npid_file %s\nadmin_listener 127.0.0.1:%d\n", pid, http1))
 	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+address)
-	p.launch(t, `Websockets support available\.`)
+	p.launch(t, `Opening admin listen socket on 127`)
+	for path, want := range map[string]string{
+		"/healthz": "200 ok\n", "/readyz": "503 the broker is starting\n", "/metrics": "503 the broker is starting\n",
+	} {
+		code, text := answer(t, fmt.Sprintf("http://127.0.0.1:%d%s", http1, path))
+		if got := fmt.Sprint(code, " ", text); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
 	if err := systemd.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
