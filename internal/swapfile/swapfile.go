@@ -104,8 +104,12 @@ func Recover(path string) error {
 	return errors.Join(remove(redo), remove(beforeName(path)))
 }
 
-// remove removes a file that may be there.
+// remove removes a file that may be there. Where nothing may be written the system refuses to remove what is
+// not there too.
 func remove(name string) error {
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
