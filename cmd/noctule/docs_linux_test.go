@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gobwas/ws"
 
 	"noctule/broker/brokertest"
 	"noctule/codec"
@@ -227,4 +230,69 @@ func TestPageOfTheDocuments(t *testing.T) {
 		_ = cmd.Wait()
 	}()
 	c.WantPublish("seen", "connected\nchat/shell: hello, page\n")
+}
+
+// Every line of a log that troubleshooting.md quotes is one that the program, or Go's TLS, can write.
+func TestQuotedLinesExist(t *testing.T) {
+	source := programText(t)
+	variable := regexp.MustCompile(`\.\.\.|: |, |\. |"|\n`)
+	lines := 0
+	for _, b := range blocksOf(t, docs+"troubleshooting.md") {
+		if b.lang != "log" {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			lines++
+			for _, part := range variable.Split(line, -1) {
+				if part = strings.Trim(part, " ()[]:,."); len(part) > 2 && !strings.Contains(source, part) {
+					t.Errorf("no program text has %q of %s", part, line)
+				}
+			}
+		}
+	}
+	for line := range strings.Lines(readFile(t, docs+"troubleshooting.md")) {
+		if cells := strings.Split(line, "|"); len(cells) == 5 && strings.Contains(cells[2], "`") && !strings.Contains(line, "| OpenSSL |") {
+			for _, quoted := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(cells[2], -1) {
+				lines++
+				for part := range strings.SplitSeq(quoted[1], ": ") {
+					if !strings.Contains(source, part) {
+						t.Errorf("no program text has %q of %s", part, quoted[1])
+					}
+				}
+			}
+		}
+	}
+	if lines < 30 {
+		t.Errorf("%d lines were looked for", lines)
+	}
+}
+
+// programText is what stands in the sources, Go's own TLS and X.509 included, with strings in one piece and in
+// the words of the log.
+func programText(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	std := filepath.Join(strings.TrimSpace(string(out)), "src", "crypto")
+	for _, dir := range []string{
+		"../../broker", "../../wsnet", "../../internal", "..", filepath.Join(std, "tls"), filepath.Join(std, "x509"),
+	} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				b.WriteString(readFile(t, path))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := regexp.MustCompile(`"\s*\+\s*"`).ReplaceAllString(b.String(), "")
+	for _, err := range []error{syscall.EADDRINUSE, syscall.EACCES, ws.ErrHandshakeBadUpgrade} {
+		text += strings.ReplaceAll(err.Error(), `"`, "'") + "\n" // as the log has it
+	}
+	return text
 }
