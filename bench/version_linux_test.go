@@ -117,7 +117,9 @@ func TestVersionOfMosquitto(t *testing.T) {
 
 func TestVersionOf(t *testing.T) {
 	for _, tt := range [][3]string{
-		{"", "", UnknownVersion}, {"0.1.0 (abc)", "", "noctule 0.1.0 (abc)"}, {"", "mosquitto version 2.0.11", "mosquitto version 2.0.11"},
+		{"", "", UnknownVersion},
+		{"0.1.0 (abc)", "", "noctule 0.1.0 (abc)"},
+		{"", "mosquitto version 2.0.11", "mosquitto version 2.0.11"},
 		{"0.1.0", "mosquitto version 2.1.2", "noctule 0.1.0, speaks as mosquitto version 2.1.2"},
 	} {
 		if got := versionOf(tt[0], tt[1]); got != tt[2] {

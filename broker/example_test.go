@@ -211,7 +211,7 @@ func Example_metrics() {
 		log.Fatal(err)
 	}
 	server.Use(b)
-	defer server.Close(context.Background()) //nolint:errcheck // of a test
+	defer server.Close(context.Background())
 
 	for _, path := range []string{"/readyz", "/metrics"} {
 		resp, err := http.Get("http://" + server.Addr().String() + path)
@@ -233,7 +233,7 @@ func Example_store() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // of a test
+	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "noctule.db")
 
 	live := func(use func(b *broker.Broker)) error {

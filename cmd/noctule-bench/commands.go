@@ -53,38 +53,44 @@ func (c *pairsCmd) Run(ctx context.Context, o *output) error {
 	return c.do(ctx, o, c.load().Pairs(c.Pairs), 2*c.Pairs)
 }
 
-// crowd is both sides of fanout, fanin and shared.
-type crowd struct {
+type fanoutCmd struct {
 	flags
-	Publishers  int `default:"${publishers}" help:"Publishers."`
-	Subscribers int `default:"${subscribers}" help:"Subscribers."`
+	Publishers  int `default:"1" help:"Publishers."`
+	Subscribers int `default:"100" help:"Subscribers."`
 }
-
-type fanoutCmd struct{ crowd }
 
 // Run measures a fan-out.
 func (c *fanoutCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Fanout(c.Publishers, c.Subscribers))
+	return c.crowd(ctx, o, c.load().Fanout(c.Publishers, c.Subscribers))
 }
 
-type faninCmd struct{ crowd }
+type faninCmd struct {
+	flags
+	Publishers  int `default:"100" help:"Publishers."`
+	Subscribers int `default:"1" help:"Subscribers."`
+}
 
 // Run measures a fan-in.
 func (c *faninCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Fanin(c.Publishers, c.Subscribers))
+	return c.crowd(ctx, o, c.load().Fanin(c.Publishers, c.Subscribers))
 }
 
-type sharedCmd struct{ crowd }
+type sharedCmd struct {
+	flags
+	Publishers  int `default:"100" help:"Publishers."`
+	Subscribers int `default:"10" help:"Members of the group."`
+}
 
 // Run measures a shared subscription.
 func (c *sharedCmd) Run(ctx context.Context, o *output) error {
-	return c.run(ctx, o, c.load().Shared(c.Publishers, c.Subscribers))
+	return c.crowd(ctx, o, c.load().Shared(c.Publishers, c.Subscribers))
 }
 
-func (c *crowd) run(ctx context.Context, o *output, plan bench.Plan) error {
+// crowd runs a plan with two sides.
+func (f *flags) crowd(ctx context.Context, o *output, plan bench.Plan) error {
 	clients := 0
 	for _, g := range plan.Groups {
 		clients += g.Count
 	}
-	return c.do(ctx, o, plan, clients)
+	return f.do(ctx, o, plan, clients)
 }

@@ -4,14 +4,18 @@ package main
 
 // Examples shows how.
 func (connCmd) Examples() []string {
-	return []string{"conn -u localhost:1883 -c 10000 --hold 30s --pid $(pidof noctule)",
-		"conn -u wss://broker.example/mqtt -c 500 -R 100"}
+	return []string{
+		"conn -u localhost:1883 -c 10000 --hold 30s --pid $(pidof noctule)",
+		"conn -u wss://broker.example/mqtt -c 500 -R 100",
+	}
 }
 
 // Examples shows how.
 func (pubCmd) Examples() []string {
-	return []string{"pub -c 10 -r 100 -t sensors/%i/temperature -d 1m",
-		"pub -c 1 -q 1 -w 64 -L 100000 -t load/test"}
+	return []string{
+		"pub -c 10 -r 100 -t sensors/%i/temperature -d 1m",
+		"pub -c 1 -q 1 -w 64 -L 100000 -t load/test",
+	}
 }
 
 // Examples shows how.
@@ -21,8 +25,10 @@ func (subCmd) Examples() []string {
 
 // Examples shows how.
 func (pairsCmd) Examples() []string {
-	return []string{"p2p -c 1000 -r 5", "p2p -c 100 -q 2 -w 16 --fail 'p99>5ms' --fail 'lost>0'",
-		"p2p -u ws://localhost:9001 -c 200 -r 20 --html report.html"}
+	return []string{
+		"p2p -c 1000 -r 5", "p2p -c 100 -q 2 -w 16 --fail 'p99>5ms' --fail 'lost>0'",
+		"p2p -u ws://localhost:9001 -c 200 -r 20 --html report.html",
+	}
 }
 
 // Examples shows how.
@@ -45,8 +51,10 @@ func (retainedCmd) Examples() []string {
 
 // Examples shows how.
 func (stormCmd) Examples() []string {
-	return []string{"storm -c 10000 --return-rate 2000 --html storm.html",
-		"storm -c 5000 --persistent --retries 3"}
+	return []string{
+		"storm -c 10000 --return-rate 2000 --html storm.html",
+		"storm -c 5000 --persistent --retries 3",
+	}
 }
 
 // Examples shows how.
@@ -71,8 +79,10 @@ func (presetCmd) Examples() []string {
 
 // Examples shows how.
 func (compareCmd) Examples() []string {
-	return []string{"compare --only noctule,mosquitto --scenario 'QoS 1' -d 1s --rounds 1",
-		"compare --html comparison.html --rounds 5", "compare --brokers mine.toml --reference emqx"}
+	return []string{
+		"compare --only noctule,mosquitto --scenario 'QoS 1' -d 1s --rounds 1",
+		"compare --html comparison.html --rounds 5", "compare --brokers mine.toml --reference emqx",
+	}
 }
 
 // Examples shows how.

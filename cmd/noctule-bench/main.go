@@ -39,9 +39,9 @@ type commands struct {
 	Pub    pubCmd    `cmd:"" help:"Publish to whoever listens."`
 	Sub    subCmd    `cmd:"" help:"Subscribe and count."`
 	P2p    pairsCmd  `cmd:"" name:"p2p" help:"Publishers with one subscriber each."`
-	Fanout fanoutCmd `cmd:"" set:"publishers=1" set:"subscribers=100" help:"Few publishers, many subscribers."`
-	Fanin  faninCmd  `cmd:"" set:"publishers=100" set:"subscribers=1" help:"Many publishers, few subscribers."`
-	Shared sharedCmd `cmd:"" set:"publishers=100" set:"subscribers=10" help:"Publishers, and a group that shares a subscription."`
+	Fanout fanoutCmd `cmd:"" help:"Few publishers, many subscribers."`
+	Fanin  faninCmd  `cmd:"" help:"Many publishers, few subscribers."`
+	Shared sharedCmd `cmd:"" help:"Publishers, and a group that shares a subscription."`
 
 	Retained retainedCmd `cmd:"" help:"Store retained messages, then let clients collect them by a wildcard."`
 	Storm    stormCmd    `cmd:"" help:"Cut all clients and let them come back."`

@@ -317,7 +317,7 @@ func TestTypos(t *testing.T) {
 		"pbu":                     "unexpected argument pbu. Did you mean pub?\nTry 'noctule-bench --help'.",
 		"pub --rat 5":             "unknown flag --rat. Did you mean --rate?\nTry 'noctule-bench pub --help'.",
 		"sub --urll x":            "unknown flag --urll. Did you mean --url?\nTry 'noctule-bench sub --help'.",
-		"help comapre":            "unexpected argument comapre. Did you mean compare?\nTry 'noctule-bench --help'.",
+		"help comprae":            "unexpected argument comprae. Did you mean compare?\nTry 'noctule-bench --help'.",
 		"conn -c many":            `--clients: expected a valid 64 bit int but got "many"` + "\nTry 'noctule-bench conn --help'.",
 		"conn -X":                 "unknown flag -X\nTry 'noctule-bench conn --help'.",
 		"preset p2p-1k":           "bad option: no preset \"p2p-1k\". Did you mean p2p-1k-1k-1k-1k? --list prints them",

@@ -131,7 +131,7 @@ func plain(log string, port int) (out []string) {
 	for line := range strings.Lines(log) {
 		_, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		if !ok || strings.Contains(text, "$SYS") || strings.Contains(text, "version") || strings.Contains(text, "root") ||
-			strings.HasSuffix(text, " available.") || strings.HasPrefix(text, "Config loaded") ||
+			strings.Contains(text, "speaks as mosquitto") || strings.HasSuffix(text, " available.") || strings.HasPrefix(text, "Config loaded") ||
 			strings.HasPrefix(text, "Opening") || strings.Contains(text, "disconnected") ||
 			strings.Contains(text, "closed its connection") || strings.HasPrefix(text, "Received DISCONNECT") {
 			continue // the sentences about the end are 2.1's, and mosquitto_sub does not always say DISCONNECT

@@ -12,7 +12,8 @@ import (
 // TestResolve has every way a program comes to its version.
 func TestResolve(t *testing.T) {
 	repository := []debug.BuildSetting{
-		{Key: "vcs", Value: "git"}, {Key: "vcs.revision", Value: "8b7287db478c4da5ed5e06c383274b318b2cb721"},
+		{Key: "vcs", Value: "git"},
+		{Key: "vcs.revision", Value: "8b7287db478c4da5ed5e06c383274b318b2cb721"},
 		{Key: "vcs.modified", Value: "false"},
 	}
 	changed := append(repository[:2:2], debug.BuildSetting{Key: "vcs.modified", Value: "true"})

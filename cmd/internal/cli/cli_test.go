@@ -132,8 +132,17 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"", "ab", 2}, {"abc", "", 3}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abc", "adc", 1},
-		{"abc", "abcd", 1}, {"abc", "ac", 1}, {"kitten", "sitting", 3}, {"ab", "ba", 1}, {"check", "chekc", 1},
+		{"", "", 0},
+		{"", "ab", 2},
+		{"abc", "", 3},
+		{"abc", "abc", 0},
+		{"abc", "acb", 1},
+		{"abc", "adc", 1},
+		{"abc", "abcd", 1},
+		{"abc", "ac", 1},
+		{"kitten", "sitting", 3},
+		{"ab", "ba", 1},
+		{"check", "chekc", 1},
 	} {
 		if d, e := distance(tt.a, tt.b), distance(tt.b, tt.a); d != tt.want || e != tt.want {
 			t.Errorf("%q and %q: %d and %d, want %d", tt.a, tt.b, d, e, tt.want)
