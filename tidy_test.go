@@ -41,8 +41,9 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/auth broker/behalf broker/fanout broker/message broker/retained broker/session broker/store " +
-			"codec codec/im internal/certname internal/places internal/ring internal/version internal/wheel topictree wsnet",
+		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
+			"broker/store codec codec/im internal/certname internal/places internal/ring internal/version " +
+			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
@@ -51,6 +52,7 @@ var rooms = map[string]room{
 	},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
+	"broker/durable":    {ours: "broker/message broker/store topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {

@@ -22,6 +22,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"noctule/broker/auth"
+	"noctule/broker/durable"
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -57,7 +58,7 @@ type Broker struct {
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
 	lastMessage atomic.Uint64 // ids of stored messages given out
-	durable     sync.Map      // FilterID -> *loopSet: loops with durable subscribers; written under mu
+	routes      durable.Routes
 	stopping    atomic.Bool
 	storeError  atomic.Pointer[error] // of the last commit that failed; it stays when commits succeed again
 	crashing    atomic.Bool           // a goroutine has panicked

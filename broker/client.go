@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"noctule/broker/auth"
+	"noctule/broker/durable"
 	"noctule/broker/message"
 	"noctule/broker/retained"
 	"noctule/broker/session"
@@ -54,7 +55,7 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *retained.Queue            // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
-	gate     *gate                      // output that waits until something is durable
+	gate     *durable.Gate              // output that waits until something is durable
 	rights   *rights                    // nil: nothing is restricted
 	estate   *estate                    // of a session that has ended
 	born     uint64                     // the post that stores the session, until it is durable
@@ -199,7 +200,7 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 		return false
 	}
 	s := c.shard
-	if len(m.Payload) >= message.ShareFrom && m.Kept() && (c.rare == nil || c.rare.gate == nil) {
+	if len(m.Payload) >= message.ShareFrom && m.Kept() && c.gate() == nil {
 		b := c.conn.Reserve(len(head))
 		copy(b, head)
 		message.Patch(b, pid, d)

@@ -100,6 +100,6 @@ func (s *shard) noteClock() {
 	now := s.b.clock.source.Now()
 	r := s.b.clock.record(now)
 	if s.journal != nil {
-		s.journal.batch.PutClock(r)
+		s.journal.Batch.PutClock(r)
 	}
 }

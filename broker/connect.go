@@ -309,12 +309,12 @@ func (s *shard) tellForeign(id []byte, foreign bool) {
 func (s *shard) welcome(g *greet) {
 	s.loop.MustBeHere()
 	c, made, p := g.conn, g.id, &s.connect
-	s.begin()
+	s.journal.Begin()
 	id := p.ClientID
 	if made != nil {
 		id = made
 	}
-	fails := s.storeFails()
+	fails := s.journal.Failing()
 	if fails && s.wantsKept(p) && (p.CleanStart || s.sessions[string(id)] == nil) { // which is stored already
 		s.unpinAll(g.grants)
 		s.refuse(c, p, codec.ServerUnavailable)

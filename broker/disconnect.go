@@ -59,7 +59,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 	cl.dropGate() // what has waited is not acknowledged
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
-		s.begin()
+		s.journal.Begin()
 		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
 	s.logEnd(conn, []byte(cl.id), closeText(r))

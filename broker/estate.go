@@ -65,7 +65,7 @@ func (e *estate) add(name string) {
 func (s *shard) openEstate(cl *client, e *estate) {
 	cl.extra().estate = e
 	if cl.Durable() {
-		s.journal.batch.PutSession(&store.Session{Number: cl.number, ClientID: cl.id, OfflineAt: 1})
+		s.journal.Batch.PutSession(&store.Session{Number: cl.number, ClientID: cl.id, OfflineAt: 1})
 	}
 	s.loop.Again(estateTask{cl})
 }

@@ -25,25 +25,13 @@ type kept struct {
 	routed bool   // its filters are counted as durable, so that other loops owe what they send here
 }
 
-// release is a set that no durable session has after a post.
-type release struct {
-	x    *set
-	post uint64
-}
-
-// told is somebody who is told when a post is durable.
-type told struct {
-	post uint64
-	f    func()
-}
-
 // holdSet notes that a grant of a durable session has x.
 func (s *shard) holdSet(x *set) {
 	x.kept.grants++
 	if !x.kept.routed {
 		x.kept.routed = true
 		for i := range x.topics {
-			s.enterDurable(x.topics[i].ID)
+			s.journal.Enter(x.topics[i].ID)
 		}
 	}
 	if x.kept.stored {
@@ -52,7 +40,7 @@ func (s *shard) holdSet(x *set) {
 	x.kept.stored = true
 	key := store.SetKey(x.key.Key)
 	counts, known := s.b.kept, false
-	s.journal.c.Shared(func(*store.Batch) {
+	s.journal.Committer.Shared(func(*store.Batch) {
 		if known = counts[key] > 0; known {
 			counts[key]++
 		}
@@ -61,41 +49,29 @@ func (s *shard) holdSet(x *set) {
 		return
 	}
 	value := x.record().Value() // not under the lock: it may be long
-	s.journal.c.Shared(func(b *store.Batch) {
+	s.journal.Committer.Shared(func(b *store.Batch) {
 		if counts[key]++; counts[key] == 1 {
 			b.PutSetValue(key, value)
 		}
 	})
 }
 
-// releaseSet notes that one has not any more.
+// releaseSet notes that one has not any more. The list is removed when that is durable, if no durable
+// session of this loop has taken it since.
 func (s *shard) releaseSet(x *set) {
 	if x.kept.grants--; x.kept.grants > 0 {
 		return
 	}
-	j := s.journal
-	x.kept.left = j.posted + 1
-	j.released = append(j.released, release{x, x.kept.left})
-	j.wanted = true
-}
-
-// dropKept removes lists of which no durable session of this loop has anything since posts up to one.
-func (s *shard) dropKept(post uint64) {
-	j := s.journal
-	if len(j.released) == 0 {
-		return
-	}
-	n := 0
-	for ; n < len(j.released) && j.released[n].post <= post; n++ {
-		x := j.released[n].x
-		if x.kept.grants > 0 || !x.kept.stored || x.kept.left != j.released[n].post {
-			continue
+	left := s.journal.Ticket().Number
+	x.kept.left = left
+	s.journal.Tell(func() {
+		if x.kept.grants > 0 || !x.kept.stored || x.kept.left != left {
+			return
 		}
 		x.kept.stored = false
 		key := store.SetKey(x.key.Key)
-		j.c.Shared(func(b *store.Batch) { s.b.unkeep(b, key) })
-	}
-	j.released = slices.Delete(j.released, 0, n)
+		s.journal.Committer.Shared(func(b *store.Batch) { s.b.unkeep(b, key) })
+	})
 }
 
 // unkeep counts a list once less. Under the committer's lock.
@@ -161,40 +137,17 @@ func (s *shard) saveGrant(cl *client, g *grant) {
 			r.Owed = nil
 		}
 	}
-	s.journal.batch.PutGrant(&r)
+	s.journal.Batch.PutGrant(&r)
 }
 
 // whenDurable calls f on the loop once everything that this loop has changed for a client is durable: at once
 // if its session is not durable, or nothing waits for that.
 func (s *shard) whenDurable(cl *client, f func()) {
-	if !cl.Durable() || !s.journal.gates {
+	if !cl.Durable() || !s.journal.Gates {
 		f()
 		return
 	}
-	s.tellDurable(f)
-}
-
-// tellDurable calls f once the post of this turn is durable.
-func (s *shard) tellDurable(f func()) {
-	j := s.journal
-	j.told = append(j.told, told{j.posted + 1, f})
-	j.wanted = true
-}
-
-// answer tells those who have waited for posts up to one.
-func (j *journal) answer(post uint64) {
-	if len(j.told) == 0 {
-		return
-	}
-	n := 0
-	for n < len(j.told) && j.told[n].post <= post {
-		n++
-	}
-	ready := slices.Clone(j.told[:n])
-	j.told = slices.Delete(j.told, 0, n)
-	for i := range ready {
-		ready[i].f()
-	}
+	s.journal.Tell(f)
 }
 
 // durably returns when what a shard has changed so far is durable; false when ctx has ended before.
@@ -202,7 +155,7 @@ func (b *Broker) durably(ctx context.Context, s *shard) bool {
 	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
 		return true
 	}
-	return b.await(ctx, s, s.tellDurable)
+	return b.await(ctx, s, s.journal.Tell)
 }
 
 // promised returns when what a shard has changed for a request is durable, or leaves that to the request's
@@ -216,7 +169,7 @@ func (b *Broker) promised(ctx context.Context, s *shard, r *behalf.Request) bool
 }
 
 // refusesGrants reports whether a session's subscriptions may not be changed since that could not be kept.
-func (s *shard) refusesGrants(cl *client) bool { return cl.Durable() && s.storeFails() }
+func (s *shard) refusesGrants(cl *client) bool { return cl.Durable() && s.journal.Failing() }
 
 // set reads a stored list.
 func (r *restoring) set(key, value []byte) error {
@@ -293,7 +246,7 @@ func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origin
 		if g == nil {
 			s.logf(LevelWarning, "Subscriptions of %s by %q are not restored: it has too many origins.",
 				cl.id, x.Origin)
-			s.journal.batch.DeleteGrant(x.Session, x.Origin)
+			s.journal.Batch.DeleteGrant(x.Session, x.Origin)
 			continue
 		}
 		g.revision = x.Revision

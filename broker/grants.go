@@ -440,7 +440,9 @@ func (s *shard) pruneShares(cl *client, g *grant) {
 func (s *shard) leaveGrantedShare(cl *client, m *shareMember) {
 	cl.shared--
 	s.count.sharedSubscriptions--
-	s.leaveDurable(cl, m.id)
+	if cl.Durable() {
+		s.journal.Leave(m.id)
+	}
 	s.leaveShare(m)
 }
 
@@ -471,7 +473,9 @@ func (s *shard) joinGrantedShare(cl *client, g *grant, t *behalf.Topic) {
 	x.shares = append(x.shares, m)
 	cl.shared++
 	s.count.sharedSubscriptions++
-	s.joinDurable(cl, id)
+	if cl.Durable() {
+		s.journal.Enter(id)
+	}
 	cl.updateFull()
 }
 
@@ -545,7 +549,7 @@ func (s *shard) dropGrants(cl *client) {
 	}
 	if cl.rare != nil {
 		if cl.rare.grants != nil && cl.Durable() {
-			s.journal.batch.DropGrants(cl.number)
+			s.journal.Batch.DropGrants(cl.number)
 		}
 		cl.rare.grants, cl.rare.replays = nil, nil // those for its own subscriptions have gone with them
 	}

@@ -3,9 +3,7 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -158,49 +156,24 @@ func (s *shard) faultOfSets(grants, members map[*set]int, planted map[*fanout.Se
 	return nil
 }
 
-// faultOfGates: posts go up, in what waits for them on the loop and in each client's gate, and the parts of
-// a gate are all of it.
+// faultOfGates: posts go up, in what waits for them on the loop and in each client's gate.
 func (s *shard) faultOfGates() error {
-	j := s.journal
-	if j == nil {
+	if s.journal == nil {
 		return nil
 	}
-	if j.reached > j.posted {
-		return fmt.Errorf("post %d is durable, the last was %d", j.reached, j.posted)
-	}
-	ascending := func(what string, n int, post func(i int) uint64) error {
-		for i := range n {
-			if i > 0 && post(i) < post(i-1) || post(i) > j.posted+1 {
-				return fmt.Errorf("%s: %d of %d waits for post %d of %d", what, i, n, post(i), j.posted)
-			}
-		}
-		return nil
-	}
-	if err := errors.Join(
-		ascending("gated", len(j.gated), func(i int) uint64 { return j.gated[i].post }),
-		ascending("told", len(j.told), func(i int) uint64 { return j.told[i].post }),
-		ascending("released", len(j.released), func(i int) uint64 { return j.released[i].post }),
-	); err != nil {
+	if err := s.journal.Check(); err != nil {
 		return err
 	}
 	for _, cl := range s.sessions {
-		if cl.rare == nil || cl.rare.gate == nil {
+		g := cl.gate()
+		if g == nil {
 			continue
 		}
-		g := cl.rare.gate
-		if err := ascending(cl.id, len(g.parts), func(i int) uint64 { return g.parts[i].post }); err != nil {
-			return err
+		if err := s.journal.CheckGate(g); err != nil {
+			return fmt.Errorf("gate of %s: %w", cl.id, err)
 		}
-		end := g.from
-		for _, p := range g.parts {
-			if p.end < end || p.post <= j.reached {
-				return fmt.Errorf("gate of %s: part up to %d behind %d for post %d, %d is durable",
-					cl.id, p.end, end, p.post, j.reached)
-			}
-			end = p.end
-		}
-		if len(g.parts) == 0 || end != len(g.buf) || cl.conn == nil {
-			return fmt.Errorf("gate of %s: %d parts up to %d of %d", cl.id, len(g.parts), end, len(g.buf))
+		if cl.conn == nil {
+			return fmt.Errorf("gate of %s, which is offline", cl.id)
 		}
 	}
 	return nil
@@ -213,7 +186,7 @@ func (s *shard) faultOfMembers() error {
 	if j == nil {
 		return nil
 	}
-	want := make(map[topictree.FilterID]int, len(j.members))
+	want := map[topictree.FilterID]int{}
 	_ = s.subscribers(func(cl *client) error {
 		if !cl.Durable() {
 			return nil
@@ -238,8 +211,5 @@ func (s *shard) faultOfMembers() error {
 			}
 		}
 	}
-	if !maps.Equal(j.members, want) {
-		return fmt.Errorf("durable subscribers are of %d filters, of %d counted", len(want), len(j.members))
-	}
-	return nil
+	return j.CheckMembers(want)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"noctule/broker/behalf"
+	"noctule/broker/durable"
 	"noctule/broker/fanout"
 )
 
@@ -49,7 +50,6 @@ func plantFaults(t *testing.T, s *shard) {
 	x, j, g := a.grants().set, s.journal, a.grants()
 	plain, _ := s.lookup(a, []byte("t"))
 	topic := x.topics[0]
-	gate := &gate{buf: make([]byte, 3), parts: []segment{{j.posted + 1, 1}, {j.posted + 1, 3}}}
 	swap := func(p *int, by int) (do, undo func()) { return func() { *p += by }, func() { *p -= by } }
 	plant := func(want string, do, undo func()) {
 		t.Helper()
@@ -82,12 +82,9 @@ func plantFaults(t *testing.T, s *shard) {
 	plant("sorted false", func() { x.topics[0], x.topics[1] = x.topics[1], x.topics[0] },
 		func() { x.topics[0], x.topics[1] = x.topics[1], x.topics[0] })
 	plant("the sums are", func() { s.totals.Queued++ }, func() { s.totals.Queued-- })
-	plant("durable subscribers", func() { j.members[topic.ID]++ }, func() { j.members[topic.ID]-- })
-	plant("waits for post", func() { j.told = []told{{post: 2}, {post: 1}} }, func() { j.told = nil })
-	plant("is durable, the last was", func() { j.reached += 1 << 32 }, func() { j.reached -= 1 << 32 })
-	plant("gate of a", func() { a.extra().gate = gate }, func() { a.rare.gate = nil }) // it is offline
-	plant("waits for post", func() { a.extra().gate = gate; gate.parts[0].post += 5 },
-		func() { a.rare.gate = nil; gate.parts[0].post -= 5 })
+	plant("durable subscribers", func() { j.Enter(topic.ID) }, func() { j.Leave(topic.ID) })
+	plant("gate of a", func() { a.extra().gate = &durable.Gate{} }, func() { a.rare.gate = nil }) // holds nothing
+	plant("gate of a, which is offline", func() { j.Wait(a, a.newGate()) }, func() { a.rare.gate = nil })
 }
 
 // faults is what the checks find, "" for nothing.

@@ -20,9 +20,9 @@ const lateMost = 1000
 // and not while the store fails.
 func (c *client) sendLate(p packet) error {
 	s, j := c.shard, c.shard.journal
-	gate := c.rare != nil && c.rare.gate != nil
-	changed := j != nil && j.gates && j.changes() != j.mark
-	if !gate && !changed {
+	gate := c.gate()
+	changed := j.Changed() && j.Gates
+	if gate == nil && !changed {
 		return c.send(p)
 	}
 	n := p.Len(c.version)
@@ -30,28 +30,28 @@ func (c *client) sendLate(p packet) error {
 		return err
 	}
 	c.sent(n)
-	if s.storeFails() {
+	if s.journal.Failing() {
 		p.Append(c.reserveNow(n)[:0], c.version)
 		return nil
 	}
-	l := late{cl: c, raw: p.Append(nil, c.version), post: j.posted + 1, until: s.loop.Now() + lateMost}
-	if !changed {
-		parts := c.rare.gate.parts
-		l.post = parts[len(parts)-1].post
+	l := late{cl: c, raw: p.Append(nil, c.version), until: s.loop.Now() + lateMost}
+	if changed {
+		l.post = j.Ticket().Number
+	} else {
+		l.post = gate.Last()
 	}
-	j.late = append(j.late, l)
+	s.late = append(s.late, l)
 	return nil
 }
 
 // answerLate lets out what need not wait any longer when all up to a post is durable.
 func (s *shard) answerLate(post uint64, now int64) {
 	s.loop.MustBeHere()
-	j := s.journal
-	if j == nil || len(j.late) == 0 {
+	if len(s.late) == 0 {
 		return
 	}
-	all := s.storeFails()
-	j.late = slices.DeleteFunc(j.late, func(l late) bool {
+	all := s.journal.Failing()
+	s.late = slices.DeleteFunc(s.late, func(l late) bool {
 		if !all && l.post > post && l.until > now {
 			return false
 		}

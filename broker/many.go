@@ -80,7 +80,7 @@ func (s *shard) routeMany(m *message.Message, p *passage, loop int) {
 		s.oweMany(m, p, loop, func(id topictree.FilterID) { b.owe(e, id) })
 	case p.durable&(1<<loop) != 0:
 		e.many.routing = true
-		s.oweTopic(m, loop)
+		s.journal.OweTopic(m, loop)
 	}
 }
 
@@ -89,12 +89,12 @@ func (p *passage) len() int { return len(p.ids) + len(p.shares) }
 // oweMany owes what is in a passage, in the order in which it is served.
 func (s *shard) oweMany(m *message.Message, p *passage, loop int, owed func(topictree.FilterID)) {
 	for _, id := range p.ids {
-		if s.owe(m, id, loop) {
+		if s.journal.Owe(m, id, loop) {
 			owed(id)
 		}
 	}
 	for _, id := range p.shares {
-		if s.oweShared(m, id, loop) {
+		if s.journal.OweShared(m, id, loop) {
 			owed(id)
 		}
 	}
@@ -112,7 +112,7 @@ func (s *shard) startPassage(p *passage, m *message.Message) (over bool) {
 	p.m = m.Keep()
 	if p.from == nil && s.mustOwe(p) {
 		p.routing = true
-		s.oweTopic(p.m, store.AllLoops)
+		s.journal.OweTopic(p.m, store.AllLoops)
 	}
 	if p.from == nil && s.publisher != nil {
 		p.conn = s.publisher
@@ -138,7 +138,7 @@ func (s *shard) mustOwe(p *passage) bool {
 		return true
 	}
 	return p.walk != nil && slices.ContainsFunc(p.walk.Hits[p.next:], func(h topictree.Hit) bool {
-		return s.b.loopsOf(h.ID) != 0
+		return s.b.routes.Of(h.ID) != 0
 	})
 }
 
@@ -219,7 +219,7 @@ func (s *shard) serveMany(p *passage) bool {
 		if p.from != nil {
 			loop = s.index
 		}
-		s.paidTopic(p.m, loop)
+		s.journal.PaidTopic(p.m, loop)
 	}
 	return true
 }
@@ -260,7 +260,7 @@ func (s *shard) serveWalk(p *passage) (left int, over bool) {
 // serveHit serves this loop's part of one hit and notes that of others. It returns its weight.
 func (s *shard) serveHit(p *passage, h *topictree.Hit, loops []passage) int {
 	if s.journal != nil && p.m.QoS > 0 {
-		p.durable |= s.b.loopsOf(h.ID)
+		p.durable |= s.b.routes.Of(h.ID)
 	}
 	own := uint64(1) << s.index
 	weight := 1
@@ -321,7 +321,7 @@ func (s *shard) settleMany(p *passage, id topictree.FilterID, later bool) {
 	}
 	p.owed = p.owed[1:]
 	if !later {
-		s.paid(p.m, id)
+		s.journal.Paid(p.m, id)
 	}
 }
 

@@ -197,7 +197,7 @@ func (j *publishing) publish() {
 		return
 	}
 	j.count()
-	s.begin()
+	s.journal.Begin()
 	s.publishMessage(m)
 	s.postJournal() // before others see it, as at the end of a turn
 	s.postRemote()
@@ -213,7 +213,7 @@ func (s *shard) refuses(m *message.Message) PublishRefusal {
 		return PublishNoRetain
 	case s.tooMuch(m):
 		return PublishNoMemory
-	case !s.storeFails():
+	case !s.journal.Failing():
 	case m.Retain && s.retainLog(m.Topic) != nil, m.QoS > 0 && s.forDurable(m.Topic):
 		return PublishNoStore
 	}

@@ -157,7 +157,7 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 // fan-out is noted there, and the acknowledgement waits.
 func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Reason) bool {
 	switch {
-	case m.QoS == 0 && !m.Retain || !s.storeFails():
+	case m.QoS == 0 && !m.Retain || !s.journal.Failing():
 		return false
 	case m.QoS == 2 && cl.Durable() && !cl.Repeats(id, m):
 		return true
@@ -175,7 +175,7 @@ func (s *shard) forDurable(topic []byte) bool {
 	s.b.index.Start(topic, &s.matches)
 	defer s.matches.Trim()
 	return !s.b.index.More(topic, &s.matches, manySteps) ||
-		slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.loopsOf(h.ID) != 0 })
+		slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.routes.Of(h.ID) != 0 })
 }
 
 // verdict is how the debug log names what became of a PUBLISH.
@@ -297,7 +297,7 @@ func (s *shard) release(cl *client, id uint16) codec.Reason {
 		s.pass(cl, m)
 	}
 	if m != nil && cl.Durable() {
-		s.unref(m)
+		s.journal.Unref(m.Keep().Stored)
 	}
 	return r
 }

@@ -79,7 +79,7 @@ func (s *shard) routeRemote(m *message.Message, id topictree.FilterID, loops uin
 		e := b.add(m)
 		b.ids = append(b.ids, id)
 		e.ids = 1
-		if s.owe(m, id, i) {
+		if s.journal.Owe(m, id, i) {
 			b.owe(e, id)
 		}
 	}
@@ -104,7 +104,7 @@ func (s *shard) routeRemoteAll(m *message.Message, hits []topictree.Hit, loops u
 			if !hits[j].Shared && hits[j].Loops&(1<<i) != 0 {
 				b.ids = append(b.ids, hits[j].ID)
 				e.ids++
-				if s.owe(m, hits[j].ID, i) {
+				if s.journal.Owe(m, hits[j].ID, i) {
 					b.owe(e, hits[j].ID)
 				}
 			}
@@ -120,7 +120,7 @@ func (b *batch) add(m *message.Message) *envelope {
 	if m.QoS > 0 || len(m.Payload) >= message.ShareFrom || m.Kept() {
 		e.m = m.Keep()
 		if b.from.journal != nil {
-			b.from.storedOf(e.m) // before others see it
+			b.from.journal.Stored(e.m) // before others see it
 		}
 		return e
 	}
@@ -198,7 +198,7 @@ func (b *batch) Run(l *wsnet.Loop) {
 		s.live.Release()
 		if !pays {
 			for _, id := range owed[:e.owed] {
-				s.paid(m, id)
+				s.journal.Paid(m, id)
 			}
 		}
 		ids, owed = ids[e.ids:], owed[e.owed:]

@@ -239,7 +239,7 @@ func (c *replaying) Room(r *retained.Replay) retained.Progress {
 	case cl.conn == nil:
 		return retained.Waits
 	case cl.buffered() > cl.shard.opts.MaxBufferedBytes/2:
-		if cl.conn.Blocked() || cl.rare.gate != nil {
+		if cl.conn.Blocked() || cl.gate() != nil {
 			return retained.Waits
 		}
 		return retained.Later // it is written at the end of this turn
@@ -358,7 +358,7 @@ func (s *shard) saveReplay(cl *client, r *retained.Replay, owed bool) {
 	}
 	if i, ok := cl.find(r.ID); ok {
 		sub := &cl.subs[i]
-		s.journal.batch.PutSubscription(&store.Subscription{
+		s.journal.Batch.PutSubscription(&store.Subscription{
 			Session: cl.number, Filter: r.ID.Filter(), Options: uint8(sub.opts & fanout.Stored),
 			ID: sub.subID, Owed: owed,
 		})

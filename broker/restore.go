@@ -595,10 +595,10 @@ func (r *restoring) clearDebts(s *shard) {
 		return
 	}
 	for i := range r.transits {
-		s.journal.batch.DeleteTransit(&r.transits[i])
-		s.unref(r.messages[r.transits[i].Message])
+		s.journal.Batch.DeleteTransit(&r.transits[i])
+		s.journal.Unref(r.messages[r.transits[i].Message].Keep().Stored)
 	}
 	r.meta.Loops = uint64(len(r.b.shards))
-	s.journal.batch.PutMeta(&r.meta)
+	s.journal.Batch.PutMeta(&r.meta)
 	s.noteClock()
 }

@@ -12,7 +12,7 @@ func (s *shard) retain(m *message.Message) {
 	s.loop.MustBeHere()
 	log := s.retainLog(m.Topic)
 	if log != nil {
-		s.journal.touched++
+		s.journal.Touch()
 	}
 	if err := s.b.retained.Put(m, log); err != nil {
 		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
@@ -25,5 +25,5 @@ func (s *shard) retainLog(topic []byte) retained.Log {
 	if s.journal == nil || bytes.HasPrefix(topic, []byte("$SYS/")) {
 		return nil
 	}
-	return s.journal.c
+	return s.journal.Committer
 }

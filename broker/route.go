@@ -78,7 +78,7 @@ func (s *shard) fanOut(id topictree.FilterID, m *message.Message, owed bool) (la
 		return false
 	}
 	m = m.Keep()
-	first := s.receivers.Queue(id, m, owed || s.owe(m, id, s.index))
+	first := s.receivers.Queue(id, m, owed || s.journal.Owe(m, id, s.index))
 	s.backlog++
 	if s.backlog == backlogMax {
 		s.halt(true)
@@ -104,7 +104,7 @@ func (t sliceTask) Run(l *wsnet.Loop) {
 	s.live.Release()
 	if over {
 		if owed {
-			s.paid(m, t.id)
+			s.journal.Paid(m, t.id)
 		}
 		s.jobDone(1)
 	}

@@ -116,7 +116,7 @@ func (s *shard) plant(x *set, limit int) bool {
 		}
 		x.topics = append(x.topics, st)
 		if x.kept.routed {
-			s.enterDurable(id)
+			s.journal.Enter(id)
 		}
 		s.receivers.Attach(id, fanout.Ref[*client]{Set: &x.members, SubID: st.SubID, Options: st.Options})
 	}
@@ -149,7 +149,7 @@ func (s *shard) uproot(x *set) {
 		id := x.topics[last].ID
 		x.topics = x.topics[:last] // and not cleared: retained messages may be under way by the list
 		if x.kept.routed {
-			s.leaveRouted(id)
+			s.journal.Leave(id)
 		}
 		s.receivers.Detach(id, &x.members)
 	}

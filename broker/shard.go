@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker/durable"
 	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/retained"
@@ -58,7 +59,8 @@ type shard struct {
 	checking *recheck               // what a reload has left to do; nil: nothing
 	halted   int                    // reasons to leave sockets unread
 	count    counters
-	journal  *journal    // nil without a store
+	journal  *durable.Journal // nil without a store
+	late     []late
 	away     *awayReader // nil unless max_queued_memory sets a bound
 	sys      *sysTree    // shard 0 only
 	memory   memoryGuard
@@ -116,7 +118,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		shares:    make(map[topictree.FilterID]*fanout.Group[*shareMember]),
 		timers:    wheel.New[*alarm](512),
 		remote:    make([]outbox, maxLoops),
-		journal:   b.newJournal(),
+		journal:   b.newJournal(l.Index()),
 	}
 	s.limits.Totals = &s.totals
 	if o.RequestsByUsername {
@@ -195,7 +197,7 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 			continue
 		}
 		cl.lastSeen = uint32(s.seconds())
-		s.begin()
+		s.journal.Begin()
 		if err := s.handle(cl, h, body); err != nil {
 			s.fail(cl, err)
 		}

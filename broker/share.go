@@ -169,7 +169,7 @@ func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 	e := b.add(m)
 	b.ids = append(b.ids, id)
 	e.ids, e.deal = 1, true
-	if s.oweShared(m, id, home) {
+	if s.journal.OweShared(m, id, home) {
 		b.owe(e, id)
 	}
 }
@@ -192,7 +192,7 @@ func (s *shard) dealLater(m *message.Message, id topictree.FilterID) {
 		s.loop.MustPost(earlyTask{id}) // one a shared subscription and turn
 	}
 	e := early{m: m.Keep()}
-	e.owed = s.oweShared(e.m, id, s.index)
+	e.owed = s.journal.OweShared(e.m, id, s.index)
 	s.early[id] = append(s.early[id], e)
 }
 
@@ -210,7 +210,7 @@ func (t earlyTask) Run(l *wsnet.Loop) {
 		s.deal(t.id, e.m)
 		s.live.Release()
 		if e.owed {
-			s.paid(e.m, t.id)
+			s.journal.Paid(e.m, t.id)
 		}
 	}
 }
@@ -236,7 +236,7 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 	b := s.box(mb.c.shard.index)
 	e := b.add(m)
 	e.target = mb
-	if s.oweShared(m, id, mb.c.shard.index) {
+	if s.journal.OweShared(m, id, mb.c.shard.index) {
 		b.owe(e, id)
 	}
 }

@@ -89,7 +89,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		s.count.refusedSubscriptions++
 		return refused(cl, codec.QuotaExceeded), false
 	}
-	if cl.Durable() && s.storeFails() {
+	if cl.Durable() && s.journal.Failing() {
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	var err error
@@ -143,7 +143,9 @@ func (s *shard) subscribePlain(
 	at := s.receivers.Join(id, member{C: cl, Options: o, SubID: subID})
 	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
 	s.count.subscriptions++
-	s.joinDurable(cl, id)
+	if cl.Durable() {
+		s.journal.Enter(id)
+	}
 	return true, nil
 }
 
@@ -171,7 +173,9 @@ func (s *shard) subscribeShared(
 	cl.shared++
 	cl.updateFull()
 	s.count.sharedSubscriptions++
-	s.joinDurable(cl, id)
+	if cl.Durable() {
+		s.journal.Enter(id)
+	}
 	return true, nil
 }
 
@@ -242,7 +246,7 @@ func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 	if i, ok := s.lookup(cl, name); ok {
 		s.unsubscribe(cl, i)
 		if cl.Durable() {
-			s.journal.batch.DeleteSubscription(cl.number, string(name))
+			s.journal.Batch.DeleteSubscription(cl.number, string(name))
 		}
 		code = codec.Success
 	}
@@ -255,7 +259,9 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	sub := cl.subs[i]
 	cl.removeSub(i)
 	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]
-	s.leaveDurable(cl, sub.id)
+	if cl.Durable() {
+		s.journal.Leave(sub.id)
+	}
 	if sub.share != nil {
 		cl.shared--
 		s.count.sharedSubscriptions--
