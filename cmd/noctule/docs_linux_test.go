@@ -280,7 +280,7 @@ func programText(t *testing.T) string {
 	for _, dir := range []string{
 		"../../broker", "../../wsnet", "../../internal", "..", filepath.Join(std, "tls"), filepath.Join(std, "x509"),
 	} {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
 				b.WriteString(readFile(t, path))
 			}
@@ -290,9 +290,8 @@ func programText(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	text := regexp.MustCompile(`"\s*\+\s*"`).ReplaceAllString(b.String(), "")
 	for _, err := range []error{syscall.EADDRINUSE, syscall.EACCES, ws.ErrHandshakeBadUpgrade} {
-		text += strings.ReplaceAll(err.Error(), `"`, "'") + "\n" // as the log has it
+		b.WriteString(strings.ReplaceAll(err.Error(), `"`, "'") + "\n") // as the log has it
 	}
-	return text
+	return regexp.MustCompile(`"\s*\+\s*"`).ReplaceAllString(b.String(), "")
 }
