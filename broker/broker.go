@@ -78,6 +78,8 @@ type Broker struct {
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
 	admissions admissions
+	cursors    cursors
+	watching   watching
 	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing    *auth.Pool     // checks passwords
 	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up

@@ -344,6 +344,7 @@ func (s *shard) welcome(g *greet) {
 	s.count.connections++
 	listenerOf(c).counted(cl.version).Add(1)
 	s.logConnected(cl, p)
+	s.tellEvent(cl, Event{Kind: EventConnected})
 	s.admitGrants(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)

@@ -56,6 +56,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 		return
 	}
 	s.count.disconnects[why]++
+	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: why})
 	cl.dropGate() // what has waited is not acknowledged
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", cl.id, byte(r))
@@ -71,6 +72,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 func (s *shard) lost(cl *client, reason error) {
 	s.loop.MustBeHere()
 	s.count.disconnects[endOfLoss(reason)]++
+	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: endOfLoss(reason)})
 	s.logLost(cl.conn, []byte(cl.id), reason)
 	s.offline(cl, true)
 }
@@ -120,6 +122,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, peer(conn))
 	}
 	s.count.disconnects[EndByClient]++
+	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: EndByClient})
 	s.offline(cl, p.Reason == codec.DisconnectWithWill) // [MQTT-3.14.4-3]
 	conn.Close(io.EOF)
 	return nil

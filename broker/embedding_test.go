@@ -66,28 +66,31 @@ func TestEmbeddedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, commands := "", blocks(t, "sh")
+	commands := blocks(t, "sh")
+	var programs []string // the house, and what its operators do
 	for _, code := range blocks(t, "go") {
 		if strings.HasPrefix(code, "package main") {
-			program = strings.Replace(code, "127.0.0.1:1883", "127.0.0.1:0", 1)
+			programs = append(programs, strings.Replace(code, "127.0.0.1:1883", "127.0.0.1:0", 1))
 		}
 	}
-	if program == "" || len(commands) != 1 || !strings.Contains(commands[0], "../noctule") {
+	if len(programs) != 2 || len(commands) != 1 || !strings.Contains(commands[0], "../noctule") {
 		t.Fatalf("the document has other pieces: %q", commands)
 	}
 	// The checkout by its own path: what is compiled already need not be again.
 	for name, script := range map[string]string{
-		"replace": commands[0] + "go mod vendor\ngo list -deps . >/dev/null\n",
-		"go.work": "go mod init example.org/house\ngo work init . ../noctule\ngo build\n",
+		"replace": commands[0] + "go build -o run ./operator\ngo mod vendor\ngo list -deps . >/dev/null\n",
+		"go.work": "go mod init example.org/house\ngo work init . ../noctule\ngo build\ngo build -o run ./operator\n",
 	} {
 		script = strings.ReplaceAll(script, "../noctule", checkout)
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "house")
-			if err := os.Mkdir(dir, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
-				t.Fatal(err)
+			for i, folder := range []string{dir, filepath.Join(dir, "operator")} {
+				if err := os.Mkdir(folder, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(programs[i]), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			sh := exec.Command("sh", "-e", "-c", script)
 			sh.Dir = dir
@@ -96,6 +99,11 @@ func TestEmbeddedElsewhere(t *testing.T) {
 				t.Fatalf("%v\n%s\n%s", err, script, out)
 			}
 			runHouse(t, filepath.Join(dir, "house"))
+			out, err := exec.Command(filepath.Join(dir, "run")).CombinedOutput()
+			if want := "passed on to 1 and heard: on\nkitchen has 1 subscription\nkicked: true true\n" +
+				"event: connected\nevent: subscribed\nevent: disconnected\n"; err != nil || string(out) != want {
+				t.Errorf("%v: %s", err, out)
+			}
 		})
 	}
 }

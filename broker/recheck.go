@@ -23,6 +23,7 @@ type recheck struct {
 	cl    *client // the one being looked at
 	left  int     // of its subscriptions, from the first, still to be looked at
 	done  func()
+	match func(*client) bool // of one for some only, which is in nobody's place; else nil
 }
 
 // recheck starts to look at all sessions, in place of what is under way; done is called at its end.
@@ -33,6 +34,14 @@ func (s *shard) recheck(done func()) {
 	// The map may change between two steps: what is deleted is not seen, what is added need not be.
 	r.next, r.stop = iter.Pull(maps.Values(s.sessions))
 	s.checking = r
+	r.Run(s.loop)
+}
+
+// recheckSome looks at the sessions that match, beside what is under way for all; done is called at its end.
+func (s *shard) recheckSome(match func(*client) bool, done func()) {
+	s.loop.MustBeHere()
+	r := &recheck{shard: s, done: done, match: match}
+	r.next, r.stop = iter.Pull(maps.Values(s.sessions))
 	r.Run(s.loop)
 }
 
@@ -48,7 +57,7 @@ func (s *shard) endRecheck() {
 // Run implements wsnet.Task: one slice.
 func (r *recheck) Run(l *wsnet.Loop) {
 	s := r.shard
-	if s.checking != r {
+	if r.match == nil && s.checking != r {
 		return // given up
 	}
 	for budget := recheckSlice; budget > 0; budget-- {
@@ -62,8 +71,11 @@ func (r *recheck) Run(l *wsnet.Loop) {
 		}
 		cl, ok := r.next()
 		if !ok {
-			s.endRecheck()
+			r.end()
 			return
+		}
+		if r.match != nil && !r.match(cl) {
+			continue
 		}
 		if !s.renew(cl) {
 			s.kick(cl, codec.NotAuthorized)
@@ -71,4 +83,14 @@ func (r *recheck) Run(l *wsnet.Loop) {
 		r.cl, r.left = cl, len(cl.subs)
 	}
 	l.Again(r)
+}
+
+// end is the end of all slices.
+func (r *recheck) end() {
+	if r.match == nil {
+		r.shard.endRecheck()
+		return
+	}
+	r.stop()
+	r.done()
 }

@@ -47,6 +47,7 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 			continue
 		}
 		s.logSubscribed(cl, f)
+		s.tellSubscribed(cl, f, code)
 		if r := s.newReplay(cl, f, fresh); r != nil {
 			s.fresh = append(s.fresh, r)
 		}
@@ -220,6 +221,9 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 			s.debugf("\t%s", name)
 		}
 		s.logf(LevelUnsubscribe, "%s %s", cl.id, name)
+		if code == codec.Success && s.watched() {
+			s.tellEvent(cl, Event{Kind: EventUnsubscribed, Filter: string(name)})
+		}
 		s.codes = append(s.codes, code)
 	}
 	if s.debug {
