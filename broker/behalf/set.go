@@ -192,10 +192,10 @@ func (x *Set) Where(keep func(t Topic) bool) *Set {
 
 // First is the first n topics; x itself if it has no more.
 func (x *Set) First(n int) *Set {
-	if x.Len() <= n {
+	if n = max(n, 0); x.Len() <= n {
 		return x
 	}
-	return made(slices.Clone(x.topics[:max(n, 0)]))
+	return made(slices.Clone(x.topics[:n]))
 }
 
 // Capped is the set with no QoS above the one given; x itself if it has none.
