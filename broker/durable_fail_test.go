@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -313,4 +314,57 @@ func TestFailingStoreForgetsWhatIsOver(t *testing.T) {
 		parked, _ = d.present("parked", codec.V5, keep)
 		parked.WantNothing()
 	})
+}
+
+// One that does not fit and whose receiver is offline holds up what is stored behind it, and nothing else: clients get
+// and acknowledge what they have, and after a kill have it again rather than not at all. With room all is stored.
+func TestFailingStoreLetsNothingOvertake(t *testing.T) {
+	for _, room := range []bool{true, false} {
+		t.Run(fmt.Sprint("room at last: ", room), func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) {
+				d := newDurable(t, loops, nil)
+				for _, id := range []string{"big", "parked"} {
+					c := d.connect(id, codec.V5, keep)
+					c.Subscribe(id, 1)
+					c.Hangup()
+				}
+				pub := d.connect("p", codec.V5, nil)
+				puback(pub, "parked", "waits")
+				brokertest.Settle(t, d.b)
+				save(t, d.b)
+				most := func(n int) {
+					d.store.mu.Lock()
+					defer d.store.mu.Unlock()
+					d.store.most = n
+				}
+				most(10 << 10)
+
+				big := string(make([]byte, 100<<10))
+				pub.Publish("big", big, 1, 1)
+				brokertest.Until(t, d.b, "failing", func(m *broker.Metrics) bool { return m.Store.Failing })
+				parked, _ := d.present("parked", codec.V5, keep)
+				parked.Ack(codec.PUBACK, parked.WantPublish("parked", "waits").PacketID)
+				brokertest.Until(t, d.b, "acknowledged", func(m *broker.Metrics) bool {
+					return m.InflightMessages == 0 && m.QueuedMessages == 1
+				})
+				pub.WantNothing()
+				if room {
+					most(0)
+					pub.Want(codec.PUBACK, nil)
+					save(t, d.b)
+				}
+				d.crash(t, loops)
+				parked, _ = d.present("parked", codec.V5, keep)
+				if !room {
+					parked.WantPublish("parked", "waits")
+				}
+				parked.WantNothing()
+				late, _ := d.present("big", codec.V5, keep)
+				if room {
+					late.WantPublish("big", big)
+				}
+				late.WantNothing()
+			})
+		})
+	}
 }
