@@ -42,7 +42,7 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
-			"broker/store codec codec/im internal/certname internal/places internal/ring internal/version " +
+			"broker/store broker/store/state codec codec/im internal/certname internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
@@ -65,7 +65,8 @@ var rooms = map[string]room{
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
-	"broker/store/mosquitto": {ours: "broker/message broker/store codec"},
+	"broker/store/mosquitto": {ours: "broker/message broker/store broker/store/state codec"},
+	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"cmd/internal/cli":       {others: "github.com/alecthomas/kong"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
@@ -75,8 +76,8 @@ var rooms = map[string]room{
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
-			"cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
+		ours: "admin broker broker/auth broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/alecthomas/kong golang.org/x/sys/unix golang.org/x/term",
 	},

@@ -9,6 +9,7 @@ import (
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 	"noctule/internal/ring"
 	"noctule/wsnet"
 )
@@ -160,24 +161,13 @@ func (p *awayPart) read(from store.Reader) error {
 		if i != len(p.list) {
 			return nil
 		}
-		m, err := readAwayMessage(p.of[i], value)
+		m, err := state.Message(p.of[i], value)
 		if err != nil {
 			return err
 		}
 		p.list = append(p.list, session.Supplied{Seq: p.seqs[i], Message: m})
 		return nil
 	})
-}
-
-// readAwayMessage makes the message that st is about of its record.
-func readAwayMessage(st *message.Stored, value []byte) (*message.Message, error) {
-	m, err := store.ReadMessage(value)
-	if err != nil {
-		return nil, fmt.Errorf("message %d: %w", st.ID, err)
-	}
-	k := m.Keep()
-	k.Stored = st
-	return k, nil
 }
 
 // Run implements wsnet.Task: it hands over what was read.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 	"noctule/wsnet"
 )
 
@@ -44,13 +45,8 @@ func openClock(source *wsnet.Clock, s store.Store) (*clock, error) {
 	}
 	var kept store.Clock
 	if s != nil {
-		err := s.Walk(store.Config, func(key, value []byte) (err error) {
-			if store.IsClock(key) {
-				kept, err = store.ReadClock(value)
-			}
-			return err
-		})
-		if err != nil {
+		v := state.Visitor{Clock: func(c *store.Clock) error { kept = *c; return nil }}
+		if err := state.WalkTable(s, store.Config, &v); err != nil {
 			return nil, fmt.Errorf("%s: %w", store.Config, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/brokertest"
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 	"noctule/codec"
 )
 
@@ -135,7 +136,7 @@ func (d *durable) crash(t *testing.T, loops int) {
 // queue refers to a message that has gone.
 func wantReferences(t *testing.T, s store.Store) {
 	t.Helper()
-	var refs store.References
+	var refs state.References
 	for table := range store.Tables {
 		err := s.Walk(table, func(k, v []byte) error {
 			if err := refs.Look(table, k, v); err != nil {

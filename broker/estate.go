@@ -78,15 +78,15 @@ func (r *restored) adoptEstate(s *shard) {
 	cl := &client{Session: session.New(&s.limits), id: r.ClientID, number: r.Number, shard: s, ended: true}
 	cl.SetDurable()
 	cl.Forget()
-	if len(r.out) > 0 {
-		cl.Restore(r.out)
+	if len(r.Out) > 0 {
+		cl.Restore(r.Out)
 	}
-	for _, h := range r.holds {
-		cl.RestoreHeld(h.id, h.m)
+	for _, h := range r.Held {
+		cl.RestoreHeld(h.ID, h.Message)
 	}
 	e := &estate{}
-	for i := range r.subs {
-		e.add(r.subs[i].Filter)
+	for i := range r.Subscriptions {
+		e.add(r.Subscriptions[i].Filter)
 	}
 	cl.extra().estate = e
 	r.estate = cl

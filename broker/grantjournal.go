@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"noctule/broker/behalf"
@@ -100,20 +99,6 @@ func (x *set) record() *store.Set {
 	return r
 }
 
-// listOf is a stored set as those who are no store know it.
-func listOf(r *store.Set) *behalf.Set {
-	list := make([]behalf.Topic, 0, len(r.Topics))
-	for i := range r.Topics {
-		t := &r.Topics[i]
-		o := fanout.Options(t.Options)
-		list = append(list, behalf.Topic{
-			Filter: t.Filter, ID: t.ID, QoS: o.QoS(), RetainHandling: t.Options >> 4,
-			NoLocal: o&fanout.NoLocal != 0, RetainAsPublished: o&fanout.RetainAsPublished != 0,
-		})
-	}
-	return behalf.NewSet(list)
-}
-
 // saveGrant notes what a durable session has of one origin.
 func (s *shard) saveGrant(cl *client, g *grant) {
 	if !cl.Durable() {
@@ -171,55 +156,11 @@ func (b *Broker) promised(ctx context.Context, s *shard, r *behalf.Request) bool
 // refusesGrants reports whether a session's subscriptions may not be changed since that could not be kept.
 func (s *shard) refusesGrants(cl *client) bool { return cl.Durable() && s.journal.Failing() }
 
-// set reads a stored list.
-func (r *restoring) set(key, value []byte) error {
-	x, err := store.ReadSet(key, value)
-	if err != nil {
-		return err
-	}
-	r.sets[x.Key] = listOf(&x)
-	return nil
-}
-
-// grant reads what a session had of one origin.
-func (r *restoring) grant(key, value []byte) error {
-	g, err := store.ReadGrant(key, value)
-	if err != nil {
-		return err
-	}
-	of := r.sessions[g.Session]
-	if of == nil {
-		r.lost++
-		r.fix.DeleteGrant(g.Session, g.Origin)
-		return nil
-	}
-	if r.sets[g.Set] == nil && g.Set != (store.SetKey{}) {
-		return errNoSet
-	}
-	of.grants = append(of.grants, g)
-	r.b.lastRevision.Store(max(r.b.lastRevision.Load(), g.Revision))
-	if g.Set != (store.SetKey{}) {
-		r.b.kept[g.Set] = 1 // until letGoOfSets
-	}
-	return nil
-}
-
-// dropUnusedSets removes lists that nobody refers to.
-func (r *restoring) dropUnusedSets() {
-	for key := range r.sets {
-		if r.b.kept[key] == 0 {
-			r.fix.DeleteSet(key)
-		}
-	}
-}
-
 // letGoOfSets gives up what has held the lists until all loops had taken what they have of them.
 func (r *restoring) letGoOfSets() {
 	r.b.committer.Shared(func(b *store.Batch) {
-		for key := range r.sets {
-			if r.b.kept[key] > 0 {
-				r.b.unkeep(b, key)
-			}
+		for key := range r.Sets {
+			r.b.unkeep(b, key)
 		}
 	})
 }
@@ -253,7 +194,7 @@ func (r *restoring) adoptGrants(s *shard, cl *client, list []store.Grant, origin
 		for _, f := range x.Muted {
 			g.mute(f)
 		}
-		if topics := r.sets[x.Set]; topics != nil {
+		if topics := r.Sets[x.Set]; topics != nil {
 			s.adoptSet(cl, g, topics)
 			s.adoptGrantReplay(cl, g, x.Owed, x.OwedAll)
 		}
@@ -278,7 +219,4 @@ func (s *shard) adoptSet(cl *client, g *grant, topics *behalf.Set) {
 	s.count.granted += int64(x.len())
 }
 
-var (
-	errNotKept = errors.New("broker: persistent state cannot be written")
-	errNoSet   = fmt.Errorf("%w: a grant refers to a list of topics that is not there", store.ErrCorrupt)
-)
+var errNotKept = errors.New("broker: persistent state cannot be written")

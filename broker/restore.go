@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"noctule/broker/behalf"
 	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -34,34 +34,16 @@ const revisionShift = 32
 
 // restored is a session on its way to its loop.
 type restored struct {
-	store.Session
-	subs   []store.Subscription
-	grants []store.Grant
-	out    []session.Change
-	holds  []hold
+	*state.Session
 	estate *client // of a session that has ended
-}
-
-type hold struct {
-	id uint16
-	m  *message.Message
 }
 
 // restoring is what the tables hold.
 type restoring struct {
-	b        *Broker
-	meta     store.Meta // of the last broker
-	messages map[uint64]*message.Message
-	away     map[uint64]*message.Stored // messages for which there is no room in memory
-	held     int64                      // payload bytes of the others
-	sessions map[uint64]*restored
-	sets     map[store.SetKey]*behalf.Set
-	transits []store.Transit
-	fix      store.Batch // removes what refers to nothing: the end of something that a crash has cut off
-	retained int
-	entries  int
-	lost     int // records that refer to what is not there
-	began    time.Time
+	*state.State
+	b     *Broker
+	meta  store.Meta // of the last broker
+	began time.Time
 }
 
 // restoreTimeout bounds how long loops and the disk may take at the start.
@@ -69,10 +51,7 @@ const restoreTimeout = 10 * time.Minute
 
 // readStore reads what the store holds. There are no loops yet.
 func (b *Broker) readStore() (*restoring, error) {
-	r := &restoring{
-		b: b, messages: map[uint64]*message.Message{}, away: map[uint64]*message.Stored{},
-		sessions: map[uint64]*restored{}, sets: map[store.SetKey]*behalf.Set{}, began: now(),
-	}
+	r := &restoring{b: b, began: now()}
 	b.kept = map[store.SetKey]int{}
 	if err := r.begin(); err != nil {
 		return nil, err
@@ -99,12 +78,12 @@ func (r *restoring) restore() error {
 	if r.meta.Loops == 0 {
 		r.meta.Loops = uint64(len(b.shards))
 	}
-	r.fix.PutMeta(&r.meta) // debts still name the loops of the last broker
-	b.committer.Shared(func(batch *store.Batch) { batch.Append(&r.fix) })
+	r.Repair.PutMeta(&r.meta) // debts still name the loops of the last broker
+	b.committer.Shared(func(batch *store.Batch) { batch.Append(&r.Repair) })
 	parts := make([][]*restored, len(b.shards))
-	for _, s := range r.sessions {
+	for _, s := range r.Sessions {
 		i := b.home([]byte(s.ClientID)).index
-		parts[i] = append(parts[i], s)
+		parts[i] = append(parts[i], &restored{Session: s})
 	}
 	for _, x := range []step{
 		r.onEach("sessions", func(s *shard) { r.adoptAll(s, parts[s.index]) }),
@@ -124,10 +103,10 @@ func (r *restoring) restore() error {
 	if err := b.committer.Attempt(ctx); err != nil {
 		return fmt.Errorf("persistent state cannot be written: %w", err)
 	}
-	if len(r.sessions)+r.retained > 0 {
+	if len(r.Sessions)+r.Retained > 0 {
 		logf(b.opts.Log, LevelInfo,
 			"Restored %d sessions with %d messages and %d retained messages in %.1f s.",
-			len(r.sessions), r.entries, r.retained, now().Sub(r.began).Seconds())
+			len(r.Sessions), r.Entries, r.Retained, now().Sub(r.began).Seconds())
 	}
 	return nil
 }
@@ -152,13 +131,8 @@ func (b *Broker) settle(ctx context.Context) error {
 
 // begin reads what the last broker was and gives the next its numbers.
 func (r *restoring) begin() error {
-	err := r.b.opts.Store.Walk(store.Config, func(key, value []byte) (err error) {
-		if !store.IsClock(key) { // which is read already
-			r.meta, err = store.ReadMeta(value)
-		}
-		return err
-	})
-	if err != nil {
+	v := state.Visitor{Meta: func(m *store.Meta) error { r.meta = *m; return nil }}
+	if err := state.WalkTable(r.b.opts.Store, store.Config, &v); err != nil {
 		return err
 	}
 	if r.meta.Seed == 0 {
@@ -172,225 +146,41 @@ func (r *restoring) begin() error {
 	return nil
 }
 
-// progressEvery is how many records pass between lines about the progress.
-const progressEvery = 500_000
-
-// read reads all tables.
-func (r *restoring) read() error {
-	n := 0
-	walk := func(t store.Table, f func(key, value []byte) error) error {
-		err := r.b.opts.Store.Walk(t, func(key, value []byte) error {
-			if n++; n%progressEvery == 0 {
-				logf(r.b.opts.Log, LevelInfo, "Reading persistent state: %d records.", n)
-			}
-			return f(key, value)
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", t, err)
-		}
-		return nil
-	}
-	for _, step := range []struct {
-		t store.Table
-		f func(key, value []byte) error
-	}{
-		{store.Messages, r.message},
-		{store.Sessions, r.session},
-		{store.Subscriptions, r.subscription},
-		{store.Entries, r.entry},
-		{store.Inbound, r.handshake},
-		{store.Transits, r.transit},
-		{store.Retained, r.retain},
-		{store.Sets, r.set},
-		{store.Grants, r.grant},
-	} {
-		if err := walk(step.t, step.f); err != nil {
-			return err
-		}
-	}
-	if r.lost > 0 { // no crash leaves such records, only an older program, or damage that it has not seen
-		logf(r.b.opts.Log, LevelError,
-			"Error: %d records of persistent state, which refer to what is not there, are removed.", r.lost)
-	}
-	for id, m := range r.messages { // of nobody
-		if !m.Stored.Used() {
-			r.fix.DeleteMessage(id)
-		}
-	}
-	r.dropUnusedSets()
-	for id, st := range r.away {
-		if !st.Used() {
-			r.fix.DeleteMessage(id)
-		}
-	}
-	return r.readFlying()
-}
-
-// readFlying reads the messages that were in flight.
-func (r *restoring) readFlying() (err error) {
-	if len(r.away) == 0 {
-		return nil
-	}
-	for _, s := range r.sessions {
-		for i, c := range session.Flying(s.out) {
-			if c.Away == nil {
-				continue
-			}
-			if s.out[i].Message, err = r.need(c.Away.ID); err != nil {
-				return err
-			}
-			s.out[i].Away = nil
-		}
-	}
-	return nil
-}
-
-// need is a message that must be in memory; nil if there is none with that id.
-func (r *restoring) need(id uint64) (*message.Message, error) {
-	st := r.away[id]
-	if m := r.messages[id]; m != nil || st == nil {
-		return m, nil
-	}
-	err := r.b.opts.Store.(store.Reader).ReadMessages([]uint64{id}, func(_ int, value []byte) (err error) {
-		r.messages[id], err = readAwayMessage(st, value)
-		return err
-	})
-	if err == nil && r.messages[id] == nil {
-		err = fmt.Errorf("%w: message %d is not there", store.ErrCorrupt, id)
-	}
-	return r.messages[id], err
-}
-
-func (r *restoring) message(key, value []byte) error {
-	m, err := store.ReadMessage(value)
-	if err != nil {
-		return err
-	}
-	id := store.KeyNumber(key)
-	st := message.Restored(id, &m)
-	if q := r.b.queueMemory; q != nil && r.held+m.Size() > q.Bound {
-		r.away[id] = st
-		return nil
-	}
-	r.held += m.Size()
-	k := m.Keep()
-	k.Stored = st
-	r.messages[id] = k
-	return nil
-}
-
-func (r *restoring) session(key, value []byte) error {
-	s, err := store.ReadSession(key, value)
-	if err != nil {
-		return err
-	}
-	if s.Will != nil {
-		s.Will.Message = *s.Will.Message.Keep()
-	}
-	r.sessions[s.Number] = &restored{Session: s}
-	return nil
-}
-
-func (r *restoring) subscription(key, value []byte) error {
-	s, err := store.ReadSubscription(key, value)
-	if err != nil {
-		return err
-	}
-	if of := r.sessions[s.Session]; of != nil {
-		of.subs = append(of.subs, s)
-	} else {
-		r.lost++
-		r.fix.DeleteSubscription(s.Session, s.Filter)
-	}
-	return nil
-}
-
-func (r *restoring) entry(key, value []byte) error {
-	e, err := store.ReadEntry(key, value)
-	if err != nil {
-		return err
-	}
-	of, m, st := r.sessions[e.Session], r.messages[e.Message], r.away[e.Message]
-	if of == nil || m == nil && st == nil && e.State != store.WaitComp {
-		r.lost++
-		r.fix.DeleteEntry(e.Session, e.Seq)
-		return nil
-	}
-	if m != nil {
-		m.Stored.Ref()
-	} else if st != nil {
-		st.Ref()
-	}
-	r.entries++
-	of.out = append(of.out, session.Change{
-		Seq: e.Seq, Message: m, Away: st, State: session.State(e.State), ID: e.PacketID,
-		Grant: session.Grant{
-			QoS: e.QoS, Retain: e.Retain, Share: e.Share, SubscriptionID: e.SubscriptionID,
+// read reads the tables.
+func (r *restoring) read() (err error) {
+	b := r.b
+	o := state.Options{
+		Retain: r.retain,
+		Progress: func(n int) {
+			logf(b.opts.Log, LevelInfo, "Reading persistent state: %d records.", n)
 		},
-	})
-	return nil
-}
-
-func (r *restoring) handshake(key, value []byte) error {
-	h, err := store.ReadHandshake(key, value)
-	if err != nil {
+	}
+	if q := b.queueMemory; q != nil {
+		o.Bound, o.Bounded = q.Bound, true
+	}
+	if r.State, err = state.Load(b.opts.Store, o); err != nil {
 		return err
 	}
-	of := r.sessions[h.Session]
-	if of == nil {
-		r.lost++
-		r.fix.DeleteHandshake(h.Session, h.PacketID)
-		return nil
+	if r.Lost > 0 { // no crash leaves such records, only an older program, or damage that it has not seen
+		logf(b.opts.Log, LevelError,
+			"Error: %d records of persistent state, which refer to what is not there, are removed.", r.Lost)
 	}
-	m, err := r.need(h.Message)
-	if err != nil {
-		return err
-	}
-	if m != nil {
-		m.Stored.Ref()
-	} else if h.Message != 0 {
-		r.lost++
-	}
-	of.holds = append(of.holds, hold{h.PacketID, m})
-	return nil
-}
-
-func (r *restoring) transit(key, value []byte) error {
-	t, err := store.ReadTransit(key, value)
-	if err != nil {
-		return err
-	}
-	m, err := r.need(t.Message)
-	if err != nil {
-		return err
-	}
-	if m != nil {
-		m.Stored.Ref()
-		r.transits = append(r.transits, t)
-	} else {
-		r.lost++
-		r.fix.DeleteTransit(&t)
+	b.lastRevision.Store(max(b.lastRevision.Load(), r.Revision))
+	for key := range r.Sets {
+		b.kept[key] = 1 // until letGoOfSets
 	}
 	return nil
 }
 
-func (r *restoring) retain(_, value []byte) error {
-	m, err := store.ReadMessage(value)
-	if err != nil {
-		return err
-	}
+// retain takes a retained message.
+func (r *restoring) retain(m *message.Message) (keep bool, err error) {
 	if m.Expired(r.b.clock.source.Now()) {
-		r.fix.DeleteRetained(m.Topic)
-		return nil
+		return false, nil
 	}
 	if !r.b.opts.CheckRetainSource {
 		m.Source = nil // takes memory and nobody asks
 	}
-	r.retained++
-	if err := r.b.retained.Load(m.Keep()); err != nil {
-		return fmt.Errorf("%q: %w", m.Topic, err)
-	}
-	return nil
+	return true, r.b.retained.Load(m.Keep())
 }
 
 // adoptAll makes sessions again that live on this loop.
@@ -421,15 +211,15 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		s.sessions[cl.id] = cl
 		s.count.sessions++
 		s.b.sessions.Add(1)
-		for i := range x.subs {
-			s.adoptSubscription(cl, &x.subs[i])
+		for i := range x.Subscriptions {
+			s.adoptSubscription(cl, &x.Subscriptions[i])
 		}
-		r.adoptGrants(s, cl, x.grants, origins)
-		if len(x.out) > 0 {
-			cl.Restore(x.out)
+		r.adoptGrants(s, cl, x.Grants, origins)
+		if len(x.Out) > 0 {
+			cl.Restore(x.Out)
 		}
-		for _, h := range x.holds {
-			cl.RestoreHeld(h.id, h.m)
+		for _, h := range x.Held {
+			cl.RestoreHeld(h.ID, h.Message)
 		}
 	}
 }
@@ -477,12 +267,12 @@ func (s *shard) endLost(list []*restored) {
 // payDebts gives this loop's sessions what the last broker's loops had not taken yet. A session that has the
 // message already took it before a crash that came while a large fan-out was under way, or while a start was.
 func (r *restoring) payDebts(s *shard) {
-	for i := range r.transits {
-		t := &r.transits[i]
+	for i := range r.Transits {
+		t := &r.Transits[i]
 		if _, _, shared := codec.SplitShare([]byte(t.Filter)); shared {
 			continue
 		}
-		m := r.messages[t.Message]
+		m := r.Message(t.Message)
 		s.live.Reset(m, s.loop.Now())
 		if t.Filter == "" {
 			r.payTopic(s, t, m)
@@ -534,9 +324,9 @@ func (r *restoring) payTopic(s *shard, t *store.Transit, m *message.Message) {
 
 // payShares deals again what was on its way to members of shared subscriptions.
 func (r *restoring) payShares(ctx context.Context) error {
-	for i := range r.transits {
-		t := &r.transits[i]
-		m := r.messages[t.Message]
+	for i := range r.Transits {
+		t := &r.Transits[i]
+		m := r.Message(t.Message)
 		var ids []topictree.FilterID
 		if group, filter, shared := codec.SplitShare([]byte(t.Filter)); shared {
 			if id, ok := r.b.index.LookupShared(group, filter); ok {
@@ -594,9 +384,9 @@ func (r *restoring) clearDebts(s *shard) {
 	if s.index != 0 {
 		return
 	}
-	for i := range r.transits {
-		s.journal.Batch.DeleteTransit(&r.transits[i])
-		s.journal.Unref(r.messages[r.transits[i].Message].Keep().Stored)
+	for i := range r.Transits {
+		s.journal.Batch.DeleteTransit(&r.Transits[i])
+		s.journal.Unref(r.Message(r.Transits[i].Message).Stored)
 	}
 	r.meta.Loops = uint64(len(r.b.shards))
 	s.journal.Batch.PutMeta(&r.meta)

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker/message"
 	"noctule/broker/store"
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/mosquitto"
+	"noctule/broker/store/state"
 	"noctule/internal/swapfile"
 )
 
@@ -202,56 +204,55 @@ func dump(w io.Writer, s store.Store) error {
 }
 
 // text is a record as a line.
-func text(t store.Table, key, value []byte) (string, error) {
-	switch t {
-	case store.Config:
-		if store.IsClock(key) {
-			c, err := store.ReadClock(value)
-			ahead := time.Duration(c.Ahead) * time.Millisecond
-			return fmt.Sprintf("clock: the system's is ahead by %s", ahead), err
-		}
-		m, err := store.ReadMeta(value)
-		return fmt.Sprintf("start %d, %d loops", m.Epoch, m.Loops), err
-	case store.Sessions:
-		r, err := store.ReadSession(key, value)
-		state := "online"
-		if r.OfflineAt != 0 {
-			state = "offline since " + time.Unix(r.OfflineAt, 0).UTC().Format(time.RFC3339)
-		}
-		will := ""
-		if r.Will != nil {
-			will = fmt.Sprintf(", will on %q", r.Will.Message.Topic)
-		}
-		return fmt.Sprintf("%d client %q user %q expiry %d, %s%s",
-			r.Number, r.ClientID, r.Username, r.Expiry, state, will), err
-	case store.Subscriptions:
-		r, err := store.ReadSubscription(key, value)
-		return fmt.Sprintf("session %d %q options 0x%02x id %d%s",
-			r.Session, r.Filter, r.Options, r.ID, owedText(r.Owed)), err
-	case store.Messages, store.Retained:
-		m, err := store.ReadMessage(value)
-		id := ""
-		if t == store.Messages {
-			id = fmt.Sprintf("%d ", store.KeyNumber(key))
-		}
-		return fmt.Sprintf("%s%q QoS %d, %d bytes", id, m.Topic, m.QoS, len(m.Payload)), err
-	case store.Entries:
-		r, err := store.ReadEntry(key, value)
-		return fmt.Sprintf("session %d place %d message %d QoS %d state %d packet id %d",
-			r.Session, r.Seq, r.Message, r.QoS, r.State, r.PacketID), err
-	case store.Inbound:
-		r, err := store.ReadHandshake(key, value)
-		return fmt.Sprintf("session %d packet id %d message %d", r.Session, r.PacketID, r.Message), err
-	case store.Transits:
-		r, err := store.ReadTransit(key, value)
-		return fmt.Sprintf("message %d for loop %d and %q", r.Message, r.Loop, r.Filter), err
-	case store.Sets:
-		r, err := store.ReadSet(key, value)
-		return setText(&r), err
-	default:
-		r, err := store.ReadGrant(key, value)
-		return grantText(&r), err
+func text(t store.Table, key, value []byte) (line string, err error) {
+	say := func(format string, args ...any) error {
+		line = fmt.Sprintf(format, args...)
+		return nil
 	}
+	v := state.Visitor{
+		Clock: func(c *store.Clock) error {
+			return say("clock: the system's is ahead by %s", time.Duration(c.Ahead)*time.Millisecond)
+		},
+		Meta:    func(m *store.Meta) error { return say("start %d, %d loops", m.Epoch, m.Loops) },
+		Session: func(r *store.Session) error { return say("%s", sessionText(r)) },
+		Subscription: func(r *store.Subscription) error {
+			return say("session %d %q options 0x%02x id %d%s",
+				r.Session, r.Filter, r.Options, r.ID, owedText(r.Owed))
+		},
+		Message: func(id uint64, m *message.Message) error {
+			return say("%d %q QoS %d, %d bytes", id, m.Topic, m.QoS, len(m.Payload))
+		},
+		Retained: func(m *message.Message) error {
+			return say("%q QoS %d, %d bytes", m.Topic, m.QoS, len(m.Payload))
+		},
+		Entry: func(r *store.Entry) error {
+			return say("session %d place %d message %d QoS %d state %d packet id %d",
+				r.Session, r.Seq, r.Message, r.QoS, r.State, r.PacketID)
+		},
+		Handshake: func(r *store.Handshake) error {
+			return say("session %d packet id %d message %d", r.Session, r.PacketID, r.Message)
+		},
+		Transit: func(r *store.Transit) error {
+			return say("message %d for loop %d and %q", r.Message, r.Loop, r.Filter)
+		},
+		Set:   func(r *store.Set) error { return say("%s", setText(r)) },
+		Grant: func(r *store.Grant) error { return say("%s", grantText(r)) },
+	}
+	err = v.Look(t, key, value)
+	return line, err
+}
+
+func sessionText(r *store.Session) string {
+	state := "online"
+	if r.OfflineAt != 0 {
+		state = "offline since " + time.Unix(r.OfflineAt, 0).UTC().Format(time.RFC3339)
+	}
+	will := ""
+	if r.Will != nil {
+		will = fmt.Sprintf(", will on %q", r.Will.Message.Topic)
+	}
+	return fmt.Sprintf("%d client %q user %q expiry %d, %s%s",
+		r.Number, r.ClientID, r.Username, r.Expiry, state, will)
 }
 
 // owedText says that retained messages are still to be sent.

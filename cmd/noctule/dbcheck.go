@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/store"
 	"noctule/broker/store/bolt"
+	"noctule/broker/store/state"
 )
 
 // damage reports whether an error is about what a file holds, and not about how it is reached.
@@ -26,7 +27,7 @@ func stateCode(err error) int {
 func (c *command) checkFile(s *bolt.Store) error {
 	problems := s.Check()
 	records := 0
-	var refs store.References
+	var refs state.References
 	for t := range store.Tables {
 		err := s.Walk(t, func(key, value []byte) error {
 			records++

@@ -5,6 +5,7 @@ import (
 
 	"noctule/broker/message"
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 )
 
 // retainedID is added to the number of a retained message: it is stored apart, and has no id of its own.
@@ -33,48 +34,34 @@ func Export(from store.Store) (Source, error) {
 
 // begin reads what the records of one table need of others.
 func (x *exporter) begin() error {
-	if err := x.from.Walk(store.Config, x.clock); err != nil {
-		return err
-	}
-	err := x.from.Walk(store.Sessions, func(key, value []byte) error {
-		r, err := store.ReadSession(key, value)
-		x.ids[r.Number] = r.ClientID
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	err = x.from.Walk(store.Entries, func(key, value []byte) error {
-		e, err := store.ReadEntry(key, value)
-		if err == nil && e.PacketID != 0 {
+	err := state.Walk(x.from, &state.Visitor{
+		Clock: func(c *store.Clock) error { x.ahead = c.Ahead; return nil },
+		Session: func(r *store.Session) error {
+			x.ids[r.Number] = r.ClientID
+			return nil
+		},
+		Entry: func(e *store.Entry) error {
+			if e.PacketID == 0 {
+				return nil
+			}
 			if x.flying[e.Session] == nil {
 				x.flying[e.Session] = map[uint16]struct{}{}
 			}
 			x.flying[e.Session][e.PacketID] = struct{}{}
 			x.lastMID[e.Session] = e.PacketID
-		}
-		return err
+			return nil
+		},
 	})
 	if err != nil {
 		return err
 	}
 	x.first = maps.Clone(x.lastMID)
-	return x.from.Walk(store.Entries, func(key, value []byte) error {
-		e, err := store.ReadEntry(key, value)
-		if err == nil && e.QoS > 0 && e.PacketID == 0 {
+	return state.Walk(x.from, &state.Visitor{Entry: func(e *store.Entry) error {
+		if e.QoS > 0 && e.PacketID == 0 {
 			x.lastMID[e.Session] = x.nextMID(e.Session, x.lastMID[e.Session])
 		}
-		return err
-	})
-}
-
-func (x *exporter) clock(key, value []byte) error {
-	if !store.IsClock(key) {
 		return nil
-	}
-	c, err := store.ReadClock(value)
-	x.ahead = c.Ahead
-	return err
+	}})
 }
 
 // nextMID is a packet id for what waits in a queue: Mosquitto gives out ids earlier than we do.
@@ -92,36 +79,30 @@ func (x *exporter) nextMID(session uint64, mid uint16) uint16 {
 func (x *exporter) Each(v *Visitor) error {
 	mids := map[uint64]uint16{}
 	for _, step := range []struct {
-		t      store.Table
-		f      func(key, value []byte) error
 		wanted bool
+		v      state.Visitor
 	}{
-		{store.Messages, x.message(v), v.Message != nil},
-		{store.Retained, x.retainedMessage(v), v.Message != nil},
-		{store.Sessions, x.session(v), v.Client != nil},
-		{store.Entries, x.entry(v, mids), v.ClientMessage != nil},
-		{store.Inbound, x.handshake(v), v.ClientMessage != nil},
-		{store.Retained, retained(v), v.Retained != nil},
-		{store.Subscriptions, x.subscription(v), v.Subscription != nil},
-		{store.Sets, list(v), v.List != nil},
-		{store.Grants, x.grant(v), v.Grant != nil},
+		{v.Message != nil, state.Visitor{Message: x.message(v)}},
+		{v.Message != nil, state.Visitor{Retained: x.retainedMessage(v)}},
+		{v.Client != nil, state.Visitor{Session: x.session(v)}},
+		{v.ClientMessage != nil, state.Visitor{Entry: x.entry(v, mids), Handshake: x.handshake(v)}},
+		{v.Retained != nil, state.Visitor{Retained: retained(v)}},
+		{v.Subscription != nil, state.Visitor{Subscription: x.subscription(v)}},
+		{v.List != nil, state.Visitor{Set: list(v)}},
+		{v.Grant != nil, state.Visitor{Grant: x.grant(v)}},
 	} {
 		if !step.wanted {
 			continue
 		}
-		if err := x.from.Walk(step.t, step.f); err != nil {
+		if err := state.Walk(x.from, &step.v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (x *exporter) session(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		r, err := store.ReadSession(key, value)
-		if err != nil {
-			return err
-		}
+func (x *exporter) session(v *Visitor) func(*store.Session) error {
+	return func(r *store.Session) error {
 		if r.OfflineAt != 0 {
 			r.OfflineAt += (x.ahead + 999) / 1000 // never early
 		}
@@ -157,34 +138,26 @@ func (x *exporter) convert(id uint64, m *message.Message) Message {
 	return out
 }
 
-func (x *exporter) message(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		m, err := store.ReadMessage(value)
-		if err != nil {
-			return err
-		}
-		out := x.convert(store.KeyNumber(key), &m)
+func (x *exporter) message(v *Visitor) func(uint64, *message.Message) error {
+	return func(id uint64, m *message.Message) error {
+		out := x.convert(id, m)
 		return v.Message(&out)
 	}
 }
 
 // retainedMessage visits the messages that are retained; retained does so with the fact.
-func (x *exporter) retainedMessage(v *Visitor) func(key, value []byte) error {
+func (x *exporter) retainedMessage(v *Visitor) func(*message.Message) error {
 	id := uint64(retainedID)
-	return func(_, value []byte) error {
-		m, err := store.ReadMessage(value)
-		if err != nil {
-			return err
-		}
-		out := x.convert(id, &m)
+	return func(m *message.Message) error {
+		out := x.convert(id, m)
 		id++
 		return v.Message(&out)
 	}
 }
 
-func retained(v *Visitor) func(key, value []byte) error {
+func retained(v *Visitor) func(*message.Message) error {
 	id := uint64(retainedID)
-	return func(_, _ []byte) error {
+	return func(*message.Message) error {
 		id++
 		return v.Retained(&Retained{id - 1})
 	}
@@ -195,12 +168,8 @@ func outStates() [4]uint8 {
 	return [...]uint8{stateQueued, stateWaitPuback, stateWaitPubrec, stateWaitPubcomp}
 }
 
-func (x *exporter) entry(v *Visitor, mids map[uint64]uint16) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		e, err := store.ReadEntry(key, value)
-		if err != nil {
-			return err
-		}
+func (x *exporter) entry(v *Visitor, mids map[uint64]uint16) func(*store.Entry) error {
+	return func(e *store.Entry) error {
 		c := ClientMessage{
 			Client: x.ids[e.Session], Message: e.Message, MID: e.PacketID, QoS: e.QoS, Direction: 1,
 			Subscription: e.SubscriptionID,
@@ -221,24 +190,16 @@ func (x *exporter) entry(v *Visitor, mids map[uint64]uint16) func(key, value []b
 	}
 }
 
-func (x *exporter) handshake(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		h, err := store.ReadHandshake(key, value)
-		if err != nil {
-			return err
-		}
+func (x *exporter) handshake(v *Visitor) func(*store.Handshake) error {
+	return func(h *store.Handshake) error {
 		return v.ClientMessage(&ClientMessage{
 			Client: x.ids[h.Session], Message: h.Message, MID: h.PacketID, QoS: 2, State: stateWaitPubrel,
 		})
 	}
 }
 
-func (x *exporter) subscription(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		r, err := store.ReadSubscription(key, value)
-		if err != nil {
-			return err
-		}
+func (x *exporter) subscription(v *Visitor) func(*store.Subscription) error {
+	return func(r *store.Subscription) error {
 		return v.Subscription(&Subscription{
 			Client: x.ids[r.Session], Topic: r.Filter, QoS: r.Options & 3, Options: r.Options &^ 3,
 			Identifier: r.ID,

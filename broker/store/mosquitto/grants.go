@@ -11,12 +11,8 @@ import (
 
 // What servers have subscribed clients to is in the JSON too, in our words: Mosquitto has no such thing.
 
-func list(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		r, err := store.ReadSet(key, value)
-		if err != nil {
-			return err
-		}
+func list(v *Visitor) func(*store.Set) error {
+	return func(r *store.Set) error {
 		l := List{Key: hex.EncodeToString(r.Key[:]), Topics: []ListTopic{}}
 		for i := range r.Topics {
 			t := &r.Topics[i]
@@ -28,12 +24,8 @@ func list(v *Visitor) func(key, value []byte) error {
 	}
 }
 
-func (x *exporter) grant(v *Visitor) func(key, value []byte) error {
-	return func(key, value []byte) error {
-		r, err := store.ReadGrant(key, value)
-		if err != nil {
-			return err
-		}
+func (x *exporter) grant(v *Visitor) func(*store.Grant) error {
+	return func(r *store.Grant) error {
 		g := Grant{
 			Client: x.ids[r.Session], Origin: r.Origin, Place: r.Place, Revision: r.Revision,
 			Unsubscribe: policies()[r.Unsubscribe], Bypass: r.Bypass, PerConnect: r.PerConnect,

@@ -1,10 +1,11 @@
-package store_test
+package state_test
 
 import (
 	"testing"
 
 	"noctule/broker/message"
 	"noctule/broker/store"
+	"noctule/broker/store/state"
 )
 
 // Each record that refers to something that is not there is found, and nothing else.
@@ -37,7 +38,7 @@ func TestReferences(t *testing.T) {
 		if err := s.Commit(whole.Bytes(), fix.Bytes()); err != nil {
 			t.Fatal(err)
 		}
-		var refs store.References
+		var refs state.References
 		n := 0
 		for table := range store.Tables {
 			_ = s.Walk(table, func(k, v []byte) error {
