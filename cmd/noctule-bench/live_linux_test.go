@@ -60,7 +60,7 @@ func livePage(t *testing.T, quiet bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close() //nolint:errcheck // never fails
+	defer l.close()
 	address := strings.TrimSpace(strings.TrimPrefix(stderr.String(), "metrics: "))
 	s := bench.Second{
 		Length: time.Second, Connected: 3, Failed: 1, Sent: 10, Received: 8, Duplicated: 2, Reordered: 1, CPU: .5, Resident: 4096,

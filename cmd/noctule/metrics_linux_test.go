@@ -17,9 +17,8 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"golang.org/x/sys/unix"
 
 	"noctule/admin"
 	"noctule/broker/brokertest"
@@ -244,8 +243,8 @@ func TestHAProxyAsksForReadiness(t *testing.T) {
 		"inter 2s", "inter 20ms").Replace(text)
 	front := freePort(t)
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
-	if err := os.WriteFile(file, []byte(fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"+
-		"frontend f\n bind 127.0.0.1:%d\n default_backend mqtt\nbackend mqtt\n%s\n", front, text)), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"+
+		"frontend f\n bind 127.0.0.1:%d\n default_backend mqtt\nbackend mqtt\n%s\n", front, text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(haproxy, "-db", "-f", file)
