@@ -76,7 +76,6 @@ type doorClient struct {
 func newDoor(t *testing.T) *doorClient {
 	t.Helper()
 	x := &doorClient{t: t}
-	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.RequestsByUsername = true })
 	cfg, err := presub.Parse(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +85,9 @@ func newDoor(t *testing.T) *doorClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	e.Attach(x.b)
+	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.Features = []broker.Feature{e}
+	})
 	tokens, err := LoadTokens(tokenFile(t, 0o600, "crm "+secret+"\nother another-"+secret))
 	if err != nil {
 		t.Fatal(err)

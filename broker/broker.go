@@ -119,6 +119,7 @@ func New(o Options) (*Broker, error) {
 	if o.Log == nil {
 		return nil, errors.New("broker: no log")
 	}
+	o.settle()
 	b := &Broker{
 		opts:      o,
 		index:     topictree.New(topictree.Options{}),
@@ -178,13 +179,22 @@ func New(o Options) (*Broker, error) {
 			return nil, errors.Join(fmt.Errorf("broker: %w", err), b.Shutdown(ctx))
 		}
 	}
-	b.shards[0].loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
-		b.shards[0].sampleMemory()
-		if o.SysInterval > 0 {
-			b.shards[0].startSys()
-		}
-	}))
+	b.begin()
+	if err := b.attach(); err != nil {
+		return nil, err
+	}
 	return b, nil
+}
+
+// begin starts what the first loop does by itself.
+func (b *Broker) begin() {
+	s := b.shards[0]
+	s.post(func() {
+		s.sampleMemory()
+		if b.opts.SysInterval > 0 {
+			s.startSys()
+		}
+	})
 }
 
 // Vacant reports whether Listen could have an address, as wsnet.Vacant does.

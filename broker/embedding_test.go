@@ -34,14 +34,17 @@ func flat(code string) string {
 	return regexp.MustCompile(`(?m)^\s+`).ReplaceAllString(code, "")
 }
 
-// TestEmbeddingDocument: what the document shows is in the examples, which are compiled and run; but for the
+// TestEmbeddingDocument: what the document shows is in examples, which are compiled and run; but for the
 // whole program, which TestEmbeddedElsewhere builds.
 func TestEmbeddingDocument(t *testing.T) {
-	raw, err := os.ReadFile("example_test.go")
-	if err != nil {
-		t.Fatal(err)
+	examples, n := "", 0
+	for _, file := range []string{"example_test.go", "presub/feature_test.go"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples += flat(string(raw))
 	}
-	examples, n := flat(string(raw)), 0
 	for _, code := range blocks(t, "go") {
 		if strings.HasPrefix(code, "package main") {
 			continue

@@ -87,6 +87,9 @@ type Options struct {
 
 	// ConnectionMessages logs clients that connect and disconnect.
 	ConnectionMessages bool
+	// Features are parts of the program that add to these options, in order; see Feature. Reload keeps those
+	// that New was given.
+	Features []Feature
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter
 	// MaxAdmissions is how many CONNECTs may wait for their password to be checked and for Admitters, 4096 by

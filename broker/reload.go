@@ -13,8 +13,10 @@ import (
 // whole of the options of the listeners named, except where and with which transport they listen. What
 // clients may do is worked out again, and those that could not connect any more are disconnected. It
 // returns when that has been done, or ctx is done; any goroutine but a loop's may call it. Calls must not
-// overlap.
+// overlap. Features have their say in o before.
 func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]ListenerOptions) error {
+	o.Features = b.opts.Features
+	o.settle()
 	for l, lo := range listeners {
 		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused
 		l.opts.Store(&lo)

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker"
 	"noctule/broker/behalf"
 	"noctule/codec"
 	"noctule/codec/im"
@@ -52,6 +53,15 @@ type Engine struct {
 	workers sync.WaitGroup
 	metrics *metrics
 
+	// Set by Attach, then read-only:
+	b *broker.Broker
+
+	// Owned by the goroutine that calls Use, Listen and Close:
+	tap *broker.Tap
+
+	// Atomic:
+	tapped atomic.Pointer[string] // the connect topic that tap is for, "" for none
+
 	// Atomic; changed with mu held:
 	rules atomic.Pointer[rules]
 
@@ -71,11 +81,12 @@ const (
 // originsMax bounds the table of principals' origins.
 const originsMax = 10000
 
-// New makes an engine for a broker, which may be set later with Attach if it needs the engine first.
+// New makes an engine for a broker that has it among its features.
 func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{
 		log: log, sets: newInterner(), work: make(chan func(context.Context), workMax), metrics: newMetrics(),
 	}
+	e.tapped.Store(new(string))
 	e.mu.origins = make(map[string]*behalf.Origin)
 	e.mu.uses = make(map[*provider]int)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -89,8 +100,8 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	return e, nil
 }
 
-// Attach gives the engine its broker and starts its workers.
-func (e *Engine) Attach(b behalf.Broker) {
+// start gives the engine what takes its requests, and starts its workers.
+func (e *Engine) start(b behalf.Broker) {
 	e.broker = b
 	for range workersMany {
 		e.workers.Go(func() { // Close waits
@@ -108,6 +119,7 @@ func (e *Engine) Attach(b behalf.Broker) {
 
 // Close ends what is under way and waits for it.
 func (e *Engine) Close() {
+	e.silence()
 	e.cancel()
 	e.workers.Wait()
 	e.mu.Lock()

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,26 +46,8 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
-// admitter is the engine as the broker asks it.
-type admitter struct{ e *Engine }
-
-func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
-	grants, r := a.e.Grants(ctx, Client{ID: x.ClientID, Username: x.Username, Password: x.Password})
-	x.Grants = grants
-	return r
-}
-
-// late is a Publisher that is known only when the broker runs.
-type late struct{ b atomic.Pointer[broker.Broker] }
-
-// Publish implements Publisher.
-func (l *late) Publish(ctx context.Context, p broker.Publication) (broker.Result, error) {
-	return l.b.Load().Publish(ctx, p)
-}
-
 func newSystem(t *testing.T, yaml string) *system {
 	t.Helper()
-	pub := &late{}
 	x := &system{t: t, log: &lines{}}
 	cfg, err := Parse([]byte(yaml))
 	if err != nil {
@@ -77,23 +58,8 @@ func newSystem(t *testing.T, yaml string) *system {
 	}
 	t.Cleanup(x.e.Close)
 	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
-		o.Loops, o.RequestsByUsername, o.Describe = 2, true, Describe
-		o.Admitters = []broker.Admitter{admitter{x.e}}
-		o.Guard = x.e.MayPublish
-		o.Controls = map[string]broker.ControlFunc{ControlTopic: func(c *broker.Control) codec.Reason {
-			return x.e.Control(&Message{
-				ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
-				ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
-			}, pub)
-		}}
+		o.Loops, o.Features = 2, []broker.Feature{x.e}
 	})
-	pub.b.Store(x.b)
-	x.e.Attach(x.b)
-	if topic := x.e.ConnectTopic(); topic != "" {
-		if _, err := x.b.Tap(context.Background(), topic, func(topic, p []byte) { x.e.Connected(topic, p, x.b) }); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return x
 }
 

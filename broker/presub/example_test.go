@@ -35,7 +35,7 @@ func subscribe() error {
 
 	options := broker.DefaultOptions()
 	options.Log = log
-	options.RequestsByUsername = true // entries may name a user
+	options.Features = []broker.Feature{engine}
 	b, err := broker.New(options)
 	if err != nil {
 		return err
@@ -49,7 +49,6 @@ func subscribe() error {
 	if _, err := b.Listen(listener); err != nil {
 		return err
 	}
-	engine.Attach(b)
 
 	topics := []presub.Topic{{Topic: "/e/e1/im/u/u1", QoS: 1}}
 	answers, err := engine.Subscribe(ctx, "shop", "c1", topics)

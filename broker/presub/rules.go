@@ -72,6 +72,9 @@ func (x *Plan) Discard() {
 // rules; providers that are not in the plan are closed after their last one. What they have given stays with
 // each session until its next CONNECT.
 func (e *Engine) Use(x *Plan) {
+	if *e.tapped.Load() != x.next.cfg.Connect.Topic { // anybody may publish on the old one from now on
+		e.silence()
+	}
 	old := e.put(x)
 	e.log.Info("Pre-subscription: " + changes(old, x.next) + ".")
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,32 +10,20 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"noctule/admin"
-	"noctule/broker"
 	"noctule/broker/presub"
 	"noctule/cmd/internal/conf"
-	"noctule/codec"
 )
 
-// presubscription ties the engine of pre-subscription to the broker. nil: nothing was configured at the
-// start.
+// presubscription is pre-subscription with its door for HTTP. nil: nothing was configured at the start.
 type presubscription struct {
-	// Set by loadPresub and attach, then read-only:
 	engine *presub.Engine
 	door   *admin.Door
-	b      *broker.Broker
-
-	// Owned by the service's goroutine:
-	tap *broker.Tap
-
-	// Atomic:
-	tapped atomic.Pointer[string] // the connect topic that tap is for, "" for none
 }
 
-// loadPresub reads presub_file and admin_token_file and puts the engine's hooks into the broker's options.
+// loadPresub reads presub_file and admin_token_file and makes pre-subscription a feature of the broker.
 func (c *command) loadPresub(cfg *conf.Config) (*presubscription, error) {
 	if cfg.PresubFile == "" && cfg.AdminTokenFile == "" {
 		return nil, nil
@@ -50,25 +37,8 @@ func (c *command) loadPresub(cfg *conf.Config) (*presubscription, error) {
 		return nil, err
 	}
 	p.door = admin.Presub(p.engine, tokens)
-	p.tapped.Store(new(string))
-	o := &cfg.Options
-	o.RequestsByUsername = true
-	o.Describe = presub.Describe
-	o.Guard = p.engine.MayPublish
-	if o.Controls == nil {
-		o.Controls = make(map[string]broker.ControlFunc)
-	}
-	o.Controls[presub.ControlTopic] = p.control
-	p.options(o, rules)
+	cfg.Options.Features = append(cfg.Options.Features, p.engine)
 	return p, nil
-}
-
-// options sets those of the broker's options that a reload may change.
-func (p *presubscription) options(o *broker.Options, rules *presub.Config) {
-	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
-	if len(rules.Providers) > 0 {
-		o.Admitters = append(o.Admitters, p)
-	}
 }
 
 // presubFiles reads presub_file and admin_token_file; tokens is nil without the latter.
@@ -107,10 +77,9 @@ func tryRules(rules *presub.Config) error {
 type presubPlan struct {
 	plan   *presub.Plan
 	tokens *admin.Tokens
-	topic  string // the connect topic
 }
 
-// prepare reads what cfg names for a reload, sets cfg's options, and changes nothing. Pre-subscription that
+// prepare reads what cfg names for a reload, and changes nothing. Pre-subscription that
 // was not there at the start needs a restart: note says so.
 func (p *presubscription) prepare(cfg *conf.Config) (next *presubPlan, note string, err error) {
 	if p == nil {
@@ -134,8 +103,7 @@ func (p *presubscription) prepare(cfg *conf.Config) (next *presubPlan, note stri
 	if err != nil {
 		return nil, "", err
 	}
-	p.options(&cfg.Options, rules)
-	return &presubPlan{plan: plan, tokens: tokens, topic: rules.Connect.Topic}, "", nil
+	return &presubPlan{plan: plan, tokens: tokens}, "", nil
 }
 
 // use puts in force what prepare has read. The connect topic follows later, with listen.
@@ -144,59 +112,15 @@ func (p *presubscription) use(next *presubPlan) {
 		return
 	}
 	p.door.SetTokens(next.tokens)
-	if *p.tapped.Load() != next.topic { // anybody may publish on the old one from now on
-		p.silence()
-	}
 	p.engine.Use(next.plan)
 }
 
-// attach gives the engine its broker, which has no clients yet.
-func (p *presubscription) attach(b *broker.Broker) error {
+// listen hears the connect topic that is in force.
+func (p *presubscription) listen() error {
 	if p == nil {
 		return nil
 	}
-	p.b = b
-	p.engine.Attach(b)
-	return p.listen()
-}
-
-// tapPatience is how long a loop may take to have its ear on a topic.
-const tapPatience = 10 * time.Second
-
-// silence ends the hearing of the connect topic at once, also of what is under way.
-func (p *presubscription) silence() {
-	p.tapped.Store(new(string))
-	if p.tap != nil {
-		p.tap.Close()
-		p.tap = nil
-	}
-}
-
-// listen hears what is published on the connect topic that is in force, and on no other. Who may publish
-// there was settled with the rules.
-func (p *presubscription) listen() error {
-	if p == nil || *p.tapped.Load() == p.engine.ConnectTopic() {
-		return nil
-	}
-	p.silence()
-	filter := p.engine.ConnectTopic()
-	if filter == "" {
-		return nil
-	}
-	p.tapped.Store(&filter)
-	ctx, cancel := context.WithTimeout(context.Background(), tapPatience)
-	defer cancel()
-	tap, err := p.b.Tap(ctx, filter, func(topic, payload []byte) {
-		if *p.tapped.Load() == filter {
-			p.engine.Connected(topic, payload, p.b)
-		}
-	})
-	if err != nil {
-		p.tapped.Store(new(string))
-		return fmt.Errorf("the connect topic %q is not heard: %w", filter, err)
-	}
-	p.tap = tap
-	return nil
+	return p.engine.Listen()
 }
 
 // parts are what the admin listener serves for it.
@@ -211,26 +135,7 @@ func (p *presubscription) close() {
 	if p == nil {
 		return
 	}
-	p.silence()
 	p.engine.Close()
-}
-
-// Admit implements broker.Admitter.
-func (p *presubscription) Admit(ctx context.Context, a *broker.Admission) codec.Reason {
-	grants, r := p.engine.Grants(
-		ctx,
-		presub.Client{ID: a.ClientID, Username: a.Username, Password: a.Password},
-	)
-	a.Grants = append(a.Grants, grants...)
-	return r
-}
-
-// control takes a message on the control topic over.
-func (p *presubscription) control(c *broker.Control) codec.Reason {
-	return p.engine.Control(&presub.Message{
-		ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
-		ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
-	}, p.b)
 }
 
 // presubCmd is `noctule presub`.

@@ -153,11 +153,7 @@ func missingFamily(err error) bool {
 // operate opens what listens and waits for signals.
 func (s *service) operate(policies []*auth.Policy, signals chan os.Signal) int {
 	defer s.closeAPIs()
-	err := s.pre.attach(s.b)
-	if err == nil {
-		err = s.open(policies)
-	}
-	if err != nil {
+	if err := s.open(policies); err != nil {
 		s.fail(err)
 		return exitListener
 	}
