@@ -178,7 +178,7 @@ func (s *shard) serveMany(p *passage) bool {
 	s.loop.MustBeHere()
 	left := slice
 	if p.walk != nil {
-		over := false
+		var over bool
 		if left, over = s.serveWalk(p); !over {
 			return false
 		}

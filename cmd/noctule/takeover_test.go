@@ -219,7 +219,12 @@ func TestNamedPipeIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"check", pipe}, {"stats", pipe}, {"dump", pipe}, {"export", pipe}, {"import", out, pipe}, {"compact", pipe},
+		{"check", pipe},
+		{"stats", pipe},
+		{"dump", pipe},
+		{"export", pipe},
+		{"import", out, pipe},
+		{"compact", pipe},
 		{"backup", pipe, out},
 	} {
 		code, text := outcome(t, append([]string{"db"}, args...)...)
