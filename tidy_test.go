@@ -42,7 +42,7 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
-			"broker/store broker/store/state codec codec/im internal/certname internal/places internal/ring internal/version " +
+			"broker/store broker/store/state codec codec/im internal/certname internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
@@ -94,6 +94,7 @@ var rooms = map[string]room{
 	"internal/cmd/shape":       {},
 	"internal/latency":         {pure: true, std: "sync/atomic time"},
 	"internal/metric":          {pure: true, std: "fmt strings"},
+	"internal/memguard":        {},
 	"internal/places":          {pure: true, std: "net/netip"},
 	"internal/proxyproto":      {},
 	"internal/regular":         {},

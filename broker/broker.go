@@ -26,6 +26,7 @@ import (
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
+	"noctule/internal/memguard"
 	"noctule/topictree"
 	"noctule/wsnet"
 )
@@ -66,17 +67,11 @@ type Broker struct {
 	maxSessions atomic.Int64          // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64          // calls of PublishSys that the loop has not handled
 	sysDropped  atomic.Int64          // calls of PublishSys beyond that
-	memoryLimit atomic.Int64          // bytes; 0 none
-	memoryUsed  atomic.Int64          // bytes, as shard 0 has seen last
-	memoryAt    atomic.Int64          // Unix ms of that
-	memoryShort atomic.Bool
-	collectedAt atomic.Int64 // Unix ms of the last collection that memory_limit asked for
-	heap        atomic.Int64 // bytes of the heap's objects, garbage included
-	heapMax     atomic.Int64 // the highest seen
 
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
+	memory     memguard.Guard
 	admissions admissions
 	cursors    cursors
 	watching   watching
@@ -129,6 +124,7 @@ func New(o Options) (*Broker, error) {
 		hangAfter: hangLimit,
 		ended:     make(chan struct{}),
 	}
+	b.openMemory()
 	if err := b.openAway(); err != nil {
 		return nil, err
 	}
@@ -171,7 +167,6 @@ func New(o Options) (*Broker, error) {
 	if err := b.openInside(); err != nil {
 		return nil, err
 	}
-	b.memoryLimit.Store(o.MemoryLimit)
 	if r != nil {
 		if err := r.restore(); err != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -140,7 +140,7 @@ func (c *client) slow() bool {
 	if n <= limit/outputShort {
 		return false
 	}
-	if c.shard.b.memoryShort.Load() {
+	if c.shard.b.memory.Short() {
 		limit /= outputShort
 	}
 	if n <= limit {
@@ -190,7 +190,7 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	}
 	m := h.Message()
 	if c.five != nil && c.five.aliasMax > 0 {
-		c.five.alias(m.Topic, d, c.shard.b.memoryShort.Load())
+		c.five.alias(m.Topic, d, c.shard.b.memory.Short())
 	}
 	head, pid := h.Head(c.version, d)
 	n := len(head) + len(m.Payload)

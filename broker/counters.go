@@ -88,9 +88,9 @@ func (b *Broker) fill(m *Metrics) {
 	m.Retained = int64(b.retained.Len())
 	m.PendingRequests = b.pendingCount.Load()
 	m.RetainedBytes = b.retained.Bytes()
-	m.MemoryUsed, m.MemoryLimit = b.memoryUsed.Load(), b.memoryLimit.Load()
-	m.MemoryShort = b.memoryShort.Load()
-	m.Heap, m.HeapMaximum = b.heap.Load(), b.heapMax.Load()
+	mem := b.memory.Numbers()
+	m.MemoryUsed, m.MemoryLimit, m.MemoryShort = mem.Used, mem.Limit, mem.Short
+	m.Heap, m.HeapMaximum = mem.Heap, mem.HeapMax
 	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
 	m.Listeners = b.listenerMetrics()

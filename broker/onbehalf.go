@@ -248,7 +248,7 @@ func (j *applying) look() {
 	}
 	j.room = -1
 	switch full := s.opts.MaxSubscriptions; {
-	case s.b.memoryShort.Load():
+	case s.b.memory.Short():
 		j.room = j.old.len()
 	case full > 0:
 		j.room = max(0, full-len(cl.subs)-cl.grantedTopics()+j.old.len())

@@ -46,7 +46,7 @@ func (s *shard) turnsAway(g *greet, old *client, foreign bool) bool {
 	case old == nil && s.full():
 		s.leaveOut(g)
 		s.turnAway(c, p)
-	case s.b.memoryShort.Load() && (old == nil || p.HasWill && tooLarge(&p.Will, old)):
+	case s.b.memory.Short() && (old == nil || p.HasWill && tooLarge(&p.Will, old)):
 		s.leaveOut(g)
 		s.refuseMemory(c, p)
 	default:

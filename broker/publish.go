@@ -241,7 +241,7 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 		for len(f.incoming) < a {
 			f.incoming = append(f.incoming, nil)
 		}
-		if len(topic) > max(smallMax, cap(f.incoming[a-1])) && c.shard.b.memoryShort.Load() {
+		if len(topic) > max(smallMax, cap(f.incoming[a-1])) && c.shard.b.memory.Short() {
 			return nil, ending{&codec.Error{
 				Reason: codec.QuotaExceeded, Packet: codec.PUBLISH,
 				Detail: "memory_limit: a long topic for an alias",

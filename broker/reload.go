@@ -58,7 +58,7 @@ func (s *shard) reload(o Options) {
 	s.limits.QueueQoS0 = o.QueueQoS0
 	s.watchLevels()
 	if s.index == 0 {
-		s.b.memoryLimit.Store(o.MemoryLimit)
+		s.b.memory.SetLimit(o.MemoryLimit)
 		s.b.net.SetMaxInput(o.maxInput())
 		s.reloadSys()
 	}

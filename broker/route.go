@@ -190,7 +190,7 @@ func (s *shard) send(c *client, m *message.Message, g session.Grant) {
 		c.SendPublish(m, message.Delivery{Retain: g.Retain, SubscriptionID: g.SubscriptionID})
 		return
 	}
-	if s.b.memoryShort.Load() && (g.QoS > 0 || s.limits.QueueQoS0) && c.Busy() {
+	if s.b.memory.Short() && (g.QoS > 0 || s.limits.QueueQoS0) && c.Busy() {
 		c.dropped(DropMemory)
 		return
 	}

@@ -18,6 +18,7 @@ import (
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/codec"
+	"noctule/internal/memguard"
 	"noctule/internal/ring"
 	"noctule/internal/wheel"
 	"noctule/topictree"
@@ -61,9 +62,9 @@ type shard struct {
 	count    counters
 	journal  *durable.Journal // nil without a store
 	late     []late
-	away     *awayReader // nil unless max_queued_memory sets a bound
-	sys      *sysTree    // shard 0 only
-	memory   memoryGuard
+	away     *awayReader    // nil unless max_queued_memory sets a bound
+	sys      *sysTree       // shard 0 only
+	probe    memguard.Probe // of the process's memory
 	sweeper  retained.Sweep // shard 0 only
 
 	// Owned by the loop, scratch of the current packet:

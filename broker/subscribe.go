@@ -114,7 +114,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 // short. Changing one goes on.
 func (s *shard) mayNotGrow(cl *client) bool {
 	full := s.opts.MaxSubscriptions
-	return s.b.memoryShort.Load() || full > 0 && len(cl.subs)+cl.grantedTopics() >= full
+	return s.b.memory.Short() || full > 0 && len(cl.subs)+cl.grantedTopics() >= full
 }
 
 // refused is the SUBACK code of a refusal: MQTT 3 knows only one.
