@@ -90,7 +90,13 @@ done
 
 say "noctule in its place"
 dpkg-deb -x /tmp/noctule.deb /tmp/before
-/tmp/before/usr/sbin/noctule check /etc/mosquitto/mosquitto.conf || die "check does not like the configuration"
+check() { /tmp/before/usr/sbin/noctule check /etc/mosquitto/mosquitto.conf; }
+chown root:root /etc/mosquitto/certs/key.pem && chmod 600 /etc/mosquitto/certs/key.pem # as many leave it
+advice=$(check 2>&1) && die "check does not see that the key cannot be read"
+fix=$(sed -n 's/.*\(chown root:mosquitto [^ ]* && chmod 640 [^ ;.,]*key\.pem\).*/\1/p' <<<"$advice" | head -1)
+[ -n "$fix" ] || die "check does not say what to do about the key: $advice"
+sh -c "$fix"
+check || die "check does not like the configuration"
 dpkg -i /tmp/noctule.deb >/tmp/install.log 2>&1 || { cat /tmp/install.log; die "the package is not installed"; }
 grep -q "FAILED" /tmp/install.log && die "$(cat /tmp/install.log)"
 runs /usr/sbin/noctule
