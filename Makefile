@@ -51,10 +51,11 @@ test-deps:
 ledger:
 	NOCTULE_LEDGER_ROUNDS=200 $(GO) test -count 1 -run TestLedger -v ./cmd/noctule
 
-# Walks through what can happen to a session as far as SEARCHTIME allows on one processor.
+# Walks through what can happen to a session as far as SEARCHTIME allows on one processor, and through all of a larger
+# model of retained messages.
 SEARCHTIME ?= 10m
 search:
-	NOCTULE_SEARCH=$(SEARCHTIME) $(GO) test -count 1 -timeout 0 -run '^TestSearch$$' -v ./broker/session
+	NOCTULE_SEARCH=$(SEARCHTIME) $(GO) test -count 1 -timeout 0 -run '^TestSearch' -v ./broker/session ./broker
 
 # Plants faults in the session and sees that the search finds each.
 mutations:

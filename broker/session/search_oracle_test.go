@@ -221,6 +221,9 @@ func (w *world) check() {
 	if s.online && s.Inflight() != n {
 		panic(breachf("%d messages are in flight, the machine counts %d", n, s.Inflight()))
 	}
+	if err := s.Check(); err != nil {
+		panic(breach(err.Error()))
+	}
 	w.checkStuck(o, s.Inflight())
 	w.checkQueue(o)
 	want := Totals{int64(s.Queued()), s.QueuedBytes(), s.AwayBytes(), int64(s.Inflight())}

@@ -207,7 +207,7 @@ func scenarios() []*scenario {
 			actions: join(outward, breaking, []action{publish0, publishFading, tick, beSlow, drained}),
 		},
 		{
-			name: "out v5, sizes, bytes, stored", v5: true, limits: two, memory: -1, depth: 10, durable: true,
+			name: "out v5, sizes, bytes, stored", v5: true, limits: two, memory: -1, depth: 9, durable: true,
 			actions: join(outward, breaking, storing, []action{publishBig1, publishBig2, connectSmall}),
 		},
 		{
