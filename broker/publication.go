@@ -28,6 +28,8 @@ type Publication struct {
 	// outlive their connection, and as retained. With a store that syncs in intervals, or none, it does not
 	// wait.
 	Durable bool
+	// Local keeps it from those who have asked by Forward: it has come from another node.
+	Local bool
 }
 
 // Result is what became of a Publication.
@@ -82,7 +84,7 @@ func (b *Broker) Publish(ctx context.Context, p Publication) (Result, error) {
 	}
 	m := message.New([]byte(p.Topic), p.Payload, p.QoS, p.Retain)
 	m.Properties = p.Properties
-	j := &publishing{s: b.home(m.Topic), m: m, expiry: p.Expiry, done: make(chan struct{})}
+	j := &publishing{s: b.home(m.Topic), m: m, expiry: p.Expiry, local: p.Local, done: make(chan struct{})}
 	j.s.loop.MustPost(j) // bounded by the callers, who wait
 	select {
 	case <-j.done:
@@ -143,6 +145,7 @@ type publishing struct {
 	s      *shard
 	m      *message.Message
 	expiry time.Duration
+	local  bool
 
 	taken atomic.Bool // by the loop, or given up by who waits
 	done  chan struct{}
@@ -198,7 +201,11 @@ func (j *publishing) publish() {
 	}
 	j.count()
 	s.journal.Begin()
-	s.publishMessage(m)
+	if j.local {
+		s.routeMessage(m)
+	} else {
+		s.publishMessage(m)
+	}
 	s.postJournal() // before others see it, as at the end of a turn
 	s.postRemote()
 }

@@ -30,8 +30,18 @@ const slice = 2048
 // backlogMax is the number of sliced fan-outs under way at which this loop stops reading sockets.
 const backlogMax = 16
 
-// publishMessage stores and routes m; false when no subscription matches. m may be a loan.
+// publishMessage stores and routes m, here and, where somebody listens for that, elsewhere; false when no
+// subscription matches. m may be a loan.
 func (s *shard) publishMessage(m *message.Message) bool {
+	matched := s.routeMessage(m)
+	if s.relays != nil {
+		return s.forwardOn(m) || matched
+	}
+	return matched
+}
+
+// routeMessage is publishMessage on this node alone.
+func (s *shard) routeMessage(m *message.Message) bool {
 	s.loop.MustBeHere()
 	if m.Retain {
 		s.retain(m)

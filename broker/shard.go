@@ -56,6 +56,7 @@ type shard struct {
 	covering ring.Ring[covering]
 	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
 	backlog  int                    // jobs of sliced fan-outs and passages
+	relays   []*forwarder           // hear of what is published; nil mostly
 	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
 	checking *recheck               // what a reload has left to do; nil: nothing
 	halted   int                    // reasons to leave sockets unread

@@ -166,9 +166,10 @@ type Index struct {
 
 // part is one shard of the filters: its mutex guards the entries, its table has those without wildcards.
 type part struct {
-	mu    sync.Mutex
-	table table[Entry, *Entry]
-	_     [64]byte // the next mutex is in another cache line
+	mu       sync.Mutex
+	table    table[Entry, *Entry]
+	watchers []*watcher // guarded by mu
+	_        [64]byte   // the next mutex is in another cache line
 }
 
 // New returns an empty index.
@@ -188,7 +189,9 @@ func (x *Index) Add(filter []byte, loop int) (FilterID, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.loops.Or(1 << loop)
+	if e.loops.Or(1<<loop) == 0 {
+		p.tell(e, true)
+	}
 	return e, nil
 }
 
@@ -259,8 +262,12 @@ func (x *Index) Remove(id FilterID, loop int) {
 	p := x.part(id.hash)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if id.loops.And(^(1 << loop)) == 0 {
+	old := id.loops.And(^(1 << loop))
+	if old == 0 {
 		return // it had no bit: removed already
+	}
+	if old == 1<<loop {
+		p.tell(id, false)
 	}
 	x.release(p, id)
 }
@@ -305,6 +312,7 @@ func (x *Index) AddShared(group, filter []byte, home int) (FilterID, error) {
 	e.loops.Store(1 << home)
 	carrier.shares.Store(old.with(e))
 	x.sharedCount.Add(1)
+	p.tell(e, true)
 	return e, nil
 }
 
@@ -322,6 +330,7 @@ func (x *Index) RemoveShared(id FilterID) {
 	carrier := id.share.carrier
 	carrier.shares.Store(carrier.shares.Load().without(id))
 	x.sharedCount.Add(-1)
+	p.tell(id, false)
 	x.release(p, carrier)
 }
 
