@@ -42,7 +42,7 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
-			"broker/store broker/store/state codec codec/im internal/certname internal/memguard internal/places internal/ring internal/version " +
+			"broker/store broker/store/state broker/sys codec codec/im internal/certname internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
@@ -68,6 +68,7 @@ var rooms = map[string]room{
 	"broker/store/mosquitto": {ours: "broker/message broker/store broker/store/state codec"},
 	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store"},
 	"broker/store/storetest": {ours: "broker/store"},
+	"broker/sys":             {pure: true, std: "fmt math strconv"},
 	"cmd/internal/cli":       {others: "github.com/alecthomas/kong"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},

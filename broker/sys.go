@@ -1,37 +1,24 @@
 package broker
 
 import (
-	"fmt"
-	"math"
-	"strconv"
 	"sync"
 	"time"
 
 	"noctule/broker/message"
+	"noctule/broker/sys"
 	"noctule/internal/version"
 	"noctule/wsnet"
 )
 
-// The $SYS tree, as Mosquitto's: retained, QoS 2, at wall-clock multiples of sys_interval, and only what
-// has changed since the last time. It belongs to shard 0.
+// The $SYS tree, as Mosquitto's (broker/sys): retained, QoS 2. Shard 0 says when, and publishes; what is
+// new is worked out off the loops.
 
-// sysTree is what was published last.
+// sysTree is shard 0's part of it.
 type sysTree struct {
 	s        *shard
-	interval int64             // seconds
-	next     int64             // Unix seconds
-	last     map[string]string // by topic
-	loads    []load
-	lastTime int64 // Unix ms of the last loads
-	asked    bool  // an answer of the loops is awaited
-}
-
-// load is one counter's three moving averages, per minute.
-type load struct {
-	topic string
-	value func(*Metrics) int64
-	prev  int64
-	avg   [3]float64
+	schedule sys.Schedule
+	asked    bool      // an answer is awaited
+	tree     *sys.Tree // while one is, its goroutine's
 }
 
 // reloadSys follows sys_interval.
@@ -42,68 +29,87 @@ func (s *shard) reloadSys() {
 	case s.sys == nil:
 		s.startSys()
 	default:
-		s.sys.interval = wholeSeconds(s.opts.SysInterval)
+		s.sys.schedule.Interval = wholeSeconds(s.opts.SysInterval)
 	}
 }
 
 func (s *shard) startSys() {
-	t := &sysTree{s: s, interval: wholeSeconds(s.opts.SysInterval), last: make(map[string]string)}
-	t.loads = []load{
-		{topic: "messages/received", value: func(m *Metrics) int64 { return m.PacketsReceived }},
-		{topic: "messages/sent", value: func(m *Metrics) int64 { return m.PacketsSent }},
-		{topic: "publish/dropped", value: func(m *Metrics) int64 { return m.DroppedTotal() }},
-		{topic: "publish/received", value: func(m *Metrics) int64 { return m.PublishReceived }},
-		{topic: "publish/sent", value: func(m *Metrics) int64 { return m.PublishSent }},
-		{topic: "bytes/received", value: func(m *Metrics) int64 { return m.BytesReceived }},
-		{topic: "bytes/sent", value: func(m *Metrics) int64 { return m.BytesSent }},
-		{topic: "sockets", value: func(m *Metrics) int64 { return m.ConnectionsTotal }},
-		{topic: "connections", value: func(m *Metrics) int64 { return m.Connects }},
+	s.loop.MustBeHere()
+	t := &sysTree{
+		s: s, schedule: sys.Schedule{Interval: wholeSeconds(s.opts.SysInterval)},
+		tree: sys.New(
+			"messages/received", "messages/sent", "publish/dropped", "publish/received", "publish/sent",
+			"bytes/received", "bytes/sent", "sockets", "connections",
+		),
 	}
 	s.sys = t
-	t.publish(sysPrefix+"version", "mosquitto version "+s.opts.Version)
-	t.publish(sysPrefix+"noctule/version", version.Read().String())
+	t.publish(t.tree.Say(nil, sys.Prefix+"version", "mosquitto version "+s.opts.Version))
+	t.publish(t.tree.Say(nil, sys.Prefix+"noctule/version", version.Read().String()))
 	t.ask()
+}
+
+// loadCounters are the counters of which $SYS tells averages, as startSys names them.
+func (m *Metrics) loadCounters() []int64 {
+	return []int64{
+		m.PacketsReceived, m.PacketsSent, m.DroppedTotal(), m.PublishReceived, m.PublishSent,
+		m.BytesReceived, m.BytesSent, m.ConnectionsTotal, m.Connects,
+	}
 }
 
 // tick starts an update when its time has come.
 func (t *sysTree) tick(now int64) {
-	sec := t.s.b.clock.wall(now) / 1000
-	if t.asked || sec < t.next && t.next-sec <= t.interval { // unless the system's clock was set back
-		return
+	if !t.asked && t.schedule.Due(t.s.b.clock.wall(now)/1000) {
+		t.ask()
 	}
-	t.ask()
 }
 
 // ask gathers the numbers of all loops and updates the tree when the last has answered.
 func (t *sysTree) ask() {
 	t.asked = true
-	sec := t.s.b.clock.wall(t.s.loop.Now()) / 1000
-	t.next = sec - sec%t.interval + t.interval
+	t.schedule.Begin(t.s.b.clock.wall(t.s.loop.Now()) / 1000)
 	var mu sync.Mutex
 	m := new(Metrics)
 	left := len(t.s.b.shards)
 	for _, s := range t.s.b.shards {
-		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
+		s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) {
 			mu.Lock()
 			defer mu.Unlock()
 			s.addTo(m)
 			if left--; left == 0 {
-				t.s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { t.update(m) }))
+				now := l.Now()
+				s.b.asked.Go(func() { t.update(m, now) }) // Shutdown waits
 			}
 		}))
 	}
 }
 
-// SysValue is one number of the $SYS tree.
-type SysValue struct {
-	Topic string // with $SYS/broker/
-	Value int64
+// update works out what has changed, and has it published. Off the loops.
+func (t *sysTree) update(m *Metrics, now int64) {
+	t.s.b.fill(m)
+	list := t.tree.Update(now, m.SysValues(), m.loadCounters())
+	t.s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // one an interval
+		t.asked = false
+		t.publish(list)
+	}))
 }
+
+// publish says what is new. On the loop.
+func (t *sysTree) publish(list []sys.Text) {
+	for _, x := range list {
+		t.s.publishMessage(message.New([]byte(x.Topic), []byte(x.Text), 2, true))
+	}
+}
+
+// SysValue is one number of the $SYS tree.
+type SysValue = sys.Value
 
 // SysValues are the whole numbers of the $SYS tree, in Mosquitto's order; the uptime is seconds.
 func (m *Metrics) SysValues() []SysValue {
 	stored := m.Retained + m.QueuedMessages + m.InflightMessages
-	list := []SysValue{
+	values := []struct {
+		name string
+		n    int64
+	}{
 		{"uptime", int64(m.Uptime)},
 		{"clients/total", m.Sessions},
 		{"clients/maximum", m.SessionsMaximum},
@@ -133,78 +139,11 @@ func (m *Metrics) SysValues() []SysValue {
 		{"publish/messages/received", m.PublishReceived},
 		{"publish/messages/sent", m.PublishSent},
 	}
-	for i := range list {
-		list[i].Topic = sysPrefix + list[i].Topic
+	list := make([]SysValue, 0, len(values))
+	for _, v := range values {
+		list = append(list, SysValue{Topic: sys.Prefix + v.name, Value: v.n})
 	}
 	return list
-}
-
-const sysPrefix = "$SYS/broker/"
-
-// update publishes what has changed.
-func (t *sysTree) update(m *Metrics) {
-	t.asked = false
-	t.s.b.fill(m)
-	for _, v := range m.SysValues() {
-		text := strconv.FormatInt(v.Value, 10)
-		switch v.Topic {
-		case sysPrefix + "uptime":
-			text += " seconds"
-		case sysPrefix + "clients/maximum":
-			if v.Value <= 1 { // Mosquitto starts with 1 and tells only more
-				continue
-			}
-		}
-		t.publish(v.Topic, text)
-	}
-	t.updateLoads(m)
-}
-
-// updateLoads moves the averages over 1, 5 and 15 minutes: i = delta per minute, v = i + e^(-dt/tau) (v -
-// i).
-func (t *sysTree) updateLoads(m *Metrics) {
-	now := t.s.loop.Now()
-	dt := float64(now-t.lastTime) / 1000
-	first := t.lastTime == 0
-	t.lastTime = now
-	for i := range t.loads {
-		l := &t.loads[i]
-		v := l.value(m)
-		delta := v - l.prev
-		l.prev = v
-		if first {
-			for _, minutes := range [...]int{1, 5, 15} {
-				t.publish(loadTopic(l.topic, minutes), "0.00")
-			}
-			continue
-		}
-		if dt <= 0 {
-			continue
-		}
-		perMinute := float64(delta) * 60 / dt
-		for k, minutes := range [...]int{1, 5, 15} {
-			e := math.Exp(-dt / float64(60*minutes))
-			avg := perMinute + e*(l.avg[k]-perMinute)
-			moved := math.Abs(avg-l.avg[k]) >= 0.01
-			l.avg[k] = avg
-			if moved {
-				t.publish(loadTopic(l.topic, minutes), strconv.FormatFloat(avg, 'f', 2, 64))
-			}
-		}
-	}
-}
-
-func loadTopic(name string, minutes int) string {
-	return fmt.Sprintf("%sload/%s/%dmin", sysPrefix, name, minutes)
-}
-
-// publish sends one value if it is new.
-func (t *sysTree) publish(topic, value string) {
-	if t.last[topic] == value {
-		return
-	}
-	t.last[topic] = value
-	t.s.publishMessage(message.New([]byte(topic), []byte(value), 2, true))
 }
 
 // sysWaitingMax is how many messages of PublishSys may wait for the loop.
