@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/store"
 	"noctule/topictree"
@@ -39,7 +40,8 @@ type passage struct {
 	durable uint64 // loops with durable subscribers of what the search has found
 	routing bool   // the store has a transit by topic
 
-	once     bool // one copy to MQTT 3 clients, when all filters have been looked at
+	once     bool           // one copy to MQTT 3 clients, when all filters have been looked at
+	behind   fanout.Barrier // of the filter that is picked next: its jobs under way come first
 	picked   []member
 	pickedAt map[*client]int
 	far      [][]topictree.FilterID // what the search has found for other loops, by loop
@@ -189,6 +191,9 @@ func (s *shard) serveMany(p *passage) bool {
 			return false
 		}
 		id := p.ids[0]
+		if p.once && !s.receivers.Passed(id, &p.behind) {
+			return false
+		}
 		p.ids = p.ids[1:]
 		left -= s.weight(id, p.once)
 		if p.once {
@@ -213,6 +218,12 @@ func (s *shard) serveMany(p *passage) bool {
 	}
 	if p.picked = p.picked[n:]; len(p.picked) > 0 {
 		return false
+	}
+	if p.once {
+		for _, id := range p.owed {
+			s.journal.Paid(p.m, id)
+		}
+		p.owed = nil
 	}
 	if p.routing {
 		loop := store.AllLoops
@@ -270,8 +281,7 @@ func (s *shard) serveHit(p *passage, h *topictree.Hit, loops []passage) int {
 		weight += s.dealWeight(h.ID)
 		s.routeDeal(p.m, h.ID, s.index)
 	case p.once:
-		weight = s.weight(h.ID, true)
-		s.pickMany(p, h.ID)
+		p.ids = append(p.ids, h.ID)
 	default:
 		weight = s.weight(h.ID, false)
 		s.fanOut(h.ID, p.m, false)

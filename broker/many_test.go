@@ -430,3 +430,45 @@ func TestManyFiltersSurviveAKillAmidTheSearch(t *testing.T) {
 		})
 	}
 }
+
+// A large crowd takes several turns for a message. What comes behind it, matches more filters by then, and goes to
+// each client once, does not overtake it [MQTT-4.6.0-6], and takes several turns too.
+func TestOneCopyBehindALargeCrowd(t *testing.T) {
+	for loops, members := range map[int]int{1: 2500, 2: 4400} {
+		t.Run(fmt.Sprint(loops, " loops"), func(t *testing.T) {
+			x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+				o.Loops, o.AllowDuplicates = loops, false
+			})
+			var subs []*brokertest.Client
+			for i := range members {
+				c := x.connect(fmt.Sprint("s", i), codec.V311, nil)
+				c.Subscribe("crowd", 0)
+				subs = append(subs, c)
+			}
+			pub := x.connect("pub", codec.V311, nil)
+			const messages = 6
+			var raw []byte
+			for i := range messages {
+				p := codec.Publish{Topic: []byte("crowd"), Payload: fmt.Append(nil, i)}
+				raw = p.Append(raw, codec.V311)
+				if i == messages/2 { // the publisher gets the rest
+					sub := codec.Subscribe{PacketID: 1, Filters: []codec.Filter{{Name: []byte("#")}}}
+					raw = sub.Append(raw, codec.V311)
+				}
+			}
+			pub.Raw(raw)
+			pub.Want(codec.SUBACK, nil)
+			for i := messages/2 + 1; i < messages; i++ {
+				pub.WantPublish("crowd", fmt.Sprint(i))
+			}
+			for _, c := range subs {
+				for i := range messages {
+					c.WantPublish("crowd", fmt.Sprint(i))
+				}
+			}
+			if m := brokertest.Settle(t, x.b); m.DroppedTotal() != 0 || m.PublishSent != int64(messages*members+2) {
+				t.Errorf("%d messages sent, dropped %v", m.PublishSent, m.Dropped)
+			}
+		})
+	}
+}

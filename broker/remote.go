@@ -184,16 +184,10 @@ func (b *batch) Run(l *wsnet.Loop) {
 			pays = true
 		case e.target != nil:
 			s.deliverShared(e.target, m)
-		case e.once:
-			s.picked = s.picked[:0]
-			for _, id := range ids[:e.ids] {
-				s.pick(id, m)
-			}
-			s.deliverPicked(m)
 		case e.deal:
 			s.deal(ids[0], m)
 		default:
-			pays = s.fanOut(ids[0], m, e.owed > 0)
+			pays = s.fromLoop(b, m, e.once, ids[:e.ids], owed[:e.owed])
 		}
 		s.live.Release()
 		if !pays {
@@ -204,6 +198,29 @@ func (b *batch) Run(l *wsnet.Loop) {
 		ids, owed = ids[e.ids:], owed[e.owed:]
 	}
 	s.settleDebt(b.from, b.debt, cost)
+}
+
+// fromLoop serves the filters that another loop has found for m, and reports whether what is owed for them is
+// paid later. What is too much for a turn, or comes behind such a message of its topic, becomes a passage.
+func (s *shard) fromLoop(b *batch, m *message.Message, once bool, ids, owed []topictree.FilterID) bool {
+	later := s.passages.Len() > 0 && s.behindPassage(m.Topic)
+	for i, left := 0, slice; once && !later && i < len(ids); i++ {
+		later = s.loads(ids[i], &left)
+	}
+	switch {
+	case later:
+		s.startPassage(&passage{ids: ids, owed: owed, once: once, from: b.from, debt: b.debt}, m)
+		return true
+	case once:
+		s.picked = s.picked[:0]
+		for _, id := range ids {
+			s.pick(id, m)
+		}
+		s.deliverPicked(m)
+		return false
+	default:
+		return s.fanOut(ids[0], m, len(owed) > 0)
+	}
 }
 
 // settleDebt notes that this loop has done work of another one.

@@ -54,11 +54,13 @@ func (s *shard) routeMessage(m *message.Message) bool {
 	}
 	s.live.Reset(m, s.loop.Now())
 	defer s.live.Release()
-	if len(hits) >= manyFrom || !over || s.passages.Len() > 0 && s.behindPassage(m.Topic) {
+	once := !s.opts.AllowDuplicates && len(hits) > 1
+	if len(hits) >= manyFrom || !over || s.passages.Len() > 0 && s.behindPassage(m.Topic) ||
+		once && s.crowded(hits) {
 		s.publishMany(m)
 		return true
 	}
-	if !s.opts.AllowDuplicates && len(hits) > 1 {
+	if once {
 		s.routeOnce(m, hits)
 		return true
 	}
@@ -246,6 +248,25 @@ func (s *shard) routeOnce(m *message.Message, hits []topictree.Hit) {
 	}
 	s.routeRemoteAll(m, hits, ^own)
 	s.deliverPicked(m)
+}
+
+// crowded reports whether what this loop has to serve of a message that goes to each client once is too much
+// for a turn, or must wait for what is under way.
+func (s *shard) crowded(hits []topictree.Hit) bool {
+	left := slice
+	for i := range hits {
+		if h := &hits[i]; !h.Shared && h.Loops&(1<<s.index) != 0 && s.loads(h.ID, &left) {
+			return true
+		}
+	}
+	return false
+}
+
+// loads takes the receivers of a filter off left; true when there are too many, or some wait for their slice.
+func (s *shard) loads(id topictree.FilterID, left *int) bool {
+	n, busy := s.receivers.Load(id)
+	*left -= n
+	return busy || *left < 0
 }
 
 // pick adds the subscribers of one filter to s.picked, MQTT 3 clients once.

@@ -210,6 +210,15 @@ func (t *Table[C]) forget(id topictree.FilterID) {
 // Len is the number of filters.
 func (t *Table[C]) Len() int { return len(t.only) + len(t.crowds) }
 
+// Load is Size, and whether jobs of the filter are under way.
+func (t *Table[C]) Load(id topictree.FilterID) (n int, busy bool) {
+	cr := t.crowds[id]
+	if cr == nil {
+		return t.Size(id), false
+	}
+	return cr.size(), cr.jobs.Len() > 0
+}
+
 // Size is the number of receivers of a filter, members of sets among them.
 func (t *Table[C]) Size(id topictree.FilterID) int {
 	if cr := t.crowds[id]; cr != nil {
