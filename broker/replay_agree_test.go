@@ -10,9 +10,9 @@ import (
 	"noctule/topictree"
 )
 
-// real is the pure part of what the model of replay_search_test.go is about, retained.Index and retained.Queue,
+// realQueue is the pure part of what the model of replay_search_test.go is about, retained.Index and retained.Queue,
 // taken along a way through the model. What they say must be what the model says.
-type real struct {
+type realQueue struct {
 	t    *testing.T
 	c    *replayCase
 	id   topictree.FilterID
@@ -25,17 +25,17 @@ type real struct {
 	gave  uint64
 }
 
-func (r *real) Current(_ *retained.Replay, _ string) (retained.Topic, bool) {
+func (r *realQueue) Current(_ *retained.Replay, _ string) (retained.Topic, bool) {
 	return retained.Topic{ID: r.id}, r.s.member
 }
 
 // Behind implements retained.Receiver: what slices there are is the model's.
-func (r *real) Behind(*retained.Replay, retained.Topic) bool {
+func (r *realQueue) Behind(*retained.Replay, retained.Topic) bool {
 	l := &r.s.lots[0]
 	return !l.waits && r.s.jobsN > 0 || l.waits && r.s.over < l.until
 }
 
-func (r *real) Room(*retained.Replay) retained.Progress {
+func (r *realQueue) Room(*retained.Replay) retained.Progress {
 	if !r.gives {
 		r.t.Fatal("it has begun already")
 	}
@@ -43,14 +43,14 @@ func (r *real) Room(*retained.Replay) retained.Progress {
 }
 
 // Give implements retained.Receiver, as giveRetained does.
-func (r *real) Give(_ *retained.Replay, m *message.Message, mark uint64) {
+func (r *realQueue) Give(_ *retained.Replay, m *message.Message, mark uint64) {
 	if lost := r.c.qos0 && m.Number <= r.q.Resumed; m.Number <= mark || lost {
 		r.gave = m.Number
 	}
 }
 
 // run is replayRetained; passed is the last round that has passed.
-func (r *real) run(passed uint64, left int) {
+func (r *realQueue) run(passed uint64, left int) {
 	if r.q.Empty() {
 		return
 	}
@@ -61,7 +61,7 @@ func (r *real) run(passed uint64, left int) {
 }
 
 // awaits is what deliverOwn and deliverGranted ask.
-func (r *real) awaits(n uint8) bool {
+func (r *realQueue) awaits(n uint8) bool {
 	m := &message.Message{Number: uint64(n)}
 	if r.c.granted {
 		return r.list != nil && r.list.Awaits(r.id, m)
@@ -70,7 +70,7 @@ func (r *real) awaits(n uint8) bool {
 }
 
 // subscribed is newReplay and addReplays, or replayGranted; round is what the model waits for.
-func (r *real) subscribed(fresh bool, mark, round uint64) {
+func (r *realQueue) subscribed(fresh bool, mark, round uint64) {
 	topic := []retained.Topic{{ID: r.id, Had: !fresh}}
 	if r.list != nil {
 		r.list.Outdate(topic)
@@ -90,7 +90,7 @@ func (r *real) subscribed(fresh bool, mark, round uint64) {
 }
 
 // step takes one step and looks whether the model's, from s to next, is the same.
-func (r *real) step(i int, s, next *replayState) {
+func (r *realQueue) step(i int, s, next *replayState) {
 	r.s, r.gives, r.gave = *s, false, 0
 	live := func(n uint8) {
 		if !s.member {
@@ -169,7 +169,7 @@ func agree(t *testing.T, c *replayCase, id topictree.FilterID) {
 			if !replaySteps[i].do(c, &next) {
 				continue
 			}
-			r := real{t: t, c: c, id: id, x: retained.New()}
+			r := realQueue{t: t, c: c, id: id, x: retained.New()}
 			way, steps = append(way, s), append(steps, i)
 			for k := range way {
 				after := &next
