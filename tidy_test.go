@@ -42,12 +42,12 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
-			"broker/store broker/store/state broker/sys codec codec/im internal/certname internal/memguard internal/places internal/ring internal/version " +
+			"broker/store broker/store/state broker/sys codec codec/im internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
-		ours:   "codec internal/places internal/regular internal/ring internal/swapfile",
+		ours:   "codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 		others: "golang.org/x/crypto/argon2",
 	},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},

@@ -48,7 +48,7 @@ type Admission struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	made   []byte // a client id made by the broker, if the client sent none
-	as     *persona
+	as     *auth.Identity
 	opts   *ListenerOptions
 	ask    []Admitter
 	hash   bool // the policy of opts must check the password first
@@ -243,7 +243,7 @@ func (s *shard) answered(a *Admission, r codec.Reason) {
 		home.dropPins(a.pinned)
 		p := &s.connect
 		if err := p.Parse(0, a.packet, codec.V311); err == nil { // it parsed before
-			a.as.dress(p)
+			a.as.Dress(p)
 			s.refuse(a.conn, p, r)
 		}
 		return

@@ -20,7 +20,7 @@ type greet struct {
 	conn   *wsnet.Conn
 	packet []byte // CONNECT without its fixed header
 	id     []byte // a client id made by the broker, if the client sent none
-	as     *persona
+	as     *auth.Identity
 	opts   *ListenerOptions // by which it was let in
 	grants []pinned         // subscriptions that others have made for it
 }
@@ -40,7 +40,7 @@ func (g *greet) run(s *shard) {
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
-	g.as.dress(&s.connect)
+	g.as.Dress(&s.connect)
 	now := listenerOf(g.conn).opts.Load()
 	if !s.stands(g, now) {
 		s.unpinAll(g.grants)
@@ -119,7 +119,7 @@ func (s *shard) stands(g *greet, now *ListenerOptions) bool {
 	if now.bars(g.conn) {
 		return false
 	}
-	if g.as != nil && g.as.identified {
+	if g.as.Vouched() {
 		return true
 	}
 	if now.Policy == nil {
@@ -210,7 +210,10 @@ func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 
 // checkConnect decides whether a valid CONNECT is welcome, passwords apart, makes a client id where the
 // client sent none, and puts into p what takes the place of what it says.
-func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, as *persona, r codec.Reason) {
+func (s *shard) checkConnect(
+	c *wsnet.Conn,
+	p *codec.Connect,
+) (made []byte, as *auth.Identity, r codec.Reason) {
 	l := listenerOf(c).opts.Load()
 	if r := s.checkFeatures(l, p); r != codec.Success {
 		return nil, nil, r
@@ -229,7 +232,7 @@ func (s *shard) checkConnect(c *wsnet.Conn, p *codec.Connect) (made []byte, as *
 		return nil, nil, codec.NotAuthorized
 	}
 	as, r = identify(c, l, p)
-	if as != nil && as.clientID != nil {
+	if as != nil && as.ClientID != nil {
 		made = nil
 	}
 	return made, as, r

@@ -188,18 +188,18 @@ func (c *client) hasGranted(filter, but string) bool {
 // into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would
 // be granted: who asks is to know that nothing would come. With wildcards each message is asked about.
 func (r *rights) allowed(x *behalf.Set, o *behalf.Origin, refused map[string]codec.Reason) *behalf.Set {
-	if r == nil || r.perms == nil || o.Bypass {
+	if r == nil || r.Permissions == nil || o.Bypass {
 		return x
 	}
 	return x.Where(func(t behalf.Topic) bool {
 		filter := []byte(t.Filter)
-		ok := r.perms.Allows(auth.Subscribe, filter)
+		ok := r.Permissions.Allows(auth.Subscribe, filter)
 		_, name, shared := codec.SplitShare(filter)
 		if !shared {
 			name = filter
 		}
 		if ok && !bytes.ContainsAny(name, "+#") {
-			ok = r.perms.Allows(auth.Read, name)
+			ok = r.Permissions.Allows(auth.Read, name)
 		}
 		if !ok && refused != nil {
 			refused[t.Filter] = codec.NotAuthorized
@@ -213,7 +213,7 @@ func (r *rights) mountPoint() string {
 	if r == nil {
 		return ""
 	}
-	return r.mount
+	return r.MountPoint
 }
 
 // plain is a full filter as the client knows it.

@@ -17,7 +17,7 @@ const topicMax = 65535
 // mount is the mount point of a client, mostly empty.
 func (c *client) mount() string {
 	if r := c.rights(); r != nil {
-		return r.mount
+		return r.MountPoint
 	}
 	return ""
 }

@@ -379,9 +379,9 @@ func (j *applying) gone(list []behalf.Result, f string, next *set) []behalf.Resu
 func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 	s := b.home([]byte(a.ClientID))
 	o := a.Listener.Options()
-	r := &rights{mount: o.MountPoint}
+	r := &rights{Rights: auth.Rights{MountPoint: o.MountPoint}}
 	if o.Policy != nil {
-		r.perms = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
+		r.Permissions = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
 	}
 	for i := range a.Grants {
 		g := &a.Grants[i]
@@ -539,8 +539,8 @@ func (s *shard) listing(cl *client, out *behalf.Listing) {
 		out.Username = cl.rare.username
 	}
 	if r := cl.rights(); r != nil {
-		out.Mount = r.mount
-		if perms := r.perms; perms != nil {
+		out.Mount = r.MountPoint
+		if perms := r.Permissions; perms != nil {
 			out.MayRead = func(topic []byte) bool { return perms.Allows(auth.Read, topic) }
 		}
 	}

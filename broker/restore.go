@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/broker/session"
@@ -202,7 +203,8 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 			s.rename(cl, x.Username)
 		}
 		if x.MountPoint != "" {
-			cl.extra().rights = &rights{mount: x.MountPoint, named: x.Username != ""}
+			r := auth.Rights{MountPoint: x.MountPoint, Named: x.Username != ""}
+			cl.extra().rights = &rights{Rights: r}
 		}
 		cl.anyUser, cl.anyMount = x.AnyUser, x.AnyMount
 		if w := x.Will; w != nil {

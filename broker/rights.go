@@ -17,12 +17,8 @@ import (
 
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
-	perms      *auth.Permissions // nil: everything
-	via        *Listener         // where it came in; nil if that is not known
-	mark       uint64            // of its entry in the password file
-	named      bool              // it has a username, maybe an empty one
-	identified bool              // a certificate vouches for it
-	mount      string            // before each of its topics
+	auth.Rights
+	via *Listener // where it came in; nil if that is not known
 }
 
 // rights are those of the client; nil means that nothing is restricted.
@@ -36,7 +32,7 @@ func (c *client) rights() *rights {
 // may reports whether the client may do one thing with a topic, or with a filter.
 func (c *client) may(a auth.Access, topic []byte) bool {
 	r := c.rights()
-	return r == nil || r.perms.Allows(a, topic)
+	return r == nil || r.Permissions.Allows(a, topic)
 }
 
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a
@@ -44,18 +40,10 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 func (s *shard) entitle(cl *client, g *greet) {
 	s.loop.MustBeHere()
 	p, o := &s.connect, g.opts
-	r := rights{
-		via: listenerOf(g.conn), named: p.HasUsername, identified: g.as != nil && g.as.identified,
-		mount: o.MountPoint,
-	}
-	if o.Policy != nil {
-		r.perms = o.Policy.Permissions(cl.id, string(p.Username), r.named)
-		if !r.identified && r.named {
-			r.mark = o.Policy.Mark(string(p.Username))
-		}
-	}
+	who := auth.Rights{Named: p.HasUsername, Identified: g.as.Vouched(), MountPoint: o.MountPoint}
+	r := rights{Rights: who.Entitled(o.Policy, cl.id, string(p.Username)), via: listenerOf(g.conn)}
 	switch {
-	case r.tells(o.Policy):
+	case r.Tell(o.Policy):
 		cl.extra().rights = &r
 	case cl.rights() == nil:
 		return
@@ -111,11 +99,6 @@ func (t coverTask) Run(l *wsnet.Loop) {
 	}
 }
 
-// tells reports whether there is anything worth remembering; not so for most clients without a username.
-func (r *rights) tells(p *auth.Policy) bool {
-	return r.perms != nil || r.mount != "" || r.identified || p != nil && r.named
-}
-
 // renew works the rights out again after a reload; false means that the client would not be let in any
 // more. Its password is not kept: who has the same entry in the password file as before stays. The bits
 // Covered of its subscriptions are the caller's to set.
@@ -130,21 +113,14 @@ func (s *shard) renew(cl *client) bool {
 		if cl.conn == nil { // nothing is known of where it came in
 			return true
 		}
-		r = &rights{via: listenerOf(cl.conn), named: username != ""}
+		r = &rights{Rights: auth.Rights{Named: username != ""}, via: listenerOf(cl.conn)}
 	}
-	next := *r // it is read-only for whoever has it
-	next.perms = nil
 	o := r.via.opts.Load()
-	welcome := r.identified
 	barred := cl.conn != nil && o.bars(cl.conn)
-	if p := o.Policy; p != nil {
-		next.perms = p.Permissions(cl.id, username, r.named)
-		welcome = welcome || p.StillValid(username, r.named, r.mark)
-	} else {
-		welcome = welcome || o.AllowAnonymous
-	}
+	now, welcome := r.Renewed(o.Policy, cl.id, username, o.AllowAnonymous)
+	next := rights{Rights: now, via: r.via}
 	switch {
-	case next.tells(o.Policy):
+	case next.Tell(o.Policy):
 		cl.extra().rights = &next
 	case cl.rare != nil:
 		cl.rare.rights = nil
@@ -184,7 +160,7 @@ func (c *client) coverage(filter []byte) fanout.Options {
 	if _, name, shared := codec.SplitShare(filter); shared {
 		filter = name
 	}
-	if !r.perms.Covers(filter) {
+	if !r.Permissions.Covers(filter) {
 		return 0
 	}
 	return fanout.Covered
@@ -198,7 +174,7 @@ func (c *client) sourceOf() *message.Source {
 	}
 	r := c.rights()
 	if r != nil {
-		src.Named = r.named
+		src.Named = r.Named
 	}
 	switch {
 	case c.conn != nil:

@@ -82,8 +82,8 @@ func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
 	if cl.rare != nil {
 		c.Username = cl.rare.username
 	}
-	if r := cl.rights(); r != nil && r.perms != nil {
-		c.Allowed = r.perms.Allows(auth.Write, m.Topic)
+	if r := cl.rights(); r != nil && r.Permissions != nil {
+		c.Allowed = r.Permissions.Allows(auth.Write, m.Topic)
 	}
 	for id, v := range m.Properties.All() {
 		switch id {

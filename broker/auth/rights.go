@@ -1,0 +1,41 @@
+package auth
+
+// Rights is what is known of a client, for as long as its session lives: who it is, as far as that
+// matters, and what it may do. A value that others have is read-only.
+type Rights struct {
+	Permissions *Permissions // nil: everything
+	Mark        uint64       // of its entry in the password file; 0 if none has let it in
+	Named       bool         // it has a username, maybe an empty one
+	Identified  bool         // a certificate vouches for it
+	MountPoint  string       // before each of its topics
+}
+
+// Entitled is r with what a policy says of a client that has been let in; p may be nil.
+func (r Rights) Entitled(p *Policy, clientID, username string) Rights {
+	r.Permissions, r.Mark = nil, 0
+	if p == nil {
+		return r
+	}
+	r.Permissions = p.Permissions(clientID, username, r.Named)
+	if !r.Identified && r.Named {
+		r.Mark = p.Mark(username)
+	}
+	return r
+}
+
+// Renewed is r by another policy, which may be nil; welcome says whether the client would still be let in,
+// where without a policy everybody is if anonymous says so. Its password is not kept: who has the same
+// entry in the password file as before stays.
+func (r Rights) Renewed(p *Policy, clientID, username string, anonymous bool) (next Rights, welcome bool) {
+	r.Permissions = nil
+	if p == nil {
+		return r, r.Identified || anonymous
+	}
+	r.Permissions = p.Permissions(clientID, username, r.Named)
+	return r, r.Identified || p.StillValid(username, r.Named, r.Mark)
+}
+
+// Tell reports whether there is anything worth remembering; not so for most clients without a username.
+func (r *Rights) Tell(p *Policy) bool {
+	return r.Permissions != nil || r.MountPoint != "" || r.Identified || p != nil && r.Named
+}
