@@ -370,3 +370,42 @@ func TestSkipsHaveReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// ARCHITECTURE has a map of the largest package, which names each of its files, and no other.
+func TestMapNamesEveryFile(t *testing.T) {
+	raw, err := os.ReadFile("docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(raw), "\n## The files of `broker`\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	files, err := filepath.Glob("broker/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, path := range files {
+		if name := filepath.Base(path); !strings.HasSuffix(name, "_test.go") {
+			want = append(want, name)
+		}
+	}
+	var got []string
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 && strings.HasSuffix(part, ".go") {
+			got = append(got, part)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		for _, name := range want {
+			if !slices.Contains(got, name) {
+				t.Errorf("docs/ARCHITECTURE.md does not say what broker/%s is for", name)
+			}
+		}
+		for i, name := range got {
+			if !slices.Contains(want, name) || i > 0 && got[i-1] == name {
+				t.Errorf("docs/ARCHITECTURE.md has %s, which is not in broker, or twice", name)
+			}
+		}
+	}
+}
