@@ -77,6 +77,7 @@ type Broker struct {
 	watching   watching
 	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing    *auth.Pool     // checks passwords
+	asking     *auth.Pool     // asks Askers
 	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	mu struct {
@@ -143,6 +144,7 @@ func New(o Options) (*Broker, error) {
 	b.admissions.open(o.MaxAdmissions)
 	hashing.Now = func() int64 { return now().Sub(b.started).Milliseconds() }
 	b.hashing = auth.NewPool(hashing)
+	b.asking = auth.NewPool(auth.PoolConfig{Workers: askWorkers, FailureBurst: -1, Now: hashing.Now})
 	server, err := wsnet.New(wsnet.Config{
 		Loops:          o.Loops,
 		Portable:       o.Portable,
@@ -226,7 +228,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	if err := b.net.Shutdown(ctx); err != nil {
 		return err
 	}
-	if err := b.hashing.Close(ctx); err != nil {
+	if err := errors.Join(b.hashing.Close(ctx), b.asking.Close(ctx)); err != nil {
 		return err
 	}
 	answered := make(chan struct{})

@@ -39,6 +39,11 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 			return err
 		}
 	}
+	if cl.asks() && s.mustAsk(cl, auth.Write, m.Topic) {
+		s.count.publishIn--
+		s.count.publishBytesIn -= int64(len(p.Payload))
+		return errAsked
+	}
 	if m.Retain && s.opts.CheckRetainSource {
 		m.Source = cl.sourceOf()
 	}

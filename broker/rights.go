@@ -32,7 +32,7 @@ func (c *client) rights() *rights {
 // may reports whether the client may do one thing with a topic, or with a filter.
 func (c *client) may(a auth.Access, topic []byte) bool {
 	r := c.rights()
-	return r == nil || r.Permissions.Allows(a, topic)
+	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.answered(a, topic)
 }
 
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a

@@ -57,6 +57,7 @@ type shard struct {
 	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
 	backlog  int                    // jobs of sliced fan-outs and passages
 	relays   []*forwarder           // hear of what is published; nil mostly
+	told     *client                // whose packet is handled with answers; nil mostly
 	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
 	checking *recheck               // what a reload has left to do; nil: nothing
 	halted   int                    // reasons to leave sockets unread
@@ -201,7 +202,14 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		cl.lastSeen = uint32(s.seconds())
 		s.journal.Begin()
 		if err := s.handle(cl, h, body); err != nil {
+			if errors.Is(err, errAsked) {
+				s.unread(total)
+				return used - total, 0 // it comes again, with the answer
+			}
 			s.fail(cl, err)
+		}
+		if s.told == cl {
+			s.forgetAnswers()
 		}
 		if cl.conn != c {
 			return len(b), 0

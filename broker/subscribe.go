@@ -26,6 +26,9 @@ func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
 	if err := p.Parse(h.Flags, body, cl.version); err != nil {
 		return err
 	}
+	if cl.asks() && s.mustAsk(cl, auth.Subscribe, filterNames(cl, p)...) {
+		return errAsked
+	}
 	subID, _ := p.Properties.Uint(codec.SubscriptionIdentifier)
 	if s.debug {
 		s.debugf("Received SUBSCRIBE from %s", cl.id)
@@ -206,6 +209,9 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 	p := &s.unsubs
 	if err := p.Parse(h.Flags, body, cl.version); err != nil {
 		return err
+	}
+	if cl.asks() && s.mustAsk(cl, auth.Unsubscribe, mountedNames(cl, p.Filters)...) {
+		return errAsked
 	}
 	if s.debug {
 		s.debugf("Received UNSUBSCRIBE from %s", cl.id)

@@ -83,7 +83,7 @@ func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
 		c.Username = cl.rare.username
 	}
 	if r := cl.rights(); r != nil && r.Permissions != nil {
-		c.Allowed = r.Permissions.Allows(auth.Write, m.Topic)
+		c.Allowed = cl.may(auth.Write, m.Topic)
 	}
 	for id, v := range m.Properties.All() {
 		switch id {

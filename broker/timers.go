@@ -72,7 +72,8 @@ func (s *shard) timer(a *alarm, at int64) {
 		return
 	}
 	if cl.conn != nil {
-		if s.halted > 0 || cl.conn.Progress() >= progressMin { // we do not listen, or it is at it
+		// We do not listen, or it is at it.
+		if s.halted > 0 || cl.conn.Held() || cl.conn.Progress() >= progressMin {
 			cl.lastSeen = uint32(now)
 			s.arm(cl)
 			return

@@ -6,7 +6,10 @@
 // slow on purpose, and belongs in a Pool.
 package auth
 
-import "net/netip"
+import (
+	"context"
+	"net/netip"
+)
 
 // Access is a set of things that a client may do with a topic or a filter.
 type Access uint8
@@ -28,6 +31,7 @@ const (
 	Defer                 // no opinion, but somebody must say Allow
 	Deny                  // no
 	Allow                 // yes
+	Ask                   // only Asker.Ask knows; of Rules that are Askers. Where nobody can wait it is no
 )
 
 // String is the verdict's name.
@@ -39,6 +43,8 @@ func (v Verdict) String() string {
 		return "defer"
 	case Deny:
 		return "deny"
+	case Ask:
+		return "ask"
 	default:
 		return "allow"
 	}
@@ -77,6 +83,17 @@ type Rules interface {
 	// Covers reports that every topic which filter matches may be read. False is always safe: then each
 	// message is checked.
 	Covers(filter []byte) bool
+}
+
+// Asker is Rules that cannot decide everything at once: about some things their Check says Ask, and then who
+// can wait calls Ask. A broker does so when a client publishes, subscribes or unsubscribes, and holds that
+// client's connection meanwhile. It does not for what is delivered: Read is decided by Check, and an Ask
+// there is no, as it is for a will.
+type Asker interface {
+	Rules
+	// Ask decides what Check has left open: Allow or Deny; anything else, or the end of ctx, is no answer. It
+	// runs on a goroutine of its own and may block; topic is the caller's, not to be kept.
+	Ask(ctx context.Context, a Access, topic []byte) Verdict
 }
 
 // Authorizer knows the rules of each client.
@@ -121,7 +138,7 @@ func (p *Policy) Authenticate(l *Login) bool {
 		switch a.Authenticate(l) {
 		case Allow:
 			return true
-		case Deny:
+		case Deny, Ask: // an Authenticator may take its time itself
 			return false
 		case Defer:
 			deferred = true
@@ -146,6 +163,9 @@ func (p *Policy) Permissions(clientID, username string, hasUsername bool) *Permi
 		default:
 			out.more = append(out.more, r)
 		}
+		if _, asks := r.(Asker); asks {
+			out.asks = true
+		}
 	}
 	return out
 }
@@ -154,6 +174,7 @@ func (p *Policy) Permissions(clientID, username string, hasUsername bool) *Permi
 type Permissions struct {
 	first Rules
 	more  []Rules
+	asks  bool // some of them are an Asker
 }
 
 // Allows reports whether the client may do one thing; topic is a filter for Subscribe and Unsubscribe. It
@@ -175,6 +196,46 @@ func (p *Permissions) Allows(a Access, topic []byte) bool {
 		deferred = deferred || v == Defer
 	}
 	return !deferred
+}
+
+// Asks reports whether some of the rules are an Asker.
+func (p *Permissions) Asks() bool { return p != nil && p.asks }
+
+// Open reports whether Allows says no only because somebody has to be asked.
+func (p *Permissions) Open(a Access, topic []byte) bool {
+	if p == nil {
+		return false
+	}
+	v := p.first.Check(a, topic)
+	for i := 0; v < Deny && i < len(p.more); i++ {
+		v = p.more[i].Check(a, topic)
+	}
+	return v == Ask
+}
+
+// Resolve is Allows for who can wait; answered is false when somebody who was asked has not said yes or no.
+func (p *Permissions) Resolve(ctx context.Context, a Access, topic []byte) (allowed, answered bool) {
+	if p == nil {
+		return true, true
+	}
+	deferred := false
+	for i := -1; i < len(p.more); i++ {
+		r := p.first
+		if i >= 0 {
+			r = p.more[i]
+		}
+		v := r.Check(a, topic)
+		if x, ok := r.(Asker); ok && v == Ask {
+			if v = x.Ask(ctx, a, topic); v != Allow && v != Deny {
+				return false, false
+			}
+		}
+		if v >= Deny {
+			return v == Allow, true
+		}
+		deferred = deferred || v == Defer
+	}
+	return !deferred, true
 }
 
 // Covers reports that every topic which filter, not a shared subscription, matches may be read: messages
