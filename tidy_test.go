@@ -284,7 +284,7 @@ const module = "noctule/"
 // allowed is what a row lists, by whole paths.
 func (r room) allowed() map[string]struct{} {
 	m := map[string]struct{}{}
-	for _, path := range strings.Fields(r.ours) {
+	for path := range strings.FieldsSeq(r.ours) {
 		m[module+path] = struct{}{}
 	}
 	for _, path := range append(strings.Fields(r.others), strings.Fields(r.std)...) {

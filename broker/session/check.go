@@ -13,7 +13,16 @@ func (s *Session) Check() error {
 	if err := o.flight.fault(); err != nil {
 		return err
 	}
-	f, used, last := &o.flight, 0, uint64(0)
+	last, err := s.faultOfWindow(&o.flight)
+	if err != nil {
+		return err
+	}
+	return o.faultOfQueue(last)
+}
+
+// faultOfWindow looks at who is in the window, and returns the number of the last message in flight.
+func (s *Session) faultOfWindow(f *flight) (last uint64, err error) {
+	used := 0
 	for i := range f.list.Len() {
 		e := f.list.At(i)
 		if e.state == done {
@@ -23,13 +32,18 @@ func (s *Session) Check() error {
 			used++
 		}
 		if e.seq != 0 && e.seq <= last {
-			return fmt.Errorf("session: message %d is in flight behind %d", e.seq, last)
+			return last, fmt.Errorf("session: message %d is in flight behind %d", e.seq, last)
 		}
 		last = max(last, e.seq)
 	}
 	if used != int(f.used) || s.online && used > int(s.window) {
-		return fmt.Errorf("session: %d in flight, %d counted, window %d", used, f.used, s.window)
+		return last, fmt.Errorf("session: %d in flight, %d counted, window %d", used, f.used, s.window)
 	}
+	return last, nil
+}
+
+// faultOfQueue looks at what waits behind the message of a number.
+func (o *outbound) faultOfQueue(last uint64) error {
 	bytes, loaded := int64(0), o.loaded()
 	for i := range o.queue.Len() {
 		e := o.queue.At(i)

@@ -205,7 +205,7 @@ func dump(w io.Writer, s store.Store) error {
 
 // text is a record as a line.
 func text(t store.Table, key, value []byte) (line string, err error) {
-	say := func(format string, args ...any) error {
+	say := func(format string, args ...any) error { //nolint:unparam // what a Visitor's functions return
 		line = fmt.Sprintf(format, args...)
 		return nil
 	}
