@@ -12,7 +12,8 @@ import (
 	"noctule/wsnet"
 )
 
-// Options are the broker's global settings. The zero value is not useful: start from DefaultOptions.
+// Options are the broker's global settings. The zero value is not useful: start from DefaultOptions. Those
+// marked reload:"yes" can change while the broker runs: see Reload.
 type Options struct {
 	// Loops is the number of event loops; 0 means one per processor, at most 64.
 	Loops int
@@ -37,32 +38,32 @@ type Options struct {
 	// MaxPacketSize is the largest packet accepted, in bytes; 0 means the protocol's own limit.
 	MaxPacketSize uint32
 	// MessageSizeLimit is the largest payload accepted, in bytes; 0 means no limit.
-	MessageSizeLimit uint32
+	MessageSizeLimit uint32 `reload:"yes"`
 	// MaxKeepAlive is the largest keep alive accepted, in seconds; 0 means no limit.
 	MaxKeepAlive uint16
 	// RetainAvailable says whether retained messages are kept.
 	RetainAvailable bool
 	// PersistentClientExpiration caps the session expiry interval; 0 means no cap.
-	PersistentClientExpiration time.Duration
+	PersistentClientExpiration time.Duration `reload:"yes"`
 	// QueueQoS0 also queues QoS 0 messages for offline sessions.
-	QueueQoS0 bool
+	QueueQoS0 bool `reload:"yes"`
 	// UpgradeOutgoingQoS delivers at the subscription's QoS even when the message was published with less.
-	UpgradeOutgoingQoS bool
+	UpgradeOutgoingQoS bool `reload:"yes"`
 	// AllowDuplicates delivers one copy per matching subscription to MQTT 3 clients too.
-	AllowDuplicates bool
+	AllowDuplicates bool `reload:"yes"`
 	// MaxSubscriptions bounds the subscriptions of one session, those made by servers included; 0 means no
 	// limit.
-	MaxSubscriptions int
+	MaxSubscriptions int `reload:"yes"`
 	// MemoryLimit is how many bytes the process may use before new connections and messages that would be
 	// kept are refused; 0 means no limit. The collector's own limit is the program's to set.
-	MemoryLimit int64
+	MemoryLimit int64 `reload:"yes"`
 	// MemoryUsed measures it; nil asks the Go runtime.
 	MemoryUsed func() int64
 
 	// ClientIDPrefixes is what each client id must start with.
-	ClientIDPrefixes string
+	ClientIDPrefixes string `reload:"yes"`
 	// OtherUsers says what happens to a CONNECT with the client id of another user's session.
-	OtherUsers OtherUsers
+	OtherUsers OtherUsers `reload:"yes"`
 	// GlobalMaxClients bounds the sessions, those that are offline included; 0 or less means no limit.
 	GlobalMaxClients int
 	// CheckRetainSource asks at each delivery of a retained message whether its publisher may still write
@@ -72,7 +73,7 @@ type Options struct {
 	Hashing auth.PoolConfig
 
 	// SysInterval is the time between updates of the $SYS tree, in whole seconds; 0 turns the tree off.
-	SysInterval time.Duration
+	SysInterval time.Duration `reload:"yes"`
 	// Version is what $SYS/broker/version says after "mosquitto version ". That of noctule itself, which
 	// $SYS/broker/noctule/version says, is known to the program.
 	Version string
@@ -83,15 +84,15 @@ type Options struct {
 
 	// MaxInput is how many bytes of packets that are not complete all connections together may hold; 512 MiB
 	// by default, or a quarter of MemoryLimit where that is less. The largest of the address with most ends.
-	MaxInput int64
+	MaxInput int64 `reload:"yes"`
 
 	// ConnectionMessages logs clients that connect and disconnect.
-	ConnectionMessages bool
+	ConnectionMessages bool `reload:"yes"`
 	// Features are parts of the program that add to these options, in order; see Feature. Reload keeps those
 	// that New was given.
 	Features []Feature
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
-	Admitters []Admitter
+	Admitters []Admitter `reload:"yes"`
 	// MaxAdmissions is how many CONNECTs may wait for their password to be checked and for Admitters, 4096 by
 	// default; a large CONNECT counts for several, 16 KB each. An address has an eighth at most, unless it is
 	// of this machine; when all are taken, the newest of the address with most hears that the server is busy.
@@ -110,8 +111,8 @@ type Options struct {
 	RequestsByUsername bool
 	// MaxPending and MaxPendingBytes bound the requests that wait for their clients to connect: their number,
 	// and the bytes of their filters.
-	MaxPending      int
-	MaxPendingBytes int64
+	MaxPending      int   `reload:"yes"`
+	MaxPendingBytes int64 `reload:"yes"`
 	// MaxQueuedMemory is how many payload bytes the queues of stored sessions may hold in memory, a message
 	// counted in each queue; what is beyond stays in the Store until its client can take it. Then the Store
 	// must be a store.Reader. 0 keeps all in memory.

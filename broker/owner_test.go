@@ -202,3 +202,21 @@ func TestSessionOfNobody(t *testing.T) {
 		t.Error("bob has the session of ann")
 	}
 }
+
+// TestReloadOfOtherUsers changes what happens to a session of another user while the broker runs.
+func TestReloadOfOtherUsers(t *testing.T) {
+	onEach(t, nil, func(t *testing.T, x *fixture) {
+		x.leave("c", "ann")
+		o := broker.DefaultOptions()
+		o.SysInterval, o.OtherUsers = 0, broker.RefuseSession
+		if err := x.b.Reload(t.Context(), o, nil); err != nil {
+			t.Fatal(err)
+		}
+		if ack := brokertest.Dial(t, x.addr, codec.V5).Connack("c", resumeAs("bob")); ack.Reason == codec.Success {
+			t.Error("a session of another user is resumed, or ended")
+		}
+		if _, present := x.present("c", codec.V5, resumeAs("ann")); !present {
+			t.Error("the session is gone")
+		}
+	})
+}

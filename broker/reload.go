@@ -2,14 +2,13 @@ package broker
 
 import (
 	"context"
+	"reflect"
 	"slices"
 
 	"noctule/wsnet"
 )
 
-// Reload replaces the settings of a running broker that can change: of o Admitters, AllowDuplicates,
-// ClientIDPrefixes, ConnectionMessages, MaxPending, MaxPendingBytes, MaxSubscriptions, MemoryLimit,
-// MessageSizeLimit, PersistentClientExpiration, QueueQoS0, UpgradeOutgoingQoS and SysInterval, and the
+// Reload replaces the settings of a running broker that can change: of o the Reloadable ones, and the
 // whole of the options of the listeners named, except where and with which transport they listen. What
 // clients may do is worked out again, and those that could not connect any more are disconnected. It
 // returns when that has been done, or ctx is done; any goroutine but a loop's may call it. Calls must not
@@ -39,21 +38,25 @@ func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]
 	return nil
 }
 
+// Reloadable are the fields of Options that Reload takes over; they are marked there. The others keep
+// their values for as long as the broker runs.
+func Reloadable() (names []string) {
+	for f := range reflect.TypeFor[Options]().Fields() {
+		if f.Tag.Get("reload") == "yes" {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
 // reload takes new settings over, on the shard's loop.
 func (s *shard) reload(o Options) {
 	s.loop.MustBeHere()
 	next := *s.opts
-	next.Admitters = o.Admitters
-	next.MaxPending, next.MaxPendingBytes = o.MaxPending, o.MaxPendingBytes
-	next.AllowDuplicates = o.AllowDuplicates
-	next.ClientIDPrefixes = o.ClientIDPrefixes
-	next.ConnectionMessages = o.ConnectionMessages
-	next.MaxSubscriptions = o.MaxSubscriptions
-	next.MessageSizeLimit = o.MessageSizeLimit
-	next.PersistentClientExpiration = o.PersistentClientExpiration
-	next.QueueQoS0 = o.QueueQoS0
-	next.UpgradeOutgoingQoS = o.UpgradeOutgoingQoS
-	next.SysInterval = o.SysInterval
+	to, from := reflect.ValueOf(&next).Elem(), reflect.ValueOf(&o).Elem()
+	for _, name := range Reloadable() {
+		to.FieldByName(name).Set(from.FieldByName(name))
+	}
 	s.opts = &next
 	s.limits.QueueQoS0 = o.QueueQoS0
 	s.watchLevels()

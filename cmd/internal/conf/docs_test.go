@@ -19,27 +19,8 @@ const (
 )
 
 // reloads says what a SIGHUP does with a directive.
-func reloads(key string, d directive) string {
-	for _, f := range kept() {
-		if f.key == key {
-			return "restart"
-		}
-	}
-	for _, f := range keptByListeners() {
-		if f.key == key {
-			return "restart"
-		}
-	}
-	switch key {
-	case "listener", "port", "bind_address":
-		return "must stay"
-	case "retained_persistence", "tls_keyform":
-		return "restart"
-	}
-	if d.state == inert || d.state == refused || d.scope == bridge || key == "connection" {
-		return ""
-	}
-	return "yes"
+func reloads(d directive) string {
+	return map[onReload]string{again: "yes", restart: "restart", fixed: "must stay", unread: ""}[d.reload]
 }
 
 // table is the directives as the document shows them.
@@ -66,11 +47,7 @@ func table() string {
 		if m, ok := deprecations(k); ok {
 			note = strings.Trim("deprecated. "+m+" "+note, " ")
 		}
-		reload := reloads(k, d)
-		if strings.Contains(k, " ") {
-			reload = ""
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k, scopes[d.scope], states[d.state], reload, note)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k, scopes[d.scope], states[d.state], reloads(d), note)
 	}
 	return b.String() + "\n"
 }
@@ -146,7 +123,7 @@ func TestReloadTable(t *testing.T) {
 	for line := range strings.Lines(readFile(t, "testdata/reload-2.1.txt")) {
 		key, theirs, _ := strings.Cut(strings.TrimSpace(line), " ")
 		d, ok := directives()[key]
-		ours := reloads(key, d)
+		ours := reloads(d)
 		want := map[string]string{"yes": "yes", "no": "restart"}[theirs]
 		switch {
 		case !ok:

@@ -3,67 +3,27 @@ package conf
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"noctule/broker"
 )
 
-// keptField is a setting that keeps its value until the program starts again. of returns a pointer to it.
-type keptField[T any] struct {
-	key string
-	of  func(*T) any
-}
-
-// kept are the settings of everybody that a reload does not change: those that Mosquitto keeps too, and
-// those of what is opened once.
-func kept() []keptField[Config] {
-	return []keptField[Config]{
-		{"user", func(c *Config) any { return &c.User }},
-		{"pid_file", func(c *Config) any { return &c.PIDFile }},
-		{"admin_listener", func(c *Config) any { return &c.Admin }},
-		{"check_retain_source", func(c *Config) any { return &c.Options.CheckRetainSource }},
-		{"enable_control_api", func(c *Config) any { return &c.ControlAPI }},
-		{"global_max_clients", func(c *Config) any { return &c.Options.GlobalMaxClients }},
-		{"global_max_connections", func(c *Config) any { return &c.Options.MaxConnections }},
-		{"max_inflight_bytes", func(c *Config) any { return &c.Options.MaxInflightBytes }},
-		{"max_inflight_messages", func(c *Config) any { return &c.Options.MaxInflight }},
-		{"max_keepalive", func(c *Config) any { return &c.Options.MaxKeepAlive }},
-		{"max_packet_size", func(c *Config) any { return &c.Options.MaxPacketSize }},
-		{"max_queued_bytes", func(c *Config) any { return &c.Options.MaxQueuedBytes }},
-		{"max_queued_messages", func(c *Config) any { return &c.Options.MaxQueuedMessages }},
-		{"max_queued_memory", func(c *Config) any { return &c.MaxQueuedMemory }},
-		{"retain_available", func(c *Config) any { return &c.Options.RetainAvailable }},
-		{"retain_expiry_interval", func(c *Config) any { return &c.RetainExpiry }},
-		{"persistence", func(c *Config) any { return &c.Persistence.On }},
-		{"persistence_file", func(c *Config) any { return &c.Persistence.File }},
-		{"persistence_location", func(c *Config) any { return &c.Persistence.Location }},
-		{"persistence_sync", func(c *Config) any { return &c.Persistence.Sync }},
-	}
-}
-
-// keptByListeners are the settings of a listener that belong to its sockets.
-func keptByListeners() []keptField[Listener] {
-	return []keptField[Listener]{
-		{"socket_domain", func(l *Listener) any { return &l.Domain }},
-		{"bind_interface", func(l *Listener) any { return &l.Interface }},
-		{"protocol", func(l *Listener) any { return &l.Protocol }},
-		{"http_dir", func(l *Listener) any { return &l.HTTPDir }},
-		{"enable_proxy_protocol", func(l *Listener) any { return &l.ProxyProtocol }},
-		{"psk_hint", func(l *Listener) any { return &l.PSKHint }},
-		{"set_tcp_nodelay", func(l *Listener) any { return &l.Net.NoDelay }},
-		{"websockets_headers_size", func(l *Listener) any { return &l.Net.MaxHeader }},
-	}
-}
-
-// keep gives next the values of old that a reload does not change, and returns the keys that differed.
-func keep[T any](fields []keptField[T], old, next *T) (keys []string) {
-	for _, f := range fields {
-		from, to := reflect.ValueOf(f.of(old)).Elem(), reflect.ValueOf(f.of(next)).Elem()
+// keep gives next the values of old that a reload does not change, and returns the keys that differed,
+// sorted. T is Config or Listener.
+func keep[T any](old, next *T) (keys []string) {
+	for key, d := range directives() {
+		of, ok := d.field.(func(*T) any)
+		if !ok {
+			continue
+		}
+		from, to := reflect.ValueOf(of(old)).Elem(), reflect.ValueOf(of(next)).Elem()
 		if !from.Equal(to) {
 			to.Set(from)
-			keys = append(keys, f.key)
+			keys = append(keys, key)
 		}
 	}
+	slices.Sort(keys)
 	return keys
 }
 
@@ -86,7 +46,7 @@ func (c *Config) Reload(files []string, ports []int) (*Config, []Note, error) {
 			notes = append(notes, Note{Text: text, Level: broker.LevelNotice})
 		}
 	}
-	say(keep(kept(), c, next), "")
+	say(keep(c, next), "")
 	for i := range next.Listeners {
 		old, l := &c.Listeners[i], &next.Listeners[i]
 		of := " of listener " + l.Name()
@@ -94,7 +54,7 @@ func (c *Config) Reload(files []string, ports []int) (*Config, []Note, error) {
 			l.keepTLS(old)
 			say([]string{"certfile"}, of)
 		}
-		say(keep(keptByListeners(), old, l), of)
+		say(keep(old, l), of)
 		l.Net.WebSocket = old.Net.WebSocket
 	}
 	o, from := &next.Options, &c.Options // what no directive sets

@@ -124,10 +124,10 @@ max_qos 1
 	}
 	var want []string
 	for _, k := range []string{
-		"user", "pid_file", "admin_listener", "max_inflight_bytes", "max_inflight_messages", "max_keepalive",
-		"max_packet_size", "max_queued_bytes", "max_queued_messages", "retain_available",
-		"certfile of listener 1", "socket_domain of listener 1", "bind_interface of listener 1", "protocol of listener 1",
-		"set_tcp_nodelay of listener 1", "websockets_headers_size of listener 1",
+		"admin_listener", "max_inflight_bytes", "max_inflight_messages", "max_keepalive",
+		"max_packet_size", "max_queued_bytes", "max_queued_messages", "pid_file", "retain_available", "user",
+		"certfile of listener 1", "bind_interface of listener 1", "protocol of listener 1",
+		"set_tcp_nodelay of listener 1", "socket_domain of listener 1", "websockets_headers_size of listener 1",
 		"certfile of listener 2", "set_tcp_nodelay of listener 2", "websockets_headers_size of listener 2",
 	} {
 		want = append(want, "The new value of "+k+" takes effect after a restart.")
@@ -149,26 +149,81 @@ max_qos 1
 	}
 }
 
-// TestKeptFields holds that every kept setting is a directive's and can be copied.
+// TestKeptFields holds that what keeps its value has one that can be copied, and that nothing else has.
 func TestKeptFields(t *testing.T) {
-	for _, f := range kept() {
-		a, b := &Config{}, &Config{}
-		v := reflect.ValueOf(f.of(a)).Elem()
-		if _, ok := directives()[f.key]; !ok {
-			t.Errorf("no directive %s", f.key)
+	same := map[string]bool{"retained_persistence": true, "tls_keyform": true} // as persistence; as pem, always
+	for key, d := range directives() {
+		if (d.field != nil || same[key]) != (d.reload == restart) {
+			t.Errorf("%s: reload %d, field %v", key, d.reload, d.field != nil)
 		}
-		switch v.Kind() {
-		case reflect.Bool:
-			v.SetBool(true)
-		case reflect.String:
-			v.SetString("x")
-		case reflect.Uint16, reflect.Uint32:
-			v.SetUint(1)
+		switch of := d.field.(type) {
+		case nil:
+		case func(*Config) any:
+			wantKept(t, key, of)
+		case func(*Listener) any:
+			wantKept(t, key, of)
 		default:
-			v.SetInt(1)
+			t.Errorf("%s: field is a %T", key, of)
 		}
-		if got := keep(kept(), a, b); !slices.Equal(got, []string{f.key}) || !reflect.DeepEqual(a, b) {
-			t.Errorf("%s: %v", f.key, got)
+	}
+}
+
+func wantKept[T any](t *testing.T, key string, of func(*T) any) {
+	t.Helper()
+	var a, b T
+	fill(reflect.ValueOf(of(&a)).Elem())
+	if got := keep(&a, &b); !slices.Equal(got, []string{key}) || !reflect.DeepEqual(a, b) {
+		t.Errorf("%s: %v", key, got)
+	}
+}
+
+// fill gives a setting another value.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		v.SetUint(1)
+	default:
+		v.SetInt(1)
+	}
+}
+
+// TestBrokerReloads holds the table against what a running broker takes over: an option that a directive sets either
+// keeps its value or counts at once, in both.
+func TestBrokerReloads(t *testing.T) {
+	taken := map[string]bool{}
+	for _, name := range broker.Reloadable() {
+		taken[name] = true
+	}
+	kept := map[string]bool{"MaxQueuedMemory": true, "PersistenceSync": true} // made of other fields, which are kept
+	for key, d := range directives() {
+		of, ok := d.field.(func(*Config) any)
+		if !ok {
+			continue
+		}
+		var c Config
+		at := reflect.ValueOf(of(&c)).Pointer()
+		o := reflect.ValueOf(&c.Options).Elem()
+		for i := range o.NumField() {
+			if f := o.Type().Field(i); o.Field(i).Addr().Pointer() == at {
+				kept[f.Name] = true
+				if taken[f.Name] {
+					t.Errorf("%s keeps its value, and a broker takes another one over", key)
+				}
+			}
+		}
+	}
+	program := map[string]bool{ // the program's own, which no directive sets
+		"Loops": true, "Portable": true, "MaxBufferedBytes": true, "MemoryUsed": true, "Hashing": true, "Version": true,
+		"Features": true, "MaxAdmissions": true, "Controls": true, "Guard": true, "Describe": true,
+		"RequestsByUsername": true, "Store": true, "Clock": true, "Log": true, "FlushLog": true,
+	}
+	for f := range reflect.TypeFor[broker.Options]().Fields() {
+		if f.IsExported() && !taken[f.Name] && !kept[f.Name] && !program[f.Name] {
+			t.Errorf("a broker keeps its %s, and no directive says so", f.Name)
 		}
 	}
 }
