@@ -211,7 +211,8 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	}
 	x, ok := d.jobs.start(c.principal, o)
 	if !ok {
-		fail(w, http.StatusTooManyRequests, "too many jobs")
+		tryAgain(w, http.StatusTooManyRequests)
+		fail(w, http.StatusTooManyRequests, "too many jobs: 100 have not ended")
 		return
 	}
 	w.Header().Set("Location", "/api/v1/presub/jobs/"+x.ID)

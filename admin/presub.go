@@ -189,14 +189,18 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 		ClientID: r.PathValue("clientid"), Action: "replace",
 		Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
 	}
+	q := r.URL.Query()
+	switch names := q["origin"]; {
+	case len(names) > 1, len(names) == 1 && o.Origin != "" && o.Origin != names[0]:
+		fail(w, http.StatusBadRequest, "there is more than one origin")
+		return
+	case len(names) == 1:
+		e.Origin = names[0]
+	}
 	if r.Method == http.MethodDelete {
-		e.Topics = []presub.Topic{}
-		for _, t := range r.URL.Query()["topic"] {
-			e.Topics = append(e.Topics, presub.Topic{Topic: t})
-		}
-		none := 0
-		if e.Wait = &none; len(e.Topics) > 0 {
-			e.Action = "unsubscribe"
+		if err := removal(&e, q["topic"]); err != nil {
+			fail(w, http.StatusBadRequest, err.Error())
+			return
 		}
 	}
 	switch m := r.Header.Get("If-Match"); m {
@@ -225,7 +229,39 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	if a.Revision > 0 {
 		w.Header().Set("ETag", etag(a.Revision))
 	}
-	respond(w, statusOf(a), a)
+	status := statusOf(a)
+	tryAgain(w, status)
+	respond(w, status, a)
+}
+
+// removal makes an entry of a DELETE: it ends the topics that the body and the query name, and all of the
+// origin only when neither names any. A list in the body without a topic is no way to say all.
+func removal(e *presub.Entry, query []string) error {
+	none := 0
+	e.Wait = &none
+	if e.Topics != nil && len(e.Topics)+len(query) == 0 {
+		return errors.New("the list has no topic; without a list all are removed")
+	}
+	for _, t := range query {
+		e.Topics = append(e.Topics, presub.Topic{Topic: t})
+	}
+	if len(e.Topics) > 0 {
+		e.Action = "unsubscribe"
+	} else {
+		e.Topics = []presub.Topic{}
+	}
+	return nil
+}
+
+// tryAgain says when a request that was refused for the time being may be made again: RFC 9110, 10.2.3, and
+// RFC 6585, 4.
+func tryAgain(w http.ResponseWriter, status int) {
+	switch status {
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "10")
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
 }
 
 // statusOf is the HTTP status of an answer.

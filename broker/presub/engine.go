@@ -207,9 +207,14 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 		IfRevision: x.IfRevision, Promises: &b.promises,
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
+	order := orderOf(x.Topics)
 	if later != nil {
 		r.Later = func(a behalf.Answer) { // on an event loop
-			e.later(func(context.Context) { later(answerOf(&a, nil)) })
+			e.later(func(context.Context) {
+				out := answerOf(&a, nil)
+				order.sort(out.Results)
+				later(out)
+			})
 		}
 	}
 	var answers []behalf.Answer
@@ -224,6 +229,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 	out := make([]Answer, 0, len(answers))
 	for i := range answers {
 		a := answerOf(&answers[i], bad)
+		order.sort(a.Results)
 		if a.ClientID == "" {
 			a.Username = x.Username
 		}

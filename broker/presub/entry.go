@@ -2,10 +2,13 @@ package presub
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"time"
 
 	"noctule/broker/behalf"
@@ -209,6 +212,37 @@ func (e *Entry) set() (*behalf.Set, []behalf.Result) {
 		good = append(good, t)
 	}
 	return behalf.NewSet(good), bad
+}
+
+// order is the place of each filter in a request; nil: as it comes.
+type order map[string]int
+
+func orderOf(list []Topic) order {
+	if len(list) < 2 {
+		return nil
+	}
+	o := make(order, len(list))
+	for i := range list {
+		if _, twice := o[list[i].Topic]; !twice {
+			o[list[i].Topic] = i
+		}
+	}
+	return o
+}
+
+// sort puts results in the order of the request, as SUBACK has its codes [MQTT-3.9.3-1]; what was not asked
+// for by name, as what a replace removes, comes last.
+func (o order) sort(list []Result) {
+	if len(list) < 2 {
+		return
+	}
+	place := func(r *Result) int {
+		if i, ok := o[r.Topic]; ok {
+			return i
+		}
+		return math.MaxInt
+	}
+	slices.SortStableFunc(list, func(a, b Result) int { return cmp.Compare(place(&a), place(&b)) })
 }
 
 // answerOf is an answer in the words of JSON.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -112,5 +113,15 @@ func TestPasswordLikeAnOption(t *testing.T) {
 	}
 	if text := readFile(t, file); !strings.HasPrefix(text, "-D:$7$") || !strings.Contains(text, "\n--help:$6$") {
 		t.Errorf("%s", text)
+	}
+}
+
+// TestExplainAsksThePortOfTheQuickstart holds its default address against the configuration to begin with.
+func TestExplainAsksThePortOfTheQuickstart(t *testing.T) {
+	_, rest, ok := strings.Cut(readFile(t, "../../deploy/quickstart.conf"), "\nadmin_listener ")
+	address, _, _ := strings.Cut(rest, "\n")
+	if f, found := reflect.TypeFor[presubExplain]().FieldByName("URL"); !ok || !found ||
+		f.Tag.Get("default") != "http://"+strings.TrimSpace(address) {
+		t.Errorf("explain asks %q, the quickstart listens on %q", f.Tag.Get("default"), address)
 	}
 }

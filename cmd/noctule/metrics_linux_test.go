@@ -239,7 +239,7 @@ func TestHAProxyAsksForReadiness(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("docs/metrics.md has no backend mqtt")
 	}
-	text = strings.NewReplacer("10.0.0.1:1883", fmt.Sprint("127.0.0.1:", port), "9090", url[strings.LastIndex(url, ":")+1:],
+	text = strings.NewReplacer("10.0.0.1:1883", fmt.Sprint("127.0.0.1:", port), "9884", url[strings.LastIndex(url, ":")+1:],
 		"inter 2s", "inter 20ms").Replace(text)
 	front := freePort(t)
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")

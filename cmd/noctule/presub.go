@@ -147,7 +147,7 @@ type presubCmd struct {
 func (presubCmd) Examples() []string { return presubExplain{}.Examples() }
 
 type presubExplain struct {
-	URL       string `short:"u" placeholder:"URL" default:"http://127.0.0.1:9090" help:"That of admin_listener; http://127.0.0.1:9090 without."`
+	URL       string `short:"u" placeholder:"URL" default:"http://127.0.0.1:9884" help:"That of admin_listener; http://127.0.0.1:9884 without."`
 	TokenFile string `short:"t" placeholder:"FILE" help:"A file with a token of the API, or a line of admin_token_file; by default NOCTULE_TOKEN of the environment is the token."`
 	ClientID  string `arg:"" name:"clientid" passthrough:"partial" help:"The client."`
 	Topic     string `arg:"" help:"What is published on."`
