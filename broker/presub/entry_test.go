@@ -1,6 +1,9 @@
 package presub
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -89,4 +92,56 @@ func FuzzParseEntries(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestVectorsOfEntriesAreTaken: what the vectors of codec/im show to writers of clients goes through the door,
+// each topic of it; there was one with an origin that nobody may use.
+func TestVectorsOfEntriesAreTaken(t *testing.T) {
+	raw, err := os.ReadFile("../../codec/im/testdata/entry.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []struct {
+		Name, Hex string
+		Offset    *int
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		t.Fatal(err)
+	}
+	x := newSystem(t, "control: {usernames: [agent]}")
+	for _, c := range [][2]string{{"c1", "u1"}, {"c2", "u2"}} {
+		x.connect(c[0], c[1])
+	}
+	caller := Caller{Door: MQTT, Principal: "agent", Allowed: true}
+	for _, v := range list {
+		b, err := hex.DecodeString(v.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, binary, err := ParseEntries(b)
+		if v.Offset != nil {
+			if err == nil {
+				t.Errorf("%s: is taken", v.Name)
+			}
+			continue
+		}
+		if err != nil || !binary {
+			t.Errorf("%s: binary %t, %v", v.Name, binary, err)
+			continue
+		}
+		answers, err := x.e.Do(t.Context(), caller, entries, nil)
+		if err != nil {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+		for _, a := range answers {
+			if a.Code != 0 {
+				t.Errorf("%s: code %d, %s", v.Name, a.Code, a.Error)
+			}
+			for _, r := range a.Results {
+				if r.Code >= 0x80 {
+					t.Errorf("%s: %s: code %d", v.Name, r.Topic, r.Code)
+				}
+			}
+		}
+	}
 }

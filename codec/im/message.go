@@ -34,7 +34,8 @@ const (
 // MediaMax is how many parts a message may have.
 const MediaMax = 7
 
-// Media is one part of a message. Content is JSON: {"co": text or URL, "fn": file name, "ml": size}.
+// Media is one part of a message. Content is JSON: {"co": text, or URL of a file}, and of a file also "fn",
+// its name, and "ml", its size in bytes as a string.
 type Media struct {
 	Type    MediaType
 	Content []byte
