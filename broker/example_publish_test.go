@@ -26,7 +26,7 @@ func ExampleBroker_Publish() {
 	fmt.Println(r.Accepted, r.Receivers, err)
 
 	_, err = b.Publish(ctx, broker.Publication{Topic: "building/#"})
-	var refused broker.PublishRefusal
+	var refused broker.PublishError
 	if errors.As(err, &refused) {
 		fmt.Println(refused.String())
 	}

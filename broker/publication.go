@@ -42,26 +42,26 @@ type Result struct {
 	Receivers int
 }
 
-// PublishRefusal is why a Publication is refused: nobody gets it, and it is not kept. It is an error.
-type PublishRefusal uint8
+// PublishError is why a Publication is refused: nobody gets it, and it is not kept. It is an error.
+type PublishError uint8
 
 // The reasons.
 const (
-	PublishBadTopic      PublishRefusal = iota + 1 // not a Topic Name
-	PublishBadQoS                                  // above 2
-	PublishBadProperties                           // not of a PUBLISH, or the broker's to set
-	PublishTooLarge                                // larger than MessageSizeLimit
-	PublishNoRetain                                // retained messages are not available
-	PublishNoMemory                                // memory_limit: it would have to be kept
-	PublishNoStore                                 // it would have to be on disk, which cannot be written
-	PublishNoBroker                                // the broker shuts down
+	ErrPublishTopic      PublishError = iota + 1 // not a Topic Name
+	ErrPublishQoS                                // above 2
+	ErrPublishProperties                         // not of a PUBLISH, or the broker's to set
+	ErrPublishSize                               // larger than MessageSizeLimit
+	ErrPublishRetain                             // retained messages are not available
+	ErrPublishMemory                             // memory_limit: it would have to be kept
+	ErrPublishStore                              // it would have to be on disk, which cannot be written
+	ErrPublishEnd                                // the broker shuts down
 )
 
 // Error implements error.
-func (r PublishRefusal) Error() string { return "broker: publication refused: " + r.String() }
+func (r PublishError) Error() string { return "broker: publication refused: " + r.String() }
 
 // String names the reason in a few words.
-func (r PublishRefusal) String() string {
+func (r PublishError) String() string {
 	names := [...]string{
 		"", "not a topic name", "not a QoS", "not properties of a message", "too large",
 		"retained messages are not available", "memory is short",
@@ -75,7 +75,7 @@ func (r PublishRefusal) String() string {
 
 // Publish publishes a message of the program's own, which no policy applies to, and returns when it has been
 // passed on: subscribers of all loops have it before what a client sends later. The error is a
-// PublishRefusal, or the context's; then Result.Accepted says whether it was too late. While the loop that
+// PublishError, or the context's; then Result.Accepted says whether it was too late. While the loop that
 // publishes reads no sockets, since others, or the disk, do not keep up, it waits, as clients do. Order holds
 // between calls of one goroutine with one topic. Any goroutine but a loop's may call it.
 func (b *Broker) Publish(ctx context.Context, p Publication) (Result, error) {
@@ -94,7 +94,7 @@ func (b *Broker) Publish(ctx context.Context, p Publication) (Result, error) {
 		}
 		<-j.done // it is being passed on
 	case <-b.ended:
-		return Result{}, PublishNoBroker
+		return Result{}, ErrPublishEnd
 	}
 	if j.refused != 0 {
 		return Result{}, j.refused
@@ -116,22 +116,22 @@ func noAnswer(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return PublishNoBroker
+	return ErrPublishEnd
 }
 
 // checkPublication holds a publication against what no loop needs to be asked about.
 func (b *Broker) checkPublication(p *Publication) error {
 	switch {
 	case len(p.Topic) > topicMax || codec.CheckTopicName([]byte(p.Topic)) != nil:
-		return PublishBadTopic
+		return ErrPublishTopic
 	case p.QoS > 2:
-		return PublishBadQoS
+		return ErrPublishQoS
 	case !forwardable(p.Properties):
-		return PublishBadProperties
+		return ErrPublishProperties
 	case len(p.Topic)+len(p.Properties)+len(p.Payload) > codec.MaxRemaining-publicationHead:
-		return PublishTooLarge
+		return ErrPublishSize
 	case b.stopping.Load():
-		return PublishNoBroker
+		return ErrPublishEnd
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ type publishing struct {
 	done  chan struct{}
 
 	// Of the loop, until done is closed:
-	refused   PublishRefusal
+	refused   PublishError
 	receivers int // on this loop, and shared subscriptions
 	far       []farReceivers
 }
@@ -211,18 +211,18 @@ func (j *publishing) publish() {
 }
 
 // refuses says why the program's own message cannot be passed on.
-func (s *shard) refuses(m *message.Message) PublishRefusal {
+func (s *shard) refuses(m *message.Message) PublishError {
 	limit := int(s.opts.MessageSizeLimit)
 	switch {
 	case limit > 0 && len(m.Payload) > limit:
-		return PublishTooLarge
+		return ErrPublishSize
 	case m.Retain && !s.opts.RetainAvailable:
-		return PublishNoRetain
+		return ErrPublishRetain
 	case s.tooMuch(m):
-		return PublishNoMemory
+		return ErrPublishMemory
 	case !s.journal.Failing():
 	case m.Retain && s.retainLog(m.Topic) != nil, m.QoS > 0 && s.forDurable(m.Topic):
-		return PublishNoStore
+		return ErrPublishStore
 	}
 	return 0
 }

@@ -68,15 +68,15 @@ func TestPublishRefusals(t *testing.T) {
 	c := x.connect("c", codec.V5, nil)
 	c.Subscribe("#", 2)
 	alias := codec.AppendUintProperty(nil, codec.TopicAlias, 1)
-	for want, p := range map[broker.PublishRefusal]broker.Publication{
-		broker.PublishBadTopic:      {Topic: "a/+"},
-		broker.PublishBadQoS:        {Topic: "a", QoS: 3},
-		broker.PublishBadProperties: {Topic: "a", Properties: alias},
-		broker.PublishTooLarge:      {Topic: "a", Payload: make([]byte, 11)},
-		broker.PublishNoRetain:      {Topic: "a", Retain: true},
+	for want, p := range map[broker.PublishError]broker.Publication{
+		broker.ErrPublishTopic:      {Topic: "a/+"},
+		broker.ErrPublishQoS:        {Topic: "a", QoS: 3},
+		broker.ErrPublishProperties: {Topic: "a", Properties: alias},
+		broker.ErrPublishSize:       {Topic: "a", Payload: make([]byte, 11)},
+		broker.ErrPublishRetain:     {Topic: "a", Retain: true},
 	} {
 		r, err := x.b.Publish(t.Context(), p)
-		var got broker.PublishRefusal
+		var got broker.PublishError
 		if !errors.As(err, &got) || got != want || r.Accepted {
 			t.Errorf("%s: %v %+v", want, err, r)
 		}
@@ -97,10 +97,10 @@ func TestPublishRefusals(t *testing.T) {
 	if err := x.b.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := x.b.Publish(t.Context(), broker.Publication{Topic: "a"}); !errors.Is(err, broker.PublishNoBroker) {
+	if _, err := x.b.Publish(t.Context(), broker.Publication{Topic: "a"}); !errors.Is(err, broker.ErrPublishEnd) {
 		t.Error(err)
 	}
-	if s := broker.PublishRefusal(99).Error(); !strings.HasSuffix(s, "unknown") {
+	if s := broker.PublishError(99).Error(); !strings.HasSuffix(s, "unknown") {
 		t.Error(s)
 	}
 }
@@ -131,7 +131,7 @@ func TestPublishDurably(t *testing.T) {
 		d.connect("late", codec.V5, nil).Subscribe("q", 0)
 		d.failing(t)
 		for _, p := range []broker.Publication{{Topic: "q", QoS: 1}, {Topic: "r", Retain: true}} {
-			if _, err := d.b.Publish(t.Context(), p); !errors.Is(err, broker.PublishNoStore) {
+			if _, err := d.b.Publish(t.Context(), p); !errors.Is(err, broker.ErrPublishStore) {
 				t.Errorf("%+v: %v", p, err)
 			}
 		}

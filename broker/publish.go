@@ -31,18 +31,8 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 			return err
 		}
 	}
-	if len(m.Topic) == 0 {
-		return protocolError(h.Type, "no topic and no alias [MQTT-3.3.2-8]")
-	}
-	if mount := cl.mount(); mount != "" {
-		if err := s.mountTopic(mount, m); err != nil {
-			return err
-		}
-	}
-	if cl.asks() && s.mustAsk(cl, auth.Write, m.Topic) {
-		s.count.publishIn--
-		s.count.publishBytesIn -= int64(len(p.Payload))
-		return errAsked
+	if err := s.nameTopic(cl, m); err != nil {
+		return err
 	}
 	if m.Retain && s.opts.CheckRetainSource {
 		m.Source = cl.sourceOf()
@@ -73,6 +63,24 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		return s.checkOutput(cl)
 	}
 	return s.receive(cl, p.PacketID, m, r)
+}
+
+// nameTopic gives m its full name; errAsked if somebody has to be asked whether the client may publish there.
+func (s *shard) nameTopic(cl *client, m *message.Message) error {
+	if len(m.Topic) == 0 {
+		return protocolError(codec.PUBLISH, "no topic and no alias [MQTT-3.3.2-8]")
+	}
+	if mount := cl.mount(); mount != "" {
+		if err := s.mountTopic(mount, m); err != nil {
+			return err
+		}
+	}
+	if cl.asks() && s.mustAsk(cl, auth.Write, m.Topic) {
+		s.count.publishIn--
+		s.count.publishBytesIn -= int64(len(m.Payload))
+		return errAsked
+	}
+	return nil
 }
 
 // guarded asks who has the say over some topics, if anybody has.
