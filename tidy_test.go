@@ -41,7 +41,8 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/message broker/retained broker/session " +
+		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/mail broker/message " +
+			"broker/retained broker/session " +
 			"broker/store broker/store/state broker/sys codec codec/im internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
@@ -54,6 +55,7 @@ var rooms = map[string]room{
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/store topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
+	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
 		ours: "broker broker/behalf codec codec/im internal/metric internal/regular topictree",

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"math/bits"
 	"slices"
-	"sync/atomic"
 
 	"noctule/broker/fanout"
+	"noctule/broker/mail"
 	"noctule/broker/message"
 	"noctule/broker/store"
 	"noctule/topictree"
@@ -46,9 +46,9 @@ type passage struct {
 	pickedAt map[*client]int
 	far      [][]topictree.FilterID // what the search has found for other loops, by loop
 
-	conn *wsnet.Conn   // not read until it is over; nil: none
-	from *shard        // whose messages have cost here until it is over; nil: this loop's own
-	debt *atomic.Int64 // of from to this loop
+	conn *wsnet.Conn // not read until it is over; nil: none
+	from *shard      // whose messages have cost here until it is over; nil: this loop's own
+	debt *mail.Debt  // of from to this loop
 	cost int64
 }
 
@@ -73,15 +73,16 @@ func (s *shard) publishMany(m *message.Message) {
 // routeMany takes the filters of a passage to another loop.
 func (s *shard) routeMany(m *message.Message, p *passage, loop int) {
 	b := s.box(loop)
-	e := b.add(m)
-	e.many = &passage{ids: p.ids, shares: p.shares, once: p.once, cost: manyCost * int64(p.len())}
-	b.cost += e.many.cost
+	e := s.enclose(b, m)
+	many := &passage{ids: p.ids, shares: p.shares, once: p.once, cost: manyCost * int64(p.len())}
+	e.Order.many = many
+	b.Costs(many.cost)
 	switch {
 	case s.journal == nil || m.QoS == 0:
 	case !p.once:
-		s.oweMany(m, p, loop, func(id topictree.FilterID) { b.owe(e, id) })
+		s.oweMany(m, p, loop, func(id topictree.FilterID) { b.Owe(e, id) })
 	case p.durable&(1<<loop) != 0:
-		e.many.routing = true
+		many.routing = true
 		s.journal.OweTopic(m, loop)
 	}
 }

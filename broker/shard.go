@@ -13,6 +13,7 @@ import (
 
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
+	"noctule/broker/mail"
 	"noctule/broker/message"
 	"noctule/broker/retained"
 	"noctule/broker/session"
@@ -49,7 +50,7 @@ type shard struct {
 	early    map[topictree.FilterID][]early
 	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
-	remote   []outbox // one per shard
+	remote   []mail.Box[order] // one per shard
 	fence    fence
 	passages ring.Ring[*passage]
 	passed   uint32 // passages that have ended
@@ -120,7 +121,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		receivers: fanout.New[*client](b.index, l.Index(), slice),
 		shares:    make(map[topictree.FilterID]*fanout.Group[*shareMember]),
 		timers:    wheel.New[*alarm](512),
-		remote:    make([]outbox, maxLoops),
+		remote:    make([]mail.Box[order], maxLoops),
 		journal:   b.newJournal(l.Index()),
 	}
 	s.limits.Totals = &s.totals

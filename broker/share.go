@@ -166,11 +166,10 @@ func (s *shard) routeDeal(m *message.Message, id topictree.FilterID, home int) {
 		return
 	}
 	b := s.box(home)
-	e := b.add(m)
-	b.ids = append(b.ids, id)
-	e.ids, e.deal = 1, true
-	if s.journal.OweShared(m, id, home) {
-		b.owe(e, id)
+	e := s.enclose(b, m)
+	e.Order.deal = true
+	if b.For(e, id); s.journal.OweShared(m, id, home) {
+		b.Owe(e, id)
 	}
 }
 
@@ -234,10 +233,10 @@ func (s *shard) deal(id topictree.FilterID, m *message.Message) {
 		return
 	}
 	b := s.box(mb.c.shard.index)
-	e := b.add(m)
-	e.target = mb
+	e := s.enclose(b, m)
+	e.Order.target = mb
 	if s.journal.OweShared(m, id, mb.c.shard.index) {
-		b.owe(e, id)
+		b.Owe(e, id)
 	}
 }
 
