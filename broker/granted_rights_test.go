@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -276,4 +277,86 @@ func TestApplyGivesUp(t *testing.T) {
 	if a := x.b.Apply(context.Background(), r); a[0].Code != codec.ServerBusy {
 		t.Errorf("%s", a[0].Code)
 	}
+}
+
+// TestWhatIsHeldStays has a list that is too long come to a session that has a part of it and no room for more: by a
+// request, as what waited for its CONNECT, by the CONNECT's own list and by an edit of the list. What it has stays, and
+// what is left out is said to lack room.
+func TestWhatIsHeldStays(t *testing.T) {
+	g := &grantor{}
+	full := func(o *broker.Options, l *broker.ListenerOptions) {
+		o.MaxSubscriptions, l.MaxQoS, o.Admitters = 2, 1, []broker.Admitter{g}
+	}
+	x := newFixture(t, full)
+	c := x.connect("c", codec.V5, with(expiry(100)))
+	c.Subscribe("own", 0)
+	x.ask(behalf.Request{ClientID: "c", Topics: topics("m")})
+	c.Disconnect()
+	later := make(chan behalf.Answer, 1)
+	x.wantAnswer(x.ask(behalf.Request{
+		ClientID: "c", Topics: topics("a:2", "m"), Wait: time.Minute, Later: func(a behalf.Answer) { later <- a },
+	}), "0 a=absent/151 m=existing")
+	has := func(o, want string) {
+		t.Helper()
+		for _, h := range x.list("c").Holdings[1:] {
+			if got := fmt.Sprint(h.Topics); h.Origin == o && !strings.HasPrefix(got, "[{"+want+" ") || len(h.Topics) > 1 {
+				t.Errorf("%s: %s, want %s", o, got, want)
+			}
+		}
+	}
+	c, _ = x.present("c", codec.V5, with(expiry(100)))
+	has("api:test", "m")
+	x.ask(behalf.Request{ClientID: "c", Action: im.Replace, Topics: topics()})
+	g.set("c", behalf.Grant{Origin: perConnect, Topics: topics("n")})
+	for _, list := range [][]string{{"n"}, {"b", "n"}} {
+		g.set("c", behalf.Grant{Origin: perConnect, Topics: topics(list...)})
+		c.Disconnect()
+		c, _ = x.present("c", codec.V5, with(expiry(100)))
+		has(perConnect.Name, "n")
+	}
+	// "new" has no session: of what waits for it the first two come in.
+	x.ask(behalf.Request{
+		ClientID: "new", Topics: topics("a:2", "b", "c"), Wait: time.Minute, Later: func(a behalf.Answer) { later <- a },
+	})
+	x.connect("new", codec.V5, nil)
+	x.wantAnswer(<-later, "0 a=new/1 b=new c=absent/151")
+}
+
+// TestMoveHoldsToTerms edits a list that a client has at its limits: as if it had been asked for.
+func TestMoveHoldsToTerms(t *testing.T) {
+	x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) { o.MaxSubscriptions, l.MaxQoS = 2, 1 })
+	x.connect("c", codec.V5, nil)
+	o := origin("api:test")
+	x.wantAnswer(x.ask(behalf.Request{ClientID: "c", Origin: o, Topics: topics("m:1")}), "0 m=new/1")
+	ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
+	defer cancel()
+	if n, err := x.b.Move(ctx, o, topics("m:1"), topics("a:2", "b:0", "m:2")); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	h := x.list("c").Holdings[1]
+	if len(h.Topics) != 2 || h.Topics[0].Filter != "a" || h.Topics[0].QoS != 1 || h.Topics[1].Filter != "m" ||
+		h.Topics[1].QoS != 1 {
+		t.Errorf("%+v", h.Topics)
+	}
+}
+
+// TestNoRoomLeavesWhatWaits refuses a request since too much waits: what was told before that it waits still does.
+func TestNoRoomLeavesWhatWaits(t *testing.T) {
+	onEach(t, func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxPending, o.MaxPendingBytes = 1, 1000 },
+		func(t *testing.T, x *fixture) {
+			r := behalf.Request{ClientID: "c", Topics: topics("a", "b"), Wait: time.Minute}
+			x.wantAnswer(x.ask(r), "0 a=pending b=pending")
+			r.Topics = topics(strings.Repeat("x", 900))
+			x.wantAnswer(x.ask(r), "151")
+			r.Topics = topics("c") // there is room for one request, which has it already
+			x.wantAnswer(x.ask(r), "0 c=pending")
+			x.wantAnswer(x.ask(behalf.Request{ClientID: "c", Action: im.Unsubscribe, Topics: topics("b")}), "0 b=removed")
+			x.connect("c", codec.V5, nil)
+			if h := x.list("c").Holdings[1]; len(h.Topics) != 2 || h.Topics[0].Filter != "a" || h.Topics[1].Filter != "c" {
+				t.Errorf("%+v", h.Topics)
+			}
+			if m := brokertest.Settle(t, x.b); m.PendingRequests != 0 {
+				t.Errorf("%d wait", m.PendingRequests)
+			}
+		})
 }

@@ -1,11 +1,9 @@
 package broker
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
-	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
 	"noctule/broker/retained"
@@ -73,6 +71,14 @@ func (c *client) grants() *grant {
 		return nil
 	}
 	return c.rare.grants
+}
+
+// contents is what the session has of the origin; g may be nil.
+func (g *grant) contents() *behalf.Set {
+	if g == nil {
+		return nil
+	}
+	return g.set.contents()
 }
 
 // grantOf is the grant of an origin, nil if there is none.
@@ -183,44 +189,6 @@ func (c *client) hasGranted(filter, but string) bool {
 	}
 	return false
 }
-
-// allowed is what of a list a client with these rights may be subscribed to; the reasons of the others go
-// into refused. A filter without wildcards whose topic may not be read is refused, though a SUBSCRIBE would
-// be granted: who asks is to know that nothing would come. With wildcards each message is asked about.
-func (r *rights) allowed(x *behalf.Set, o *behalf.Origin, refused map[string]codec.Reason) *behalf.Set {
-	if r == nil || r.Permissions == nil || o.Bypass {
-		return x
-	}
-	return x.Where(func(t behalf.Topic) bool {
-		filter := []byte(t.Filter)
-		ok := r.Permissions.Allows(auth.Subscribe, filter)
-		_, name, shared := codec.SplitShare(filter)
-		if !shared {
-			name = filter
-		}
-		if ok && !bytes.ContainsAny(name, "+#") {
-			ok = r.Permissions.Allows(auth.Read, name)
-		}
-		if !ok && refused != nil {
-			refused[t.Filter] = codec.NotAuthorized
-		}
-		return ok
-	})
-}
-
-// mountPoint is the mount point, mostly empty.
-func (r *rights) mountPoint() string {
-	if r == nil {
-		return ""
-	}
-	return r.MountPoint
-}
-
-// plain is a full filter as the client knows it.
-func (r *rights) plain(filter string) string { return behalf.Unmounted(filter, r.mountPoint()) }
-
-// full is a filter that the client knows in full.
-func (r *rights) full(filter string) string { return behalf.Mounted(filter, r.mountPoint()) }
 
 // bypassed reports whether an origin that takes no account of rights has made a subscription to a topic.
 func (c *client) bypassed(topic []byte) bool {
@@ -359,9 +327,7 @@ func (c *client) sharing(x *set) *grant {
 }
 
 // freshTopics is the topics of next, which takes the place of the grant's set, whose retained messages are to
-// be sent: those that are new, those that are asked for after the client has unsubscribed, and with again
-// those asked for once more, unless Retain Handling says otherwise [MQTT-3.3.1-9] [MQTT-3.3.1-10]
-// [MQTT-3.3.1-11].
+// be sent.
 func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) []retained.Topic {
 	old := g.set
 	if next == nil || !s.opts.RetainAvailable || s.b.retained.Len() == 0 || old == next && asked.Len() == 0 {
@@ -374,17 +340,25 @@ func (s *shard) freshTopics(g *grant, next *set, asked *behalf.Set, again bool) 
 	for i := range next.topics {
 		t := &next.topics[i]
 		filter := t.ID.Filter()
-		had := false
-		if _, there := old.find(filter); there {
-			had = !g.muted(filter)
-			if _, wanted := asked.Find(filter); !wanted || had && (!again || t.RetainHandling != 0) {
-				continue
-			}
+		stood := g.stood(filter)
+		_, named := asked.Find(filter)
+		if stood.Replays(named, again, t.RetainHandling) {
+			list = append(list, *t)
+			list[len(list)-1].Had = stood == behalf.Held
 		}
-		list = append(list, *t)
-		list[len(list)-1].Had = had
 	}
 	return list
+}
+
+// stood is how a plain topic stands in the grant.
+func (g *grant) stood(filter string) behalf.Standing {
+	if _, there := g.set.find(filter); !there {
+		return behalf.Fresh
+	}
+	if g.muted(filter) {
+		return behalf.Muted
+	}
+	return behalf.Held
 }
 
 // unmute gives a client back what it has unsubscribed from, with its retained messages: these are new

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"noctule/broker/behalf"
+	"noctule/codec/im"
 )
 
 // moveStep is how many members change their set at a time.
@@ -21,7 +22,9 @@ func (b *Broker) Move(ctx context.Context, o *behalf.Origin, from, to *behalf.Se
 		if next == nil && to.Len() > 0 {
 			return moved, errNoAnswer
 		}
-		m := &moving{s: s, origin: o, key: setKey{from.Key(), o.Bypass}, to: next, topics: to, at: -1}
+		m := &moving{
+			s: s, origin: o, key: setKey{from.Key(), o.Bypass}, from: from, to: next, topics: to, at: -1,
+		}
 		for more := true; more; {
 			n := 0
 			if !b.onLoop(ctx, s, func() { n, more = m.step() }) {
@@ -46,8 +49,9 @@ type moving struct {
 	origin *behalf.Origin
 	key    setKey
 	to     *set
-	topics *behalf.Set
-	at     int // place of the next member, from the end; -1: at the beginning
+	from   *behalf.Set
+	topics *behalf.Set // that to is made of
+	at     int         // place of the next member, from the end; -1: at the beginning
 }
 
 // step moves some members; more says that it has not come to the end.
@@ -67,7 +71,7 @@ func (m *moving) step() (n int, more bool) {
 			continue
 		}
 		g := c.grantOf(m.origin.Name)
-		if g == nil || g.set != x {
+		if g == nil || g.set != x || c.rights().mountPoint() != "" { // from is without mount point
 			continue
 		}
 		m.s.regrant(c, m.origin, m.fit(c), nil, false)
@@ -82,13 +86,11 @@ func (m *moving) step() (n int, more bool) {
 
 // fit is the set that one member gets.
 func (m *moving) fit(c *client) *set {
-	r := c.rights()
-	if r == nil {
+	t := m.s.terms(c, m.origin)
+	plan := behalf.NewPlan(m.from, im.Replace, m.topics, &t)
+	if plan.Want == m.topics {
 		return m.to
 	}
-	topics := r.allowed(m.topics, m.origin, nil)
-	if topics == m.topics {
-		return m.to
-	}
-	return m.s.ready(topics, m.origin.Bypass)
+	m.s.tellCut(c, m.origin, &plan)
+	return m.s.ready(plan.Want, m.origin.Bypass)
 }

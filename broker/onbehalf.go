@@ -168,15 +168,12 @@ type applying struct {
 	cl      *client
 	old     *set // pinned
 	origin  bool // the session has a grant of this origin
-	room    int  // topics that the session may have of this origin; below 0: any number
-	maxQoS  uint8
+	terms   behalf.Terms
 	online  bool
 	code    codec.Reason
-	rights  *rights     // read-only; nil: nothing is restricted
-	topics  *behalf.Set // the request's, as the client's listener makes them
-	turns   int         // how often it has gone from waiting to a session
-	durable bool        // the session is; the loop's to write
-	kept    bool        // the answer has to wait for the store
+	turns   int  // how often it has gone from waiting to a session
+	durable bool // the session is; the loop's to write
+	kept    bool // the answer has to wait for the store
 }
 
 // run does it and returns when it is in effect.
@@ -192,15 +189,15 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 		if j.cl == nil {
 			return j.wait(ctx)
 		}
-		want, refused := j.wanted()
-		next := j.b.hold(ctx, j.s, want, j.r.Origin.Bypass)
-		if next == nil && want.Len() > 0 {
+		plan := behalf.NewPlan(j.old.contents(), j.r.Action, j.r.Topics, &j.terms)
+		next := j.b.hold(ctx, j.s, plan.Want, j.r.Origin.Bypass)
+		if next == nil && plan.Want.Len() > 0 {
 			j.s.letGo(j.old)
 			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
 		}
 		var a behalf.Answer
 		var ok bool
-		finished := j.b.onLoop(ctx, j.s, func() { a, ok = j.exchange(next, refused) })
+		finished := j.b.onLoop(ctx, j.s, func() { a, ok = j.exchange(next, &plan) })
 		if finished && ok && next != nil && len(next.shares) > 0 {
 			// The loops that deal have heard of their new member once they have run what was posted.
 			finished = j.b.onEach(ctx, func(*shard) {}) == nil
@@ -241,63 +238,33 @@ func (j *applying) look() {
 		j.old = g.set
 		j.old.pins++
 	}
-	j.rights = cl.rights()
-	j.online, j.maxQoS = cl.conn != nil, 2
-	if j.online {
-		j.maxQoS = cl.listener().MaxQoS
-	}
-	j.room = -1
-	switch full := s.opts.MaxSubscriptions; {
-	case s.b.memory.Short():
-		j.room = j.old.len()
-	case full > 0:
-		j.room = max(0, full-len(cl.subs)-cl.grantedTopics()+j.old.len())
+	j.online = cl.conn != nil
+	j.terms = s.terms(cl, j.r.Origin)
+	if s.b.memory.Short() {
+		j.terms.Room = j.old.len()
 	}
 }
 
-// wanted is the list that the origin is to have, and the codes of topics that are refused. Off the loop.
-func (j *applying) wanted() (want *behalf.Set, refused map[string]codec.Reason) {
-	have := j.old.contents()
-	j.topics = j.r.Topics.Capped(j.maxQoS).Mounted(j.rights.mountPoint())
-	topics := j.topics
-	refused = make(map[string]codec.Reason)
-	if j.r.Action != im.Unsubscribe {
-		topics = j.rights.allowed(topics, j.r.Origin, refused)
+// terms are what a client is held to by requests of an origin; the listener of one that is offline is not
+// known.
+func (s *shard) terms(cl *client, o *behalf.Origin) behalf.Terms {
+	s.loop.MustBeHere()
+	t := cl.rights().terms(o)
+	if cl.conn != nil {
+		t.MaxQoS = cl.listener().MaxQoS
 	}
-	switch j.r.Action {
-	case im.Subscribe:
-		want = have.With(topics)
-	case im.Unsubscribe:
-		want = have.Without(topics)
-	default:
-		want = topics
-	}
-	if j.room < 0 || want.Len() <= j.room {
-		return want, refused
-	}
-	// What the session has stays; of the rest the first come in.
-	spare := j.room
-	for _, t := range want.Topics() {
-		if _, had := have.Find(t.Filter); had {
-			spare--
+	if full := s.opts.MaxSubscriptions; full > 0 {
+		t.Room = full - len(cl.subs) - cl.grantedTopics()
+		if g := cl.grantOf(o.Name); g != nil {
+			t.Room += g.set.len()
 		}
+		t.Room = max(0, t.Room)
 	}
-	want = want.Where(func(t behalf.Topic) bool {
-		if _, had := have.Find(t.Filter); had {
-			return true
-		}
-		if spare > 0 {
-			spare--
-			return true
-		}
-		refused[t.Filter] = codec.QuotaExceeded
-		return false
-	})
-	return want, refused
+	return t
 }
 
 // exchange puts the new set in place of the old one; false when the session has changed. On the loop.
-func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.Answer, bool) {
+func (j *applying) exchange(next *set, plan *behalf.Plan) (behalf.Answer, bool) {
 	s, cl := j.s, j.cl
 	if s.sessions[j.id] != cl {
 		return behalf.Answer{}, false
@@ -306,10 +273,10 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 	if (g != nil) != j.origin || g != nil && g.set != j.old {
 		return behalf.Answer{}, false
 	}
-	a := behalf.Answer{ClientID: j.id, Results: j.results(next, refused)}
+	a := behalf.Answer{ClientID: j.id, Results: j.results(next, plan)}
 	j.durable = cl.Durable()
 	if g != nil || next != nil {
-		asked := j.topics
+		asked := plan.Asked
 		if j.r.Action == im.Unsubscribe || j.r.Origin.PerConnect { // asks for nothing anew
 			asked = nil
 		}
@@ -324,55 +291,16 @@ func (j *applying) exchange(next *set, refused map[string]codec.Reason) (behalf.
 }
 
 // results says what becomes of each topic. On the loop, before the exchange.
-func (j *applying) results(next *set, refused map[string]codec.Reason) []behalf.Result {
-	cl, name := j.cl, j.r.Origin.Name
-	g := cl.grantOf(name)
+func (j *applying) results(next *set, plan *behalf.Plan) []behalf.Result {
+	cl, origin := j.cl, j.r.Origin
+	g := cl.grantOf(origin.Name)
 	had := func(f string) bool {
-		if j.old.contains(f) && (j.r.Origin.PerConnect || !g.muted(f)) { // what is muted begins anew
+		if j.old.contains(f) && (origin.PerConnect || !g.muted(f)) { // what is muted begins anew
 			return true
 		}
-		return cl.hasGranted(f, name) || j.s.has(cl, []byte(f))
+		return cl.hasGranted(f, origin.Name) || j.s.has(cl, []byte(f))
 	}
-	list := make([]behalf.Result, 0, j.topics.Len())
-	for _, t := range j.topics.Topics() {
-		x := behalf.Result{Filter: j.rights.plain(t.Filter)}
-		code, no := refused[t.Filter]
-		switch {
-		case no:
-			x.Code, x.State = code, im.Absent
-		case j.r.Action == im.Unsubscribe && j.old.contains(t.Filter):
-			x.State = im.Removed
-		case j.r.Action == im.Unsubscribe:
-			x.Code, x.State = codec.NoSubscriptionExisted, im.Absent
-		case !next.contains(t.Filter):
-			x.Code, x.State = codec.QuotaExceeded, im.Absent
-		case had(t.Filter):
-			x.Code, x.State = codec.Reason(min(t.QoS, j.maxQoS)), im.Existing
-		default:
-			x.Code, x.State = codec.Reason(min(t.QoS, j.maxQoS)), im.New
-		}
-		list = append(list, x)
-	}
-	if j.r.Action == im.Replace && j.old != nil {
-		for i := range j.old.topics {
-			list = j.gone(list, j.old.topics[i].ID.Filter(), next)
-		}
-		for i := range j.old.shares {
-			list = j.gone(list, j.old.shares[i].Filter, next)
-		}
-	}
-	return list
-}
-
-// gone adds a topic that was replaced by nothing.
-func (j *applying) gone(list []behalf.Result, f string, next *set) []behalf.Result {
-	if next.contains(f) {
-		return list
-	}
-	if _, asked := j.topics.Find(f); asked { // and refused: that is told already
-		return list
-	}
-	return append(list, behalf.Result{Filter: j.rights.plain(f), State: im.Removed})
+	return append(plan.Results(&j.terms, next.contains, had), plan.Removed(&j.terms)...)
 }
 
 // plantGrants makes the sets of a CONNECT ready on the loop of its session.
@@ -387,8 +315,10 @@ func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 		g := &a.Grants[i]
 		p := pinned{origin: g.Origin, keep: g.Keep}
 		if !g.Keep && g.Topics.Len() > 0 {
-			topics := r.allowed(g.Topics.Capped(o.MaxQoS).Mounted(o.MountPoint), g.Origin, nil)
-			if p.set = b.hold(ctx, s, topics, g.Origin.Bypass); p.set == nil && topics.Len() > 0 {
+			t := r.terms(g.Origin)
+			t.MaxQoS = o.MaxQoS
+			want := behalf.NewPlan(nil, im.Replace, g.Topics, &t).Want
+			if p.set = b.hold(ctx, s, want, g.Origin.Bypass); p.set == nil && want.Len() > 0 {
 				return codec.ServerUnavailable
 			}
 		}
@@ -428,11 +358,7 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 		if p.keep || p.set == nil && cl.grantOf(p.origin.Name) == nil {
 			continue
 		}
-		x := p.set
-		if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
-			x = s.fit(cl, p.origin.Name, x, full)
-		}
-		s.regrant(cl, p.origin, x, nil, false)
+		s.regrant(cl, p.origin, s.fit(cl, p.origin, p.set), nil, false)
 	}
 	s.unpinAll(list)
 	s.unpinLoose()
@@ -447,22 +373,34 @@ func listed(list []pinned, origin string) bool {
 	return false
 }
 
-// fit is the part of a set that a client has room for.
-func (s *shard) fit(cl *client, origin string, x *set, full int) *set {
-	room := full - len(cl.subs) - cl.grantedTopics()
-	if g := cl.grantOf(origin); g != nil {
-		room += g.set.len()
-	}
-	if x.len() <= room {
+// fit is the part of a set that a client has room for, where it takes the place of what the client has of an
+// origin; the client's rights and listener have made the set already.
+func (s *shard) fit(cl *client, o *behalf.Origin, x *set) *set {
+	t := behalf.Terms{Room: s.terms(cl, o).Room, MaxQoS: 2}
+	if t.Room < 0 || x.len() <= t.Room {
 		return x
 	}
-	s.logf(LevelWarning, "Client %s gets %d of %d topics of %s: it has too many.",
-		cl.id, max(0, room), x.len(), origin)
-	less := x.contents().First(room)
-	if less.Len() == 0 {
-		return nil
+	want := x.contents()
+	plan := behalf.NewPlan(cl.grantOf(o.Name).contents(), im.Replace, want, &t)
+	if plan.Want == want {
+		return x
 	}
-	return s.ready(less, x.key.bypass)
+	s.tellCut(cl, o, &plan)
+	return s.ready(plan.Want, o.Bypass)
+}
+
+// tellCut logs that a client has no room for all of a list.
+func (s *shard) tellCut(cl *client, o *behalf.Origin, plan *behalf.Plan) {
+	cut := 0
+	for _, why := range plan.Refused {
+		if why == codec.QuotaExceeded {
+			cut++
+		}
+	}
+	if n := plan.Want.Len(); cut > 0 {
+		s.logf(LevelWarning, "Client %s gets %d of %d topics of %s: it has too many.",
+			cl.id, n, n+cut, o.Name)
+	}
 }
 
 // tellGrants says in CONNACK what a client has got: MQTT 5 user properties.

@@ -166,27 +166,27 @@ func (s *shard) takePending(cl *client) {
 
 // take gives a client one list.
 func (s *shard) take(cl *client, p *pendingRequest) {
+	s.loop.MustBeHere()
 	o := p.r.Origin
+	g := cl.grantOf(o.Name)
+	t := s.terms(cl, o)
+	if p.r.Later == nil && t.None() && (p.whole || g == nil || g.set == nil) { // it is all there already
+		s.regrant(cl, o, p.set, nil, false)
+		p.taken.Store(true)
+		return
+	}
+	w := behalf.Waiting{List: p.set.contents(), Whole: p.whole}
+	plan := w.Plan(g.contents(), &t)
 	x := p.set
-	var old *set
-	if g := cl.grantOf(o.Name); g != nil {
-		old = g.set
-	}
-	if r, q := cl.rights(), cl.listener().MaxQoS; r != nil || q < 2 {
-		have := x.contents()
-		if want := r.allowed(have.Capped(q).Mounted(r.mountPoint()), o, nil); want != have {
-			x = s.ready(want, o.Bypass)
-		}
-	}
-	if !p.whole && old != nil && old != x {
-		x = s.ready(old.contents().With(x.contents()), o.Bypass)
-	}
-	if full := s.opts.MaxSubscriptions; full > 0 && x != nil {
-		x = s.fit(cl, o.Name, x, full)
+	if plan.Want != w.List {
+		s.tellCut(cl, o, &plan)
+		x = s.ready(plan.Want, o.Bypass)
 	}
 	var list []behalf.Result
 	if p.r.Later != nil {
-		list = s.taken(cl, p, old, x)
+		list = plan.Results(&t, x.contains, func(f string) bool {
+			return g != nil && g.set.contains(f) || cl.hasGranted(f, o.Name) || s.has(cl, []byte(f))
+		})
 	}
 	s.regrant(cl, o, x, nil, false)
 	p.taken.Store(true)
@@ -194,23 +194,6 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 		a := behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list}
 		s.whenDurable(cl, func() { p.r.Later(a) })
 	}
-}
-
-// taken says what becomes of the topics of a request that has waited.
-func (s *shard) taken(cl *client, p *pendingRequest, old, x *set) []behalf.Result {
-	origin := p.r.Origin.Name
-	list := results(p.set.contents(), im.New)
-	for i := range list {
-		f := cl.rights().full(list[i].Filter)
-		list[i].Code = min(list[i].Code, codec.Reason(cl.listener().MaxQoS))
-		switch {
-		case !x.contains(f):
-			list[i].Code, list[i].State = codec.NotAuthorized, im.Absent
-		case old.contains(f) || cl.hasGranted(f, origin) || s.has(cl, []byte(f)):
-			list[i].State = im.Existing
-		}
-	}
-	return list
 }
 
 // ready is a planted set, pinned until unpinLoose.
@@ -253,9 +236,17 @@ func (k *keeping) look() {
 	}
 }
 
-// put enters the new list; false when something has changed. On the loop.
-func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
-	s, b := k.s, k.s.b
+// waits is what waits already, nil if nothing does. Off the loop.
+func (k *keeping) waits() *behalf.Waiting {
+	if k.old == nil {
+		return nil
+	}
+	return &behalf.Waiting{List: k.oldSet.contents(), Whole: k.old.whole}
+}
+
+// put enters what is to wait, planted as set; false when something has changed. On the loop.
+func (k *keeping) put(next *behalf.Waiting, set *set) (code codec.Reason, ok bool) {
+	s := k.s
 	if k.absent && s.sessionOf([]byte(k.r.ClientID)) != nil {
 		k.session = true
 		return codec.Success, true
@@ -264,21 +255,21 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 	if old != k.old || old != nil && old.set != k.oldSet {
 		return 0, false
 	}
-	whole := k.r.Action == im.Replace || old != nil && old.whole
+	bytes := int64(0)
+	if next != nil {
+		bytes = pendingCost + int64(next.List.Bytes())
+		if !s.mayWait(old, bytes) { // then old goes on waiting: it has been promised
+			return codec.QuotaExceeded, true
+		}
+	}
 	if old != nil {
 		s.endPending(old)
 	}
-	if next == nil && (!whole || old == nil) || k.r.Action == im.Unsubscribe && old == nil {
+	if next == nil {
 		return codec.Success, true
 	}
-	count, size := b.pendingCount.Add(1), b.pendingSize.Add(bytes)
-	if count > int64(s.opts.MaxPending) || size > s.opts.MaxPendingBytes {
-		b.pendingCount.Add(-1)
-		b.pendingSize.Add(-bytes)
-		return codec.QuotaExceeded, true
-	}
 	p := &pendingRequest{
-		r: k.r, set: next, whole: whole, bytes: bytes, taken: k.taken,
+		r: k.r, set: set, whole: next.Whole, bytes: bytes, taken: k.taken,
 		until: s.loop.Now() + min(k.r.Wait, waitMax).Milliseconds(),
 	}
 	if p.taken == nil {
@@ -287,11 +278,27 @@ func (k *keeping) put(next *set, bytes int64) (code codec.Reason, ok bool) {
 	if old != nil && k.r.Action == im.Unsubscribe {
 		p.r, p.until = old.r, old.until
 	}
-	if next != nil {
-		next.pins++
+	if set != nil {
+		set.pins++
 	}
 	s.waiting.add(p)
 	return codec.Success, true
+}
+
+// mayWait counts a request of so many bytes that is to take the place of old, nil for none, which is still
+// counted; false if there is no room, and nothing is counted.
+func (s *shard) mayWait(old *pendingRequest, bytes int64) bool {
+	b, one, freed := s.b, int64(0), int64(0)
+	if old != nil {
+		one, freed = 1, old.bytes
+	}
+	count, size := b.pendingCount.Add(1)-one, b.pendingSize.Add(bytes)-freed
+	if one == 0 && count > int64(s.opts.MaxPending) || bytes > freed && size > s.opts.MaxPendingBytes {
+		b.pendingCount.Add(-1)
+		b.pendingSize.Add(-bytes)
+		return false
+	}
+	return true
 }
 
 // wait folds a request into what waits on a loop. absent says that it may only wait if there is no session;
@@ -302,23 +309,20 @@ func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, sessi
 			k.s.loop.MustPost(unpinTask{&k.oldSet})
 			return codec.ServerBusy, false
 		}
-		have := k.oldSet.contents()
-		want := k.r.Topics
-		switch k.r.Action {
-		case im.Subscribe:
-			want = have.With(want)
-		case im.Unsubscribe:
-			want = have.Without(want)
+		next := k.waits().Fold(k.r.Action, k.r.Topics)
+		var want *behalf.Set
+		if next != nil {
+			want = next.List
 		}
-		next := b.hold(ctx, k.s, want, k.r.Origin.Bypass)
-		if next == nil && want.Len() > 0 {
+		st := b.hold(ctx, k.s, want, k.r.Origin.Bypass)
+		if st == nil && want.Len() > 0 {
 			k.s.letGo(k.oldSet)
 			return codec.ServerBusy, false
 		}
 		var put codec.Reason // not a result: the loop may still write it after a return
 		ok := false
-		finished := b.onLoop(ctx, k.s, func() { put, ok = k.put(next, pendingCost+int64(want.Bytes())) })
-		k.s.letGo(next)
+		finished := b.onLoop(ctx, k.s, func() { put, ok = k.put(next, st) })
+		k.s.letGo(st)
 		k.s.letGo(k.oldSet)
 		if !finished {
 			return codec.ServerBusy, false
@@ -381,15 +385,9 @@ func (j *applying) unwait(ctx context.Context) behalf.Answer {
 	if session {
 		return j.again(ctx)
 	}
-	a := behalf.Answer{ClientID: j.id, Code: code}
-	for _, t := range j.r.Topics.Topics() {
-		x := behalf.Result{Filter: t.Filter, Code: codec.NoSubscriptionExisted, State: im.Absent}
-		if _, had := have.Find(t.Filter); had {
-			x.Code, x.State = codec.Success, im.Removed
-		}
-		a.Results = append(a.Results, x)
-	}
-	return a
+	terms := (*rights)(nil).terms(j.r.Origin)
+	plan := behalf.NewPlan(have, im.Unsubscribe, j.r.Topics, &terms)
+	return behalf.Answer{ClientID: j.id, Code: code, Results: plan.Results(&terms, nil, nil)}
 }
 
 // maybeKeep also keeps a request that has taken effect for the client's next CONNECT, if it may wait and the

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"bytes"
 	"strings"
 
 	"noctule/broker/auth"
+	"noctule/broker/behalf"
 	"noctule/broker/fanout"
 	"noctule/broker/message"
 	"noctule/codec"
@@ -33,6 +35,40 @@ func (c *client) rights() *rights {
 func (c *client) may(a auth.Access, topic []byte) bool {
 	r := c.rights()
 	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.answered(a, topic)
+}
+
+// mountPoint is the mount point, mostly empty.
+func (r *rights) mountPoint() string {
+	if r == nil {
+		return ""
+	}
+	return r.MountPoint
+}
+
+// terms are what a client with these rights is held to by requests of an origin, with any number of topics.
+func (r *rights) terms(o *behalf.Origin) behalf.Terms {
+	t := behalf.Terms{Room: -1, MaxQoS: 2}
+	if r == nil {
+		return t
+	}
+	if t.Mount = r.MountPoint; r.Permissions != nil && !o.Bypass {
+		t.May = r.mayBeGiven
+	}
+	return t
+}
+
+// mayBeGiven reports whether a client may be subscribed to a filter. One without wildcards whose topic may
+// not be read is refused, though a SUBSCRIBE would be granted: who asks is to know that nothing would come.
+// With wildcards each message is asked about.
+func (r *rights) mayBeGiven(filter string) bool {
+	name := []byte(filter)
+	if !r.Permissions.Allows(auth.Subscribe, name) {
+		return false
+	}
+	if _, inner, shared := codec.SplitShare(name); shared {
+		name = inner
+	}
+	return bytes.ContainsAny(name, "+#") || r.Permissions.Allows(auth.Read, name)
 }
 
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a

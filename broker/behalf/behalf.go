@@ -1,5 +1,6 @@
 // Package behalf says what it is to subscribe a session on its behalf: the words that the broker, which does
-// it, and those who ask for it share. Its values are immutable once made and may be used from any goroutine.
+// it, and those who ask for it share, and what a request comes to (NewPlan), a matter of lists alone.
+// Its values are immutable once made and may be used from any goroutine.
 package behalf
 
 import (

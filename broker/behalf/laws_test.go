@@ -64,12 +64,6 @@ func TestLaws(t *testing.T) {
 		law("x with x is x", equal(x.With(x), x), x)
 		law("x without x is empty", x.Without(x).Len() == 0, x)
 		law("nothing is neutral", equal(x.With(nil), x) && equal((*Set)(nil).With(x), x) && equal(x.Without(nil), x), x)
-		for n := -1; n < 5; n++ {
-			first := x.First(n)
-			sound(t, "first", first)
-			rest := x.Where(func(p Topic) bool { _, ok := first.Find(p.Filter); return !ok })
-			law("the first and the rest are all", equal(first.With(rest), x) && first.Len()+rest.Len() == x.Len(), x)
-		}
 		for q := range uint8(3) {
 			low := x.Capped(q)
 			sound(t, "capped", low)

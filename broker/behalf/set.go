@@ -185,22 +185,9 @@ func (x *Set) where(keep func(t *Topic) bool) *Set {
 	return made(out)
 }
 
-// Where is the topics for which keep is true; x itself if that is all.
-func (x *Set) Where(keep func(t Topic) bool) *Set {
-	return x.where(func(t *Topic) bool { return keep(*t) })
-}
-
-// First is the first n topics; x itself if it has no more.
-func (x *Set) First(n int) *Set {
-	if n = max(n, 0); x.Len() <= n {
-		return x
-	}
-	return made(slices.Clone(x.topics[:n]))
-}
-
 // Capped is the set with no QoS above the one given; x itself if it has none.
 func (x *Set) Capped(qos uint8) *Set {
-	if !slices.ContainsFunc(x.Topics(), func(t Topic) bool { return t.QoS > qos }) {
+	if qos >= 2 || !slices.ContainsFunc(x.Topics(), func(t Topic) bool { return t.QoS > qos }) {
 		return x
 	}
 	out := slices.Clone(x.topics)
