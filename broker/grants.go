@@ -29,7 +29,8 @@ type grantExtra struct {
 	replay *retained.Replay    // retained messages that are still to be sent
 }
 
-// grantsMax is how many origins a session may have.
+// grantsMax is how many origins a session may have, with those that have no topics any more, which make room
+// for another: see newGrant.
 const grantsMax = 32
 
 func (g *grant) more() *grantExtra {
@@ -105,6 +106,43 @@ func (c *client) addGrant(o *behalf.Origin) *grant {
 	}
 	*end = &grant{origin: o}
 	return *end
+}
+
+// newGrant makes a grant of an origin that the session has none of. If there are too many, those without
+// topics are forgotten: their revisions go on with the new one. nil: all of them have topics.
+func (s *shard) newGrant(cl *client, o *behalf.Origin) *grant {
+	g := cl.addGrant(o)
+	if g != nil {
+		return g
+	}
+	revision := cl.revision()
+	if !s.forgetEmptied(cl) {
+		return nil
+	}
+	g = cl.addGrant(o)
+	g.revision = revision
+	return g
+}
+
+// forgetEmptied takes all grants without topics out of the list; false if there are none.
+func (s *shard) forgetEmptied(cl *client) bool {
+	s.loop.MustBeHere()
+	gone := false
+	for at := &cl.rare.grants; *at != nil; {
+		g := *at
+		if g.set == nil && g.extra == nil {
+			*at, gone = g.next, true
+			if cl.Durable() {
+				s.journal.Batch.DeleteGrant(cl.number, g.origin.Name)
+			}
+			continue
+		}
+		if gone { // its place is another
+			s.saveGrant(cl, g)
+		}
+		at = &g.next
+	}
+	return gone
 }
 
 // PlacedIn implements fanout.Receiver.
@@ -231,12 +269,13 @@ func (c *client) revision() uint64 {
 func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set, again bool) *grant {
 	s.loop.MustBeHere()
 	g := cl.grantOf(o.Name)
-	if g == nil {
-		if g = cl.addGrant(o); g == nil {
+	fresh := g == nil
+	if fresh {
+		if g = s.newGrant(cl, o); g == nil {
 			return nil
 		}
 	}
-	changed := g.origin != o && *g.origin != *o || g.revision == 0
+	changed := fresh || g.origin != o && *g.origin != *o || g.revision == 0
 	g.origin = o
 	old := g.set
 	if x.len() == 0 {

@@ -139,7 +139,7 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 	taken.Store(len(out) > 0)
 	for _, s := range b.shards {
 		if code, _ := b.wait(ctx, &keeping{s: s, r: r, taken: taken}); code != codec.Success {
-			pending.Code, pending.Results = code, nil
+			pending.Code, pending.Limit, pending.Results = code, limitOf(code), nil
 		}
 	}
 	if len(out) == 0 {
@@ -171,9 +171,10 @@ type applying struct {
 	terms   behalf.Terms
 	online  bool
 	code    codec.Reason
-	turns   int  // how often it has gone from waiting to a session
-	durable bool // the session is; the loop's to write
-	kept    bool // the answer has to wait for the store
+	limit   string // with code QuotaExceeded
+	turns   int    // how often it has gone from waiting to a session
+	durable bool   // the session is; the loop's to write
+	kept    bool   // the answer has to wait for the store
 }
 
 // run does it and returns when it is in effect.
@@ -184,7 +185,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
 		}
 		if j.code != codec.Success {
-			return behalf.Answer{ClientID: j.id, Code: j.code}
+			return behalf.Answer{ClientID: j.id, Code: j.code, Limit: j.limit}
 		}
 		if j.cl == nil {
 			return j.wait(ctx)
@@ -229,7 +230,7 @@ func (j *applying) look() {
 		return
 	}
 	if s.refusesGrants(cl) {
-		j.code = codec.QuotaExceeded
+		j.code, j.limit = codec.QuotaExceeded, "persistent state cannot be written"
 		return
 	}
 	g := cl.grantOf(j.r.Origin.Name)
@@ -281,13 +282,21 @@ func (j *applying) exchange(next *set, plan *behalf.Plan) (behalf.Answer, bool) 
 			asked = nil
 		}
 		if s.regrant(cl, j.r.Origin, next, asked, j.r.Action == im.Subscribe) == nil {
-			return behalf.Answer{ClientID: j.id, Code: codec.QuotaExceeded}, true
+			return tooManyOrigins(j.id), true
 		}
 		s.replayRetained(cl)
 		s.tell(cl)
 	}
 	a.Revision = cl.revision()
 	return a, true
+}
+
+// tooManyOrigins is the answer when a session has no room for another origin.
+func tooManyOrigins(id string) behalf.Answer {
+	return behalf.Answer{
+		ClientID: id, Code: codec.QuotaExceeded,
+		Limit: "the session has topics of " + strconv.Itoa(grantsMax) + " origins",
+	}
 }
 
 // results says what becomes of each topic. On the loop, before the exchange.

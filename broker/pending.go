@@ -188,10 +188,13 @@ func (s *shard) take(cl *client, p *pendingRequest) {
 			return g != nil && g.set.contains(f) || cl.hasGranted(f, o.Name) || s.has(cl, []byte(f))
 		})
 	}
-	s.regrant(cl, o, x, nil, false)
+	a := behalf.Answer{ClientID: cl.id, Results: list}
+	if s.regrant(cl, o, x, nil, false) == nil {
+		a = tooManyOrigins(cl.id)
+	}
+	a.Revision = cl.revision()
 	p.taken.Store(true)
 	if p.r.Later != nil {
-		a := behalf.Answer{ClientID: cl.id, Revision: cl.revision(), Results: list}
 		s.whenDurable(cl, func() { p.r.Later(a) })
 	}
 }
@@ -334,6 +337,14 @@ func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, sessi
 	return codec.ServerBusy, false
 }
 
+// limitOf names the limit that put has refused by, if it has.
+func limitOf(code codec.Reason) string {
+	if code != codec.QuotaExceeded {
+		return ""
+	}
+	return "too many requests wait for clients"
+}
+
 // wait answers a request for a client that has no session.
 func (j *applying) wait(ctx context.Context) behalf.Answer {
 	r := j.r
@@ -354,7 +365,7 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 	if session {
 		return j.again(ctx)
 	}
-	a := behalf.Answer{ClientID: j.id, Code: code}
+	a := behalf.Answer{ClientID: j.id, Code: code, Limit: limitOf(code)}
 	if code == codec.Success {
 		a.Results = results(r.Topics, im.Pending)
 	}

@@ -74,7 +74,9 @@ type Answer struct {
 	ClientID string
 	// Code is Success, or why nothing has been done: NotAuthorized, QuotaExceeded (too much is pending),
 	// PacketIdentifierNotFound (no such session), UnspecifiedError (IfRevision does not hold), ServerBusy.
-	Code     codec.Reason
+	Code codec.Reason
+	// Limit says in words which limit it was, with QuotaExceeded.
+	Limit    string
 	Revision uint64
 	Results  []Result
 }

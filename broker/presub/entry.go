@@ -250,6 +250,9 @@ func answerOf(a *behalf.Answer, bad []behalf.Result) Answer {
 	out := Answer{ClientID: a.ClientID, Revision: a.Revision, Code: uint8(a.Code), Results: []Result{}}
 	if a.Code != codec.Success {
 		out.Error = errorText(a.Code)
+		if a.Limit != "" {
+			out.Error += ": " + a.Limit
+		}
 	}
 	for _, list := range [][]behalf.Result{a.Results, bad} {
 		for _, r := range list {
