@@ -27,7 +27,8 @@ func TestUpdate(t *testing.T) {
 	tree := New("bytes/sent")
 	values := func(uptime, most, retained int64) []Value {
 		return []Value{
-			{Prefix + "uptime", uptime}, {Prefix + "clients/maximum", most},
+			{Prefix + "uptime", uptime},
+			{Prefix + "clients/maximum", most},
 			{Prefix + "retained messages/count", retained},
 		}
 	}
