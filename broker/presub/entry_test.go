@@ -3,6 +3,7 @@ package presub
 import (
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -143,5 +144,69 @@ func TestVectorsOfEntriesAreTaken(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestDocumentOfLimits holds docs/formats.md to what an entry may have at the doors.
+func TestDocumentOfLimits(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(raw), "<!-- table: limits of the door -->\n")
+	if !ok {
+		t.Fatal("the table is not there")
+	}
+	limit := func(what string) (n int) {
+		t.Helper()
+		_, rest, _ := strings.Cut(table, "| "+what+" | ")
+		if _, err := fmt.Sscanf(rest, "%d |\n", &n); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		return n
+	}
+	topics := func(n int) []Topic {
+		list := make([]Topic, n)
+		for i := range list {
+			list[i].Topic = "a"
+		}
+		return list
+	}
+	entries := func(n int, e Entry) (list []Entry) {
+		for range n {
+			list = append(list, e)
+		}
+		return list
+	}
+	batch := limit("entries of a batch")
+	all := limit("topics of a batch, all entries together")
+	wait := limit("seconds of a wait")
+	more := wait + 1
+	one := Entry{ClientID: "c", Action: "subscribe", Topics: topics(1)}
+	half := Entry{ClientID: "c", Action: "subscribe", Topics: topics(all / 2)}
+	waits, waitsMore := one, one
+	waits.Wait, waitsMore.Wait = &wait, &more
+	for _, c := range []struct {
+		name      string
+		good, bad []Entry
+	}{
+		{"entries", entries(batch, one), entries(batch+1, one)},
+		{"topics", entries(2, half), append(entries(2, half), one)},
+		{"wait", []Entry{waits}, []Entry{waitsMore}},
+	} {
+		if err := CheckEntries(c.good); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if CheckEntries(c.bad) == nil {
+			t.Errorf("%s: more than the limit is taken", c.name)
+		}
+	}
+	x := newSystem(t, "")
+	name := strings.Repeat("x", limit("bytes of an origin's name"))
+	if _, err := x.e.originOf(Caller{Principal: "p"}, name); err != nil {
+		t.Error(err)
+	}
+	if _, err := x.e.originOf(Caller{Principal: "p"}, name+"x"); err == nil {
+		t.Error("a longer origin is taken")
 	}
 }

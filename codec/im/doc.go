@@ -6,6 +6,9 @@
 // not look into it. Each format has three verbs, Parse, Append and Len; what Parse has read refers to the
 // bytes that it was given. Parse is strict: what Append would not write, it refuses, with the offset of the
 // byte that is wrong.
+//
+// docs/formats.md has the formats for writers in other languages. Tests hold it to this package: its tables,
+// its examples, and a decoder in Python that was written from it.
 package im
 
 import (
