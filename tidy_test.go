@@ -51,7 +51,7 @@ var rooms = map[string]room{
 		ours:   "codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 		others: "golang.org/x/crypto/argon2",
 	},
-	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary slices strings time"},
+	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/store topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},

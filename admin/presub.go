@@ -146,9 +146,13 @@ type listing struct {
 }
 
 func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
-	l, ok := d.e.List(r.Context(), r.PathValue("clientid"))
-	if !ok {
+	l, err := d.e.List(r.Context(), r.PathValue("clientid"))
+	switch {
+	case errors.Is(err, behalf.ErrNoSession):
 		fail(w, http.StatusNotFound, "no such session")
+		return
+	case err != nil:
+		unanswered(w)
 		return
 	}
 	out := listing{
@@ -266,8 +270,8 @@ func tryAgain(w http.ResponseWriter, status int) {
 
 // statusOf is the HTTP status of an answer.
 func statusOf(a *presub.Answer) int {
-	switch codec.Reason(a.Code) {
-	case codec.Success:
+	switch behalf.Code(a.Code) {
+	case behalf.Done:
 		for _, r := range a.Results {
 			if r.State == "pending" {
 				return http.StatusAccepted
@@ -276,13 +280,18 @@ func statusOf(a *presub.Answer) int {
 		return http.StatusOK
 	case behalf.NoSession:
 		return http.StatusNotFound
-	case behalf.WrongVersion:
+	case behalf.WrongRevision:
 		return http.StatusPreconditionFailed
-	case codec.QuotaExceeded:
+	case behalf.TooMuch:
 		return http.StatusTooManyRequests
 	default:
 		return http.StatusServiceUnavailable
 	}
+}
+
+// unanswered says that the broker has not told in time what there is.
+func unanswered(w http.ResponseWriter) {
+	fail(w, http.StatusServiceUnavailable, "no answer in time")
 }
 
 func failure(w http.ResponseWriter, err error) {
@@ -323,7 +332,11 @@ func (d *Door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 		fail(w, http.StatusBadRequest, "clientid and topic are needed; topic is a topic name")
 		return
 	}
-	x := d.e.Explain(r.Context(), id, topic)
+	x, err := d.e.Explain(r.Context(), id, topic)
+	if err != nil {
+		unanswered(w)
+		return
+	}
 	if !x.Session {
 		respond(w, http.StatusNotFound, &x)
 		return

@@ -323,3 +323,17 @@ func TestSetTokensStopsJobs(t *testing.T) {
 		t.Error("a job runs on without any tokens")
 	}
 }
+
+// TestNoAnswerIsNotNoSession asks a broker that has ended: that is not to say that there is no such session.
+func TestNoAnswerIsNotNoSession(t *testing.T) {
+	x := newDoor(t)
+	const path, why = "/api/v1/sessions/c1/subscriptions", "/api/v1/presub/explain?clientid=c1&topic=a"
+	x.want(404, "no such session", "GET", path, "")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := x.b.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	x.want(503, "no answer", "GET", path, "")
+	x.want(503, "no answer", "GET", why, "")
+}

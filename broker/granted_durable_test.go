@@ -389,8 +389,8 @@ func (d *durable) granted(ids []string) grantModel {
 	ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
 	defer cancel()
 	for _, id := range ids {
-		l, ok := d.b.List(ctx, id)
-		if !ok {
+		l, err := d.b.List(ctx, id)
+		if err != nil {
 			continue
 		}
 		m[id] = map[string][]string{}
@@ -513,7 +513,7 @@ func (x *grantRun) halfway(t *testing.T, id string) {
 	a := x.b.Apply(ctx, &r)
 	after := x.granted(x.ids)
 	x.crash(t, 1+x.rnd.IntN(4))
-	if a[0].Code == codec.Success {
+	if a[0].Code == behalf.Done {
 		x.check(t, after)
 	} else {
 		x.check(t, before, after)

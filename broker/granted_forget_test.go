@@ -28,7 +28,7 @@ func TestEmptiedOriginsMakeRoom(t *testing.T) {
 				x.ask(behalf.Request{ClientID: "c", Origin: o, Topics: topics("x")}),
 				x.ask(behalf.Request{ClientID: "c", Origin: o, Action: im.Replace, Topics: topics()}),
 			} {
-				if a.Code != codec.Success || a.Revision <= last {
+				if a.Code != behalf.Done || a.Revision <= last {
 					t.Fatalf("campaign %d: %s, revision %d after %d", i, a.Code, a.Revision, last)
 				}
 				last = a.Revision
@@ -42,10 +42,10 @@ func TestEmptiedOriginsMakeRoom(t *testing.T) {
 		c.WantPublish("more", "m")
 		for i := 0; ; i++ {
 			a := x.ask(behalf.Request{ClientID: "c", Origin: origin(fmt.Sprint("full", i)), Topics: topics("y")})
-			if a.Code == codec.Success {
+			if a.Code == behalf.Done {
 				continue
 			}
-			if i != 30 || a.Code != codec.QuotaExceeded || !strings.Contains(a.Limit, "32 origins") {
+			if i != 30 || a.Code != behalf.TooMuch || !strings.Contains(a.Limit, "32 origins") {
 				t.Errorf("origin %d: %s %q", i, a.Code, a.Limit)
 			}
 			break
@@ -61,7 +61,7 @@ func TestEmptiedOriginsOfDurableSessions(t *testing.T) {
 	ask := func(o, action string, list ...string) {
 		t.Helper()
 		r := behalf.Request{ClientID: "c", Origin: origin(o), Topics: topics(list...), Action: im.Replace}
-		if a := d.ask(r); a.Code != codec.Success {
+		if a := d.ask(r); a.Code != behalf.Done {
 			t.Fatalf("%s %s: %s %s", action, o, a.Code, a.Limit)
 		}
 	}

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -259,7 +260,7 @@ func TestApplyGivesUp(t *testing.T) {
 	cancel()
 	for range 100 {
 		r := &behalf.Request{ClientID: "c", Action: im.Subscribe, Origin: origin("o"), Topics: topics("a"), Wait: time.Minute}
-		if a := x.b.Apply(ctx, r); a[0].Code != codec.Success && a[0].Code != codec.ServerBusy {
+		if a := x.b.Apply(ctx, r); a[0].Code != behalf.Done && a[0].Code != behalf.Busy {
 			t.Fatalf("%s", a[0].Code)
 		}
 		r.ClientID = "nobody"
@@ -274,7 +275,7 @@ func TestApplyGivesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &behalf.Request{ClientID: "c", Action: im.Subscribe, Origin: origin("o"), Topics: topics("a")}
-	if a := x.b.Apply(context.Background(), r); a[0].Code != codec.ServerBusy {
+	if a := x.b.Apply(context.Background(), r); a[0].Code != behalf.Busy {
 		t.Errorf("%s", a[0].Code)
 	}
 }
@@ -359,4 +360,36 @@ func TestNoRoomLeavesWhatWaits(t *testing.T) {
 				t.Errorf("%d wait", m.PendingRequests)
 			}
 		})
+}
+
+// TestListTellsWhy asks for the list of a session that is not there, and of a loop that does not answer.
+func TestListTellsWhy(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.Loops = 1
+		o.Controls = map[string]broker.ControlFunc{"$CONTROL/x/v1": func(*broker.Control) codec.Reason {
+			close(entered)
+			<-release
+			return codec.Success
+		}}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	if _, err := x.b.List(ctx, "c"); !errors.Is(err, behalf.ErrNoSession) {
+		t.Errorf("a session that is not there: %v", err)
+	}
+	x.connect("c", codec.V5, nil).Publish("$CONTROL/x/v1", "m", 0, 0)
+	<-entered
+	cancel()
+	if _, err := x.b.List(ctx, "c"); !errors.Is(err, behalf.ErrNoAnswer) {
+		t.Errorf("a loop that stands still: %v", err)
+	}
+	if a := x.b.Apply(ctx, &behalf.Request{
+		ClientID: "c", Action: im.Subscribe, Origin: origin("o"), Topics: topics("a"),
+	}); a[0].Code != behalf.Busy {
+		t.Errorf("a loop that stands still: %s", a[0].Code)
+	}
+	close(release)
+	if l := x.list("c"); len(l.Holdings) != 1 {
+		t.Errorf("%+v", l)
+	}
 }

@@ -99,7 +99,7 @@ func (b *Broker) Apply(ctx context.Context, r *behalf.Request) []behalf.Answer {
 		j := &applying{b: b, r: r, s: b.home([]byte(r.ClientID)), id: r.ClientID}
 		a := j.run(ctx)
 		if j.kept && !b.promised(ctx, j.s, r) {
-			a = behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+			a = behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 		}
 		return []behalf.Answer{a}
 	}
@@ -117,7 +117,7 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 			}
 		})
 		if !listed {
-			return append(out, behalf.Answer{Code: codec.ServerBusy})
+			return append(out, behalf.Answer{Code: behalf.Busy})
 		}
 		kept := false
 		for _, id := range ids {
@@ -128,7 +128,7 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 			kept = kept || j.kept
 		}
 		if kept && !b.promised(ctx, s, r) {
-			return append(out, behalf.Answer{Code: codec.ServerBusy})
+			return append(out, behalf.Answer{Code: behalf.Busy})
 		}
 	}
 	if r.Wait == 0 || len(out) > 0 && !r.Hold {
@@ -138,7 +138,7 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 	taken := new(atomic.Bool)
 	taken.Store(len(out) > 0)
 	for _, s := range b.shards {
-		if code, _ := b.wait(ctx, &keeping{s: s, r: r, taken: taken}); code != codec.Success {
+		if code, _ := b.wait(ctx, &keeping{s: s, r: r, taken: taken}); code != behalf.Done {
 			pending.Code, pending.Limit, pending.Results = code, limitOf(code), nil
 		}
 	}
@@ -170,8 +170,8 @@ type applying struct {
 	origin  bool // the session has a grant of this origin
 	terms   behalf.Terms
 	online  bool
-	code    codec.Reason
-	limit   string // with code QuotaExceeded
+	code    behalf.Code
+	limit   string // with code TooMuch
 	turns   int    // how often it has gone from waiting to a session
 	durable bool   // the session is; the loop's to write
 	kept    bool   // the answer has to wait for the store
@@ -182,9 +182,9 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 	for range retriesMax {
 		if !j.b.onLoop(ctx, j.s, j.look) {
 			j.s.loop.MustPost(unpinTask{&j.old}) // behind look, if that still runs
-			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+			return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 		}
-		if j.code != codec.Success {
+		if j.code != behalf.Done {
 			return behalf.Answer{ClientID: j.id, Code: j.code, Limit: j.limit}
 		}
 		if j.cl == nil {
@@ -194,7 +194,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 		next := j.b.hold(ctx, j.s, plan.Want, j.r.Origin.Bypass)
 		if next == nil && plan.Want.Len() > 0 {
 			j.s.letGo(j.old)
-			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+			return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 		}
 		var a behalf.Answer
 		var ok bool
@@ -206,7 +206,7 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 		j.s.letGo(next)
 		j.s.letGo(j.old)
 		if !finished {
-			return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+			return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 		}
 		if ok {
 			j.kept = j.durable
@@ -214,23 +214,23 @@ func (j *applying) run(ctx context.Context) behalf.Answer {
 			return a
 		}
 	}
-	return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+	return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 }
 
 // look notes what the session has. On the loop.
 func (j *applying) look() {
 	s := j.s
-	j.cl, j.old, j.code = s.sessionOf([]byte(j.id)), nil, codec.Success
+	j.cl, j.old, j.code = s.sessionOf([]byte(j.id)), nil, behalf.Done
 	cl := j.cl
 	if cl == nil {
 		return
 	}
 	if rev := j.r.IfRevision; rev != nil && *rev != cl.revision() {
-		j.code = behalf.WrongVersion
+		j.code = behalf.WrongRevision
 		return
 	}
 	if s.refusesGrants(cl) {
-		j.code, j.limit = codec.QuotaExceeded, "persistent state cannot be written"
+		j.code, j.limit = behalf.TooMuch, "persistent state cannot be written"
 		return
 	}
 	g := cl.grantOf(j.r.Origin.Name)
@@ -294,7 +294,7 @@ func (j *applying) exchange(next *set, plan *behalf.Plan) (behalf.Answer, bool) 
 // tooManyOrigins is the answer when a session has no room for another origin.
 func tooManyOrigins(id string) behalf.Answer {
 	return behalf.Answer{
-		ClientID: id, Code: codec.QuotaExceeded,
+		ClientID: id, Code: behalf.TooMuch,
 		Limit: "the session has topics of " + strconv.Itoa(grantsMax) + " origins",
 	}
 }
@@ -461,22 +461,24 @@ func (s *shard) unlistUser(cl *client) {
 }
 
 // List implements behalf.Broker.
-func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
+func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, error) {
 	s := b.home([]byte(clientID))
 	out := behalf.Listing{ClientID: clientID}
 	found := false
-	ok := b.onLoop(ctx, s, func() {
-		cl := s.sessionOf([]byte(clientID))
-		if cl == nil {
-			return
+	answered := b.onLoop(ctx, s, func() {
+		if cl := s.sessionOf([]byte(clientID)); cl != nil {
+			found = true
+			s.listing(cl, &out)
 		}
-		found = true
-		s.listing(cl, &out)
 	})
-	if !ok {
-		return behalf.Listing{}, false
+	switch {
+	case !answered: // and the loop may still write out
+		return behalf.Listing{}, behalf.ErrNoAnswer
+	case !found:
+		return behalf.Listing{}, behalf.ErrNoSession
+	default:
+		return out, nil
 	}
-	return out, found
 }
 
 // listing fills a Listing.

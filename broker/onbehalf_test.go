@@ -75,9 +75,9 @@ func (x *fixture) list(id string) behalf.Listing {
 	x.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), brokertest.Timeout)
 	defer cancel()
-	l, ok := x.b.List(ctx, id)
-	if !ok {
-		x.t.Fatalf("no session %s", id)
+	l, err := x.b.List(ctx, id)
+	if err != nil {
+		x.t.Fatalf("%s: %v", id, err)
 	}
 	return l
 }
@@ -530,7 +530,7 @@ func TestOriginsOfOneSessionAreBounded(t *testing.T) {
 		x.connect("c", codec.V5, nil)
 		for i := range 40 {
 			a := x.ask(behalf.Request{ClientID: "c", Origin: origin(fmt.Sprint("o", i)), Topics: topics("a")})
-			if (i >= 32) != (a.Code == codec.QuotaExceeded) {
+			if (i >= 32) != (a.Code == behalf.TooMuch) {
 				t.Errorf("origin %d: %s", i, a.Code)
 			}
 		}

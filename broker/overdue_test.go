@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -79,8 +80,8 @@ func TestRequestsForAnExpiredSession(t *testing.T) {
 		if len(a) != 1 || a[0].Code != behalf.NoSession {
 			t.Errorf("%+v", a)
 		}
-		if _, ok := x.b.List(ctx, "c"); ok {
-			t.Error("listed")
+		if _, err := x.b.List(ctx, "c"); !errors.Is(err, behalf.ErrNoSession) {
+			t.Error("listed", err)
 		}
 		x.wantSessions(0, 1)
 	})

@@ -248,11 +248,11 @@ func (k *keeping) waits() *behalf.Waiting {
 }
 
 // put enters what is to wait, planted as set; false when something has changed. On the loop.
-func (k *keeping) put(next *behalf.Waiting, set *set) (code codec.Reason, ok bool) {
+func (k *keeping) put(next *behalf.Waiting, set *set) (code behalf.Code, ok bool) {
 	s := k.s
 	if k.absent && s.sessionOf([]byte(k.r.ClientID)) != nil {
 		k.session = true
-		return codec.Success, true
+		return behalf.Done, true
 	}
 	old := s.waiting.find(k.r)
 	if old != k.old || old != nil && old.set != k.oldSet {
@@ -262,14 +262,14 @@ func (k *keeping) put(next *behalf.Waiting, set *set) (code codec.Reason, ok boo
 	if next != nil {
 		bytes = pendingCost + int64(next.List.Bytes())
 		if !s.mayWait(old, bytes) { // then old goes on waiting: it has been promised
-			return codec.QuotaExceeded, true
+			return behalf.TooMuch, true
 		}
 	}
 	if old != nil {
 		s.endPending(old)
 	}
 	if next == nil {
-		return codec.Success, true
+		return behalf.Done, true
 	}
 	p := &pendingRequest{
 		r: k.r, set: set, whole: next.Whole, bytes: bytes, taken: k.taken,
@@ -285,7 +285,7 @@ func (k *keeping) put(next *behalf.Waiting, set *set) (code codec.Reason, ok boo
 		set.pins++
 	}
 	s.waiting.add(p)
-	return codec.Success, true
+	return behalf.Done, true
 }
 
 // mayWait counts a request of so many bytes that is to take the place of old, nil for none, which is still
@@ -306,11 +306,11 @@ func (s *shard) mayWait(old *pendingRequest, bytes int64) bool {
 
 // wait folds a request into what waits on a loop. absent says that it may only wait if there is no session;
 // if there is one, session is true and nothing was done.
-func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, session bool) {
+func (b *Broker) wait(ctx context.Context, k *keeping) (code behalf.Code, session bool) {
 	for range retriesMax {
 		if !b.onLoop(ctx, k.s, k.look) {
 			k.s.loop.MustPost(unpinTask{&k.oldSet})
-			return codec.ServerBusy, false
+			return behalf.Busy, false
 		}
 		next := k.waits().Fold(k.r.Action, k.r.Topics)
 		var want *behalf.Set
@@ -320,26 +320,26 @@ func (b *Broker) wait(ctx context.Context, k *keeping) (code codec.Reason, sessi
 		st := b.hold(ctx, k.s, want, k.r.Origin.Bypass)
 		if st == nil && want.Len() > 0 {
 			k.s.letGo(k.oldSet)
-			return codec.ServerBusy, false
+			return behalf.Busy, false
 		}
-		var put codec.Reason // not a result: the loop may still write it after a return
+		var put behalf.Code // not a result: the loop may still write it after a return
 		ok := false
 		finished := b.onLoop(ctx, k.s, func() { put, ok = k.put(next, st) })
 		k.s.letGo(st)
 		k.s.letGo(k.oldSet)
 		if !finished {
-			return codec.ServerBusy, false
+			return behalf.Busy, false
 		}
 		if ok {
 			return put, k.session
 		}
 	}
-	return codec.ServerBusy, false
+	return behalf.Busy, false
 }
 
 // limitOf names the limit that put has refused by, if it has.
-func limitOf(code codec.Reason) string {
-	if code != codec.QuotaExceeded {
+func limitOf(code behalf.Code) string {
+	if code != behalf.TooMuch {
 		return ""
 	}
 	return "too many requests wait for clients"
@@ -358,7 +358,7 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 	case r.Action == im.Unsubscribe || r.Wait <= 0:
 		return none
 	case r.IfRevision != nil && *r.IfRevision != 0:
-		none.Code = behalf.WrongVersion
+		none.Code = behalf.WrongRevision
 		return none
 	}
 	code, session := j.b.wait(ctx, &keeping{s: j.s, r: r, absent: true})
@@ -366,7 +366,7 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 		return j.again(ctx)
 	}
 	a := behalf.Answer{ClientID: j.id, Code: code, Limit: limitOf(code)}
-	if code == codec.Success {
+	if code == behalf.Done {
 		a.Results = results(r.Topics, im.Pending)
 	}
 	return a
@@ -375,7 +375,7 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 // again begins anew, since the client has come meanwhile.
 func (j *applying) again(ctx context.Context) behalf.Answer {
 	if j.turns++; j.turns > retriesMax {
-		return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 	}
 	return j.run(ctx)
 }
@@ -384,7 +384,7 @@ func (j *applying) again(ctx context.Context) behalf.Answer {
 func (j *applying) unwait(ctx context.Context) behalf.Answer {
 	k := &keeping{s: j.s, r: j.r, absent: true}
 	if !j.b.onLoop(ctx, j.s, k.look) {
-		return behalf.Answer{ClientID: j.id, Code: codec.ServerBusy}
+		return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
 	}
 	have := k.oldSet.contents()
 	k.s.letGo(k.oldSet)

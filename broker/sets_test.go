@@ -301,9 +301,9 @@ func (m model) of(client, origin string) map[string]bool {
 func TestTakeoverDuringRequest(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, x *fixture) {
 		var wg sync.WaitGroup
-		codes := make([]codec.Reason, 0, 300)
+		codes := make([]behalf.Code, 0, 300)
 		wg.Go(func() {
-			for i := 0; i < 300 || !slices.Contains(codes, codec.Success); i++ { // it is connected at the end
+			for i := 0; i < 300 || !slices.Contains(codes, behalf.Done); i++ { // it is connected at the end
 				a := x.ask(behalf.Request{ClientID: "c", Topics: topics(fmt.Sprint(i % 10))})
 				codes = append(codes, a.Code)
 			}
@@ -316,7 +316,7 @@ func TestTakeoverDuringRequest(t *testing.T) {
 		}
 		wg.Wait()
 		for _, code := range codes {
-			if code != codec.Success && code != behalf.NoSession && code != codec.ServerBusy {
+			if code != behalf.Done && code != behalf.NoSession && code != behalf.Busy {
 				t.Errorf("code %s", code)
 			}
 		}

@@ -5,6 +5,7 @@ package behalf
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"noctule/codec"
@@ -72,19 +73,57 @@ type Result struct {
 // Answer is the answer for one session.
 type Answer struct {
 	ClientID string
-	// Code is Success, or why nothing has been done: NotAuthorized, QuotaExceeded (too much is pending),
-	// PacketIdentifierNotFound (no such session), UnspecifiedError (IfRevision does not hold), ServerBusy.
-	Code codec.Reason
-	// Limit says in words which limit it was, with QuotaExceeded.
+	Code     Code
+	// Limit says in words which limit it was, with TooMuch.
 	Limit    string
 	Revision uint64
 	Results  []Result
 }
 
-// Codes of an Answer that have no better name among the reason codes.
+// Code is what has come of a request as a whole: Done, or why nothing has been done. Its numbers are those
+// that answers have in JSON and in the binary form; they are no reason codes of MQTT.
+type Code uint8
+
+// The codes.
 const (
-	NoSession    = codec.PacketIdentifierNotFound
-	WrongVersion = codec.UnspecifiedError
+	Done          Code = 0x00 // each topic has its own code
+	WrongRevision Code = 0x80 // the session's is not IfRevision
+	NotAllowed    Code = 0x87 // who asks has no right to
+	Unavailable   Code = 0x88 // who knows the list could not be asked
+	Busy          Code = 0x89 // there was no answer in time: it may still be done
+	NoSession     Code = 0x92 // there is no such session, and the request does not wait for one
+	TooMuch       Code = 0x97 // waits already, or has been given to the session; or it could not be stored
+	Malformed     Code = 0x99 // it is not a request
+)
+
+// String is what answers say of a code in words.
+func (c Code) String() string {
+	switch c {
+	case Done:
+		return "Success"
+	case WrongRevision:
+		return "the session's revision is another"
+	case NotAllowed:
+		return "Not authorized"
+	case Unavailable:
+		return "Server unavailable"
+	case Busy:
+		return "Server busy"
+	case NoSession:
+		return "no such session"
+	case TooMuch:
+		return "too much"
+	case Malformed:
+		return "Payload format invalid"
+	default:
+		return codec.Reason(c).String()
+	}
+}
+
+// Errors of List.
+var (
+	ErrNoSession = errors.New("behalf: no such session")
+	ErrNoAnswer  = errors.New("behalf: no answer in time")
 )
 
 // Grant is the subscriptions of one origin for a client that connects.
@@ -123,8 +162,9 @@ type Broker interface {
 	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer
 	// for a client id, one for each session of a user.
 	Apply(ctx context.Context, r *Request) []Answer
-	// List returns the subscriptions of a session; false when there is none.
-	List(ctx context.Context, clientID string) (Listing, bool)
+	// List returns the subscriptions of a session. The errors are ErrNoSession, and ErrNoAnswer if ctx or the
+	// broker has ended before it was known whether there is one.
+	List(ctx context.Context, clientID string) (Listing, error)
 	// Move gives all sessions whose list of an origin is from the list to, and returns their number.
 	Move(ctx context.Context, o *Origin, from, to *Set) (int, error)
 }

@@ -112,9 +112,9 @@ func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string, p
 
 // failure is the answer to what could not be worked on at all.
 func failure(err error, binary bool) []byte {
-	code := codec.PayloadFormatInvalid
+	code := behalf.Malformed
 	if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrOrigin) {
-		code = codec.NotAuthorized
+		code = behalf.NotAllowed
 	}
 	if binary {
 		return encodeBinary([]Answer{{Code: uint8(code)}})
@@ -150,7 +150,7 @@ func (e *Engine) Connected(topic, payload []byte, pub Publisher) {
 	if err != nil {
 		e.audit(Caller{Door: Connect, Principal: name}, "refused", "reason", err.Error())
 		e.metrics.requests.WithLabelValues(string(Connect), "refused").Inc()
-		a := answerOf(&behalf.Answer{Code: codec.PayloadFormatInvalid}, nil)
+		a := answerOf(&behalf.Answer{Code: behalf.Malformed}, nil)
 		e.later(func(ctx context.Context) { e.acknowledge(ctx, name, a, pub) })
 		return
 	}
@@ -181,11 +181,14 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 	defer e.release(rules.providers...)
 	c := Client{ID: who.ClientID, Username: who.Username, Tenant: rules.cfg.tenantOf(topic, who)}
 	if c.Username == "" {
-		if l, ok := e.broker.List(ctx, c.ID); ok {
-			c.Username = l.Username
+		l, err := e.broker.List(ctx, c.ID)
+		if errors.Is(err, behalf.ErrNoAnswer) { // asked without the name, providers might give another list
+			busy := answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
+			e.told(ctx, topic, &c, busy, pub)
+			return
 		}
+		c.Username = l.Username
 	}
-	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
 	out := Answer{ClientID: c.ID, Results: []Result{}}
 	var promises behalf.Promises
 	for _, p := range rules.providers {
@@ -194,13 +197,8 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		}
 		set, err := p.list(ctx, &c)
 		if err != nil {
-			out.Code, out.Error = uint8(
-				codec.ServerUnavailable,
-			), fmt.Sprintf(
-				"provider %s: %v",
-				p.cfg.Name,
-				err,
-			)
+			out.Code = uint8(behalf.Unavailable)
+			out.Error = fmt.Sprintf("provider %s: %v", p.cfg.Name, err)
 			continue
 		}
 		wait := time.Duration(rules.cfg.Pending.DefaultWait)
@@ -221,8 +219,14 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		}
 	}
 	if !promises.Wait(ctx) {
-		out = answerOf(&behalf.Answer{ClientID: c.ID, Code: codec.ServerBusy}, nil)
+		out = answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
 	}
+	e.told(ctx, topic, &c, out, pub)
+}
+
+// told records and sends what has come of an event.
+func (e *Engine) told(ctx context.Context, topic string, c *Client, out Answer, pub Publisher) {
+	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
 	x := Entry{ClientID: c.ID, Action: im.Replace.String()}
 	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})
 	e.acknowledge(ctx, topic, out, pub)

@@ -190,7 +190,7 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 	}
 	for i := range list {
 		if a := &list[i]; a.Code == 0 {
-			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: codec.ServerBusy}, nil)
+			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: behalf.Busy}, nil)
 			busy.Username = a.Username
 			*a = busy
 		}
@@ -398,8 +398,8 @@ func (p *provider) replaceCached(from, to *behalf.Set) {
 	}
 }
 
-// List is what a session has.
-func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, bool) {
+// List is what a session has; the errors are those of behalf.Broker.
+func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, error) {
 	return e.broker.List(ctx, clientID)
 }
 

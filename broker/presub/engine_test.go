@@ -243,7 +243,10 @@ func TestGoDoor(t *testing.T) {
 	if _, err := x.e.Do(ctx, Caller{Door: Go, Principal: "x"}, nil, nil); !errors.Is(err, ErrNotAllowed) {
 		t.Error(err)
 	}
-	ex := x.e.Explain(ctx, "c", "a")
+	ex, err := x.e.Explain(ctx, "c", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if ex.Copies != 1 || len(ex.Matches) != 1 || ex.Matches[0].Origin != "api:shop" {
 		t.Errorf("%+v", ex)
 	}

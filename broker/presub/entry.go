@@ -248,8 +248,8 @@ func (o order) sort(list []Result) {
 // answerOf is an answer in the words of JSON.
 func answerOf(a *behalf.Answer, bad []behalf.Result) Answer {
 	out := Answer{ClientID: a.ClientID, Revision: a.Revision, Code: uint8(a.Code), Results: []Result{}}
-	if a.Code != codec.Success {
-		out.Error = errorText(a.Code)
+	if a.Code != behalf.Done {
+		out.Error = a.Code.String()
 		if a.Limit != "" {
 			out.Error += ": " + a.Limit
 		}
@@ -263,19 +263,6 @@ func answerOf(a *behalf.Answer, bad []behalf.Result) Answer {
 		}
 	}
 	return out
-}
-
-func errorText(code codec.Reason) string {
-	switch code {
-	case behalf.NoSession:
-		return "no such session"
-	case behalf.WrongVersion:
-		return "the session's revision is another"
-	case codec.QuotaExceeded:
-		return "too much"
-	default:
-		return code.String()
-	}
 }
 
 // EncodeAnswers writes answers in the form in which they were asked for: binary, or JSON, where the answer to

@@ -3,6 +3,7 @@ package presub
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"noctule/broker/behalf"
@@ -32,12 +33,16 @@ type Explanation struct {
 	Matches   []Match `json:"matches"`
 }
 
-// Explain looks the subscriptions of a client through.
-func (e *Engine) Explain(ctx context.Context, clientID, topic string) Explanation {
+// Explain looks the subscriptions of a client through. It is an explanation too that there is no session; the
+// error is behalf.ErrNoAnswer.
+func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanation, error) {
 	out := Explanation{ClientID: clientID, Topic: topic, Matches: []Match{}}
-	l, ok := e.broker.List(ctx, clientID)
-	if !ok {
-		return out
+	l, err := e.broker.List(ctx, clientID)
+	if errors.Is(err, behalf.ErrNoSession) {
+		return out, nil
+	}
+	if err != nil {
+		return out, err
 	}
 	out.Session, out.Connected, out.Username, out.Revision = true, l.Connected, l.Username, l.Revision
 	full := l.Mount + topic
@@ -61,7 +66,7 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) Explanatio
 			out.Matches = append(out.Matches, m)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // covers reports whether a subscription, shared or not, is for a topic.
