@@ -229,7 +229,7 @@ func TestUnreadAnswers(t *testing.T) {
 		"PUBLISH QoS 2": pub2.Append(nil, codec.V5), "PUBREL": ack(codec.PUBREL), "PUBREC": ack(codec.PUBREC),
 	} {
 		t.Run(name, func(t *testing.T) {
-			onEach(t, limit, func(t *testing.T, x *fixture) {
+			onEach(t, limit, func(_ *testing.T, x *fixture) {
 				c := x.connect("c", codec.V5, nil) // its pipe takes little, as a deaf socket does
 				x.flood(c, packet)
 			})
