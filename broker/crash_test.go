@@ -124,11 +124,11 @@ func TestCrashNamesClientAndPacket(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Store = s
-		o.Guard = func(_ string, topic []byte) bool {
+		o.Guard = func(_ string, topic, _ []byte) codec.Reason {
 			if string(topic) == "boom" {
 				panic("a fault")
 			}
-			return true
+			return codec.Success
 		}
 	}, func(x *fixture) {
 		sub, _ := x.present("sleeper", codec.V311, nil)

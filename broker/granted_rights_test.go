@@ -199,7 +199,12 @@ func TestControlIsNotAllowedByDefault(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	x := newFixture(t, func(o *broker.Options, _ *broker.ListenerOptions) {
-		o.Guard = func(username string, topic []byte) bool { return username == "agent" || string(topic) != "new" }
+		o.Guard = func(username string, topic, _ []byte) codec.Reason {
+			if username == "agent" || string(topic) != "new" {
+				return codec.Success
+			}
+			return codec.NotAuthorized
+		}
 	})
 	spy := x.connect("spy", codec.V5, nil)
 	spy.Subscribe("#", 0)

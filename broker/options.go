@@ -101,8 +101,11 @@ type Options struct {
 	// Controls take messages over that clients publish to topics which begin with "$", before anybody else
 	// sees them; by topic.
 	Controls map[string]ControlFunc
-	// Guard, when not nil, is asked whether a client may publish on a topic. It runs on an event loop.
-	Guard func(username string, topic []byte) bool
+	// Guard, when not nil, is asked whether a client may publish a message: Success, NotAuthorized, or
+	// QuotaExceeded when there is no room for it, of which it has told those who wait for an answer.
+	// ServerBusy says that it could not even do that: then the message is not acknowledged to a client that
+	// could not be told. It runs on an event loop, on loans, and must not block.
+	Guard func(username string, topic, payload []byte) codec.Reason
 	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number
 	// of
 	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.

@@ -37,7 +37,10 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	if m.Retain && s.opts.CheckRetainSource {
 		m.Source = cl.sourceOf()
 	}
-	r := s.admit(cl, m)
+	r, err := untold(cl, p, s.admit(cl, m))
+	if err != nil {
+		return err
+	}
 	lost := s.cannotKeep(cl, p.PacketID, m, r)
 	if lost && r == codec.Success {
 		r = codec.QuotaExceeded
@@ -57,7 +60,9 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 		return nil
 	case 1:
 		if r == codec.Success {
-			r = s.pass(cl, m)
+			if r, err = untold(cl, p, s.pass(cl, m)); err != nil {
+				return err
+			}
 		}
 		cl.SendAck(codec.PUBACK, p.PacketID, ackReason(cl, r)) // after the fan-out
 		return s.checkOutput(cl)
@@ -83,16 +88,29 @@ func (s *shard) nameTopic(cl *client, m *message.Message) error {
 	return nil
 }
 
+// untold turns ServerBusy of a Guard or ControlFunc, by which nobody hears otherwise that a message is
+// refused, into what the publisher can be told. MQTT 3 has no code for it: the connection ends, so that the
+// message is not acknowledged and the client sends it again.
+func untold(cl *client, p *codec.Publish, r codec.Reason) (codec.Reason, error) {
+	switch {
+	case r != codec.ServerBusy:
+		return r, nil
+	case p.QoS > 0 && cl.version != codec.V5:
+		return r, &codec.Error{Reason: codec.QuotaExceeded, Packet: codec.PUBLISH, Detail: "too much waits"}
+	}
+	return codec.QuotaExceeded, nil
+}
+
 // guarded asks who has the say over some topics, if anybody has.
-func (s *shard) guarded(cl *client, topic []byte) bool {
+func (s *shard) guarded(cl *client, m *message.Message) codec.Reason {
 	if s.opts.Guard == nil {
-		return true
+		return codec.Success
 	}
 	username := ""
 	if cl.rare != nil {
 		username = cl.rare.username
 	}
-	return s.opts.Guard(username, topic)
+	return s.opts.Guard(username, m.Topic, m.Payload)
 }
 
 // pass publishes an admitted message, or gives it to who has taken its topic over.
@@ -153,15 +171,18 @@ func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) ||
-		!s.guarded(cl, m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
 		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
 	if s.tooMuch(m) {
 		return codec.QuotaExceeded
 	}
-	return codec.Success
+	r := s.guarded(cl, m)
+	if r == codec.NotAuthorized {
+		s.drop(DropDenied)
+	}
+	return r
 }
 
 // cannotKeep reports whether the acknowledgement of m, which admit has answered with r, would promise what

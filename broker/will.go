@@ -43,7 +43,7 @@ func (s *shard) sendWill(cl *client) {
 	cl.rare.will = nil
 	s.saveSession(cl) // in one with the message
 	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
-		!s.guarded(cl, w.m.Topic) {
+		s.guarded(cl, w.m) != codec.Success {
 		s.drop(DropDenied)
 		return
 	}

@@ -50,8 +50,8 @@ func (r *reporter) Crashed(what string, _ any, _ []byte) { r.what = what }
 func TestWorkerPanicNamesClient(t *testing.T) {
 	e := engine(t, "providers: []")
 	b := &reporter{}
-	e.broker = b
 	fault := errors.New("a fault")
+	e.broker, e.out = b, panicky{fault}
 	defer func() {
 		if v := recover(); v != fault {
 			t.Errorf("panic %v", v)
@@ -60,11 +60,11 @@ func TestWorkerPanicNamesClient(t *testing.T) {
 			t.Errorf("told %q, want %q", b.what, want)
 		}
 	}()
-	e.control(e.ctx, Caller{Door: MQTT, Allowed: true}, &Message{ClientID: "asker", Payload: []byte("{}")}, "x", panicky{fault})
+	e.control(e.ctx, Caller{Door: MQTT, Allowed: true}, &Message{ClientID: "asker", Payload: []byte("{}")}, "x")
 }
 
-// panicky is a Publisher that panics.
+// panicky is a publisher that panics.
 type panicky struct{ err error }
 
-// Publish implements Publisher.
+// Publish implements publisher.
 func (p panicky) Publish(context.Context, broker.Publication) (broker.Result, error) { panic(p.err) }

@@ -20,8 +20,8 @@ import (
 // Topic of an MQTT 5 request.
 const ControlTopic = "$CONTROL/presub/v1"
 
-// Publisher publishes answers.
-type Publisher interface {
+// publisher publishes answers.
+type publisher interface {
 	Publish(ctx context.Context, p broker.Publication) (broker.Result, error)
 }
 
@@ -38,7 +38,9 @@ type Message struct {
 const requestTime = time.Minute
 
 // Control takes a message on ControlTopic over. It returns at once; the reason is for the acknowledgement.
-func (e *Engine) Control(m *Message, pub Publisher) codec.Reason {
+// What is taken is answered; so is what finds no room, with QuotaExceeded: ServerBusy says that there is not
+// even room for that answer.
+func (e *Engine) Control(m *Message) codec.Reason {
 	c := Caller{
 		Door: MQTT, Principal: m.principal(),
 		Allowed: m.Allowed || m.Username != "" && slices.Contains(e.config().Control.Usernames, m.Username),
@@ -51,10 +53,34 @@ func (e *Engine) Control(m *Message, pub Publisher) codec.Reason {
 	if !ok {
 		return codec.TopicNameInvalid
 	}
-	if !e.later(func(ctx context.Context) { e.control(ctx, c, m, to, pub) }) {
-		return codec.QuotaExceeded
+	size := len(m.Payload) + len(to) + len(m.Correlation)
+	if e.entries.submit(c.Principal, size, func(ctx context.Context) { e.control(ctx, c, m, to) }) {
+		return codec.Success
 	}
-	return codec.Success
+	e.refuse(c, errOverload)
+	busy := failure(errOverload, len(m.Payload) > 0 && m.Payload[0] == im.Version)
+	told := e.answers.submit(c.Principal, len(busy)+len(to)+len(m.Correlation), func(context.Context) {
+		e.reply(m, to, busy)
+	})
+	if !told {
+		return codec.ServerBusy
+	}
+	return codec.QuotaExceeded
+}
+
+// errOverload is why a request is refused that finds no room.
+var errOverload = errors.New("presub: too many requests wait")
+
+// refuse counts and logs what a door refuses.
+func (e *Engine) refuse(c Caller, err error) {
+	e.audit(c, "refused", "reason", err.Error())
+	e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
+}
+
+// lost logs an answer that there was no room for.
+func (e *Engine) lost(c Caller, what string) {
+	const text = "Pre-subscription: too much waits, %s for %q at %s is not sent."
+	e.log.Warn(fmt.Sprintf(text, what, c.Principal, c.Door))
 }
 
 func (m *Message) principal() string {
@@ -73,41 +99,50 @@ func (m *Message) answerTo() (string, bool) {
 	return m.ResponseTopic, m.ResponseTopic[0] != '$' && codec.CheckTopicName([]byte(m.ResponseTopic)) == nil
 }
 
+// reply publishes the answer to a message. It has a time of its own, since the work may have used up its.
+func (e *Engine) reply(m *Message, to string, b []byte) {
+	var props codec.Properties
+	if m.Correlation != nil {
+		props = codec.AppendBytesProperty(props, codec.CorrelationData, m.Correlation)
+	}
+	e.publish(broker.Publication{Topic: to, Payload: b, QoS: 1, Properties: props})
+}
+
+// publish publishes an answer. What the broker refuses is logged: there is nobody else to tell.
+func (e *Engine) publish(p broker.Publication) {
+	ctx, cancel := context.WithTimeout(e.ctx, requestTime)
+	defer cancel()
+	if r, err := e.out.Publish(ctx, p); err != nil && !r.Accepted && e.ctx.Err() == nil {
+		e.log.Warn(fmt.Sprintf("Pre-subscription: an answer on %s was not published: %v.", p.Topic, err))
+	}
+}
+
 // control answers a message.
-func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string, pub Publisher) {
+func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string) {
 	defer e.guard("answering on the control topic client", m.ClientID)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	reply := func(ctx context.Context, b []byte) {
-		var props codec.Properties
-		if m.Correlation != nil {
-			props = codec.AppendBytesProperty(props, codec.CorrelationData, m.Correlation)
-		}
-		// What is refused, or late, is the asker's loss: there is nobody else to tell.
-		_, _ = pub.Publish(ctx, broker.Publication{Topic: to, Payload: b, QoS: 1, Properties: props})
-	}
 	list, binary, err := ParseEntries(m.Payload)
 	if err != nil {
-		e.audit(c, "refused", "reason", err.Error())
-		e.metrics.requests.WithLabelValues(string(c.Door), "refused").Inc()
-		reply(ctx, failure(err, binary))
+		e.refuse(c, err)
+		e.reply(m, to, failure(err, binary))
 		return
 	}
 	single := len(list) == 1
 	answers, err := e.Do(ctx, c, list, func(a Answer) {
 		if b, err := EncodeAnswers([]Answer{a}, binary, true); err == nil {
-			reply(e.ctx, b) // ctx has ended when control has
+			e.reply(m, to, b)
 		}
 	})
 	if err != nil {
-		reply(ctx, failure(err, binary))
+		e.reply(m, to, failure(err, binary))
 		return
 	}
 	b, err := EncodeAnswers(answers, binary, single)
 	if err != nil {
 		b = failure(err, binary)
 	}
-	reply(ctx, b)
+	e.reply(m, to, b)
 }
 
 // failure is the answer to what could not be worked on at all.
@@ -116,6 +151,9 @@ func failure(err error, binary bool) []byte {
 	if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrOrigin) {
 		code = behalf.NotAllowed
 	}
+	if errors.Is(err, errOverload) {
+		code = behalf.TooMuch
+	}
 	if binary {
 		return encodeBinary([]Answer{{Code: uint8(code)}})
 	}
@@ -123,14 +161,32 @@ func failure(err error, binary bool) []byte {
 	return b
 }
 
-// MayPublish reports whether a client may publish on a topic, as far as the connect topic is concerned: only
-// those named may, since whoever does makes others be subscribed.
-func (e *Engine) MayPublish(username string, topic []byte) bool {
+// MayPublish says whether a client may publish a message now, as far as the connect topic is concerned: only
+// those named may, since whoever does makes others be subscribed. Where too many logins wait it answers as
+// Control does. It may be called on an event loop; its arguments may be loans.
+func (e *Engine) MayPublish(username string, topic, payload []byte) codec.Reason {
 	c := &e.config().Connect
 	if c.Topic == "" || !topictree.MatchFilter([]byte(c.Topic), topic) {
-		return true
+		return codec.Success
 	}
-	return username != "" && slices.Contains(c.Usernames, username)
+	if username == "" || !slices.Contains(c.Usernames, username) {
+		return codec.NotAuthorized
+	}
+	if name := string(topic); !e.logins.roomy(name, len(topic)+len(payload)) {
+		return e.full(name, payload)
+	}
+	return codec.Success
+}
+
+// full answers a login that finds no room.
+func (e *Engine) full(topic string, payload []byte) codec.Reason {
+	e.refuse(Caller{Door: Connect, Principal: topic}, errOverload)
+	who, _ := parseLogin(string(payload))
+	a := answerOf(&behalf.Answer{ClientID: who.ClientID, Code: behalf.TooMuch}, nil)
+	if !e.acknowledgeLater(topic, &a) {
+		return codec.ServerBusy
+	}
+	return codec.QuotaExceeded
 }
 
 // ConnectTopic is the filter on which Connected is to be called; "" for none.
@@ -144,17 +200,19 @@ type login struct {
 
 // Connected takes a message of the connect topic over: the client whose id it carries gets its lists, and the
 // acknowledgement goes to the topic with "/ack" behind it. The arguments may be loans; it returns at once.
-func (e *Engine) Connected(topic, payload []byte, pub Publisher) {
+func (e *Engine) Connected(topic, payload []byte) {
 	name := string(topic)
 	who, err := parseLogin(string(payload))
 	if err != nil {
-		e.audit(Caller{Door: Connect, Principal: name}, "refused", "reason", err.Error())
-		e.metrics.requests.WithLabelValues(string(Connect), "refused").Inc()
+		e.refuse(Caller{Door: Connect, Principal: name}, err)
 		a := answerOf(&behalf.Answer{Code: behalf.Malformed}, nil)
-		e.later(func(ctx context.Context) { e.acknowledge(ctx, name, a, pub) })
+		e.acknowledgeLater(name, &a)
 		return
 	}
-	e.later(func(ctx context.Context) { e.connected(ctx, name, who, pub) })
+	do := func(ctx context.Context) { e.connected(ctx, name, who) }
+	if !e.logins.submit(name, len(topic)+len(payload), do) { // it has not come from a client: MayPublish
+		e.full(name, payload)
+	}
 }
 
 func parseLogin(payload string) (login, error) {
@@ -173,7 +231,7 @@ func parseLogin(payload string) (login, error) {
 }
 
 // connected looks the lists of a client up and applies them.
-func (e *Engine) connected(ctx context.Context, topic string, who login, pub Publisher) {
+func (e *Engine) connected(ctx context.Context, topic string, who login) {
 	defer e.guard("answering the event of client", who.ClientID)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
@@ -184,7 +242,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 		l, err := e.broker.List(ctx, c.ID)
 		if errors.Is(err, behalf.ErrNoAnswer) { // asked without the name, providers might give another list
 			busy := answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
-			e.told(ctx, topic, &c, busy, pub)
+			e.told(topic, &c, busy)
 			return
 		}
 		c.Username = l.Username
@@ -206,7 +264,8 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
 			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
-				e.later(func(ctx context.Context) { e.acknowledge(ctx, topic, answerOf(&a, nil), pub) })
+				x := answerOf(&a, nil)
+				e.acknowledgeLater(topic, &x)
 			},
 		}
 		for _, a := range e.broker.Apply(ctx, r) {
@@ -221,15 +280,15 @@ func (e *Engine) connected(ctx context.Context, topic string, who login, pub Pub
 	if !promises.Wait(ctx) {
 		out = answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
 	}
-	e.told(ctx, topic, &c, out, pub)
+	e.told(topic, &c, out)
 }
 
 // told records and sends what has come of an event.
-func (e *Engine) told(ctx context.Context, topic string, c *Client, out Answer, pub Publisher) {
+func (e *Engine) told(topic string, c *Client, out Answer) {
 	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
 	x := Entry{ClientID: c.ID, Action: im.Replace.String()}
 	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})
-	e.acknowledge(ctx, topic, out, pub)
+	e.acknowledge(topic, &out)
 }
 
 // tenantOf is the level under the topic's first "+" in the filter, else what the configuration says.
@@ -241,12 +300,32 @@ func (c *Config) tenantOf(topic string, who login) string {
 	return c.Tenant.of(who.ClientID, who.Username)
 }
 
-func (e *Engine) acknowledge(ctx context.Context, topic string, a Answer, pub Publisher) {
-	b, err := json.Marshal(&a)
+// acknowledge answers a login.
+func (e *Engine) acknowledge(topic string, a *Answer) {
+	b, err := json.Marshal(a)
 	if err != nil {
 		return // strings and numbers only: it cannot fail
 	}
-	_, _ = pub.Publish(ctx, broker.Publication{Topic: topic + "/ack", Payload: b, QoS: 1})
+	e.publish(broker.Publication{Topic: topic + "/ack", Payload: b, QoS: 1})
+}
+
+// acknowledgeLater is acknowledge for event loops; false, which is logged, when too much waits.
+func (e *Engine) acknowledgeLater(topic string, a *Answer) bool {
+	x := *a
+	ok := e.answers.submit(topic, len(topic)+x.size(), func(context.Context) { e.acknowledge(topic, &x) })
+	if !ok {
+		e.lost(Caller{Door: Connect, Principal: topic}, "the answer about client "+x.ClientID)
+	}
+	return ok
+}
+
+// size is about how many bytes an answer takes.
+func (a *Answer) size() int {
+	n := 128 + len(a.ClientID) + len(a.Username) + len(a.Error)
+	for i := range a.Results {
+		n += 64 + len(a.Results[i].Topic)
+	}
+	return n
 }
 
 // codeText is the label of a code.

@@ -49,12 +49,16 @@ type Engine struct {
 	sets    *interner
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
-	work    chan func(context.Context)
-	workers sync.WaitGroup
+	logins  *lane          // messages of the connect topic, by topic
+	entries *lane          // messages of the control topic, by principal
+	lookups *lane          // lists of clients that are in already
+	answers *lane          // what is only to be published
+	workers sync.WaitGroup // of Go
 	metrics *metrics
 
 	// Set by Attach, then read-only:
-	b *broker.Broker
+	b   *broker.Broker
+	out publisher // of answers: b
 
 	// Owned by the goroutine that calls Use, Listen and Close:
 	tap *broker.Tap
@@ -72,24 +76,26 @@ type Engine struct {
 	}
 }
 
-// How many jobs wait, and how many are worked on at once: messages of doors, lookups after CONNACK.
-const (
-	workMax     = 4096
-	workersMany = 32
-)
-
 // originsMax bounds the table of principals' origins.
 const originsMax = 10000
 
 // New makes an engine for a broker that has it among its features.
 func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{
-		log: log, sets: newInterner(), work: make(chan func(context.Context), workMax), metrics: newMetrics(),
+		log: log, sets: newInterner(), metrics: newMetrics(),
 	}
 	e.tapped.Store(new(string))
 	e.mu.origins = make(map[string]*behalf.Origin)
 	e.mu.uses = make(map[*provider]int)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	for at, limits := range map[**lane]laneLimits{
+		&e.logins:  {workers: 64, waiting: 131072, bytes: 64 << 20},
+		&e.entries: {workers: 32, waiting: 8192, bytes: 64 << 20},
+		&e.lookups: {workers: 64, waiting: 65536, bytes: 64 << 20},
+		&e.answers: {workers: 8, waiting: 262144, bytes: 128 << 20},
+	} {
+		*at = newLane(e.ctx, limits, e.metrics.overload)
+	}
 	e.rules.Store(&rules{cfg: &Config{}})
 	next, err := e.Prepare(cfg)
 	if err != nil {
@@ -100,27 +106,13 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	return e, nil
 }
 
-// start gives the engine what takes its requests, and starts its workers.
-func (e *Engine) start(b behalf.Broker) {
-	e.broker = b
-	for range workersMany {
-		e.workers.Go(func() { // Close waits
-			for {
-				select {
-				case f := <-e.work:
-					f(e.ctx)
-				case <-e.ctx.Done():
-					return
-				}
-			}
-		})
-	}
-}
-
 // Close ends what is under way and waits for it.
 func (e *Engine) Close() {
 	e.silence()
 	e.cancel()
+	for _, l := range []*lane{e.logins, e.entries, e.lookups, e.answers} {
+		l.close()
+	}
 	e.workers.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,16 +125,8 @@ func (e *Engine) Close() {
 // Go runs f on a goroutine that Close waits for; its context ends with Close.
 func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
 
-// later has f run by a worker; false when too much waits.
-func (e *Engine) later(f func(context.Context)) bool {
-	select {
-	case e.work <- f:
-		return true
-	default:
-		e.metrics.overload.Inc()
-		return false
-	}
-}
+// later has a lookup for a client that is in done by a worker; false when too many wait.
+func (e *Engine) later(f func(context.Context)) bool { return e.lookups.submit("", 0, f) }
 
 // Errors of Do.
 var (
@@ -210,11 +194,14 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 	order := orderOf(x.Topics)
 	if later != nil {
 		r.Later = func(a behalf.Answer) { // on an event loop
-			e.later(func(context.Context) {
+			done := e.answers.submit(c.Principal, 128+96*len(a.Results), func(context.Context) {
 				out := answerOf(&a, nil)
 				order.sort(out.Results)
 				later(out)
 			})
+			if !done {
+				e.lost(c, "the second answer about client "+a.ClientID)
+			}
 		}
 	}
 	var answers []behalf.Answer

@@ -26,7 +26,7 @@ func (e *Engine) Options(o *broker.Options) {
 		return e.Control(&Message{
 			ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
 			ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
-		}, e.b)
+		})
 	}
 	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
 	if len(rules.Providers) > 0 {
@@ -44,11 +44,10 @@ func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
 	return r
 }
 
-// Attach implements broker.Feature: it gives the engine its broker, starts its workers, and hears the connect
+// Attach implements broker.Feature: it gives the engine its broker, and hears the connect
 // topic.
 func (e *Engine) Attach(b *broker.Broker) error {
-	e.b = b
-	e.start(b)
+	e.b, e.broker, e.out = b, b, b
 	return e.Listen()
 }
 
@@ -81,7 +80,7 @@ func (e *Engine) Listen() error {
 	defer cancel()
 	tap, err := e.b.Tap(ctx, filter, func(topic, payload []byte) {
 		if *e.tapped.Load() == filter {
-			e.Connected(topic, payload, e.b)
+			e.Connected(topic, payload)
 		}
 	})
 	if err != nil {

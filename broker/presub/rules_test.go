@@ -241,7 +241,7 @@ func TestChangeUnderLoad(t *testing.T) {
 			if _, code := x.e.Grants(ctx, Client{ID: "c", Username: "u"}); code != codec.Success {
 				t.Errorf("%d: %s", i, code)
 			}
-			x.e.MayPublish("u", []byte("t"))
+			x.e.MayPublish("u", []byte("t"), nil)
 			if _, err := x.e.Subscribe(ctx, "crm", "c1", []Topic{{Topic: "x"}}); err != nil {
 				t.Error(err)
 			}

@@ -1,0 +1,157 @@
+package presub
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"noctule/broker/brokertest"
+	"noctule/codec"
+)
+
+// slowService answers for none of the clients c... until the gate opens; begun hears of the first.
+func slowService(t *testing.T) (url string, begun chan struct{}, open func()) {
+	s := newService(t)
+	gate := make(chan struct{})
+	begun = make(chan struct{}, 1)
+	s.set(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), `"clientid":"c`) {
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			<-gate
+		}
+		_, _ = io.WriteString(w, `{"topics":[{"topic":"a"}]}`)
+	})
+	open = sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open) // before the service's Close, which waits
+	return s.URL, begun, open
+}
+
+// answersOf counts the answers to logins that come to a client, by client id.
+func answersOf(t *testing.T, c *brokertest.Client, n int) map[string][]Answer {
+	t.Helper()
+	got := make(map[string][]Answer)
+	for range n {
+		var p codec.Publish
+		c.Want(codec.PUBLISH, &p)
+		var a Answer
+		if err := json.Unmarshal(p.Payload, &a); err != nil {
+			t.Fatal(err)
+		}
+		got[a.ClientID] = append(got[a.ClientID], a)
+	}
+	return got
+}
+
+const slowYAML = `
+connect: {topic: 'e/+/new', usernames: [agent]}
+control: {usernames: [agent]}
+pending: {default_wait: 0s}
+providers: [{name: ws, budget: 50s, http: {timeout: 50s, url: '%s'}}]`
+
+// TestEveryLoginIsAnswered: what the connect topic has acknowledged gets its answer, though the webservice is so
+// slow that all of it waits; entries on the control topic do not wait behind it.
+func TestEveryLoginIsAnswered(t *testing.T) {
+	const logins = 6000
+	url, _, open := slowService(t)
+	x := newSystem(t, fmt.Sprintf(slowYAML, url))
+	acks := x.connect("acks", "agent")
+	acks.Subscribe("e/e1/new/ack", 0)
+	agent := x.connect("agent", "agent")
+	agent.Subscribe(ControlTopic+"/response", 0)
+	go func() {
+		for i := range logins {
+			agent.Publish("e/e1/new", fmt.Sprint("c", i), 1, uint16(i+1))
+		}
+	}()
+	for range logins {
+		var ack codec.Ack
+		if agent.Want(codec.PUBACK, &ack); ack.Reason != codec.Success {
+			t.Fatalf("PUBACK %s", ack.Reason)
+		}
+	}
+	// Nobody has a list yet, and an entry is answered at once.
+	send(agent, []byte(`{"clientid":"acks","action":"subscribe","topics":[{"topic":"b"}]}`), nil)
+	var p codec.Publish
+	agent.Want(codec.PUBLISH, &p)
+	if !strings.Contains(string(p.Payload), `"state":"new"`) {
+		t.Errorf("%s", p.Payload)
+	}
+	open()
+	if got := answersOf(t, acks, logins); len(got) != logins {
+		t.Errorf("%d of %d logins answered", len(got), logins)
+	}
+}
+
+// TestFullLanes: what finds no room is told so, by PUBACK in MQTT 5 and by the answer in all versions; where not
+// even the answer has room, it is not acknowledged with Success. Logins and entries alike.
+func TestFullLanes(t *testing.T) {
+	url, begun, open := slowService(t)
+	x := newSystem(t, fmt.Sprintf(slowYAML, url))
+	acks := x.connect("acks", "agent")
+	acks.Subscribe("e/e1/new/ack", 0)
+	acks.Subscribe(ControlTopic+"/response", 0)
+	x.e.logins.limits = laneLimits{workers: 1, waiting: 4, bytes: 1 << 20}
+	x.e.entries.limits = laneLimits{}
+	as := func(v codec.Version) *brokertest.Client {
+		return brokertest.Connect(t, x.addr, fmt.Sprint("v", v), v, func(p *codec.Connect) {
+			p.HasUsername, p.Username = true, []byte("agent")
+		})
+	}
+	v5, v3 := as(codec.V5), as(codec.V311)
+	said := func(c *brokertest.Client, topic, payload string, want codec.Reason) {
+		t.Helper()
+		c.Publish(topic, payload, 1, 7)
+		var ack codec.Ack
+		if c.Want(codec.PUBACK, &ack); ack.Reason != want {
+			t.Errorf("%s: PUBACK %s, want %s", payload, ack.Reason, want)
+		}
+	}
+	// One is under way, and two of four may wait before clients are told.
+	for i := range 3 {
+		said(v5, "e/e1/new", fmt.Sprint("c", i), codec.Success)
+		brokertest.Settle(t, x.b) // the tap has heard it
+		if i == 0 {
+			<-begun
+		}
+	}
+	said(v5, "e/e1/new", "late5", codec.QuotaExceeded)
+	acks.WantPublish("e/e1/new/ack", `{"clientid":"late5","revision":0,"code":151,"error":"too much","results":[]}`)
+	said(v3, "e/e1/new", "late3", codec.Success)
+	acks.WantPublish("e/e1/new/ack", `{"clientid":"late3","revision":0,"code":151,"error":"too much","results":[]}`)
+	entry := `{"clientid":"acks","action":"subscribe","topics":[{"topic":"b"}]}`
+	busy := `{"revision":0,"code":151,"error":"presub: too many requests wait","results":[]}`
+	said(v5, ControlTopic, entry, codec.QuotaExceeded)
+	acks.WantPublish(ControlTopic+"/response", busy)
+	said(v3, ControlTopic, entry, codec.Success)
+	acks.WantPublish(ControlTopic+"/response", busy)
+
+	x.e.answers.mu.Lock()
+	x.e.answers.limits = laneLimits{}
+	x.e.answers.mu.Unlock()
+	said(v5, "e/e1/new", "later5", codec.QuotaExceeded)
+	said(v5, ControlTopic, entry, codec.QuotaExceeded)
+	v3.Publish("e/e1/new", "later3", 1, 8)
+	v3.WantClosed()
+	again := as(codec.V311)
+	again.Publish(ControlTopic, entry, 1, 8)
+	again.WantClosed()
+	for _, line := range []string{
+		`Pre-subscription: refused by \"e/e1/new\" at connect, reason \"presub: too many requests wait\"`,
+		`Pre-subscription: too much waits, the answer about client later5 for \"e/e1/new\" at connect is not sent.`,
+	} {
+		if !strings.Contains(x.log.String(), line) {
+			t.Errorf("no line %s in %s", line, x.log.String())
+		}
+	}
+	open()
+	if got := answersOf(t, acks, 3); len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+}
