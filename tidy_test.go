@@ -58,7 +58,7 @@ var rooms = map[string]room{
 	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker broker/behalf codec codec/im internal/metric internal/regular topictree",
+		ours: "broker broker/behalf codec codec/im internal/metric internal/places internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",

@@ -2,6 +2,7 @@ package presub
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // Grants is what a client that connects gets from all providers. The reason is Success, or why the client is
-// refused. It takes as long as the slowest provider's budget.
+// refused. It takes as long as the slowest provider's lookup waits for its turn, which ctx bounds, and then
+// its budget at most.
 func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Reason) {
 	rules := e.acquire()
 	defer e.release(rules.providers...)
@@ -19,6 +21,7 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 	if len(providers) == 0 {
 		return nil, codec.Success
 	}
+	c.connects = true
 	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
 	grants := make([]behalf.Grant, len(providers))
 	errs := make([]error, len(providers))
@@ -42,8 +45,9 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 		}
 	}
 	for _, err := range errs {
-		if err != nil {
-			return nil, refusal(err)
+		var no *refused
+		if errors.As(err, &no) {
+			return nil, no.code
 		}
 	}
 	return grants, codec.Success

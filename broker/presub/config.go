@@ -88,6 +88,8 @@ type ProviderConfig struct {
 	ACL               string   `yaml:"acl"`                // enforce or bypass
 	ClientUnsubscribe string   `yaml:"client_unsubscribe"` // allow, sticky or deny
 	MaxTopics         int      `yaml:"max_topics"`         // 10000
+	MaxWaiting        int      `yaml:"max_waiting"`        // lookups that wait for their turn; 10000
+	OnOverload        string   `yaml:"on_overload"`        // server_unavailable or quota_exceeded
 
 	Static *StaticConfig `yaml:"static"`
 	HTTP   *HTTPConfig   `yaml:"http"`
@@ -177,6 +179,8 @@ func (c *Config) defaults() {
 		setDuration(&p.Cache.Stale, 24*time.Hour)
 		setInt(&p.Cache.Max, 100000)
 		setInt(&p.MaxTopics, 10000)
+		setInt(&p.MaxWaiting, 10000)
+		setString(&p.OnOverload, "server_unavailable")
 		if p.HTTP != nil {
 			p.HTTP.defaults()
 		}
@@ -325,6 +329,12 @@ func (p *ProviderConfig) check(path string) error {
 	}
 	if err := oneOf(path+".client_unsubscribe", p.ClientUnsubscribe, "allow", "sticky", "deny"); err != nil {
 		return err
+	}
+	if err := oneOf(path+".on_overload", p.OnOverload, "server_unavailable", "quota_exceeded"); err != nil {
+		return err
+	}
+	if p.MaxWaiting < 1 {
+		return wrong(path+".max_waiting", "max_waiting %d is not 1 or more", p.MaxWaiting)
 	}
 	if p.When == "after_connack" && p.OnFailure == "refuse" {
 		return wrong(path+".on_failure", "after CONNACK it is too late to refuse")

@@ -17,7 +17,6 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/behalf"
-	"noctule/codec"
 	"noctule/codec/im"
 )
 
@@ -388,12 +387,4 @@ func (p *provider) replaceCached(from, to *behalf.Set) {
 // List is what a session has; the errors are those of behalf.Broker.
 func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, error) {
 	return e.broker.List(ctx, clientID)
-}
-
-// refusal is the reason for which a CONNECT is refused when its list cannot be had.
-func refusal(err error) codec.Reason {
-	if errors.Is(err, errTooMany) {
-		return codec.QuotaExceeded
-	}
-	return codec.ServerUnavailable
 }

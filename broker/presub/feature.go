@@ -39,7 +39,9 @@ type admitter struct{ e *Engine }
 
 // Admit implements broker.Admitter.
 func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
-	grants, r := a.e.Grants(ctx, Client{ID: x.ClientID, Username: x.Username, Password: x.Password})
+	grants, r := a.e.Grants(ctx, Client{
+		ID: x.ClientID, Username: x.Username, Password: x.Password, Address: x.Address.Addr(),
+	})
 	x.Grants = append(x.Grants, grants...)
 	return r
 }

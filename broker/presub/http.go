@@ -24,8 +24,10 @@ type HTTPConfig struct {
 	Headers   map[string]string `yaml:"headers"`
 	TokenFile string            `yaml:"token_file"` // sent as bearer token
 	CAFile    string            `yaml:"ca_file"`
-	Timeout   Duration          `yaml:"timeout"` // of one attempt; 150ms
-	Retries   int               `yaml:"retries"` // after the first attempt, within the budget; 0
+	Timeout   Duration          `yaml:"timeout"`   // of one attempt; 150ms
+	Retries   int               `yaml:"retries"`   // after the first attempt, within the budget; 0
+	MaxConns  int               `yaml:"max_conns"` // connections, and requests at a time; 64
+	Batch     int               `yaml:"batch"`     // clients in one request, see lists; 0: one, and no array
 }
 
 // answerMax is the longest answer of a webservice, in bytes.
@@ -37,6 +39,7 @@ const retriesMax = 10
 func (h *HTTPConfig) defaults() {
 	setString(&h.Method, http.MethodPost)
 	setDuration(&h.Timeout, 150*time.Millisecond)
+	setInt(&h.MaxConns, 64)
 }
 
 func (h *HTTPConfig) check(path string) error {
@@ -46,6 +49,12 @@ func (h *HTTPConfig) check(path string) error {
 		return wrong(path+".url", "%q is not an http or https URL", h.URL)
 	case h.Retries < 0 || h.Retries > retriesMax:
 		return wrong(path+".retries", "retries %d is not 0 to %d", h.Retries, retriesMax)
+	case h.MaxConns < 1 || h.MaxConns > connsMax:
+		return wrong(path+".max_conns", "max_conns %d is not 1 to %d", h.MaxConns, connsMax)
+	case h.Batch < 0 || h.Batch > batchMax:
+		return wrong(path+".batch", "batch %d is not 0 to %d", h.Batch, batchMax)
+	case h.Batch > 0 && (h.Method != http.MethodPost || placeholders(h.URL)):
+		return wrong(path+".batch", "a batch is sent by POST to a URL without %%c, %%u and %%e")
 	}
 	return oneOf(path+".method", h.Method, http.MethodGet, http.MethodPost)
 }
@@ -59,7 +68,7 @@ type httpSource struct {
 
 func newHTTPSource(cfg *HTTPConfig, f files) (*httpSource, error) {
 	tr := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: connsMax, MaxIdleConnsPerHost: connsMax,
+		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: cfg.MaxConns, MaxIdleConnsPerHost: cfg.MaxConns,
 		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
 	}
 	s := &httpSource{cfg: cfg, client: &http.Client{
@@ -87,8 +96,11 @@ func newHTTPSource(cfg *HTTPConfig, f files) (*httpSource, error) {
 	return s, nil
 }
 
-// connsMax is how many connections there are to one webservice.
-const connsMax = 64
+// Limits of settings.
+const (
+	connsMax = 4096
+	batchMax = 1000
+)
 
 func (s *httpSource) close() { s.client.CloseIdleConnections() }
 
@@ -100,29 +112,52 @@ func (f finalError) Unwrap() error { return f.error }
 
 // topics implements source.
 func (s *httpSource) topics(ctx context.Context, c *Client) ([]Topic, error) {
-	var err error
+	body, err := json.Marshal(about(c))
+	if err != nil {
+		return nil, finalError{err}
+	}
+	var list []Topic
+	err = s.ask(ctx, c, body, func(answer []byte) (err error) {
+		if answer != nil {
+			list, err = parseList(answer)
+		}
+		return err
+	})
+	return list, err
+}
+
+// about is what a webservice is told of a client.
+func about(c *Client) map[string]string {
+	return map[string]string{"clientid": c.ID, "username": c.Username, "tenant": c.Tenant}
+}
+
+// ask sends a request, again after failures, and has the answer read; nil stands for 204.
+func (s *httpSource) ask(ctx context.Context, c *Client, body []byte, read func([]byte) error) error {
 	for i := 0; ; i++ {
-		var list []Topic
-		if list, err = s.attempt(ctx, c); err == nil {
-			return list, nil
+		answer, err := s.attempt(ctx, c, body)
+		if err == nil {
+			if err = read(answer); err == nil {
+				return nil
+			}
+			err = finalError{err}
 		}
 		var final finalError
 		if errors.As(err, &final) || i >= s.cfg.Retries {
-			return nil, err
+			return err
 		}
 		pause := time.Duration(float64(10*time.Millisecond<<i) * (0.5 + rand.Float64()))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, err
+			return err
 		}
 	}
 }
 
-func (s *httpSource) attempt(ctx context.Context, c *Client) ([]Topic, error) {
+func (s *httpSource) attempt(ctx context.Context, c *Client, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.cfg.Timeout))
 	defer cancel()
-	req, err := s.request(ctx, c)
+	req, err := s.request(ctx, c, body)
 	if err != nil {
 		return nil, finalError{err}
 	}
@@ -131,11 +166,11 @@ func (s *httpSource) attempt(ctx context.Context, c *Client) ([]Topic, error) {
 		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, answerMax+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, answerMax+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(body) > answerMax:
+	case len(answer) > answerMax:
 		return nil, finalError{errTooMany}
 	case resp.StatusCode == http.StatusNoContent:
 		return nil, nil
@@ -146,25 +181,15 @@ func (s *httpSource) attempt(ctx context.Context, c *Client) ([]Topic, error) {
 		}
 		return nil, err
 	}
-	list, err := parseList(body)
-	if err != nil {
-		return nil, finalError{err}
-	}
-	return list, nil
+	return answer, nil
 }
 
-func (s *httpSource) request(ctx context.Context, c *Client) (*http.Request, error) {
+func (s *httpSource) request(ctx context.Context, c *Client, raw []byte) (*http.Request, error) {
 	escape := func(v string) string { return strings.ReplaceAll(url.QueryEscape(v), "+", "%20") }
 	target := strings.NewReplacer("%c", escape(c.ID), "%u", escape(c.Username), "%e", escape(c.Tenant)).
 		Replace(s.cfg.URL)
 	var body io.Reader
 	if s.cfg.Method == http.MethodPost {
-		raw, err := json.Marshal(
-			map[string]string{"clientid": c.ID, "username": c.Username, "tenant": c.Tenant},
-		)
-		if err != nil {
-			return nil, err
-		}
 		body = bytes.NewReader(raw)
 	}
 	req, err := http.NewRequestWithContext(ctx, s.cfg.Method, target, body)

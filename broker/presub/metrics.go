@@ -39,7 +39,7 @@ func Metrics() []metric.Def {
 			metric.Label{Name: "code", Help: "such as 0x87"}),
 		def("lookups_total", metric.Counter,
 			"Lists of topics that providers were asked for when clients connected, by how it ended.",
-			provider, metric.Of("outcome", "ok", "timeout", "circuit_open", "canceled", "error")),
+			provider, metric.Of("outcome", "ok", "timeout", "circuit_open", "busy", "canceled", "error")),
 		def("lookup_seconds", metric.Histogram,
 			"How long a provider took to answer for one list of topics, in seconds.", provider),
 		def("cache_total", metric.Counter,

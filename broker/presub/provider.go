@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -12,12 +13,17 @@ import (
 
 	"noctule/broker/behalf"
 	"noctule/codec"
+	"noctule/internal/places"
 )
 
 // Client is who a list is for.
 type Client struct {
 	ID, Username, Tenant string
 	Password             []byte // before CONNACK only; not to be kept
+	// Address is where it connects from; zero if it is not known.
+	Address netip.Addr
+
+	connects bool // it waits for CONNACK
 }
 
 // source is where a provider's lists come from.
@@ -26,6 +32,15 @@ type source interface {
 	topics(ctx context.Context, c *Client) ([]Topic, error)
 	// close gives up what the source holds.
 	close()
+}
+
+// batcher is a source that may be asked for the lists of several clients at once.
+type batcher interface {
+	source
+	// lists returns what is known of each client, in their order, or an error that is everybody's.
+	lists(ctx context.Context, list []*Client) ([]found, error)
+	// size is how many clients may be asked for at once.
+	size() int
 }
 
 // provider is one source with its time budget, cache, circuit breaker and policies.
@@ -39,8 +54,9 @@ type provider struct {
 	fixed  *behalf.Set                     // the list of everybody, if it does not depend on the client
 	shared *lru.Cache[string, *behalf.Set] // lists by tenant, if it is all that they depend on
 
-	cache   *lru.Cache[string, known] // nil without
-	breaker *gobreaker.CircuitBreaker[[]Topic]
+	queue   *queue // nil if the source is not asked over a network; cache and breaker too
+	cache   *lru.Cache[string, known]
+	breaker *gobreaker.CircuitBreaker[[]found]
 }
 
 // known is a cached list.
@@ -64,7 +80,7 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 		PerConnect: true,
 	}
 	var err error
-	remote := false
+	conns := 0
 	switch {
 	case cfg.Static != nil:
 		p.src = cfg.Static
@@ -75,10 +91,13 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 			p.shared, err = lru.New[string, *behalf.Set](cfg.Cache.Max)
 		}
 	case cfg.HTTP != nil:
-		remote = true
-		p.src, err = newHTTPSource(cfg.HTTP, p.files)
+		conns = cfg.HTTP.MaxConns
+		var src *httpSource
+		if src, err = newHTTPSource(cfg.HTTP, p.files); err == nil {
+			p.src = src.batched()
+		}
 	case cfg.SQL != nil:
-		remote = true
+		conns = cfg.SQL.MaxConns
 		p.src, err = newSQLSource(cfg.SQL, p.files)
 	default:
 		p.src, err = newJWTSource(cfg.JWT, p.files)
@@ -86,22 +105,25 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	if remote {
-		if p.cache, err = lru.New[string, known](cfg.Cache.Max); err != nil {
-			p.src.close()
-			return nil, fmt.Errorf("cache: %w", err)
-		}
+	if conns == 0 {
+		return p, nil
 	}
-	p.breaker = gobreaker.NewCircuitBreaker[[]Topic](gobreaker.Settings{
+	if p.cache, err = lru.New[string, known](cfg.Cache.Max); err != nil {
+		p.src.close()
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	p.queue = newQueue(conns, cfg.MaxWaiting)
+	p.breaker = gobreaker.NewCircuitBreaker[[]found](gobreaker.Settings{
 		Name: cfg.Name, Timeout: breakerOpen,
-		ReadyToTrip: func(n gobreaker.Counts) bool { return remote && n.ConsecutiveFailures >= breakerTrips },
+		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerTrips },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s: circuit %s, was %s.", cfg.Name, to, from))
 		},
 		IsSuccessful: func(err error) bool { // else clients that it does not know would shut the others out
 			var final finalError
-			return err == nil || errors.Is(err, context.Canceled) || errors.As(err, &final)
+			return err == nil || errors.As(err, &final)
 		},
+		IsExcluded: func(err error) bool { return errors.Is(err, errBusy) },
 	})
 	return p, nil
 }
@@ -135,7 +157,6 @@ func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
 		p.e.metrics.cache.WithLabelValues(p.cfg.Name, "miss").Inc()
 	}
 	set, err := p.fetch(ctx, c)
-	p.e.metrics.latency.WithLabelValues(p.cfg.Name).Observe(now().Sub(started).Seconds())
 	if err == nil {
 		p.count("ok")
 		p.e.metrics.size.WithLabelValues(p.cfg.Name).Observe(float64(set.Len()))
@@ -178,15 +199,78 @@ func (p *provider) remember(set *behalf.Set) known {
 	}
 }
 
+// fetch asks the source, when there is a turn for it. What is never sent counts neither as time of the source
+// nor as its failure.
 func (p *provider) fetch(ctx context.Context, c *Client) (*behalf.Set, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.cfg.Budget))
-	defer cancel()
-	list, err := p.breaker.Execute(func() ([]Topic, error) { return p.src.topics(ctx, c) })
-	if err != nil {
+	if p.queue == nil {
+		list, err := p.src.topics(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return p.setOf(list)
+	}
+	if p.breaker.State() == gobreaker.StateOpen {
+		return nil, gobreaker.ErrOpenState
+	}
+	t := &turn{c: c}
+	if err := p.queue.wait(ctx, t, c.peer()); err != nil {
 		return nil, err
 	}
-	return p.setOf(list)
+	if t.found == nil {
+		p.ask(ctx, t)
+	}
+	if t.found.err != nil {
+		return nil, t.found.err
+	}
+	return p.setOf(t.found.list)
 }
+
+// ask asks the source for t, whose turn it is, and for others that wait if the source takes several at once.
+func (p *provider) ask(ctx context.Context, t *turn) {
+	defer p.queue.leave()
+	group := []*turn{t}
+	many, ok := p.src.(batcher)
+	if ok {
+		group = p.queue.company(t, many.size())
+	}
+	caller := ctx
+	if len(group) > 1 { // the others stay when this client goes
+		caller = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(caller, time.Duration(p.cfg.Budget))
+	defer cancel()
+	list, err := p.breaker.Execute(func() ([]found, error) {
+		sent := now()
+		defer func() {
+			p.e.metrics.latency.WithLabelValues(p.cfg.Name).Observe(now().Sub(sent).Seconds())
+		}()
+		if ok {
+			clients := make([]*Client, len(group))
+			for i := range group {
+				clients[i] = group[i].c
+			}
+			return many.lists(ctx, clients)
+		}
+		topics, err := p.src.topics(ctx, t.c)
+		if err != nil && caller.Err() != nil { // nobody waits any more, which says nothing about the source
+			err = errors.Join(errBusy, err)
+		}
+		return []found{{list: topics}}, err
+	})
+	for i, x := range group {
+		x.found = &found{err: err}
+		if err == nil {
+			x.found = &list[i]
+		}
+		if x != t {
+			close(x.came)
+		}
+	}
+}
+
+// peer is whose turn a lookup takes: that of the client's address. Those for clients that are in already, or
+// of whom others have said that they log in, take turns as one.
+func (c *Client) peer() places.Peer { return places.Peer{Addr: c.Address, Trusted: !c.connects} }
 
 // setOf is the one set of a list. A topic that nobody may subscribe to spoils it: the source is wrong.
 func (p *provider) setOf(list []Topic) (*behalf.Set, error) {
@@ -210,6 +294,8 @@ func (p *provider) count(outcome string) {
 
 func outcomeOf(err error) string {
 	switch {
+	case errors.Is(err, errBusy):
+		return "busy"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
@@ -237,13 +323,29 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 	p.e.log.Warn(
 		fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, c.ID, err),
 	)
-	switch p.cfg.OnFailure {
-	case "refuse":
-		return g, err
-	case "last_known":
+	switch {
+	case p.cfg.OnFailure == "refuse":
+		return g, &refused{err, p.refusal(err)}
+	case p.cfg.OnFailure == "last_known" && errors.Is(err, errBusy): // nobody is down: it may come again
+		return g, &refused{err, p.refusal(err)}
+	case p.cfg.OnFailure == "last_known":
 		g.Keep = true // what the session has
 	}
 	return g, nil
+}
+
+// refused is an error with the reason that a client hears.
+type refused struct {
+	error
+	code codec.Reason
+}
+
+// refusal is the reason for which a CONNECT is refused when its list cannot be had.
+func (p *provider) refusal(err error) codec.Reason {
+	if errors.Is(err, errTooMany) || errors.Is(err, errBusy) && p.cfg.OnOverload == "quota_exceeded" {
+		return codec.QuotaExceeded
+	}
+	return codec.ServerUnavailable
 }
 
 // afterwards has a list looked up while the client is let in.

@@ -1,0 +1,168 @@
+package presub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"noctule/codec"
+)
+
+// pipes is a listener of connections without sockets, so that time stands still while nobody can go on.
+type pipes struct {
+	accept chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.accept:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p.accept <- there:
+		return here, nil
+	case <-p.closed:
+		return nil, errors.New("connection refused")
+	}
+}
+
+// timed is a webservice within a synctest bubble that takes so long for an answer.
+type timed struct {
+	calls, now, most atomic.Int64
+	down             atomic.Bool
+	takes            time.Duration
+}
+
+func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.calls.Add(1)
+	n := s.now.Add(1)
+	defer s.now.Add(-1)
+	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	}
+	if s.down.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	time.Sleep(s.takes) // of the bubble
+	_, _ = io.WriteString(w, `{"topics":[{"topic":"a","qos":1}]}`)
+}
+
+// serve has a handler answer for the provider of an engine; what it returns ends it.
+func serve(e *Engine, h http.Handler) (end func()) {
+	p := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+	server := &http.Server{Handler: h}
+	done := make(chan struct{})
+	go func() { // end waits
+		defer close(done)
+		_ = server.Serve(p)
+	}()
+	var transports []*http.Transport
+	for _, x := range e.rules.Load().providers {
+		src, ok := x.src.(*httpSource)
+		if b, batched := x.src.(batchSource); batched {
+			src, ok = b.httpSource, true
+		}
+		if ok {
+			tr := src.client.Transport.(*http.Transport)
+			tr.DialContext = p.dial
+			transports = append(transports, tr)
+		}
+	}
+	return func() {
+		e.Close()
+		for _, tr := range transports {
+			tr.CloseIdleConnections()
+		}
+		_ = server.Close()
+		<-done
+		time.Sleep(time.Minute) // of the bubble: handlers end
+	}
+}
+
+// storm has n clients connect at once and counts those with their list, without one, and refused.
+func storm(e *Engine, n int) (full, empty, refused int, reasons map[codec.Reason]int) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	reasons = map[codec.Reason]int{}
+	for i := range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			list, code := e.Grants(ctx, Client{
+				ID: fmt.Sprint("c", i), Username: "u", Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 50)}),
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			reasons[code]++
+			switch {
+			case code != codec.Success:
+				refused++
+			case list[0].Topics.Len() > 0:
+				full++
+			default:
+				empty++
+			}
+		})
+	}
+	wg.Wait()
+	return full, empty, refused, reasons
+}
+
+// TestConnectStorm has many clients connect at once with an empty cache, as after a restart: each gets its list,
+// however many must wait for their turn with the webservice.
+func TestConnectStorm(t *testing.T) {
+	for _, tt := range []struct {
+		takes   time.Duration
+		clients int
+		within  time.Duration // rate = connections / latency
+	}{
+		{100 * time.Millisecond, 200, 400 * time.Millisecond},
+		{20 * time.Millisecond, 3000, time.Second},
+		{20 * time.Millisecond, 10000, 4 * time.Second},
+		{100 * time.Millisecond, 10000, 16 * time.Second},
+	} {
+		t.Run(fmt.Sprint(tt.clients, " at ", tt.takes), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := engine(t, "providers: [{name: ws, http: {url: 'http://lists'}}]")
+				s := &timed{takes: tt.takes}
+				defer serve(e, s)()
+				begun := time.Now()
+				full, empty, refused, _ := storm(e, tt.clients)
+				if full != tt.clients {
+					t.Errorf("%d with their list, %d empty, %d refused", full, empty, refused)
+				}
+				if d := time.Since(begun); d > tt.within {
+					t.Errorf("it took %v, at most %v are needed", d, tt.within)
+				}
+				if n := s.most.Load(); n > 64 {
+					t.Errorf("%d requests at a time", n)
+				}
+			})
+		})
+	}
+}
