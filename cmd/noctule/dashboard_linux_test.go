@@ -150,6 +150,9 @@ func TestDashboardLooksWell(t *testing.T) {
 	}
 }
 
+// grafanaVariables puts values in the place of Grafana's variables.
+var grafanaVariables = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*")
+
 // TestDashboardQueries has promtool read each query, Grafana's variables replaced.
 func TestDashboardQueries(t *testing.T) {
 	promtool := program(t, "promtool")
@@ -158,7 +161,7 @@ func TestDashboardQueries(t *testing.T) {
 	n := 0
 	for _, p := range readDashboard(t).Panels {
 		for _, q := range p.Targets {
-			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(q.Expr)
+			expr := grafanaVariables.Replace(q.Expr)
 			if v := variables.FindString(expr); v != "" {
 				t.Errorf("%s: there is no variable %s", p.Title, v)
 			}

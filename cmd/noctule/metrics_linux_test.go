@@ -155,7 +155,7 @@ func TestPrometheusScrapes(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	var got string
+	at := fmt.Sprint("http://127.0.0.1:", port)
 	for query, want := range map[string]string{
 		`up{job="noctule"}`: "1", `sum(noctule_connections{version="3.1.1"})`: "1", `noctule_sessions`: "1",
 		`sum(noctule_disconnects_total)`:                                            "0",
@@ -168,28 +168,44 @@ func TestPrometheusScrapes(t *testing.T) {
 		`time() - noctule_config_last_reload_success_timestamp_seconds < bool 3600`: "1",
 	} {
 		eventually(t, query, func() bool {
-			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/api/v1/query?query=%s", port, url.QueryEscape(query)))
-			if err != nil { // it starts
-				return false
-			}
-			defer resp.Body.Close()
-			var a struct {
-				Data struct {
-					Result []struct {
-						Value [2]any `json:"value"`
-					} `json:"result"`
-				} `json:"data"`
-			}
-			if json.NewDecoder(resp.Body).Decode(&a) != nil {
-				return false
-			}
-			got = ""
-			if len(a.Data.Result) > 0 {
-				got = fmt.Sprint(a.Data.Result[0].Value[1])
-			}
-			return got == want
+			got, ok := queried(at, query)
+			return ok && got == want
 		})
 	}
+	for _, p := range readDashboard(t).Panels {
+		for _, q := range p.Targets {
+			query := grafanaVariables.Replace(q.Expr)
+			eventually(t, p.Title+": "+query, func() bool {
+				got, ok := queried(at, query)
+				idle := strings.Contains(query, "noctule_presub_") // has no series before somebody asks
+				return ok && (got != "" || idle)
+			})
+		}
+	}
+}
+
+// queried is the first value that Prometheus answers with, "" if there is none.
+func queried(at, query string) (value string, ok bool) {
+	resp, err := http.Get(at + "/api/v1/query?query=" + url.QueryEscape(query))
+	if err != nil { // it starts
+		return "", false
+	}
+	defer resp.Body.Close()
+	var a struct {
+		Status string `json:"status"`
+		Data   struct {
+			Result []struct {
+				Value [2]any `json:"value"`
+			} `json:"result"`
+		} `json:"data"`
+	}
+	if json.NewDecoder(resp.Body).Decode(&a) != nil || a.Status != "success" {
+		return "", false
+	}
+	if len(a.Data.Result) > 0 {
+		value = fmt.Sprint(a.Data.Result[0].Value[1])
+	}
+	return value, true
 }
 
 // full keeps a broker from writing its file, until it is called again.
