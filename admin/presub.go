@@ -41,6 +41,7 @@ func (d *Door) add(mux *http.ServeMux, reg prometheus.Registerer) {
 	mux.HandleFunc("PUT "+session, d.guard(d.change))
 	mux.HandleFunc("DELETE "+session, d.guard(d.change))
 	mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
+	mux.HandleFunc("GET /api/v1/presub/pending", d.guard(d.pending))
 	mux.HandleFunc("POST /api/v1/presub/move", d.guard(d.move))
 	mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
 	mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
@@ -140,34 +141,46 @@ type holding struct {
 type listing struct {
 	ClientID  string    `json:"clientid"`
 	Username  string    `json:"username,omitempty"`
+	Session   bool      `json:"session"` // false: something waits for its client, no more
 	Connected bool      `json:"connected"`
 	Revision  uint64    `json:"revision"`
 	Origins   []holding `json:"origins"`
+	Pending   []waiting `json:"pending,omitempty"`
 }
 
 func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 	l, err := d.e.List(r.Context(), r.PathValue("clientid"))
 	switch {
-	case errors.Is(err, behalf.ErrNoSession):
+	case errors.Is(err, behalf.ErrNoSession) && len(l.Pending) == 0:
 		fail(w, http.StatusNotFound, "no such session")
 		return
-	case err != nil:
+	case err != nil && !errors.Is(err, behalf.ErrNoSession):
 		unanswered(w)
 		return
 	}
 	out := listing{
-		ClientID: l.ClientID, Username: l.Username, Connected: l.Connected, Revision: l.Revision,
-		Origins: []holding{},
+		ClientID: l.ClientID, Username: l.Username, Session: err == nil, Connected: l.Connected,
+		Revision: l.Revision, Origins: []holding{},
 	}
 	for _, h := range l.Holdings {
-		x := holding{Origin: h.Origin, Revision: h.Revision, Topics: []presub.Topic{}, Muted: h.Muted}
-		for i := range h.Topics {
-			x.Topics = append(x.Topics, presub.TopicOf(&h.Topics[i]))
-		}
-		out.Origins = append(out.Origins, x)
+		out.Origins = append(out.Origins, holding{
+			Origin: h.Origin, Revision: h.Revision, Topics: topicsOf(h.Topics), Muted: h.Muted,
+		})
+	}
+	for i := range l.Pending {
+		out.Pending = append(out.Pending, waitingOf(&l.Pending[i]))
 	}
 	w.Header().Set("ETag", etag(l.Revision))
 	respond(w, http.StatusOK, &out)
+}
+
+// topicsOf is topics in the words of JSON.
+func topicsOf(list []behalf.Topic) []presub.Topic {
+	out := make([]presub.Topic, 0, len(list))
+	for i := range list {
+		out = append(out, presub.TopicOf(&list[i]))
+	}
+	return out
 }
 
 func etag(revision uint64) string { return `"` + strconv.FormatUint(revision, 10) + `"` }

@@ -131,6 +131,12 @@ func (b *Broker) applyUser(ctx context.Context, r *behalf.Request) []behalf.Answ
 			return append(out, behalf.Answer{Code: behalf.Busy})
 		}
 	}
+	if takesAway(r) {
+		if gone := b.unwaitUser(ctx, r); len(out) == 0 {
+			out = gone
+		}
+		return out
+	}
 	if r.Wait == 0 || len(out) > 0 && !r.Hold {
 		return out
 	}
@@ -470,12 +476,13 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, err
 			found = true
 			s.listing(cl, &out)
 		}
+		s.waitingFor(&out)
 	})
 	switch {
 	case !answered: // and the loop may still write out
 		return behalf.Listing{}, behalf.ErrNoAnswer
 	case !found:
-		return behalf.Listing{}, behalf.ErrNoSession
+		return out, behalf.ErrNoSession
 	default:
 		return out, nil
 	}

@@ -353,9 +353,9 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 		return none
 	}
 	switch {
-	case r.Action == im.Unsubscribe && j.b.pendingCount.Load() > 0:
+	case takesAway(r) && j.b.pendingCount.Load() > 0:
 		return j.unwait(ctx)
-	case r.Action == im.Unsubscribe || r.Wait <= 0:
+	case takesAway(r) || r.Wait <= 0:
 		return none
 	case r.IfRevision != nil && *r.IfRevision != 0:
 		none.Code = behalf.WrongRevision
@@ -372,6 +372,11 @@ func (j *applying) wait(ctx context.Context) behalf.Answer {
 	return a
 }
 
+// takesAway reports whether a request asks for no topic, so that there is nothing of it to wait for anybody.
+func takesAway(r *behalf.Request) bool {
+	return r.Action == im.Unsubscribe || r.Action == im.Replace && r.Topics.Len() == 0
+}
+
 // again begins anew, since the client has come meanwhile.
 func (j *applying) again(ctx context.Context) behalf.Answer {
 	if j.turns++; j.turns > retriesMax {
@@ -380,25 +385,65 @@ func (j *applying) again(ctx context.Context) behalf.Answer {
 	return j.run(ctx)
 }
 
-// unwait takes topics out of what waits.
+// unwait takes topics out of what waits for a client, all of them for a replace by nothing.
 func (j *applying) unwait(ctx context.Context) behalf.Answer {
 	k := &keeping{s: j.s, r: j.r, absent: true}
-	if !j.b.onLoop(ctx, j.s, k.look) {
-		return behalf.Answer{ClientID: j.id, Code: behalf.Busy}
-	}
-	have := k.oldSet.contents()
-	k.s.letGo(k.oldSet)
-	k.oldSet = nil
-	if have.Len() == 0 {
+	list, code := j.b.unwait(ctx, k)
+	switch {
+	case k.session:
+		return j.again(ctx)
+	case code == behalf.Done && list == nil:
 		return behalf.Answer{ClientID: j.id, Code: behalf.NoSession}
 	}
-	code, session := j.b.wait(ctx, k)
-	if session {
-		return j.again(ctx)
+	return behalf.Answer{ClientID: j.id, Code: code, Results: list}
+}
+
+// unwaitUser does the same for all sessions of a user; nil when nothing waited.
+func (b *Broker) unwaitUser(ctx context.Context, r *behalf.Request) []behalf.Answer {
+	if b.pendingCount.Load() == 0 {
+		return nil
 	}
-	terms := (*rights)(nil).terms(j.r.Origin)
-	plan := behalf.NewPlan(have, im.Unsubscribe, j.r.Topics, &terms)
-	return behalf.Answer{ClientID: j.id, Code: code, Results: plan.Results(&terms, nil, nil)}
+	var out []behalf.Answer
+	for _, s := range b.shards { // the same waits on each of them
+		list, code := b.unwait(ctx, &keeping{s: s, r: r})
+		switch {
+		case code != behalf.Done:
+			return []behalf.Answer{{Code: code}}
+		case list != nil && out == nil:
+			out = []behalf.Answer{{Results: list}}
+		}
+	}
+	return out
+}
+
+// unwait takes topics out of what waits on a loop, and says what has become of them; nil when nothing waits.
+func (b *Broker) unwait(ctx context.Context, k *keeping) ([]behalf.Result, behalf.Code) {
+	var set *set // not k's: the loop may still write it after a return
+	if !b.onLoop(ctx, k.s, func() {
+		if old := k.s.waiting.find(k.r); old != nil && old.set != nil {
+			set = old.set
+			set.pins++
+		}
+	}) {
+		k.s.loop.MustPost(unpinTask{&set})
+		return nil, behalf.Busy
+	}
+	have := set.contents()
+	k.s.letGo(set)
+	if have.Len() == 0 {
+		return nil, behalf.Done
+	}
+	code, session := b.wait(ctx, k)
+	if code != behalf.Done || session {
+		return nil, code
+	}
+	asked := k.r.Topics
+	if k.r.Action == im.Replace {
+		asked = have
+	}
+	terms := (*rights)(nil).terms(k.r.Origin)
+	plan := behalf.NewPlan(have, im.Unsubscribe, asked, &terms)
+	return plan.Results(&terms, nil, nil), behalf.Done
 }
 
 // maybeKeep also keeps a request that has taken effect for the client's next CONNECT, if it may wait and the

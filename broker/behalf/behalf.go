@@ -144,12 +144,24 @@ type Holding struct {
 	Muted []string
 }
 
+// Pending is a request that waits for its client, or for the sessions of a user.
+type Pending struct {
+	ClientID, Username string
+	Origin             string
+	Whole              bool // its topics replace those of the origin; else they are added
+	Until              time.Time
+	Count              int
+	Topics             []Topic // Count of them, or nil
+}
+
 // Listing is all subscriptions of a session.
 type Listing struct {
 	ClientID, Username string
 	Connected          bool
 	Revision           uint64
 	Holdings           []Holding
+	// Pending is what waits for the client's next CONNECT.
+	Pending []Pending
 	// Mount is the mount point that is part of all filters here.
 	Mount string
 	// MayRead says what access rules allow; nil: everything. It may be used on any goroutine.
@@ -162,8 +174,9 @@ type Broker interface {
 	// Apply does what r asks for and returns when it is in effect, and stored if the session is: one answer
 	// for a client id, one for each session of a user.
 	Apply(ctx context.Context, r *Request) []Answer
-	// List returns the subscriptions of a session. The errors are ErrNoSession, and ErrNoAnswer if ctx or the
-	// broker has ended before it was known whether there is one.
+	// List returns the subscriptions of a session, and what waits for its client. The errors are
+	// ErrNoSession, beside which there may be what waits, and ErrNoAnswer if ctx or the broker has ended
+	// before it was known whether there is a session.
 	List(ctx context.Context, clientID string) (Listing, error)
 	// Move gives all sessions whose list of an origin is from the list to, and returns their number.
 	Move(ctx context.Context, o *Origin, from, to *Set) (int, error)

@@ -147,7 +147,7 @@ type Waiting struct {
 }
 
 // Fold is what waits once a request has been added to w, which is nil if none waits yet; so is the result if
-// nothing is left to wait for. A request to unsubscribe does not begin to wait: there is nothing to end.
+// no topic is left to wait for: sessions that are there have been told at once, others have nothing to end.
 func (w *Waiting) Fold(a Action, x *Set) *Waiting {
 	var next Waiting
 	if w != nil {
@@ -155,7 +155,7 @@ func (w *Waiting) Fold(a Action, x *Set) *Waiting {
 	}
 	next.List = next.List.after(a, x)
 	next.Whole = next.Whole || a == im.Replace
-	if next.List.Len() == 0 && (w == nil || !next.Whole) {
+	if next.List.Len() == 0 {
 		return nil
 	}
 	return &next

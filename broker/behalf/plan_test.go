@@ -311,7 +311,7 @@ func TestFoldedRequests(t *testing.T) {
 			a, x := d.action(), d.set()
 			log = append(log, fmt.Sprint(a, x.Topics()))
 			have, w = NewPlan(have, a, x, &free).Want, w.Fold(a, x)
-			if w != nil && w.List.Len() == 0 && !w.Whole {
+			if w != nil && w.List.Len() == 0 {
 				t.Fatalf("%v: nothing waits as a request", log)
 			}
 			if w != nil {

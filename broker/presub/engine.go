@@ -6,10 +6,12 @@
 package presub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -384,7 +386,23 @@ func (p *provider) replaceCached(from, to *behalf.Set) {
 	}
 }
 
-// List is what a session has; the errors are those of behalf.Broker.
+// Pending is what waits for clients that a caller has asked for, by client and origin.
+func (e *Engine) Pending(ctx context.Context, c Caller) ([]behalf.Pending, error) {
+	if !c.Allowed {
+		return nil, ErrNotAllowed
+	}
+	own := "api:" + c.Principal
+	list, err := e.b.Pending(ctx, func(origin string) bool {
+		return origin == own || strings.HasPrefix(origin, own+"/")
+	})
+	slices.SortFunc(list, func(a, b behalf.Pending) int {
+		return cmp.Or(strings.Compare(a.ClientID, b.ClientID), strings.Compare(a.Username, b.Username),
+			strings.Compare(a.Origin, b.Origin))
+	})
+	return list, err
+}
+
+// List is what a session has, and what waits for its client; the errors are those of behalf.Broker.
 func (e *Engine) List(ctx context.Context, clientID string) (behalf.Listing, error) {
 	return e.broker.List(ctx, clientID)
 }
