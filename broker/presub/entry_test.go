@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"noctule/broker/behalf"
 	"noctule/codec/im"
 )
 
@@ -208,5 +209,27 @@ func TestDocumentOfLimits(t *testing.T) {
 	}
 	if _, err := x.e.originOf(Caller{Principal: "p"}, name+"x"); err == nil {
 		t.Error("a longer origin is taken")
+	}
+}
+
+// TestDocumentOfCodes holds docs/formats.md to the codes of answers.
+func TestDocumentOfCodes(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(raw), "<!-- table: codes -->\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	codes := []behalf.Code{
+		behalf.Done, behalf.WrongRevision, behalf.NotAllowed, behalf.Unavailable, behalf.Busy, behalf.NoSession,
+		behalf.TooMuch, behalf.Malformed,
+	}
+	for _, c := range codes {
+		if row := fmt.Sprintf("\n| %d | %s | ", c, c); !strings.Contains(table, row) {
+			t.Errorf("no row %q", row)
+		}
+	}
+	if rows := strings.Count(table, "\n| "); rows != len(codes) {
+		t.Errorf("%d rows, %d codes", rows, len(codes))
 	}
 }
