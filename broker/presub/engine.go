@@ -297,7 +297,7 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 	full := "api:" + c.Principal
 	if name != "" && name != full {
 		name = strings.TrimPrefix(name, full+"/")
-		if len(name) > 64 || strings.Trim(name, originBytes) != "" {
+		if name == "" || len(name) > 64 || strings.Trim(name, originBytes) != "" {
 			return nil, ErrOrigin
 		}
 		full += "/" + name

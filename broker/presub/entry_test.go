@@ -233,3 +233,17 @@ func TestDocumentOfCodes(t *testing.T) {
 		t.Errorf("%d rows, %d codes", rows, len(codes))
 	}
 }
+
+// TestNamesOfOrigins: what docs/formats.md says of them.
+func TestNamesOfOrigins(t *testing.T) {
+	x := newSystem(t, "")
+	for name, want := range map[string]string{
+		"": "api:p", "api:p": "api:p", "a.B_9-": "api:p/a.B_9-", "api:p/a": "api:p/a",
+		"api:p/": "", "presub:a": "", "api:q": "", "api:q/a": "", "api:p/a/b": "", "client/": "", "\u00e9": "",
+	} {
+		o, err := x.e.originOf(Caller{Principal: "p"}, name)
+		if (err != nil) != (want == "") || err == nil && o.Name != want {
+			t.Errorf("%q: %+v, %v, want %q", name, o, err, want)
+		}
+	}
+}
