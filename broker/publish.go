@@ -80,12 +80,24 @@ func (s *shard) nameTopic(cl *client, m *message.Message) error {
 			return err
 		}
 	}
-	if cl.asks() && s.mustAsk(cl, auth.Write, m.Topic) {
+	if cl.asks() && s.mustAsk(cl, auth.Write, written(m)...) {
 		s.count.publishIn--
 		s.count.publishBytesIn -= int64(len(m.Payload))
 		return errAsked
 	}
 	return nil
+}
+
+// written are the topics that m is to be written to: its own, and that of the answer to a request to the
+// broker.
+func written(m *message.Message) [][]byte {
+	list := [][]byte{m.Topic}
+	if bytes.HasPrefix(m.Topic, []byte("$CONTROL/")) {
+		if to, ok := m.Properties.Bytes(codec.ResponseTopic); ok {
+			list = append(list, to)
+		}
+	}
+	return list
 }
 
 // untold turns ServerBusy of a Guard or ControlFunc, by which nobody hears otherwise that a message is

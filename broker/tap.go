@@ -65,6 +65,7 @@ type Control struct {
 	Topic         string
 	Payload       []byte
 	ResponseTopic string // MQTT 5; "" none
+	MayAnswer     bool   // the client itself may publish on ResponseTopic
 	Correlation   []byte // MQTT 5 Correlation Data; nil none
 }
 
@@ -89,6 +90,8 @@ func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
 		switch id {
 		case codec.ResponseTopic:
 			c.ResponseTopic = string(v.Bytes)
+			c.MayAnswer = !reservedTopic(v.Bytes) && cl.may(auth.Write, v.Bytes) &&
+				s.guarded(cl, &message.Message{Topic: v.Bytes}) == codec.Success
 		case codec.CorrelationData:
 			c.Correlation = bytes.Clone(v.Bytes)
 		}

@@ -31,6 +31,7 @@ type Message struct {
 	Allowed            bool // by an access rule that says so
 	Payload            []byte
 	ResponseTopic      string
+	MayAnswer          bool // who asks may publish on ResponseTopic
 	Correlation        []byte
 }
 
@@ -53,6 +54,10 @@ func (e *Engine) Control(m *Message) codec.Reason {
 	if !ok {
 		return codec.TopicNameInvalid
 	}
+	if to == m.ResponseTopic && to != ControlTopic+"/response" && !m.MayAnswer {
+		e.refuse(c, errNotItsTopic)
+		return codec.NotAuthorized
+	}
 	size := len(m.Payload) + len(to) + len(m.Correlation)
 	if e.entries.submit(c.Principal, size, func(ctx context.Context) { e.control(ctx, c, m, to) }) {
 		return codec.Success
@@ -67,6 +72,9 @@ func (e *Engine) Control(m *Message) codec.Reason {
 	}
 	return codec.QuotaExceeded
 }
+
+// errNotItsTopic is why a request is refused whose answer would be published where its sender may not.
+var errNotItsTopic = errors.New("presub: no right to publish on the Response Topic")
 
 // errOverload is why a request is refused that finds no room.
 var errOverload = errors.New("presub: too many requests wait")
@@ -125,7 +133,7 @@ func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string) {
 	list, binary, err := ParseEntries(m.Payload)
 	if err != nil {
 		e.refuse(c, err)
-		e.reply(m, to, failure(err, binary))
+		e.reply(m, to, failure(err, binary, list...))
 		return
 	}
 	single := len(list) == 1
@@ -135,7 +143,7 @@ func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string) {
 		}
 	})
 	if err != nil {
-		e.reply(m, to, failure(err, binary))
+		e.reply(m, to, failure(err, binary, list...))
 		return
 	}
 	b, err := EncodeAnswers(answers, binary, single)
@@ -145,8 +153,8 @@ func (e *Engine) control(ctx context.Context, c Caller, m *Message, to string) {
 	e.reply(m, to, b)
 }
 
-// failure is the answer to what could not be worked on at all.
-func failure(err error, binary bool) []byte {
+// failure is the answer to what could not be worked on at all; with the request id if it is one entry.
+func failure(err error, binary bool, list ...Entry) []byte {
 	code := behalf.Malformed
 	if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrOrigin) {
 		code = behalf.NotAllowed
@@ -157,7 +165,11 @@ func failure(err error, binary bool) []byte {
 	if binary {
 		return encodeBinary([]Answer{{Code: uint8(code)}})
 	}
-	b, _ := json.Marshal(&Answer{Code: uint8(code), Error: err.Error(), Results: []Result{}}) // cannot fail
+	a := Answer{Code: uint8(code), Error: err.Error(), Results: []Result{}}
+	if len(list) == 1 && len(list[0].RequestID) <= requestIDMax {
+		a.RequestID = list[0].RequestID
+	}
+	b, _ := json.Marshal(&a) // cannot fail
 	return b
 }
 

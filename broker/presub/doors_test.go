@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -153,5 +155,103 @@ func TestFullLanes(t *testing.T) {
 	open()
 	if got := answersOf(t, acks, 3); len(got) != 3 {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestRequestID: the id of a request comes back in all its answers, refusals and second answers too.
+func TestRequestID(t *testing.T) {
+	x := newSystem(t, "control: {usernames: [agent]}")
+	agent := x.connect("a", "agent")
+	agent.Subscribe(ControlTopic+"/response", 0)
+	for _, c := range []struct{ payload, want string }{
+		{`{"clientid":"c","request_id":"r1","action":"subscribe","topics":[{"topic":"a"}]}`, `"state":"pending"`},
+		{`{"clientid":"c","request_id":"r2","action":"unknown","topics":[]}`, `"code":153`},
+		{`{"clientid":"c","request_id":"r3","origin":"a/b","action":"replace","topics":[]}`, `"code":135`},
+		{`{"username":"u","request_id":"r4","wait_seconds":0,"action":"replace","topics":[]}`, `"code":146`},
+	} {
+		send(agent, []byte(c.payload), nil)
+		var p codec.Publish
+		agent.Want(codec.PUBLISH, &p)
+		var asked struct {
+			ID string `json:"request_id"`
+		}
+		_ = json.Unmarshal([]byte(c.payload), &asked)
+		if got := string(p.Payload); !strings.Contains(got, c.want) ||
+			!strings.Contains(got, `"request_id":"`+asked.ID+`"`) {
+			t.Errorf("%s: %s", c.payload, got)
+		}
+	}
+	x.connect("c", "")
+	var p codec.Publish
+	agent.Want(codec.PUBLISH, &p)
+	if !strings.Contains(string(p.Payload), `"request_id":"r1"`) {
+		t.Errorf("the second answer: %s", p.Payload)
+	}
+	long := Entry{ClientID: "c", Action: "replace", Topics: []Topic{}, RequestID: strings.Repeat("x", 129)}
+	if CheckEntries([]Entry{long}) == nil {
+		t.Error("129 bytes")
+	}
+}
+
+// TestResponseTopicIsTheAskersToWrite: the broker publishes no answer where its asker may not publish, which is
+// what the Response Topic of a request [MQTT-4.10] could otherwise have it do.
+func TestResponseTopicIsTheAskersToWrite(t *testing.T) {
+	x := newSystem(t, "control: {usernames: [agent]}\nconnect: {topic: new, usernames: [other]}")
+	agent := x.connect("a", "agent")
+	entry := []byte(`{"clientid":"c","action":"subscribe","topics":[{"topic":"a"}]}`)
+	for topic, want := range map[string]codec.Reason{
+		"mine": codec.Success, "new": codec.NotAuthorized, ControlTopic + "/response": codec.Success,
+	} {
+		r := send(agent, entry, codec.AppendBytesProperty(nil, codec.ResponseTopic, []byte(topic)))
+		if r != want {
+			t.Errorf("%s: PUBACK %s, want %s", topic, r, want)
+		}
+	}
+}
+
+// TestNamesInPaths: no name leaves its place in the path of a webservice; in a query it may be anything.
+func TestNamesInPaths(t *testing.T) {
+	s := newService(t)
+	s.say(200, `{"topics":[]}`)
+	for _, url := range []string{"/users/%u/clients/%c/topics", "/x%u/%c", "/q?c=%c&u=%u"} {
+		e := engine(t, "providers: [{name: ws, on_failure: refuse, http: {url: '"+s.URL+url+"'}}]")
+		for _, name := range []string{".", "..", "a/b", `a\b`, "/", "../x", ""} {
+			before := s.calls.Load()
+			_, r := e.Grants(t.Context(), Client{ID: name, Username: "u1"})
+			inPath := !strings.Contains(url, "?")
+			if sent := s.calls.Load() > before; sent == inPath || (r == codec.Success) == inPath {
+				t.Errorf("%s, %q: sent %t, %s", url, name, sent, r)
+			}
+		}
+		if _, r := e.Grants(t.Context(), Client{ID: "..a", Username: "%2e"}); r != codec.Success {
+			t.Errorf("%s: an honest name: %s", url, r)
+		}
+	}
+	for _, url := range []string{"http://%e.example/", "http://%u@example/", "http://example:%c", "", "x"} {
+		if _, err := Parse([]byte("providers: [{name: ws, http: {url: '" + url + "'}}]")); err == nil {
+			t.Errorf("%s is taken", url)
+		}
+	}
+}
+
+// TestUnprovedUsername: a list by token that binds no name is warned of at the start and at a reload.
+func TestUnprovedUsername(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const warning = "provider tok: the token does not prove the client's username"
+	yaml := "providers: [{name: tok, jwt: {algorithms: [HS256], secret_file: " + secret + "%s}}]"
+	x := newSystem(t, fmt.Sprintf(yaml, ""))
+	if n := strings.Count(x.log.String(), warning); n != 1 {
+		t.Errorf("at the start: %d in %s", n, x.log.String())
+	}
+	change(t, x.e, fmt.Sprintf(yaml, ", subject_is: clientid"))
+	if n := strings.Count(x.log.String(), warning); n != 1 {
+		t.Errorf("bound: %d in %s", n, x.log.String())
+	}
+	change(t, x.e, fmt.Sprintf(yaml, ", leeway: 1s"))
+	if n := strings.Count(x.log.String(), warning); n != 2 {
+		t.Errorf("at a reload: %d in %s", n, x.log.String())
 	}
 }

@@ -104,6 +104,7 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 		return nil, err
 	}
 	e.put(next)
+	e.warn(next.next)
 	return e, nil
 }
 
@@ -176,7 +177,7 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 	for i := range list {
 		if a := &list[i]; a.Code == 0 {
 			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: behalf.Busy}, nil)
-			busy.Username = a.Username
+			busy.Username, busy.RequestID = a.Username, a.RequestID
 			*a = busy
 		}
 	}
@@ -198,6 +199,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 			done := e.answers.submit(c.Principal, 128+96*len(a.Results), func(context.Context) {
 				out := answerOf(&a, nil)
 				order.sort(out.Results)
+				out.RequestID = x.RequestID
 				later(out)
 			})
 			if !done {
@@ -221,6 +223,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 		if a.ClientID == "" {
 			a.Username = x.Username
 		}
+		a.RequestID = x.RequestID
 		out = append(out, a)
 	}
 	e.record(c, x, o, out)

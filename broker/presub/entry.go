@@ -20,6 +20,8 @@ import (
 const (
 	entriesMax = 10000
 	topicsMax  = 100000 // of all entries
+	// bytes
+	requestIDMax = 128
 )
 
 // Topic is one subscription in JSON.
@@ -54,6 +56,8 @@ type Entry struct {
 	Origin   string  `json:"origin,omitempty"` // a name below the requester's own
 	Wait     *int    `json:"wait_seconds,omitempty"`
 	Topics   []Topic `json:"topics"`
+	// RequestID, of at most 128 bytes, comes back in all answers.
+	RequestID string `json:"request_id,omitempty"`
 
 	// IfRevision is the revision that the session must have; not part of the entry.
 	IfRevision *uint64 `json:"-"`
@@ -68,16 +72,17 @@ type Result struct {
 
 // Answer is the answer for one session.
 type Answer struct {
-	ClientID string   `json:"clientid,omitempty"`
-	Username string   `json:"username,omitempty"`
-	Revision uint64   `json:"revision"`
-	Code     uint8    `json:"code,omitempty"`  // why nothing was done
-	Error    string   `json:"error,omitempty"` // the same in words
-	Results  []Result `json:"results"`
+	ClientID  string   `json:"clientid,omitempty"`
+	Username  string   `json:"username,omitempty"`
+	RequestID string   `json:"request_id,omitempty"` // the entry's
+	Revision  uint64   `json:"revision"`
+	Code      uint8    `json:"code,omitempty"`  // why nothing was done
+	Error     string   `json:"error,omitempty"` // the same in words
+	Results   []Result `json:"results"`
 }
 
 // ParseEntries reads a batch: one entry or an array of entries in JSON, or the binary form, whose first byte
-// is its version. Errors name the byte.
+// is its version. Errors name the byte; where only the contents are wrong, list is there with the error.
 func ParseEntries(b []byte) (list []Entry, binary bool, err error) {
 	if len(b) > 0 && b[0] == im.Version {
 		list, err = parseBinary(b)
@@ -154,6 +159,8 @@ func CheckEntries(list []Entry) error {
 			return fmt.Errorf("entry %d: no topic", i+1)
 		case e.Wait != nil && (*e.Wait < 0 || *e.Wait > 86400):
 			return fmt.Errorf("entry %d: wait_seconds %d is not 0 to 86400", i+1, *e.Wait)
+		case len(e.RequestID) > requestIDMax:
+			return fmt.Errorf("entry %d: a request_id of more than %d bytes", i+1, requestIDMax)
 		case topics > topicsMax:
 			return fmt.Errorf("entry %d: more than %d topics", i+1, topicsMax)
 		}

@@ -25,7 +25,7 @@ func (e *Engine) Options(o *broker.Options) {
 	o.Controls[ControlTopic] = func(c *broker.Control) codec.Reason {
 		return e.Control(&Message{
 			ClientID: c.ClientID, Username: c.Username, Allowed: c.Allowed, Payload: c.Payload,
-			ResponseTopic: c.ResponseTopic, Correlation: c.Correlation,
+			ResponseTopic: c.ResponseTopic, MayAnswer: c.MayAnswer, Correlation: c.Correlation,
 		})
 	}
 	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes

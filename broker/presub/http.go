@@ -43,10 +43,13 @@ func (h *HTTPConfig) defaults() {
 }
 
 func (h *HTTPConfig) check(path string) error {
+	server, _, _ := splitURL(h.URL)
 	u, err := url.Parse(strings.NewReplacer("%c", "c", "%u", "u", "%e", "e").Replace(h.URL))
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return wrong(path+".url", "%q is not an http or https URL", h.URL)
+	case placeholders(server):
+		return wrong(path+".url", "%q: a client's name cannot say which server is asked", h.URL)
 	case h.Retries < 0 || h.Retries > retriesMax:
 		return wrong(path+".retries", "retries %d is not 0 to %d", h.Retries, retriesMax)
 	case h.MaxConns < 1 || h.MaxConns > connsMax:
@@ -185,6 +188,9 @@ func (s *httpSource) attempt(ctx context.Context, c *Client, body []byte) ([]byt
 }
 
 func (s *httpSource) request(ctx context.Context, c *Client, raw []byte) (*http.Request, error) {
+	if err := checkNames(s.cfg.URL, c); err != nil {
+		return nil, err
+	}
 	escape := func(v string) string { return strings.ReplaceAll(url.QueryEscape(v), "+", "%20") }
 	target := strings.NewReplacer("%c", escape(c.ID), "%u", escape(c.Username), "%e", escape(c.Tenant)).
 		Replace(s.cfg.URL)

@@ -23,6 +23,8 @@ type JWTConfig struct {
 	Audience      string   `yaml:"audience"`
 	SubjectIs     string   `yaml:"subject_is"` // username or clientid: the sub claim must be it
 	Leeway        Duration `yaml:"leeway"`
+	// WithoutExp lets tokens in that have no exp claim: they are good for ever.
+	WithoutExp bool `yaml:"without_exp"`
 }
 
 func (j *JWTConfig) check(path string) error {
@@ -75,6 +77,9 @@ func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
 		jwt.WithValidMethods(
 			cfg.Algorithms,
 		), jwt.WithLeeway(time.Duration(cfg.Leeway)), jwt.WithTimeFunc(now),
+	}
+	if !cfg.WithoutExp {
+		opts = append(opts, jwt.WithExpirationRequired())
 	}
 	if cfg.Issuer != "" {
 		opts = append(opts, jwt.WithIssuer(cfg.Issuer))

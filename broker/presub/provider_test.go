@@ -437,7 +437,7 @@ func TestTokens(t *testing.T) {
 	hmac := engine(t, "providers: [{name: jwt, on_failure: refuse, jwt: {algorithms: [HS256], secret_file: "+
 		filepath.Join(dir, "secret")+", subject_is: username, issuer: me}}]")
 	ec := engine(t, "providers: [{name: jwt, on_failure: refuse, jwt: {algorithms: [ES256], public_key_file: "+
-		filepath.Join(dir, "public")+", claim: topics}}]")
+		filepath.Join(dir, "public")+", claim: topics, without_exp: true}}]")
 	hour := time.Now().Add(time.Hour).Unix()
 	var claim any
 	_ = json.Unmarshal([]byte(`["a",{"topic":"b","qos":1}]`), &claim)
@@ -462,7 +462,8 @@ func TestTokens(t *testing.T) {
 		want     string // "" refused
 	}{
 		{"good", hmac, sign(jwt.SigningMethodHS256, secret, good), "a:0 b:1"},
-		{"no claim", hmac, sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": "u", "iss": "me"}), "none"},
+		{"no claim", hmac, sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": "u", "iss": "me", "exp": hour}), "none"},
+		{"for ever", hmac, sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": "u", "iss": "me", "presub": claim}), ""},
 		{"other key", hmac, sign(jwt.SigningMethodHS256, []byte("another secret of 32 bytes......"), good), ""},
 		{"other algorithm", hmac, sign(jwt.SigningMethodHS512, secret, good), ""},
 		{"unsigned", hmac, sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good), ""},

@@ -77,6 +77,19 @@ func (e *Engine) Use(x *Plan) {
 	}
 	old := e.put(x)
 	e.log.Info("Pre-subscription: " + changes(old, x.next) + ".")
+	e.warn(x.next)
+}
+
+// warn says what is in force and proves less than it seems to. The broker has no logins by JWT: a token
+// proves a name to its list only.
+func (e *Engine) warn(r *rules) {
+	for _, p := range r.providers {
+		if p.cfg.JWT != nil && p.cfg.JWT.SubjectIs == "" {
+			const text = "Pre-subscription: provider %s: the token does not prove the client's username, " +
+				"nor its client id: set subject_is."
+			e.log.Warn(fmt.Sprintf(text, p.cfg.Name))
+		}
+	}
 }
 
 // put is Use without a word. It returns what was in force.
