@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -53,6 +54,7 @@ type job struct {
 	Done      int             `json:"done"` // targets answered
 	Sessions  int             `json:"sessions"`
 	Results   map[string]int  `json:"results"` // topics by state, over all sessions
+	Codes     map[string]int  `json:"codes"`   // topics by reason code, such as 0x87, over all sessions
 	Failed    int             `json:"failed"`
 	Failures  []presub.Answer `json:"failures,omitempty"` // the first of them
 	Started   time.Time       `json:"started"`
@@ -88,7 +90,7 @@ func (j *jobs) start(principal string, o jobOrder) (job, bool) {
 	}
 	x := &job{
 		ID: rand.Text(), Principal: principal, State: "waiting", Total: len(o.ClientIDs) + len(o.Usernames),
-		Results: map[string]int{}, Started: time.Now().UTC(), order: o,
+		Results: map[string]int{}, Codes: map[string]int{}, Started: time.Now().UTC(), order: o,
 	}
 	j.list = append(j.list, x)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -106,7 +108,7 @@ func (j *jobs) start(principal string, o jobOrder) (job, bool) {
 func (x *job) copy() job {
 	c := *x
 	c.Failures = slices.Clone(x.Failures)
-	c.Results = maps.Clone(x.Results)
+	c.Results, c.Codes = maps.Clone(x.Results), maps.Clone(x.Codes)
 	return c
 }
 
@@ -123,7 +125,9 @@ func (j *jobs) run(ctx context.Context, x *job) {
 	j.mu.Lock()
 	x.State = "running"
 	j.mu.Unlock()
-	caller := presub.Caller{Door: presub.HTTP, Principal: x.Principal, Allowed: true}
+	caller := presub.Caller{Door: presub.HTTP, Principal: x.Principal, Allowed: true, Quiet: true}
+	j.e.Audit(caller, "job begins", "id", x.ID, "action", x.order.Action, "origin", x.order.Origin,
+		"targets", x.Total, "topics", len(x.order.Topics))
 	var workers sync.WaitGroup
 	var next atomic.Int64
 	for range jobWorkers {
@@ -146,6 +150,8 @@ func (j *jobs) run(ctx context.Context, x *job) {
 	if x.Done < x.Total {
 		x.State = "stopped"
 	}
+	j.e.Audit(caller, "job ends", "id", x.ID, "state", x.State, "done", x.Done, "sessions", x.Sessions,
+		"failed", x.Failed)
 }
 
 // note counts the answers for one target.
@@ -167,6 +173,7 @@ func (j *jobs) note(x *job, answers []presub.Answer) {
 		x.Sessions++
 		for _, r := range a.Results {
 			x.Results[r.State]++
+			x.Codes[fmt.Sprintf("0x%02x", r.Code)]++
 		}
 	}
 }
@@ -212,6 +219,8 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	x, ok := d.jobs.start(c.principal, o)
 	if !ok {
 		tryAgain(w, http.StatusTooManyRequests)
+		d.e.Refused(c.caller())
+		d.e.Audit(c.caller(), "refused", "reason", "too many jobs")
 		fail(w, http.StatusTooManyRequests, "too many jobs: 100 have not ended")
 		return
 	}

@@ -59,6 +59,8 @@ type Door struct {
 
 	// Atomic:
 	tokens atomic.Pointer[Tokens]
+
+	denials denials
 }
 
 // bodyMax is the longest body, in bytes.
@@ -87,6 +89,7 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 		}
 		principal, ok := tokens.principal(r)
 		if !ok {
+			d.denied(r)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="noctule"`)
 			fail(w, http.StatusUnauthorized, "a bearer token is needed")
 			return
@@ -95,6 +98,7 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 		if err != nil {
 			var long *http.MaxBytesError
 			if errors.As(err, &long) {
+				d.refused(r, &call{principal: principal}, http.StatusRequestEntityTooLarge)
 				fail(w, http.StatusRequestEntityTooLarge, "the body is too long")
 				return
 			}
@@ -105,6 +109,9 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 		defer cancel()
 		r = r.WithContext(ctx)
 		c := &call{principal: principal, body: body}
+		status := &statusOnly{ResponseWriter: w}
+		w = status
+		defer func() { d.refused(r, c, status.code) }()
 		if r.Method == http.MethodGet {
 			serve(w, r, c)
 			return

@@ -71,6 +71,7 @@ type doorClient struct {
 	addr *broker.Listener
 	url  string
 	door *Door
+	log  auditLog
 }
 
 func newDoor(t *testing.T) *doorClient {
@@ -80,7 +81,7 @@ func newDoor(t *testing.T) *doorClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := presub.New(cfg, slog.New(slog.DiscardHandler))
+	e, err := presub.New(cfg, slog.New(slog.NewTextHandler(&x.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type Caller struct {
 	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by
 	// default.
 	Allowed bool
+	// Quiet leaves the audit line of each entry out: the door writes lines for the whole, with Audit.
+	Quiet bool
 }
 
 // Engine answers requests and CONNECTs. It may be used from any goroutine.
@@ -244,6 +246,9 @@ func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer) {
 			e.metrics.results.WithLabelValues(r.State, fmt.Sprintf("0x%02x", r.Code)).Inc()
 		}
 	}
+	if c.Quiet {
+		return
+	}
 	e.audit(c, x.Action, "clientid", x.ClientID, "username", x.Username, "origin", o.Name,
 		"topics", len(x.Topics), "sessions", len(list), "revision", revision, "outcome", outcome(list))
 }
@@ -290,6 +295,18 @@ func (e *Engine) audit(c Caller, action string, pairs ...any) {
 		fmt.Fprintf(&b, ", %s %v", pairs[i], pairs[i+1])
 	}
 	e.log.Log(context.Background(), levelNotice, b.String())
+}
+
+// Audit writes an audit line of a door's own, in the form of all others. Strings that are empty are left out.
+func (e *Engine) Audit(c Caller, action string, pairs ...any) { e.audit(c, action, pairs...) }
+
+// Refused counts a request that its door has refused: without the right to ask, or since it is no request.
+func (e *Engine) Refused(c Caller) {
+	outcome := "refused"
+	if !c.Allowed {
+		outcome = "denied"
+	}
+	e.metrics.requests.WithLabelValues(string(c.Door), outcome).Inc()
 }
 
 // levelNotice is the broker's level of that name.
@@ -369,6 +386,8 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 		p.replaceCached(a, b)
 	}
 	if err != nil {
+		e.audit(c, "refused", "move", origin, "reason", err.Error())
+		e.Refused(c)
 		return 0, err
 	}
 	n, err := e.broker.Move(ctx, o, a, b)
