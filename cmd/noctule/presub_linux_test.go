@@ -171,7 +171,7 @@ func TestPaperScript(t *testing.T) {
 	p.await(t, `pre_sub 1 /e/e1/connect/new$`)
 	// c1 has logged in and is not connected yet.
 	runClient(t, pub, "-p", tcp, "-q", "1", "-t", "/e/e1/connect/new", "-m", "c1")
-	pre.want(`^\{"clientid":"c1","revision":0,"results":\[\{"topic":"/e/e1/im/g/g1","code":0,"state":"pending"\},`)
+	pre.want(`^\{"clientid":"c1","revision":0,"results":\[\{"topic":"/e/e1/im/u/c1","code":1,"state":"pending"\},`)
 	// Who is not the agent cannot ask.
 	entry := `{"clientid":"c1","action":"subscribe","topics":[{"topic":"#"}]}`
 	runClient(t, pub, "-p", tcp, "-u", "mallory", "-q", "1", "-t", "$CONTROL/presub/v1", "-m", entry)
@@ -258,7 +258,7 @@ func TestRightByAccessRule(t *testing.T) {
 	entry := `{"clientid":"ann","action":"subscribe","topics":[{"topic":"given"},{"topic":"$CONTROL/x"}]}`
 	got := runClient(t, rr, "-p", port, "-u", "crm", "-P", "secret", "-q", "1", "-W", "20", "-t", "$CONTROL/presub/v1",
 		"-e", "$CONTROL/presub/v1/response", "-m", entry)
-	if !strings.Contains(got, `{"topic":"$CONTROL/x","code":135,"state":"absent"},{"topic":"given","code":0,"state":"new"}`) {
+	if !strings.Contains(got, `{"topic":"given","code":0,"state":"new"},{"topic":"$CONTROL/x","code":135,"state":"absent"}`) {
 		t.Error(got)
 	}
 	runClient(t, program(t, "mosquitto_pub"), "-p", port, "-u", "ann", "-P", "secret", "-q", "1", "-t", "$CONTROL/presub/v1", "-m", entry)
