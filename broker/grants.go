@@ -20,6 +20,7 @@ type grant struct {
 	revision uint64
 	at       uint32 // place among the set's members
 	member   bool   // false if an earlier grant is the member of the same set
+	late     bool   // the list has not come yet
 }
 
 // grantExtra is what few grants have.
@@ -130,7 +131,7 @@ func (s *shard) forgetEmptied(cl *client) bool {
 	gone := false
 	for at := &cl.rare.grants; *at != nil; {
 		g := *at
-		if g.set == nil && g.extra == nil {
+		if g.set == nil && g.extra == nil && !g.late {
 			*at, gone = g.next, true
 			if cl.Durable() {
 				s.journal.Batch.DeleteGrant(cl.number, g.origin.Name)
@@ -276,7 +277,7 @@ func (s *shard) regrant(cl *client, o *behalf.Origin, x *set, asked *behalf.Set,
 		}
 	}
 	changed := fresh || g.origin != o && *g.origin != *o || g.revision == 0
-	g.origin = o
+	g.origin, g.late = o, false
 	old := g.set
 	if x.len() == 0 {
 		x = nil

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,7 @@ type pinned struct {
 	origin *behalf.Origin
 	set    *set
 	keep   bool
+	late   func() // see behalf.Grant
 }
 
 // onLoop runs f on a shard's loop and waits for it; false when ctx has ended first, and f then may or may not
@@ -328,7 +330,7 @@ func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 	}
 	for i := range a.Grants {
 		g := &a.Grants[i]
-		p := pinned{origin: g.Origin, keep: g.Keep}
+		p := pinned{origin: g.Origin, keep: g.Keep, late: g.Late}
 		if !g.Keep && g.Topics.Len() > 0 {
 			t := r.terms(g.Origin)
 			t.MaxQoS = o.MaxQoS
@@ -370,13 +372,41 @@ func (s *shard) admitGrants(cl *client, list []pinned) {
 	}
 	for i := range list {
 		p := &list[i]
-		if p.keep || p.set == nil && cl.grantOf(p.origin.Name) == nil {
-			continue
+		if !p.keep && (p.set != nil || cl.grantOf(p.origin.Name) != nil) {
+			s.regrant(cl, p.origin, s.fit(cl, p.origin, p.set), nil, false)
 		}
-		s.regrant(cl, p.origin, s.fit(cl, p.origin, p.set), nil, false)
+		s.expect(cl, p)
 	}
 	s.unpinAll(list)
 	s.unpinLoose()
+}
+
+// expect notes whether the list of an origin is still to come, and has it asked for.
+func (s *shard) expect(cl *client, p *pinned) {
+	g := cl.grantOf(p.origin.Name)
+	if p.late == nil {
+		if g != nil {
+			g.late = false
+		}
+		return
+	}
+	if g == nil {
+		g = s.newGrant(cl, p.origin)
+	}
+	if g != nil {
+		g.late = true
+	}
+	p.late()
+}
+
+// missing names the origins whose lists have not come yet.
+func (c *client) missing() (names []string) {
+	for g := c.grants(); g != nil; g = g.next {
+		if g.late {
+			names = append(names, g.origin.Name)
+		}
+	}
+	return names
 }
 
 func listed(list []pinned, origin string) bool {
@@ -420,6 +450,10 @@ func (s *shard) tellCut(cl *client, o *behalf.Origin, plan *behalf.Plan) {
 
 // tellGrants says in CONNACK what a client has got: MQTT 5 user properties.
 func (c *client) tellGrants(props codec.Properties) codec.Properties {
+	if names := c.missing(); names != nil {
+		value := []byte(strings.Join(names, " "))
+		props = codec.AppendUserProperty(props, []byte("presub-incomplete"), value)
+	}
 	r := c.revision()
 	if r == 0 {
 		return props
@@ -516,7 +550,7 @@ func (s *shard) listing(cl *client, out *behalf.Listing) {
 	for g := cl.grants(); g != nil; g = g.next {
 		h := behalf.Holding{
 			Origin: g.origin.Name, Bypass: g.origin.Bypass, Revision: g.revision,
-			Topics: g.set.contents().Topics(),
+			Topics: g.set.contents().Topics(), Late: g.late,
 		}
 		if g.extra != nil {
 			h.Muted = slices.Collect(maps.Keys(g.extra.muted))

@@ -28,10 +28,10 @@ func (s *shard) tell(cl *client) {
 	l := behalf.Listing{ClientID: cl.id, Connected: true, Revision: cl.revision()}
 	n := cl.grantedTopics()
 	for g := cl.grants(); g != nil; g = g.next {
-		if g.set == nil {
+		if g.set == nil && !g.late {
 			continue
 		}
-		h := behalf.Holding{Origin: g.origin.Name, Revision: g.revision}
+		h := behalf.Holding{Origin: g.origin.Name, Revision: g.revision, Late: g.late}
 		if n <= tellMax {
 			h.Topics = g.set.contents().Topics()
 		}

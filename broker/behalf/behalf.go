@@ -132,6 +132,9 @@ type Grant struct {
 	Topics *Set // empty: none
 	// Keep leaves what the session has of this origin as it is; Topics is not used.
 	Keep bool
+	// Late, when not nil, says that this is not the client's list yet, which somebody goes on asking for. It
+	// is called on an event loop when the client is in, and must not block.
+	Late func()
 }
 
 // Holding is the subscriptions of one origin that a session has.
@@ -142,6 +145,8 @@ type Holding struct {
 	Topics   []Topic
 	// Muted are filters of Topics that the client has unsubscribed from, in no order.
 	Muted []string
+	// Late says that the list has not come yet.
+	Late bool
 }
 
 // Pending is a request that waits for its client, or for the sessions of a user.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"noctule/broker/behalf"
 	"noctule/codec"
@@ -53,13 +52,10 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 	return grants, codec.Success
 }
 
-// applyWait is how long a list that is late waits for its client's CONNECT to be through.
-const applyWait = 10 * time.Second
-
 // apply makes a set the list that a client has of this provider.
 func (p *provider) apply(ctx context.Context, clientID string, set *behalf.Set) []behalf.Answer {
 	answers := p.e.broker.Apply(ctx, &behalf.Request{
-		ClientID: clientID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: applyWait,
+		ClientID: clientID, Action: im.Replace, Origin: p.origin, Topics: set,
 	})
 	for i := range answers {
 		for _, r := range answers[i].Results {

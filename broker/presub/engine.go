@@ -54,7 +54,6 @@ type Engine struct {
 	cancel  context.CancelFunc
 	logins  *lane          // messages of the connect topic, by topic
 	entries *lane          // messages of the control topic, by principal
-	lookups *lane          // lists of clients that are in already
 	answers *lane          // what is only to be published
 	workers sync.WaitGroup // of Go
 	metrics *metrics
@@ -94,7 +93,6 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	for at, limits := range map[**lane]laneLimits{
 		&e.logins:  {workers: 64, waiting: 131072, bytes: 64 << 20},
 		&e.entries: {workers: 32, waiting: 8192, bytes: 64 << 20},
-		&e.lookups: {workers: 64, waiting: 65536, bytes: 64 << 20},
 		&e.answers: {workers: 8, waiting: 262144, bytes: 128 << 20},
 	} {
 		*at = newLane(e.ctx, limits, e.metrics.overload)
@@ -114,7 +112,7 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 func (e *Engine) Close() {
 	e.silence()
 	e.cancel()
-	for _, l := range []*lane{e.logins, e.entries, e.lookups, e.answers} {
+	for _, l := range []*lane{e.logins, e.entries, e.answers} {
 		l.close()
 	}
 	e.workers.Wait()
@@ -128,9 +126,6 @@ func (e *Engine) Close() {
 
 // Go runs f on a goroutine that Close waits for; its context ends with Close.
 func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
-
-// later has a lookup for a client that is in done by a worker; false when too many wait.
-func (e *Engine) later(f func(context.Context)) bool { return e.lookups.submit("", 0, f) }
 
 // Errors of Do.
 var (

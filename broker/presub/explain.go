@@ -95,8 +95,13 @@ func Describe(l *behalf.Listing, count int) []byte {
 		Revision uint64 `json:"revision"`
 		Count    int    `json:"count"`
 		Topics   []item `json:"topics,omitempty"`
+		// Incomplete is the origins whose lists have not come yet.
+		Incomplete []string `json:"incomplete,omitempty"`
 	}{Revision: l.Revision, Count: count}
 	for _, h := range l.Holdings {
+		if h.Late {
+			out.Incomplete = append(out.Incomplete, h.Origin)
+		}
 		for i := range h.Topics {
 			out.Topics = append(out.Topics, item{h.Origin, TopicOf(&h.Topics[i])})
 		}

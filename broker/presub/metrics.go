@@ -17,6 +17,8 @@ type metrics struct {
 	cache    *prometheus.CounterVec   // provider, outcome
 	size     *prometheus.HistogramVec // provider; topics of a list
 	overload prometheus.Counter
+	without  *prometheus.Desc // provider
+	waiting  *prometheus.Desc // provider
 }
 
 // Metrics are the engine's metrics, for those who register or document them.
@@ -47,6 +49,11 @@ func Metrics() []metric.Def {
 			provider, metric.Of("outcome", "hit", "miss", "stale")),
 		def("set_topics", metric.Histogram,
 			"Topics of the lists that providers have answered with.", provider),
+		def("sessions_without_list", metric.Gauge,
+			"Clients that are in without their list of topics, which the provider is still asked for.",
+			provider),
+		def("lookups_waiting", metric.Gauge,
+			"Lookups of lists that wait for their turn with the provider.", provider),
 		def("overload_total", metric.Counter,
 			"Requests and lookups of lists dropped because too many waited."),
 	}
@@ -66,7 +73,13 @@ func newMetrics() *metrics {
 		o := prometheus.HistogramOpts{Name: d.Name, Help: d.Help, Buckets: buckets}
 		return prometheus.NewHistogramVec(o, d.Names())
 	}
+	gauge := func(name string) *prometheus.Desc {
+		d := defs[name]
+		return prometheus.NewDesc(d.Name, d.Help, d.Names(), nil)
+	}
 	return &metrics{
+		without:  gauge("sessions_without_list"),
+		waiting:  gauge("lookups_waiting"),
 		requests: counter("requests_total"),
 		results:  counter("results_total"),
 		lookups:  counter("lookups_total"),
@@ -82,12 +95,24 @@ func (e *Engine) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range e.metrics.all() {
 		c.Describe(ch)
 	}
+	ch <- e.metrics.without
+	ch <- e.metrics.waiting
 }
 
 // Collect implements prometheus.Collector.
 func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range e.metrics.all() {
 		c.Collect(ch)
+	}
+	m := e.metrics
+	for _, p := range e.rules.Load().providers {
+		value := func(d *prometheus.Desc, n int) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), p.cfg.Name)
+		}
+		value(m.without, p.chase.len())
+		if p.queue != nil {
+			value(m.waiting, p.queue.len())
+		}
 	}
 }
 

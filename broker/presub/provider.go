@@ -57,6 +57,7 @@ type provider struct {
 	queue   *queue // nil if the source is not asked over a network; cache and breaker too
 	cache   *lru.Cache[string, known]
 	breaker *gobreaker.CircuitBreaker[[]found]
+	chase   *chase
 }
 
 // known is a cached list.
@@ -105,9 +106,10 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	if conns == 0 {
+	if p.chase = newChase(p, localSlots); conns == 0 {
 		return p, nil
 	}
+	p.chase.slots = conns * max(1, batchOf(cfg))
 	if p.cache, err = lru.New[string, known](cfg.Cache.Max); err != nil {
 		p.src.close()
 		return nil, fmt.Errorf("cache: %w", err)
@@ -128,6 +130,17 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 	return p, nil
 }
 
+// localSlots is how many lists at a time are made after CONNACK by a source that waits for nobody.
+const localSlots = 8
+
+// batchOf is how many clients are in one request.
+func batchOf(cfg *ProviderConfig) int {
+	if cfg.HTTP == nil {
+		return 1
+	}
+	return cfg.HTTP.Batch
+}
+
 // A source that fails so often in a row is left alone for a while.
 const (
 	breakerTrips = 10
@@ -138,12 +151,22 @@ func (p *provider) close() { p.src.close() }
 
 // list returns a client's list; an error if neither the source nor the cache has one.
 func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
+	set, old, err := p.lookup(ctx, c)
+	if old != nil {
+		return old, nil
+	}
+	return set, err
+}
+
+// lookup returns a client's list, or an error and what was its list if that may be used instead.
+func (p *provider) lookup(ctx context.Context, c *Client) (set, last *behalf.Set, err error) {
 	if p.fixed != nil {
 		p.count("ok")
-		return p.fixed, nil
+		return p.fixed, nil, nil
 	}
 	if p.shared != nil {
-		return p.tenantList(ctx, c)
+		set, err = p.tenantList(ctx, c)
+		return set, nil, err
 	}
 	key := c.ID + "\x00" + c.Username + "\x00" + c.Tenant
 	started := now()
@@ -152,25 +175,25 @@ func (p *provider) list(ctx context.Context, c *Client) (*behalf.Set, error) {
 	if p.cache != nil {
 		if old, cached = p.cache.Get(key); cached && started.Before(old.fresh) {
 			p.e.metrics.cache.WithLabelValues(p.cfg.Name, "hit").Inc()
-			return old.set, nil
+			return old.set, nil, nil
 		}
 		p.e.metrics.cache.WithLabelValues(p.cfg.Name, "miss").Inc()
 	}
-	set, err := p.fetch(ctx, c)
+	set, err = p.fetch(ctx, c)
 	if err == nil {
 		p.count("ok")
 		p.e.metrics.size.WithLabelValues(p.cfg.Name).Observe(float64(set.Len()))
 		if p.cache != nil {
 			p.cache.Add(key, p.remember(set))
 		}
-		return set, nil
+		return set, nil, nil
 	}
 	p.count(outcomeOf(err))
 	if cached && now().Before(old.stale) && p.cfg.OnFailure == "last_known" {
 		p.e.metrics.cache.WithLabelValues(p.cfg.Name, "stale").Inc()
-		return old.set, nil
+		return nil, old.set, err
 	}
-	return nil, err
+	return nil, nil, err
 }
 
 // tenantList is the list of a client's tenant, made once.
@@ -222,7 +245,11 @@ func (p *provider) fetch(ctx context.Context, c *Client) (*behalf.Set, error) {
 	if t.found.err != nil {
 		return nil, t.found.err
 	}
-	return p.setOf(t.found.list)
+	set, err := p.setOf(t.found.list)
+	if err != nil {
+		return nil, finalError{err}
+	}
+	return set, nil
 }
 
 // ask asks the source for t, whose turn it is, and for others that wait if the source takes several at once.
@@ -309,13 +336,13 @@ func outcomeOf(err error) string {
 
 // grant is what a client that connects gets from this provider; an error if it is to be refused.
 func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
+	p.chase.forget(c.ID)
 	g := behalf.Grant{Origin: p.origin}
 	if p.cfg.When == "after_connack" {
-		g.Keep = true
-		p.afterwards(c)
+		g.Keep, g.Late = true, p.late(c, 0)
 		return g, nil
 	}
-	set, err := p.list(ctx, c)
+	set, last, err := p.lookup(ctx, c)
 	if err == nil {
 		g.Topics = set
 		return g, nil
@@ -324,6 +351,8 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 		fmt.Sprintf("Pre-subscription: provider %s has no list for client %s: %v.", p.cfg.Name, c.ID, err),
 	)
 	switch {
+	case last != nil:
+		g.Topics = last
 	case p.cfg.OnFailure == "refuse":
 		return g, &refused{err, p.refusal(err)}
 	case p.cfg.OnFailure == "last_known" && errors.Is(err, errBusy): // nobody is down: it may come again
@@ -331,7 +360,20 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 	case p.cfg.OnFailure == "last_known":
 		g.Keep = true // what the session has
 	}
+	if p.queue != nil { // a token does not get better
+		if p.chase.len() >= owedMax {
+			return g, &refused{errBusy, p.refusal(errBusy)}
+		}
+		g.Late = p.late(c, backOff(0, providerPause))
+	}
 	return g, nil
+}
+
+// late has a client's list looked up once the client is in.
+func (p *provider) late(c *Client, in time.Duration) func() {
+	who := *c
+	who.Password = nil
+	return func() { p.chase.add(who, in) }
 }
 
 // refused is an error with the reason that a client hears.
@@ -346,37 +388,4 @@ func (p *provider) refusal(err error) codec.Reason {
 		return codec.QuotaExceeded
 	}
 	return codec.ServerUnavailable
-}
-
-// afterwards has a list looked up while the client is let in.
-func (p *provider) afterwards(c *Client) {
-	who := *c
-	who.Password = nil
-	p.e.again(p)
-	ok := p.e.later(func(ctx context.Context) {
-		defer p.e.release(p)
-		defer p.e.guard("looking up the topics of client", who.ID)
-		set, err := p.list(ctx, &who)
-		if err != nil {
-			p.e.log.Warn(
-				fmt.Sprintf(
-					"Pre-subscription: provider %s has no list for client %s: %v.",
-					p.cfg.Name,
-					who.ID,
-					err,
-				),
-			)
-			if p.cfg.OnFailure != "empty" {
-				return
-			}
-		}
-		p.apply(ctx, who.ID, set)
-	})
-	if !ok {
-		p.e.release(p)
-		p.e.log.Warn(
-			fmt.Sprintf("Pre-subscription: too many lookups wait, provider %s is not asked for client %s.",
-				p.cfg.Name, who.ID),
-		)
-	}
 }

@@ -101,6 +101,9 @@ func (e *Engine) put(x *Plan) *rules {
 	}
 	clear(e.mu.origins) // made anew, with the policies that hold now
 	e.mu.Unlock()
+	for _, p := range old.providers {
+		p.chase.wakeUp()
+	}
 	e.release(old.providers...)
 	return old
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"noctule/broker/behalf"
 	"noctule/codec"
 )
 
@@ -146,19 +147,31 @@ func TestOldProviderEndsAfterItsLookups(t *testing.T) {
 	}
 }
 
-// TestLookupAfterConnackHoldsItsProvider has a job wait for a worker that never comes.
+// TestLookupAfterConnackHoldsItsProvider changes the rules while a list is looked up that is late.
 func TestLookupAfterConnackHoldsItsProvider(t *testing.T) {
-	e := engine(t, "providers: [{name: late, when: after_connack, static: {topics: [{topic: x/%c}]}}]")
+	s := newService(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	s.set(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, `{"topics":[{"topic":"old"}]}`)
+	})
+	e := engine(t, "providers: [{name: late, when: after_connack, budget: 1m, http: {timeout: 1m, url: '"+s.URL+"'}}]")
+	e.broker = &sessions{lists: map[string]*behalf.Set{}}
 	p := e.rules.Load().providers[0]
 	old := &closing{p.src, make(chan struct{})}
 	p.src = old
-	if g, _ := one(t, e, "c"); !g.Keep {
+	g, _ := one(t, e, "c")
+	if !g.Keep || g.Late == nil {
 		t.Fatal("looked up before CONNACK")
 	}
+	g.Late()
+	<-asked
 	change(t, e, "")
 	if old.isClosed() {
-		t.Error("closed under a job that waits")
+		t.Error("closed under a lookup")
 	}
+	close(release)
 	e.Close()
 	if !old.isClosed() {
 		t.Error("not closed with the engine")

@@ -145,11 +145,11 @@ func (s *sqlSource) topics(ctx context.Context, c *Client) ([]Topic, error) {
 		}
 		t, err := topicOfRow(names, values)
 		if err != nil {
-			return nil, fmt.Errorf("row %d: %w", len(list)+1, err)
+			return nil, finalError{fmt.Errorf("row %d: %w", len(list)+1, err)}
 		}
 		list = append(list, t)
 		if len(list) > topicsMax {
-			return nil, errTooMany
+			return nil, finalError{errTooMany}
 		}
 	}
 	return list, rows.Err()
