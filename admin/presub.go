@@ -6,8 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -165,20 +165,33 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
 		unanswered(w)
 		return
 	}
+	out := listingOf(&l, err == nil)
+	tag := out.tag()
+	w.Header().Set("ETag", tag)
+	if known(r.Header.Values("If-None-Match"), tag) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	respond(w, http.StatusOK, &out)
+}
+
+// listingOf is a listing in JSON; session says that there is one.
+func listingOf(l *behalf.Listing, session bool) listing {
 	out := listing{
-		ClientID: l.ClientID, Username: l.Username, Session: err == nil, Connected: l.Connected,
+		ClientID: l.ClientID, Username: l.Username, Session: session, Connected: l.Connected,
 		Revision: l.Revision, Origins: []holding{},
 	}
 	for _, h := range l.Holdings {
 		out.Origins = append(out.Origins, holding{
-			Origin: h.Origin, Revision: h.Revision, Topics: topicsOf(h.Topics), Muted: h.Muted,
+			Origin: h.Origin, Revision: h.Revision, Topics: topicsOf(h.Topics),
+			Muted: slices.Sorted(slices.Values(h.Muted)),
 		})
 	}
 	for i := range l.Pending {
 		out.Pending = append(out.Pending, waitingOf(&l.Pending[i]))
 	}
-	w.Header().Set("ETag", etag(l.Revision))
-	respond(w, http.StatusOK, &out)
+	return out
 }
 
 // topicsOf is topics in the words of JSON.
@@ -227,18 +240,10 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 			return
 		}
 	}
-	switch m := r.Header.Get("If-Match"); m {
-	case "":
-	case "*": // a session, whatever its revision
-		none := 0
-		e.Wait = &none
-	default:
-		n, err := strconv.ParseUint(strings.Trim(m, `"`), 10, 64)
-		if err != nil {
-			fail(w, http.StatusBadRequest, "If-Match is no revision")
-			return
-		}
-		e.IfRevision = &n
+	if status, err := d.precondition(r, &e); err != nil {
+		tryAgain(w, status)
+		fail(w, status, err.Error())
+		return
 	}
 	if err := presub.CheckEntries([]presub.Entry{e}); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
