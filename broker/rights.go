@@ -33,6 +33,9 @@ func (c *client) rights() *rights {
 
 // may reports whether the client may do one thing with a topic, or with a filter.
 func (c *client) may(a auth.Access, topic []byte) bool {
+	if a == auth.Read && len(c.shard.opts.Private) > 0 && !c.mayReadPrivate(topic) {
+		return false
+	}
 	r := c.rights()
 	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.answered(a, topic)
 }
@@ -82,6 +85,9 @@ func (s *shard) entitle(cl *client, g *greet) {
 	case r.Tell(o.Policy):
 		cl.extra().rights = &r
 	case cl.rights() == nil:
+		if len(s.opts.Private) > 0 { // a session that was stored has not been asked
+			s.coverAll(cl)
+		}
 		return
 	default:
 		cl.rare.rights = nil
@@ -189,6 +195,9 @@ func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
 
 // coverage is the bit Covered if the client may read whatever matches filter, which may be shared.
 func (c *client) coverage(filter []byte) fanout.Options {
+	if c.shard.touchesPrivate(filter) {
+		return 0
+	}
 	r := c.rights()
 	if r == nil {
 		return fanout.Covered

@@ -255,3 +255,30 @@ func TestUnprovedUsername(t *testing.T) {
 		t.Errorf("at a reload: %d in %s", n, x.log.String())
 	}
 }
+
+// TestOnlyWritersRead: without any access rules, logins and answers come to those only who may ask, by whatever
+// filter; what is published elsewhere comes as ever.
+func TestOnlyWritersRead(t *testing.T) {
+	x := newSystem(t, "connect: {topic: 'e/+/new', usernames: [agent]}\ncontrol: {usernames: [agent]}\npending: {default_wait: 0s}")
+	agent, spy := x.connect("a", "agent"), x.connect("spy", "spy")
+	filters := []string{
+		"#", "+/+/new", "e/e1/new", "e/e1/new/ack", "$share/g/e/#", "$CONTROL/#", ControlTopic + "/response",
+	}
+	for _, f := range filters {
+		spy.Subscribe(f, 0)
+	}
+	agent.Subscribe("e/+/new/#", 0)
+	agent.Subscribe(ControlTopic+"/response", 0)
+	agent.Publish("e/e1/new", "c", 0, 0)
+	agent.WantPublish("e/e1/new", "c")
+	agent.WantPublish("e/e1/new/ack", `{"clientid":"c","revision":0,"results":[]}`)
+	entry := `{"clientid":"c","wait_seconds":0,"action":"subscribe","topics":[{"topic":"a"}]}`
+	agent.Publish(ControlTopic, entry, 0, 0)
+	agent.WantPublish(ControlTopic+"/response", `{"clientid":"c","revision":0,"code":146,"error":"no such session","results":[]}`)
+	brokertest.Settle(t, x.b)
+	agent.Publish("other/e1/sign", "m", 0, 0)
+	if p := spy.WantPublish("other/e1/sign", "m"); p.Retain {
+		t.Error("retained")
+	}
+	spy.WantNothing()
+}

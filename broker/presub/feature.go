@@ -3,6 +3,7 @@ package presub
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"noctule/broker"
@@ -19,6 +20,16 @@ func (e *Engine) Options(o *broker.Options) {
 	rules := e.config()
 	o.RequestsByUsername = true
 	o.Describe, o.Guard = Describe, e.MayPublish
+	o.Private = append(o.Private, broker.Private{
+		Filter: ControlTopic + "/response", Usernames: rules.Control.Usernames, Writers: ControlTopic,
+	})
+	if topic := rules.Connect.Topic; topic != "" {
+		o.Private = append(o.Private, broker.Private{Filter: topic, Usernames: rules.Connect.Usernames})
+		if !strings.HasSuffix(topic, "#") { // else it matches the answers too
+			answers := broker.Private{Filter: topic + "/ack", Usernames: rules.Connect.Usernames}
+			o.Private = append(o.Private, answers)
+		}
+	}
 	if o.Controls == nil {
 		o.Controls = make(map[string]broker.ControlFunc)
 	}

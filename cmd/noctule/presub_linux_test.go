@@ -195,7 +195,7 @@ providers:
   - name: own
     static: {topics: [{topic: /e/%e/im/u/%c, qos: 1}]}
 `)
-	acks := runLines(t, exec.Command(stdbuf, "-oL", sub, "-p", tcp, "-i", "acks", "-v", "-t", "/e/e7/connect/new/ack"))
+	acks := runLines(t, exec.Command(stdbuf, "-oL", sub, "-p", tcp, "-i", "acks", "-u", "agent", "-v", "-t", "/e/e7/connect/new/ack"))
 	p.await(t, `acks 0 /e/e7/connect/new/ack$`)
 	c1 := runLines(t, exec.Command(stdbuf, "-oL", sub, "-p", tcp, "-i", "c1", "-v", "-t", "none"))
 	p.await(t, `c1 0 none$`)
