@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,14 +160,14 @@ func TestOneThatIsUnknownWaitsAlone(t *testing.T) {
 		e := engine(t, "providers: [{name: ws, on_failure: empty, http: {url: 'http://lists/%c', method: GET}}]")
 		b := &sessions{lists: map[string]*behalf.Set{}}
 		e.broker = b
-		unknown := 0
-		var down bool
+		var unknown atomic.Int64
+		var down atomic.Bool
 		defer serve(e, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == "/nobody":
-				unknown++
+				unknown.Add(1)
 				w.WriteHeader(http.StatusNotFound)
-			case down:
+			case down.Load():
 				w.WriteHeader(http.StatusBadGateway)
 			default:
 				_, _ = w.Write([]byte(`{"topics":[]}`))
@@ -174,12 +175,12 @@ func TestOneThatIsUnknownWaitsAlone(t *testing.T) {
 		}))()
 		in(t, e, "nobody")
 		time.Sleep(time.Hour) // of the bubble
-		if unknown < 12 || unknown > 40 {
-			t.Errorf("asked %d times in an hour", unknown)
+		if n := unknown.Load(); n < 12 || n > 40 {
+			t.Errorf("asked %d times in an hour", n)
 		}
-		down = true
+		down.Store(true)
 		in(t, e, "c")
-		down = false
+		down.Store(false)
 		time.Sleep(5 * time.Second) // of the bubble
 		if b.len() != 1 {
 			t.Errorf("%d lists", b.len())

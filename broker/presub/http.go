@@ -222,16 +222,26 @@ func (s *httpSource) request(ctx context.Context, c *Client, raw []byte) (*http.
 	return req, nil
 }
 
-// parseList reads {"topics":[...]}, the one schema of all lists.
+// parseList reads {"topics":[...]}, the one schema of all lists. What else is there is ignored, since it may
+// be for others; a topic that cannot be read is in the list as one that nobody may subscribe to.
 func parseList(b []byte) ([]Topic, error) {
 	var list struct {
-		Topics *[]Topic `json:"topics"`
+		Topics *[]json.RawMessage `json:"topics"`
 	}
-	if err := Decode(b, &list); err != nil {
+	if err := json.Unmarshal(b, &list); err != nil {
 		return nil, err
 	}
 	if list.Topics == nil {
-		return nil, errors.New("entry: the list has no topics")
+		return nil, errors.New("the list has no topics")
 	}
-	return *list.Topics, nil
+	out := make([]Topic, len(*list.Topics))
+	for i, raw := range *list.Topics {
+		if json.Unmarshal(raw, &out[i]) != nil {
+			out[i].QoS = badQoS
+		}
+	}
+	return out, nil
 }
+
+// badQoS makes a topic one that nobody may subscribe to.
+const badQoS = 0xFF

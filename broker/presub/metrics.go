@@ -16,6 +16,7 @@ type metrics struct {
 	latency  *prometheus.HistogramVec // provider; seconds
 	cache    *prometheus.CounterVec   // provider, outcome
 	size     *prometheus.HistogramVec // provider; topics of a list
+	skipped  *prometheus.CounterVec   // provider; topics
 	overload prometheus.Counter
 	without  *prometheus.Desc // provider
 	waiting  *prometheus.Desc // provider
@@ -49,6 +50,8 @@ func Metrics() []metric.Def {
 			provider, metric.Of("outcome", "hit", "miss", "stale")),
 		def("set_topics", metric.Histogram,
 			"Topics of the lists that providers have answered with.", provider),
+		def("topics_skipped_total", metric.Counter,
+			"Topics of providers' lists that nobody may subscribe to.", provider),
 		def("sessions_without_list", metric.Gauge,
 			"Clients that are in without their list of topics, which the provider is still asked for.",
 			provider),
@@ -84,6 +87,7 @@ func newMetrics() *metrics {
 		results:  counter("results_total"),
 		lookups:  counter("lookups_total"),
 		cache:    counter("cache_total"),
+		skipped:  counter("topics_skipped_total"),
 		latency:  histogram("lookup_seconds", .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5),
 		size:     histogram("set_topics", prometheus.ExponentialBuckets(1, 4, 8)...),
 		overload: counter("overload_total").WithLabelValues(),
@@ -117,5 +121,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.overload}
+	return []prometheus.Collector{
+		m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.skipped, m.overload,
+	}
 }

@@ -299,18 +299,29 @@ func (p *provider) ask(ctx context.Context, t *turn) {
 // of whom others have said that they log in, take turns as one.
 func (c *Client) peer() places.Peer { return places.Peer{Addr: c.Address, Trusted: !c.connects} }
 
-// setOf is the one set of a list. A topic that nobody may subscribe to spoils it: the source is wrong.
+// setOf is the one set of a list. Topics that nobody may subscribe to are left out, counted and told; a list
+// with nothing else is none.
 func (p *provider) setOf(list []Topic) (*behalf.Set, error) {
 	if len(list) > p.cfg.MaxTopics {
 		return nil, fmt.Errorf("%w: %d topics, at most %d", errTooMany, len(list), p.cfg.MaxTopics)
 	}
 	topics := make([]behalf.Topic, 0, len(list))
+	var first error
 	for i := range list {
 		t := list[i].topic()
-		if code := t.Check(); code != codec.Success {
-			return nil, fmt.Errorf("topic %d, %q: %s", i+1, t.Filter, code)
+		if code := t.Check(); code == codec.Success {
+			topics = append(topics, t)
+		} else if first == nil {
+			first = fmt.Errorf("topic %d, %q: %s", i+1, t.Filter, code)
 		}
-		topics = append(topics, t)
+	}
+	if bad := len(list) - len(topics); bad > 0 {
+		p.e.metrics.skipped.WithLabelValues(p.cfg.Name).Add(float64(bad))
+		if len(topics) == 0 {
+			return nil, first
+		}
+		p.e.log.Warn(fmt.Sprintf("Pre-subscription: provider %s: %d of %d topics of a list are left out: %v.",
+			p.cfg.Name, bad, len(list), first))
 	}
 	return p.e.sets.intern(behalf.NewSet(topics)), nil
 }

@@ -159,7 +159,6 @@ func TestWebserviceFails(t *testing.T) {
 		"redirect":    func() { s.say(302, "") },
 		"garbage":     func() { s.say(200, "<html>") },
 		"no topics":   func() { s.say(200, "{}") },
-		"unknown":     func() { s.say(200, `{"topics":[],"more":1}`) },
 		"bad topic":   func() { s.say(200, `{"topics":[{"topic":"a/#/b"}]}`) },
 		"bad qos":     func() { s.say(200, `{"topics":[{"topic":"a","qos":3}]}`) },
 		"too many":    func() { s.say(200, `{"topics":[`+many+`]}`) },
@@ -205,6 +204,26 @@ func TestWebserviceFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOneBadTopic is left out of its list and counted; fields that the broker does not know are somebody else's.
+func TestOneBadTopic(t *testing.T) {
+	s := newService(t)
+	s.say(200, `{"total":6,"topics":[{"topic":"a","name":"x"},{"topic":"a/#/b"},{"topic":"c","qos":3},`+
+		`{"topic":"d","qos":"1"},{"topic":"e","qos":1},7,{}]}`)
+	e := engine(t, "providers: [{name: ws, budget: 20s, on_failure: refuse, http: {timeout: 20s, url: '"+s.URL+"'}}]")
+	log := &lines{}
+	e.log = slog.New(slog.NewTextHandler(log, nil))
+	if g, code := one(t, e, "c"); code != codec.Success || filters(g.Topics) != "a:0 e:1" {
+		t.Errorf("%s, %q", code, filters(g.Topics))
+	}
+	if want := `provider ws: 5 of 7 topics of a list are left out: topic 2, \"a/#/b\": `; !strings.Contains(log.String(), want) {
+		t.Errorf("%s is not in %s", want, log)
+	}
+	s.say(200, `{"topics":[{"topic":"a"}]} and more`)
+	if _, code := one(t, e, "d"); code != codec.ServerUnavailable {
+		t.Errorf("half an answer: %s", code)
 	}
 }
 
