@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"noctule/broker/behalf"
 	"noctule/topictree"
@@ -31,6 +34,8 @@ type Explanation struct {
 	Denied    bool    `json:"denied"` // access rules forbid the client to read it
 	Copies    int     `json:"copies"` // of a message that the client gets
 	Matches   []Match `json:"matches"`
+	// Notes say in words what else has a part in it.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Explain looks the subscriptions of a client through. It is an explanation too that there is no session; the
@@ -39,6 +44,7 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 	out := Explanation{ClientID: clientID, Topic: topic, Matches: []Match{}}
 	l, err := e.broker.List(ctx, clientID)
 	if errors.Is(err, behalf.ErrNoSession) {
+		out.noteWaiting(&l, topic)
 		return out, nil
 	}
 	if err != nil {
@@ -66,7 +72,44 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 			out.Matches = append(out.Matches, m)
 		}
 	}
+	out.noteMatches()
+	out.noteWaiting(&l, topic)
 	return out, nil
+}
+
+// noteWaiting tells of requests that will bring the topic with the client's next CONNECT.
+func (x *Explanation) noteWaiting(l *behalf.Listing, topic string) {
+	for i := range l.Pending {
+		p := &l.Pending[i]
+		for j := range p.Topics {
+			if t := &p.Topics[j]; covers(t, topic) {
+				x.Notes = append(x.Notes, fmt.Sprintf("%s of %s waits for its next CONNECT until %s",
+					t.Filter, p.Origin, p.Until.UTC().Format(time.RFC3339)))
+			}
+		}
+	}
+}
+
+// noteMatches tells what limits the subscriptions by which messages come.
+func (x *Explanation) noteMatches() {
+	note := func(m *Match, text string) {
+		x.Notes = append(x.Notes, fmt.Sprintf("%s of %s %s", m.Topic.Topic, m.Origin, text))
+	}
+	for i := range x.Matches {
+		m := &x.Matches[i]
+		if !m.Effective {
+			continue
+		}
+		if strings.HasPrefix(m.Topic.Topic, "$share/") {
+			note(m, "is shared: each message goes to one client of the group")
+		}
+		if m.NL {
+			note(m, "is No Local: what the client publishes itself does not come back")
+		}
+		if !x.Connected && m.QoS == 0 {
+			note(m, "is QoS 0 and the client is offline: nothing is kept, unless queue_qos0_messages says so")
+		}
+	}
 }
 
 // covers reports whether a subscription, shared or not, is for a topic.

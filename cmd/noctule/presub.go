@@ -230,6 +230,7 @@ func fetchExplanation(base, token, clientID, topic string) (*presub.Explanation,
 func printExplanation(w io.Writer, x *presub.Explanation) {
 	if !x.Session {
 		fmt.Fprintf(w, "%s has no session.\n", x.ClientID)
+		printNotes(w, x)
 		return
 	}
 	state := "offline"
@@ -247,6 +248,7 @@ func printExplanation(w io.Writer, x *presub.Explanation) {
 		}
 		fmt.Fprintf(w, "  %s of %s, QoS %d%s\n", m.Topic.Topic, m.Origin, m.QoS, note)
 	}
+	printNotes(w, x)
 	switch {
 	case x.Denied && x.Copies == 0:
 		fmt.Fprintf(w, "It may not read %s.\n", x.Topic)
@@ -254,5 +256,11 @@ func printExplanation(w io.Writer, x *presub.Explanation) {
 		fmt.Fprintf(w, "Nothing that is published on %s comes to it.\n", x.Topic)
 	default:
 		fmt.Fprintf(w, "It gets %d of each message published on %s.\n", x.Copies, x.Topic)
+	}
+}
+
+func printNotes(w io.Writer, x *presub.Explanation) {
+	for _, note := range x.Notes {
+		fmt.Fprintf(w, "  %s.\n", note)
 	}
 }
