@@ -233,6 +233,10 @@ func (j *applying) look() {
 	if cl == nil {
 		return
 	}
+	if !cl.isOf(j.r) {
+		j.code = behalf.NotAllowed
+		return
+	}
 	if rev := j.r.IfRevision; rev != nil && *rev != cl.revision() {
 		j.code = behalf.WrongRevision
 		return

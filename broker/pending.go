@@ -81,7 +81,7 @@ func (l *pendingList) table(r *behalf.Request) (map[string][]*pendingRequest, st
 func (l *pendingList) find(r *behalf.Request) *pendingRequest {
 	m, key := l.table(r)
 	for _, p := range m[key] {
-		if p.r.Origin.Name == r.Origin.Name {
+		if p.r.Origin.Name == r.Origin.Name && p.r.Username == r.Username {
 			return p
 		}
 	}
@@ -152,6 +152,9 @@ func (s *shard) takePending(cl *client) {
 		return
 	}
 	for _, p := range append([]*pendingRequest(nil), s.waiting.byClient[cl.id]...) {
+		if !cl.isOf(p.r) { // whom it is for may still come
+			continue
+		}
 		s.take(cl, p)
 		if !p.r.Hold {
 			s.endPending(p)
@@ -162,6 +165,11 @@ func (s *shard) takePending(cl *client) {
 			s.take(cl, p)
 		}
 	}
+}
+
+// isOf reports whether the client is of the user that a request names beside its client id, if it does.
+func (c *client) isOf(r *behalf.Request) bool {
+	return r.Username == "" || c.rare != nil && c.rare.username == r.Username
 }
 
 // take gives a client one list.

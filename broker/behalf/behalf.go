@@ -45,7 +45,7 @@ type State = im.State
 // Request asks for subscriptions of one session, or of all sessions of a user.
 type Request struct {
 	ClientID string // or
-	Username string // all its sessions
+	Username string // all its sessions; with ClientID, whose session it has to be when it takes effect
 	Action   Action
 	Origin   *Origin
 	Topics   *Set

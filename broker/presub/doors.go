@@ -273,7 +273,8 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 		}
 		wait := time.Duration(rules.cfg.Pending.DefaultWait)
 		r := &behalf.Request{
-			ClientID: c.ID, Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
+			ClientID: c.ID, Username: c.Username,
+			Action: im.Replace, Origin: p.origin, Topics: set, Wait: wait,
 			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
 				x := answerOf(&a, nil)

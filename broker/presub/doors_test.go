@@ -282,3 +282,36 @@ func TestOnlyWritersRead(t *testing.T) {
 	}
 	spy.WantNothing()
 }
+
+// TestClientIDAndUsername: an entry or login that names both takes effect for that client of that user only, at
+// once or when it comes.
+func TestClientIDAndUsername(t *testing.T) {
+	x := newSystem(t, "control: {usernames: [agent]}\nconnect: {topic: new, usernames: [agent]}\n"+
+		"providers: [{name: own, static: {topics: [{topic: own/%u}]}}]")
+	agent := x.connect("a", "agent")
+	agent.Subscribe(ControlTopic+"/response", 0)
+	agent.Subscribe("new/ack", 0)
+	mallory := x.connect("c", "mallory")
+	said := func(topic, payload, want string) {
+		t.Helper()
+		if payload != "" {
+			agent.Publish(topic, payload, 0, 0)
+		}
+		var p codec.Publish
+		if agent.Want(codec.PUBLISH, &p); !strings.Contains(string(p.Payload), want) {
+			t.Errorf("%s: %s, want %s", payload, p.Payload, want)
+		}
+	}
+	said(ControlTopic, `{"clientid":"c","username":"ann","action":"subscribe","topics":[{"topic":"secret"}]}`, `"code":135`)
+	said("new", `{"clientid":"c","username":"ann"}`, `"code":135`)
+	said(ControlTopic, `{"clientid":"d","username":"ann","action":"subscribe","topics":[{"topic":"secret"}]}`, `"state":"pending"`)
+	other := x.connect("d", "mallory")
+	agent.Publish("secret", "m", 0, 0)
+	mallory.WantNothing()
+	other.WantNothing()
+	other.Disconnect()
+	ann := x.connect("d", "ann")
+	said("", "", `"state":"new"`)
+	agent.Publish("secret", "m", 0, 0)
+	ann.WantPublish("secret", "m")
+}

@@ -48,7 +48,8 @@ func TopicOf(t *behalf.Topic) Topic {
 	}
 }
 
-// Entry is a request for one client, or for all sessions of a user.
+// Entry is a request for one client, or for all sessions of a user; with both, for the client if it is the
+// user's.
 type Entry struct {
 	ClientID string  `json:"clientid,omitempty"`
 	Username string  `json:"username,omitempty"`
@@ -147,8 +148,8 @@ func CheckEntries(list []Entry) error {
 		topics += len(e.Topics)
 		_, ok := actionOf(e.Action)
 		switch {
-		case (e.ClientID == "") == (e.Username == ""):
-			return fmt.Errorf("entry %d: either clientid or username is needed", i+1)
+		case e.ClientID == "" && e.Username == "":
+			return fmt.Errorf("entry %d: a clientid or username is needed", i+1)
 		case !codec.ValidUTF8([]byte(e.ClientID + e.Username)):
 			return fmt.Errorf("entry %d: clientid or username is no MQTT string", i+1)
 		case !ok:
