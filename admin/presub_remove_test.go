@@ -65,7 +65,7 @@ func TestResultsInTheOrderOfTheRequest(t *testing.T) {
 		_, text := x.do(method, path, body)
 		_, text, _ = strings.Cut(text, `"results":`)
 		at := -1
-		for _, name := range strings.Fields(want) {
+		for name := range strings.FieldsSeq(want) {
 			next := strings.Index(text, `"topic":"`+name+`"`)
 			if next <= at {
 				t.Errorf("%s %s: %s, want the order %s", method, body, text, want)

@@ -211,7 +211,8 @@ func planDoes(t *testing.T, what string, have *Set, p *Plan, a Action) {
 		old, had := have.Find(x.Filter)
 		asked, is := p.Asked.Find(x.Filter)
 		_, refused := p.Refused[x.Filter]
-		if !(is && !refused && asked == x) && !(had && old == x) || a != im.Subscribe && (a == im.Replace) != is {
+		wanted := is && !refused && asked == x || had && old == x
+		if !wanted || a != im.Subscribe && (a == im.Replace) != is {
 			t.Fatalf("%s: nobody has asked for %v", what, x)
 		}
 		if x.QoS > 2 || a == im.Replace && refused {

@@ -229,7 +229,8 @@ func TestIncompleteIsTold(t *testing.T) {
 		next := func() (got struct {
 			Count      int
 			Incomplete []string
-		}) {
+		},
+		) {
 			t.Helper()
 			var p codec.Publish
 			c.Want(codec.PUBLISH, &p)

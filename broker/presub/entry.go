@@ -20,8 +20,8 @@ import (
 const (
 	entriesMax = 10000
 	topicsMax  = 100000 // of all entries
-	// bytes
-	requestIDMax = 128
+
+	requestIDMax = 128 // bytes
 )
 
 // Topic is one subscription in JSON.

@@ -43,7 +43,7 @@ func (h *HTTPConfig) defaults() {
 }
 
 func (h *HTTPConfig) check(path string) error {
-	server, _, _ := splitURL(h.URL)
+	server, _ := splitURL(h.URL)
 	u, err := url.Parse(strings.NewReplacer("%c", "c", "%u", "u", "%e", "e").Replace(h.URL))
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":

@@ -61,7 +61,10 @@ func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls.Add(1)
 	n := s.now.Add(1)
 	defer s.now.Add(-1)
-	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	for most := s.most.Load(); n > most; most = s.most.Load() {
+		if s.most.CompareAndSwap(most, n) {
+			break
+		}
 	}
 	if s.down.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)

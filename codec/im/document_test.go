@@ -2,7 +2,6 @@ package im
 
 import (
 	"encoding/hex"
-	"fmt"
 	"math"
 	"os"
 	"reflect"
@@ -227,11 +226,12 @@ func TestDocumentShowsVectors(t *testing.T) {
 		if !ok {
 			t.Fatalf("an example begins with %q", first)
 		}
-		got := ""
+		var hexed strings.Builder
 		for line := range strings.Lines(rest) {
 			digits, _, _ := strings.Cut(line, "  ")
-			got += strings.ReplaceAll(digits, " ", "")
+			hexed.WriteString(strings.ReplaceAll(digits, " ", ""))
 		}
+		got := hexed.String()
 		if want := vectorNamed(t, file, name); got != want.Hex {
 			t.Errorf("%s is\n%s, the vector\n%s", first, got, want.Hex)
 		}
@@ -265,7 +265,7 @@ func TestVectorsAreWellFormed(t *testing.T) {
 			}
 			seen[v.Name] = true
 			if _, err := hex.DecodeString(v.Hex); err != nil || (v.Value == nil) == (v.Offset == nil) {
-				t.Errorf("%s: %q: %v", file, v.Name, fmt.Sprint(err, v.Value, v.Offset))
+				t.Errorf("%s: %q: %v, value %v, offset %v", file, v.Name, err, v.Value, v.Offset)
 			}
 		}
 	}
