@@ -52,10 +52,10 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 	return grants, codec.Success
 }
 
-// apply makes a set the list that a client has of this provider.
-func (p *provider) apply(ctx context.Context, clientID string, set *behalf.Set) []behalf.Answer {
+// apply makes a set the list that a client has of this provider, unless another user has its session by now.
+func (p *provider) apply(ctx context.Context, c *Client, set *behalf.Set) []behalf.Answer {
 	answers := p.e.broker.Apply(ctx, &behalf.Request{
-		ClientID: clientID, Action: im.Replace, Origin: p.origin, Topics: set,
+		ClientID: c.ID, Username: c.Username, Action: im.Replace, Origin: p.origin, Topics: set,
 	})
 	for i := range answers {
 		for _, r := range answers[i].Results {

@@ -205,7 +205,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	defer x.p.e.guard("looking up the topics of client", d.c.ID)
 	set, _, err := x.p.lookup(ctx, &d.c)
 	if err == nil && x.isOwed(d) {
-		err = applied(x.p.apply(ctx, d.c.ID, set))
+		err = applied(x.p.apply(ctx, &d.c, set))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -242,10 +242,12 @@ func (x *chase) isOwed(d *debt) bool {
 // errNotApplied is why a list that has come is tried again.
 var errNotApplied = errors.New("the broker has not applied it")
 
-// applied says whether a list is with its session, or the session with nobody.
+// applied says whether a list is with its session, or the session with nobody, or with another user.
 func applied(answers []behalf.Answer) error {
 	for i := range answers {
-		if code := answers[i].Code; code != behalf.Done && code != behalf.NoSession {
+		switch answers[i].Code {
+		case behalf.Done, behalf.NoSession, behalf.NotAllowed:
+		default:
 			return errNotApplied
 		}
 	}

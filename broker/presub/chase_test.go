@@ -216,7 +216,8 @@ func TestIncompleteIsTold(t *testing.T) {
 		x := newSystem(t, "providers: [{name: own, static: {topics: [{topic: $me/subscriptions}]}}, {name: ws, when: "+
 			when+", budget: 20s, http: {timeout: 20s, url: '"+s.URL+"'}}]")
 		c := brokertest.Dial(t, x.addr, codec.V5)
-		ack := c.Connack("c", nil)
+		// Whose session it is goes with the request: the list is for this user's.
+		ack := c.Connack("c", func(p *codec.Connect) { p.HasUsername, p.Username = true, []byte("ann") })
 		said := map[string]string{}
 		for id, v := range ack.Properties.All() {
 			if id == codec.UserProperty {
