@@ -86,6 +86,12 @@ func (s *shard) routeMessage(m *message.Message) bool {
 // a transit of m to this loop for the filter, and later that slices pay for that when they are over.
 func (s *shard) fanOut(id topictree.FilterID, m *message.Message, owed bool) (later bool) {
 	s.loop.MustBeHere()
+	if c, ok := s.receivers.Only(id); ok {
+		if m.Number == 0 || !c.awaits(id, m) {
+			s.deliver(c.Subscribed(id), m)
+		}
+		return false
+	}
 	if !s.receivers.Deliver(id, m, deliverHit) {
 		return false
 	}

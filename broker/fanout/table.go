@@ -240,6 +240,12 @@ func (cr *crowd[C]) size() int {
 	return n
 }
 
+// Only is the subscriber of a filter that has no other receiver: the shortest way for the most frequent kind.
+func (t *Table[C]) Only(id topictree.FilterID) (c C, ok bool) {
+	c, ok = t.only[id]
+	return c, ok
+}
+
 // Deliver shows a message to the receivers of a filter, at once if they are few enough for a slice. Else it
 // does nothing and reports that the message is to be queued.
 func (t *Table[C]) Deliver(id topictree.FilterID, m *message.Message, visit Visit[C]) (queue bool) {
