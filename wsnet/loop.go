@@ -186,6 +186,17 @@ func (l *Loop) endTurn() {
 	l.stats.turns.Add(1)
 }
 
+// woken writes and reads for a connection without a descriptor, whose transport has said that it may.
+func (l *Loop) woken(c *Conn) {
+	l.serving = c
+	if c.blocked {
+		c.Flush()
+	}
+	if !c.gone {
+		l.read(c)
+	}
+}
+
 // read takes what a connection has, once.
 func (l *Loop) read(c *Conn) {
 	l.MustBeHere()

@@ -153,13 +153,7 @@ func (e pipeEvent) Run(l *Loop) {
 	if c.gone {
 		return
 	}
-	l.serving = c
-	if c.blocked {
-		c.Flush()
-	}
-	if !c.gone {
-		l.read(c)
-	}
+	l.woken(c)
 }
 
 // postLocked sends the loop to the pipe, unless it is on its way.

@@ -129,13 +129,7 @@ func (e event) Run(l *Loop) {
 		l.broken(c, err)
 		return
 	}
-	l.serving = c
-	if c.blocked {
-		c.Flush()
-	}
-	if !c.gone {
-		l.read(c)
-	}
+	l.woken(c)
 }
 
 func (s *netSocket) post() {

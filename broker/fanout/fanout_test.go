@@ -146,6 +146,11 @@ func (x *model) enter(c *receiver, set, to *fanout.Set[*receiver]) {
 
 func (x *model) publish(id topictree.FilterID) {
 	s := &sent{id: id, m: message.New([]byte("t"), nil, 0, false), want: x.want(id), gone: map[string]bool{}}
+	if c, ok := x.table.Only(id); ok {
+		s.got = append(s.got, c.name)
+		x.check(s)
+		return
+	}
 	queue := x.table.Deliver(id, s.m, func(_ topictree.FilterID, h fanout.Hit[*receiver], _ *message.Message) {
 		s.got = append(s.got, x.how(h))
 	})

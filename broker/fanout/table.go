@@ -246,13 +246,9 @@ func (t *Table[C]) Only(id topictree.FilterID) (c C, ok bool) {
 	return c, ok
 }
 
-// Deliver shows a message to the receivers of a filter, at once if they are few enough for a slice. Else it
-// does nothing and reports that the message is to be queued.
+// Deliver shows a message to the receivers of a filter, of which Only knows nobody, at once if they are few
+// enough for a slice. Else it does nothing and reports that the message is to be queued.
 func (t *Table[C]) Deliver(id topictree.FilterID, m *message.Message, visit Visit[C]) (queue bool) {
-	if one, ok := t.only[id]; ok {
-		visit(id, Hit[C]{Member: one.Subscribed(id)}, m)
-		return false
-	}
 	cr := t.crowds[id]
 	if cr == nil {
 		return false
