@@ -49,6 +49,7 @@ func TestDeliveryOfQoS0DoesNotAllocate(t *testing.T) {
 		{"from 5 to 3", "a/#", 64, codec.V5, codec.V311, nil, nil},
 		{"user property", "a/#", 64, codec.V5, codec.V5, user, nil},
 		{"expiry", "a/#", 64, codec.V5, codec.V5, props(uintProp(codec.MessageExpiry, 60)), nil},
+		{"expiry and user property", "a/#", 64, codec.V5, codec.V5, append(props(uintProp(codec.MessageExpiry, 60)), user...), nil},
 		{"topic alias out", "a/#", 64, codec.V5, codec.V5, nil, aliases},
 		{"topic alias in", "a/#", 64, codec.V5, codec.V5, props(uintProp(codec.TopicAlias, 1)), nil},
 		{"empty", "a/#", 0, codec.V311, codec.V311, nil, nil},

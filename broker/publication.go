@@ -282,10 +282,7 @@ func forwardable(p codec.Properties) bool {
 		return false
 	}
 	for id := range p.All() {
-		switch id {
-		case codec.PayloadFormat, codec.ContentType, codec.ResponseTopic, codec.CorrelationData,
-			codec.UserProperty:
-		default:
+		if !id.Forwarded() {
 			return false
 		}
 	}

@@ -253,6 +253,9 @@ func reservedTopic(topic []byte) bool {
 	return !ok || string(state) != "state"
 }
 
+// propsKept is the largest room for properties, in bytes, that a loop keeps for the next PUBLISH.
+const propsKept = 4096
+
 // readProperties resolves the Topic Alias and takes over what is forwarded.
 func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message) error {
 	if _, ok := p.Properties.Uint(codec.SubscriptionIdentifier); ok {
@@ -265,9 +268,14 @@ func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message)
 		}
 		m.Topic = topic
 	}
-	var expiry uint32
-	m.Properties, expiry = forwarded(s.props[:0], p.Properties)
-	if expiry > 0 {
+	m.Properties = p.Properties.Forwarded(s.props[:0])
+	if len(m.Properties) == len(p.Properties) {
+		return nil
+	}
+	if cap(m.Properties) <= propsKept {
+		s.props = m.Properties
+	}
+	if expiry, _ := p.Properties.Uint(codec.MessageExpiry); expiry > 0 {
 		m.Expire(s.loop.Now(), expiry)
 	}
 	return nil
@@ -300,36 +308,6 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 		return nil, protocolError(codec.PUBLISH, "unknown Topic Alias")
 	}
 	return f.incoming[a-1], nil
-}
-
-// forwarded returns the properties that go to receivers unaltered, and the Message Expiry Interval (0:
-// none). The result aliases p when there is nothing to leave out; otherwise it is appended to buf.
-func forwarded(buf, p codec.Properties) (out codec.Properties, expiry uint32) {
-	cut := false
-	for id, v := range p.All() {
-		switch id {
-		case codec.MessageExpiry:
-			expiry, cut = v.Num, true
-		case codec.TopicAlias, codec.WillDelay:
-			cut = true
-		}
-	}
-	if !cut {
-		return p, 0
-	}
-	out = buf
-	for id, v := range p.All() {
-		switch id {
-		case codec.MessageExpiry, codec.TopicAlias, codec.WillDelay:
-		case codec.PayloadFormat:
-			out = codec.AppendUintProperty(out, id, v.Num)
-		case codec.UserProperty:
-			out = codec.AppendUserProperty(out, v.Bytes, v.Pair)
-		default:
-			out = codec.AppendBytesProperty(out, id, v.Bytes)
-		}
-	}
-	return out, expiry
 }
 
 // release passes on the message that has waited for a PUBREL.

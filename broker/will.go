@@ -31,7 +31,8 @@ func newWill(cl *client, w *codec.Will) *will {
 	if d, ok := w.Properties.Uint(codec.WillDelay); ok {
 		out.delay = d
 	}
-	m.Properties, out.expiry = forwarded(nil, w.Properties)
+	m.Properties = w.Properties.Forwarded(nil)
+	out.expiry, _ = w.Properties.Uint(codec.MessageExpiry)
 	out.m = m.Keep()
 	return out
 }

@@ -55,6 +55,7 @@ type propertyInfo struct {
 	kind kind
 	in   in
 	many bool   // may occur more than once
+	own  bool   // of a PUBLISH, but each server's own: it is not forwarded as it came
 	low  uint32 // smallest legal number
 	high uint32 // largest legal number; 0 means any
 }
@@ -64,11 +65,11 @@ var acks = types(PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK)
 // properties is table 2-4 of MQTT 5.
 var properties = [propertyEnd]propertyInfo{
 	PayloadFormat:          {kind: kindByte, in: types(PUBLISH, willType), high: 1},
-	MessageExpiry:          {kind: kindUint32, in: types(PUBLISH, willType)},
+	MessageExpiry:          {kind: kindUint32, in: types(PUBLISH, willType), own: true},
 	ContentType:            {kind: kindString, in: types(PUBLISH, willType)},
 	ResponseTopic:          {kind: kindString, in: types(PUBLISH, willType)},
 	CorrelationData:        {kind: kindBinary, in: types(PUBLISH, willType)},
-	SubscriptionIdentifier: {kind: kindUvarint, in: types(PUBLISH, SUBSCRIBE), many: true, low: 1},
+	SubscriptionIdentifier: {kind: kindUvarint, in: types(PUBLISH, SUBSCRIBE), many: true, own: true, low: 1},
 	SessionExpiry:          {kind: kindUint32, in: types(CONNECT, CONNACK, DISCONNECT)},
 	AssignedClientID:       {kind: kindString, in: types(CONNACK)},
 	ServerKeepAlive:        {kind: kindUint16, in: types(CONNACK)},
@@ -82,7 +83,7 @@ var properties = [propertyEnd]propertyInfo{
 	ReasonString:           {kind: kindString, in: acks | types(CONNACK, DISCONNECT, AUTH)},
 	ReceiveMaximum:         {kind: kindUint16, in: types(CONNECT, CONNACK), low: 1},
 	TopicAliasMaximum:      {kind: kindUint16, in: types(CONNECT, CONNACK)},
-	TopicAlias:             {kind: kindUint16, in: types(PUBLISH)},
+	TopicAlias:             {kind: kindUint16, in: types(PUBLISH), own: true},
 	MaximumQoS:             {kind: kindByte, in: types(CONNACK), high: 1},
 	RetainAvailable:        {kind: kindByte, in: types(CONNACK), high: 1},
 	UserProperty: {
@@ -231,6 +232,36 @@ func (p Properties) Uint(id PropertyID) (v uint32, ok bool) {
 func (p Properties) Bytes(id PropertyID) (v []byte, ok bool) {
 	x, ok := p.first(id)
 	return x.Bytes, ok
+}
+
+// Forwarded reports whether a server passes the property of a PUBLISH on as it came. What it sets itself for
+// each receiver is not: Message Expiry Interval [MQTT-3.3.2-6], Topic Alias [MQTT-3.3.2-7], Subscription
+// Identifier [MQTT-3.3.4-3].
+func (id PropertyID) Forwarded() bool {
+	return id < propertyEnd && properties[id].in.has(PUBLISH) && !properties[id].own
+}
+
+// Forwarded returns those of p, of a PUBLISH or a Will, that are forwarded: byte for byte and in their order
+// [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]. It is p itself where
+// nothing is left out, else appended to buf.
+func (p Properties) Forwarded(buf Properties) Properties {
+	r := reader{b: p}
+	from := 0 // what is before has been appended, or left out
+	for len(r.b) > 0 {
+		at := len(p) - len(r.b)
+		id, _, ok := r.property()
+		if !ok {
+			break
+		}
+		if !id.Forwarded() {
+			buf = append(buf, p[from:at]...)
+			from = len(p) - len(r.b)
+		}
+	}
+	if from == 0 {
+		return p
+	}
+	return append(buf, p[from:]...)
 }
 
 // AppendUintProperty appends a numeric property.

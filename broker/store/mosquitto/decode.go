@@ -229,24 +229,8 @@ func (c *chunk) message() (m Message) {
 		return m
 	}
 	m.Payload = p
-	m.Properties = Properties(forwarded(c.properties()))
+	m.Properties = Properties(c.properties().Forwarded(nil))
 	return m
-}
-
-// forwarded leaves out what does not belong to the message itself.
-func forwarded(p codec.Properties) (out codec.Properties) {
-	for id, v := range p.All() {
-		switch id {
-		case codec.PayloadFormat:
-			out = codec.AppendUintProperty(out, id, v.Num)
-		case codec.UserProperty:
-			out = codec.AppendUserProperty(out, v.Bytes, v.Pair)
-		case codec.ContentType, codec.ResponseTopic, codec.CorrelationData:
-			out = codec.AppendBytesProperty(out, id, v.Bytes)
-		default:
-		}
-	}
-	return out
 }
 
 func (c *chunk) clientMessage() (m ClientMessage) {
