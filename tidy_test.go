@@ -48,9 +48,9 @@ var rooms = map[string]room{
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/auth": {
-		ours:   "codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
-		others: "golang.org/x/crypto/argon2",
+		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 	},
+	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/store topictree"},
@@ -79,7 +79,7 @@ var rooms = map[string]room{
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+		ours: "admin broker broker/auth broker/auth/hash broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/alecthomas/kong golang.org/x/sys/unix golang.org/x/term",

@@ -21,6 +21,7 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/auth/hash"
 	"noctule/broker/brokertest"
 	"noctule/codec"
 )
@@ -34,9 +35,9 @@ func passwordsOf(t testing.TB, users ...string) *auth.Passwords {
 	}
 	for _, u := range users {
 		user, password, _ := strings.Cut(u, " ")
-		hash, err := auth.HashPassword(auth.PBKDF2, []byte(password), 10)
+		line, err := hash.New(hash.PBKDF2, []byte(password), 10)
 		if err == nil {
-			_, err = auth.SetPassword(path, user, hash)
+			_, err = auth.SetPassword(path, user, line)
 		}
 		if err != nil {
 			t.Fatal(err)

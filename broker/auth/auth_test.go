@@ -2,6 +2,8 @@ package auth
 
 import (
 	"testing"
+
+	"noctule/broker/auth/hash"
 )
 
 // says is an Authenticator, an Authorizer and Rules that always say the same.
@@ -95,7 +97,7 @@ func TestPermissionsAskInOrder(t *testing.T) {
 }
 
 func TestSlowOnlyWhereSomethingIsHashed(t *testing.T) {
-	file := writeFile(t, "u:"+mustHash(t, SHA512, "p", 0))
+	file := writeFile(t, "u:"+mustHash(t, hash.SHA512, "p", 0))
 	passwords, err := LoadPasswords(file)
 	if err != nil {
 		t.Fatal(err)

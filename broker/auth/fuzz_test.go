@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"noctule/broker/auth/hash"
 	"noctule/codec"
 )
 
@@ -23,7 +24,7 @@ func FuzzPasswords(f *testing.F) {
 			t.Fatalf("%d decoys, %d users", len(p.decoys), len(p.users))
 		}
 		for name, h := range p.users {
-			again, err := parseHash(h.String())
+			again, err := hash.Parse(h.String())
 			if err != nil || again.String() != h.String() {
 				t.Fatalf("%q: %q is not read back: %v", name, h.String(), err)
 			}

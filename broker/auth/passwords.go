@@ -1,23 +1,26 @@
 package auth
 
 import (
-	"encoding/binary"
+	"errors"
 	"hash/maphash"
 	"io"
 	"strings"
+
+	"noctule/broker/auth/hash"
 )
 
 // Passwords is a password file. It is immutable.
 type Passwords struct {
-	users    map[string]*hash
-	decoys   []*hash // what unknown users are compared with
+	users    map[string]*hash.Hash
+	decoys   []*hash.Hash // what unknown users are compared with
 	seed     maphash.Seed
 	warnings []string
 }
 
 const passwordFile = "password file"
 
-// LoadPasswords reads a password file: lines "username:hash", comments with # in the first column. Lines
+// LoadPasswords reads a password file, Mosquitto's, htpasswd's or that of mosquitto-go-auth: lines
+// "username:hash" with the forms of package hash, comments with # in the first column. Lines
 // without a colon are skipped; an empty or repeated username and anything but a known hash are errors, all
 // of them *FileError.
 func LoadPasswords(path string) (*Passwords, error) {
@@ -38,7 +41,7 @@ func readPasswords(r io.Reader) (*Passwords, error) {
 }
 
 func newPasswords() *Passwords {
-	return &Passwords{users: make(map[string]*hash), seed: maphash.MakeSeed()}
+	return &Passwords{users: make(map[string]*hash.Hash), seed: maphash.MakeSeed()}
 }
 
 func (p *Passwords) add(s *source, line string) error {
@@ -59,7 +62,11 @@ func (p *Passwords) add(s *source, line string) error {
 	case text == "":
 		return s.fail("Invalid line in password file '%s'.", s.path)
 	}
-	h, err := parseHash(text)
+	h, err := hash.Parse(text)
+	if weak, ok := errors.AsType[*hash.WeakError](err); ok {
+		return s.fail("Unable to decode line in password file '%s'. %s is not taken: %s.",
+			s.path, weak.Name, weak.Why)
+	}
 	if err != nil {
 		return s.fail("Unable to decode line in password file '%s'.", s.path)
 	}
@@ -85,9 +92,7 @@ func (p *Passwords) Mark(username string) uint64 {
 	if h == nil {
 		return 0
 	}
-	var b [8]byte
-	copy(b[:], h.sum)
-	return binary.LittleEndian.Uint64(b[:]) | 1
+	return h.Mark()
 }
 
 // Authenticate compares the password. It has no opinion on clients without a username and denies those that
@@ -105,7 +110,7 @@ func (p *Passwords) Authenticate(l *Login) Verdict {
 		// The same unknown name always costs the same, and all of them together what the file's users cost.
 		h = p.decoys[maphash.String(p.seed, l.Username)%uint64(len(p.decoys))]
 	}
-	if ok := h.matches(l.Password); ok && known {
+	if ok := h.Matches(l.Password); ok && known {
 		return Allow
 	}
 	return Deny

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"noctule/broker/auth"
+	"noctule/broker/auth/hash"
 	"noctule/cmd/internal/cli"
 )
 
@@ -52,7 +53,7 @@ func (passwdCmd) Examples() []string {
 // hashName is the value of -H, and iterations that of -I; both are whatever word comes next, and say what
 // mosquitto_passwd says.
 type (
-	hashName   struct{ kind auth.Kind }
+	hashName   struct{ kind hash.Kind }
 	iterations int
 )
 
@@ -70,11 +71,11 @@ func (h *hashName) Decode(ctx *kong.DecodeContext) error {
 	}
 	switch v {
 	case "sha512-pbkdf2":
-		h.kind = auth.PBKDF2
+		h.kind = hash.PBKDF2
 	case "sha512":
-		h.kind = auth.SHA512
+		h.kind = hash.SHA512
 	case "argon2id":
-		h.kind = auth.Argon2id
+		h.kind = hash.Argon2id
 	default:
 		return passwdError(fmt.Sprintf("Unknown hash type '%s'", v))
 	}
@@ -199,22 +200,22 @@ func (p *passwd) set(file, name string) int {
 	if code != 0 {
 		return code
 	}
-	hash, err := p.hash(password)
+	line, err := p.hash(password)
 	if err != nil {
 		return p.report(file, err)
 	}
 	switch {
 	case p.Create && file == "-":
-		fmt.Fprintf(p.stdout, "%s:%s\n", name, hash)
+		fmt.Fprintf(p.stdout, "%s:%s\n", name, line)
 		return exitOK
 	case p.Create:
-		if code := p.report(file, auth.CreatePasswords(file, name, hash)); code != exitOK {
+		if code := p.report(file, auth.CreatePasswords(file, name, line)); code != exitOK {
 			return code
 		}
 		fmt.Fprintf(p.stdout, "Adding password for user %s\n", name)
 		return exitOK
 	}
-	updated, err := auth.SetPassword(file, name, hash)
+	updated, err := auth.SetPassword(file, name, line)
 	if err != nil {
 		return p.report(file, err)
 	}
@@ -227,7 +228,7 @@ func (p *passwd) set(file, name string) int {
 }
 
 func (p *passwd) hash(password string) (string, error) {
-	return auth.HashPassword(p.Hash.kind, []byte(password), int(p.Iterations))
+	return hash.New(p.Hash.kind, []byte(password), int(p.Iterations))
 }
 
 // password is the one of the command line, or what is typed twice.
