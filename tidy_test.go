@@ -15,8 +15,8 @@ import (
 )
 
 // room is what the code of one folder may import beside the standard library: each package by its whole path,
-// and nothing that it does not import. A pure room computes only: it sees no clock, no file, no network and no
-// goroutine, so std is all it may import of the standard library.
+// and nothing that it does not import. A pure room computes only: it sees no clock, no file, no network and
+// no goroutine, so std is all it may import of the standard library.
 type room struct {
 	ours   string // of this module
 	others string // of other modules
@@ -43,7 +43,7 @@ var rooms = map[string]room{
 	"broker": {
 		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/mail broker/message " +
 			"broker/retained broker/session " +
-			"broker/store broker/store/state broker/sys codec codec/im internal/memguard internal/places internal/ring internal/version " +
+			"broker/store broker/store/state broker/sys broker/view codec codec/im internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
@@ -71,6 +71,7 @@ var rooms = map[string]room{
 	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
+	"broker/view":            {ours: "broker/message broker/retained codec"},
 	"cmd/internal/cli":       {others: "github.com/alecthomas/kong"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},

@@ -26,6 +26,7 @@ import (
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
+	"noctule/broker/view"
 	"noctule/internal/memguard"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -73,8 +74,8 @@ type Broker struct {
 
 	memory     memguard.Guard
 	admissions admissions
-	cursors    cursors
-	watching   watching
+	pages      view.Pages
+	watching   view.Watches[EndReason]
 	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
 	hashing    *auth.Pool     // checks passwords
 	asking     *auth.Pool     // asks Askers
@@ -165,7 +166,7 @@ func New(o Options) (*Broker, error) {
 		}
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	b.net = server
+	b.net, b.pages.Loops = server, (*loops)(b)
 	if err := b.openInside(); err != nil {
 		return nil, err
 	}

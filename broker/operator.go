@@ -5,11 +5,10 @@ import (
 	"errors"
 	"iter"
 	"maps"
-	"net/netip"
 	"time"
 
 	"noctule/broker/fanout"
-	"noctule/broker/message"
+	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -17,37 +16,57 @@ import (
 
 // The doors of operators: to find clients, to look at them a page at a time, to end their connections, to
 // have them looked at again, and to see retained messages and shared subscriptions. They ask the loops, a
-// bounded piece a turn, and none is for a loop's goroutine. What happens is told by Watch.
+// bounded piece a turn, and none is for a loop's goroutine. What happens is told by Watch. How lists are read
+// and events are told is for package view.
 
-// Client is a session, and its connection if there is one, as they were when they were asked.
-type Client struct {
-	ID        string
-	Username  string
-	Connected bool
-	// Address is the client's, zero while offline, for unix sockets and pipes; Listener is where it came in.
-	Address   netip.AddrPort
-	Listener  string
-	Version   codec.Version
-	KeepAlive time.Duration // 0: none
-	WebSocket bool
-	TLS       bool
-	Bridge    bool
-	Will      bool // it has one that is still to come
-	// Expiry is how long the session outlives its connection, SessionForever for no end. OfflineSince is when
-	// that began, to the second, zero while connected.
-	Expiry       time.Duration
-	OfflineSince time.Time
-	Stored       bool // the session survives a restart
-
-	Subscriptions int   // its own
-	Granted       int   // made by servers
-	Queued        int   // messages that wait
-	QueuedBytes   int64 // their payloads
-	Inflight      int   // sent, and not acknowledged
-}
+// What operators see; the types are view's.
+type (
+	Client        = view.Client
+	Subscription  = view.Subscription
+	Retained      = view.Retained
+	Share         = view.Share
+	Cursor[T any] = view.Cursor[T]
+	Event         = view.Event[EndReason]
+	EventKind     = view.EventKind
+	Watch         = view.Watch[EndReason]
+)
 
 // SessionForever is the Expiry of a session that does not end by itself.
-const SessionForever = time.Duration(1<<63 - 1)
+const SessionForever = view.SessionForever
+
+// The kinds of events.
+const (
+	EventConnected    = view.EventConnected    // it was let in
+	EventDisconnected = view.EventDisconnected // its connection has ended, for Reason
+	EventSubscribed   = view.EventSubscribed   // to Filter, with QoS, or changed that
+	EventUnsubscribed = view.EventUnsubscribed // from Filter
+)
+
+// ErrCursor says that a cursor has been closed, or had to go for others, or that an earlier wait for it has
+// ended.
+var ErrCursor = view.ErrCursor
+
+// loops is the loops as cursors see them.
+type loops Broker
+
+// Len implements view.Loops.
+func (x *loops) Len() int { return len(x.shards) }
+
+// Ask implements view.Loops.
+func (x *loops) Ask(ctx context.Context, loop int, f func()) error {
+	return (*Broker)(x).answer(ctx, x.shards[loop], f)
+}
+
+// Post implements view.Loops.
+func (x *loops) Post(loop int, f func()) { x.shards[loop].post(f) }
+
+// answer runs f on a shard's loop and waits for it.
+func (b *Broker) answer(ctx context.Context, s *shard, f func()) error {
+	if !b.onLoop(ctx, s, f) {
+		return unanswered(ctx)
+	}
+	return nil
+}
 
 // clientOf tells of a session. On the loop.
 func (s *shard) clientOf(cl *client) Client {
@@ -76,13 +95,13 @@ func (b *Broker) Find(ctx context.Context, id string) (_ Client, ok bool, err er
 	s := b.home([]byte(id))
 	var c Client
 	found := false
-	answered := b.onLoop(ctx, s, func() {
+	err = b.answer(ctx, s, func() {
 		if cl := s.sessions[id]; cl != nil {
 			c, found = s.clientOf(cl), true
 		}
 	})
-	if !answered {
-		return Client{}, false, unanswered(ctx)
+	if err != nil {
+		return Client{}, false, err
 	}
 	return c, found, nil
 }
@@ -90,21 +109,12 @@ func (b *Broker) Find(ctx context.Context, id string) (_ Client, ok bool, err er
 // Clients reads the sessions that match, all with nil, in no order. match runs on the loops and must not
 // block.
 func (b *Broker) Clients(match func(*Client) bool) *Cursor[Client] {
-	return cursorOf(b, (*shard).eachClient, func(s *shard, cl *client) (Client, bool) {
+	all := func(loop int) iter.Seq[*client] { return maps.Values(b.shards[loop].sessions) }
+	return view.OfTables(&b.pages, all, func(loop int, cl *client) (Client, bool) {
+		s := b.shards[loop]
 		c := s.clientOf(cl)
 		return c, s.sessions[cl.id] == cl && (match == nil || match(&c))
 	})
-}
-
-func (s *shard) eachClient() iter.Seq[*client] { return maps.Values(s.sessions) }
-
-// Subscription is one that a client has made.
-type Subscription struct {
-	Filter            string // as the broker knows it, with the mount point, and $share/ if it is shared
-	QoS               uint8
-	NoLocal           bool
-	RetainAsPublished bool
-	Identifier        uint32 // 0: none
 }
 
 // Subscriptions reads what a client has subscribed to itself; an unknown one has nothing. What servers have
@@ -129,22 +139,7 @@ func (b *Broker) Subscriptions(id string) *Cursor[Subscription] {
 		}
 		return page, at >= len(cl.subs)
 	}
-	return newCursor(b, func() {}, paged(b, s, step))
-}
-
-// paged is a cursor's read of one loop, pageMax items a turn.
-func paged[T any](
-	b *Broker, s *shard, step func(page []T, limit int) ([]T, bool),
-) func(context.Context, []T, int) ([]T, bool, error) {
-	return func(ctx context.Context, page []T, limit int) ([]T, bool, error) {
-		ctx, cancel := context.WithTimeout(ctx, cursorTime)
-		defer cancel()
-		over := false
-		if !b.onLoop(ctx, s, func() { page, over = step(page, limit) }) {
-			return nil, false, unanswered(ctx)
-		}
-		return page, over, nil
-	}
+	return view.OfLoop(&b.pages, s.index, step)
 }
 
 // ErrReason says that a reason code is none with which a server may end a connection.
@@ -161,7 +156,7 @@ func (b *Broker) Disconnect(
 	}
 	s := b.home([]byte(id))
 	found := false
-	answered := b.onLoop(ctx, s, func() {
+	err = b.answer(ctx, s, func() {
 		if cl := s.sessions[id]; cl != nil && cl.conn != nil {
 			found = true
 			if !will && cl.will() != nil {
@@ -170,8 +165,8 @@ func (b *Broker) Disconnect(
 			s.end(cl, reason, EndAdministrative)
 		}
 	})
-	if !answered {
-		return false, unanswered(ctx)
+	if err != nil {
+		return false, err
 	}
 	return found, nil
 }
@@ -190,10 +185,10 @@ func mayDisconnect(r codec.Reason) bool {
 func (b *Broker) Recheck(ctx context.Context, match func(*Client) bool) error {
 	for _, s := range b.shards {
 		asked := b.await(ctx, s, func(done func()) {
-			s.recheckSome(func(cl *client) bool {
+			s.newRecheck(func(cl *client) bool {
 				c := s.clientOf(cl)
 				return match == nil || match(&c)
-			}, done)
+			}, done).Run(s.loop)
 		})
 		if !asked {
 			return unanswered(ctx)
@@ -202,76 +197,24 @@ func (b *Broker) Recheck(ctx context.Context, match func(*Client) bool) error {
 	return nil
 }
 
-// Retained is a retained message.
-type Retained struct {
-	Topic      string
-	Payload    []byte // not to be changed
-	QoS        uint8
-	Properties codec.Properties // not to be changed
-	Expires    time.Time        // zero: never
-}
-
-// retainedPageBytes is how many bytes of payloads a page of retained messages has before it ends early.
-const retainedPageBytes = 4 << 20
-
 // Retained reads the retained messages whose topics match a filter, in no order, by at most 4 MiB of payloads
 // a page. No loop is asked.
 func (b *Broker) Retained(filter string) (*Cursor[Retained], error) {
-	if err := codec.CheckTopicFilter([]byte(filter)); err != nil {
-		return nil, err
-	}
-	if _, _, shared := codec.SplitShare([]byte(filter)); shared {
-		return nil, errShared
-	}
-	walk := b.retained.Cursor([]byte(filter))
-	read := func(ctx context.Context, page []Retained, limit int) ([]Retained, bool, error) {
-		size, over := 0, false
-		for !over && len(page) < limit && size < retainedPageBytes {
-			if err := ctx.Err(); err != nil {
-				return nil, false, err
-			}
-			over = walk.Next(limit-len(page), func(topic string, m *message.Message) {
-				if !m.Expired(b.clock.source.Now()) {
-					page = append(page, b.retainedItem(topic, m))
-					size += len(m.Payload)
-				}
-			})
-		}
-		return page, over, nil
-	}
-	return newCursor(b, func() {}, read), nil
-}
-
-var errShared = errors.New("broker: retained messages are not for shared subscriptions")
-
-func (b *Broker) retainedItem(topic string, m *message.Message) Retained {
-	r := Retained{Topic: topic, Payload: m.Payload, QoS: m.QoS, Properties: m.Properties}
-	if m.Expiry != 0 {
-		left := time.Duration(m.Expiry-b.clock.source.Now()) * time.Millisecond
-		r.Expires = time.UnixMilli(b.clock.source.Wall()).Add(left)
-	}
-	return r
-}
-
-// Share is a shared subscription.
-type Share struct {
-	Group, Filter string
-	Members       int
+	return view.RetainedOf(&b.pages, b.retained, filter, b.clock.source.Now, b.clock.source.Wall)
 }
 
 // Shares reads the shared subscriptions, in no order.
 func (b *Broker) Shares() *Cursor[Share] {
-	return cursorOf(b, (*shard).eachShare, func(s *shard, id topictree.FilterID) (Share, bool) {
-		g := s.shares[id]
-		group, filter, ok := codec.SplitShare([]byte(s.b.index.Filter(id)))
+	all := func(loop int) iter.Seq[topictree.FilterID] { return maps.Keys(b.shards[loop].shares) }
+	return view.OfTables(&b.pages, all, func(loop int, id topictree.FilterID) (Share, bool) {
+		g := b.shards[loop].shares[id]
+		group, filter, ok := codec.SplitShare([]byte(b.index.Filter(id)))
 		if g == nil || !ok {
 			return Share{}, false
 		}
 		return Share{Group: string(group), Filter: string(filter), Members: g.Len()}, true
 	})
 }
-
-func (s *shard) eachShare() iter.Seq[topictree.FilterID] { return maps.Keys(s.shares) }
 
 // ShareMembers reads the client ids of a shared subscription's members, in the order in which they are dealt
 // to.
@@ -289,7 +232,7 @@ func (b *Broker) ShareMembers(group, filter string) *Cursor[string] {
 		}
 		return page, at >= g.Len()
 	}
-	return newCursor(b, func() {}, paged(b, s, step))
+	return view.OfLoop(&b.pages, s.index, step)
 }
 
 // unanswered is the error of a wait for a loop that has ended: the context's, if it is that.
@@ -302,3 +245,23 @@ func unanswered(ctx context.Context) error {
 
 // post runs f on the loop; for what is bounded by its cause.
 func (s *shard) post(f func()) { s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) }
+
+// Watch begins to hear of what happens to clients: subscriptions that servers make are not among it. It holds
+// so many events until they are read, and counts those that it has no room for; nothing waits for it. While
+// nobody watches, events cost a comparison each, and messages never anything. Any goroutine.
+func (b *Broker) Watch(hold int) *Watch { return b.watching.Watch(hold) }
+
+// tellEvent tells those who watch of an event of cl, which is connected.
+func (s *shard) tellEvent(cl *client, e Event) {
+	if s.b.watching.Any() {
+		e.At, e.Client = time.UnixMilli(s.b.clock.source.Wall()), s.clientOf(cl)
+		s.b.watching.Tell(e)
+	}
+}
+
+// tellSubscribed tells of one subscription.
+func (s *shard) tellSubscribed(cl *client, f *codec.Filter, granted codec.Reason) {
+	if s.b.watching.Any() {
+		s.tellEvent(cl, Event{Kind: EventSubscribed, Filter: string(f.Name), QoS: uint8(granted)})
+	}
+}

@@ -1,96 +1,66 @@
 package broker
 
 import (
-	"iter"
 	"maps"
 
+	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/wsnet"
 )
 
-// After a reload every session is looked at again: may its client stay, what may it do. With many sessions
-// that takes long, so each loop does it in slices and serves its clients in between. Who connects meanwhile
-// is held against the new settings from the start.
-
-// recheckSlice is how many sessions and subscriptions one turn looks at.
-const recheckSlice = 512
+// After a reload every session is looked at again: may its client stay, what may it do. Each loop does it in
+// slices (auth.Review) and serves its clients in between. Who connects meanwhile is held against the new
+// settings from the start.
 
 // recheck is the work under way on one loop.
 type recheck struct {
-	shard *shard
-	next  func() (*client, bool) // sessions that were there when it began
-	stop  func()
-	cl    *client // the one being looked at
-	left  int     // of its subscriptions, from the first, still to be looked at
-	done  func()
-	match func(*client) bool // of one for some only, which is in nobody's place; else nil
+	*auth.Review[*client]
+	current **recheck // the one for all sessions that is under way; nil of one for some only
+	done    func()
 }
 
 // recheck starts to look at all sessions, in place of what is under way; done is called at its end.
 func (s *shard) recheck(done func()) {
-	s.loop.MustBeHere()
-	s.endRecheck()
-	r := &recheck{shard: s, done: done}
-	// The map may change between two steps: what is deleted is not seen, what is added need not be.
-	r.next, r.stop = iter.Pull(maps.Values(s.sessions))
-	s.checking = r
+	s.checking.end()
+	r := s.newRecheck(nil, done)
+	r.current, s.checking = &s.checking, r
 	r.Run(s.loop)
 }
 
-// recheckSome looks at the sessions that match, beside what is under way for all; done is called at its end.
-func (s *shard) recheckSome(match func(*client) bool, done func()) {
+// newRecheck makes one of the sessions that match, all with nil; done is called at its end.
+func (s *shard) newRecheck(match func(*client) bool, done func()) *recheck {
 	s.loop.MustBeHere()
-	r := &recheck{shard: s, done: done, match: match}
-	r.next, r.stop = iter.Pull(maps.Values(s.sessions))
-	r.Run(s.loop)
-}
-
-// endRecheck gives up what is under way.
-func (s *shard) endRecheck() {
-	if r := s.checking; r != nil {
-		s.checking = nil
-		r.stop()
-		r.done()
-	}
-}
-
-// Run implements wsnet.Task: one slice.
-func (r *recheck) Run(l *wsnet.Loop) {
-	s := r.shard
-	if r.match == nil && s.checking != r {
-		return // given up
-	}
-	for budget := recheckSlice; budget > 0; budget-- {
-		if r.left > 0 {
-			// Backwards, since a removal meanwhile moves only what is behind it.
-			n := min(r.left, budget)
-			s.cover(r.cl, r.left-n, r.left)
-			r.left -= n
-			budget -= n
-			continue
-		}
-		cl, ok := r.next()
-		if !ok {
-			r.end()
-			return
-		}
-		if r.match != nil && !r.match(cl) {
-			continue
+	look := func(cl *client) int {
+		if match != nil && !match(cl) {
+			return 0
 		}
 		if !s.renew(cl) {
 			s.kick(cl, codec.NotAuthorized)
 		}
-		r.cl, r.left = cl, len(cl.subs)
+		return len(cl.subs)
 	}
-	l.Again(r)
+	return &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, s.cover), done: done}
 }
 
-// end is the end of all slices.
+// Run implements wsnet.Task: one slice.
+func (r *recheck) Run(l *wsnet.Loop) {
+	switch {
+	case r.current != nil && *r.current != r: // given up
+	case r.Step():
+		r.end()
+	default:
+		l.Again(r)
+	}
+}
+
+// end is the end of all slices, or gives up what is left; r may be nil.
 func (r *recheck) end() {
-	if r.match == nil {
-		r.shard.endRecheck()
+	if r == nil {
 		return
 	}
-	r.stop()
+	if r.current != nil {
+		*r.current = nil
+	}
+	r.End()
 	r.done()
 }

@@ -99,43 +99,25 @@ func (s *shard) entitle(cl *client, g *greet) {
 // Until then their messages are asked about.
 func (s *shard) coverAll(cl *client) {
 	n := len(cl.subs)
-	if n <= recheckSlice {
+	if n <= auth.ReviewSlice {
 		s.cover(cl, 0, n)
 		return
 	}
 	for i := range cl.subs {
 		s.setCoverage(cl, i, 0)
 	}
-	for i := range s.covering.Len() {
-		if c := s.covering.At(i); c.cl == cl {
-			c.left = n // anew
-			return
-		}
-	}
-	s.covering.Push(covering{cl, n})
-	if s.covering.Len() == 1 {
+	if s.covering.Add(cl, n) {
 		s.loop.Again(coverTask{})
 	}
 }
 
-// covering is a client whose first subscriptions, so many, are still to be held against its rights.
-type covering struct {
-	cl   *client
-	left int
-}
-
-// coverTask goes on with the first of them.
+// coverTask goes on with the first client that waits for coverAll.
 type coverTask struct{}
 
 // Run implements wsnet.Task.
 func (t coverTask) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	c := s.covering.At(0)
-	n := min(c.left, recheckSlice)
-	s.cover(c.cl, c.left-n, c.left) // backwards, as recheck
-	if c.left -= n; c.left == 0 {
-		s.covering.Pop()
-	}
+	s.cover(s.covering.Next())
 	if s.covering.Len() > 0 {
 		l.Again(t)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
 	"noctule/broker/mail"
@@ -54,7 +55,7 @@ type shard struct {
 	fence    fence
 	passages ring.Ring[*passage]
 	passed   uint32 // passages that have ended
-	covering ring.Ring[covering]
+	covering auth.Uncovered[*client]
 	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
 	backlog  int                    // jobs of sliced fan-outs and passages
 	relays   []*forwarder           // hear of what is published; nil mostly

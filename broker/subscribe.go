@@ -227,7 +227,7 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 			s.debugf("\t%s", name)
 		}
 		s.logf(LevelUnsubscribe, "%s %s", cl.id, name)
-		if code == codec.Success && s.watched() {
+		if code == codec.Success && s.b.watching.Any() {
 			s.tellEvent(cl, Event{Kind: EventUnsubscribed, Filter: string(name)})
 		}
 		s.codes = append(s.codes, code)

@@ -66,7 +66,7 @@ func (s *shard) windUp() {
 // sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
 // does. A recheck under way is given up.
 func (s *shard) sendPendingWills() {
-	s.endRecheck()
+	s.checking.end()
 	for _, cl := range s.sessions {
 		if cl.will() != nil {
 			s.sendWill(cl)

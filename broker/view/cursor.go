@@ -1,4 +1,4 @@
-package broker
+package view
 
 import (
 	"context"
@@ -8,14 +8,33 @@ import (
 	"time"
 )
 
+// Loops are the event loops that cursors ask, by their numbers.
+type Loops interface {
+	Len() int
+	// Ask runs f on a loop and waits for it. An error says that ctx has ended first, or the loop: f may or
+	// may not still run.
+	Ask(ctx context.Context, loop int, f func()) error
+	// Post runs f on a loop and does not wait. Nothing but the end of a cursor is posted, once a cursor.
+	Post(loop int, f func())
+}
+
+// Pages is the cursors of a broker that are open, a bounded number. It is ready with its Loops; any
+// goroutine.
+type Pages struct {
+	Loops Loops // set before the first cursor, then read-only
+
+	mu   sync.Mutex
+	list []interface{ Close() } // Guarded by mu: oldest first
+}
+
 // Cursor reads a long list a page at a time, so that neither the broker nor who asks ever holds all of it.
 // What comes or goes while it is read may be in it or not; what is there all the time is in it once. It is
 // used by one goroutine at a time, not by a loop's.
 type Cursor[T any] struct {
 	// Set by newCursor, then read-only:
-	b    *Broker
-	read func(ctx context.Context, page []T, limit int) (next []T, over bool, err error)
-	stop func() // lets go of what it holds; any goroutine
+	pages *Pages
+	read  func(ctx context.Context, page []T, limit int) (next []T, over bool, err error)
+	stop  func() // lets go of what it holds; any goroutine
 
 	mu struct {
 		sync.Mutex
@@ -70,16 +89,10 @@ func (c *Cursor[T]) endLocked(err error) {
 	}
 	c.mu.ended = true
 	c.stop()
-	c.b.cursors.leave(c)
+	c.pages.leave(c)
 }
 
-// cursors are those that are open, oldest first.
-type cursors struct {
-	mu   sync.Mutex
-	list []interface{ Close() }
-}
-
-func (x *cursors) enter(c interface{ Close() }) {
+func (x *Pages) enter(c interface{ Close() }) {
 	x.mu.Lock()
 	x.list = append(x.list, c)
 	var oldest interface{ Close() }
@@ -92,7 +105,7 @@ func (x *cursors) enter(c interface{ Close() }) {
 	}
 }
 
-func (x *cursors) leave(c interface{ Close() }) {
+func (x *Pages) leave(c interface{ Close() }) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i, o := range x.list {
@@ -104,10 +117,10 @@ func (x *cursors) leave(c interface{ Close() }) {
 }
 
 func newCursor[T any](
-	b *Broker, stop func(), read func(ctx context.Context, page []T, limit int) ([]T, bool, error),
+	p *Pages, stop func(), read func(ctx context.Context, page []T, limit int) ([]T, bool, error),
 ) *Cursor[T] {
-	c := &Cursor[T]{b: b, read: read, stop: stop}
-	b.cursors.enter(c)
+	c := &Cursor[T]{pages: p, read: read, stop: stop}
+	p.enter(c)
 	return c
 }
 
@@ -117,36 +130,50 @@ const cursorSlice = 512
 // cursorTime is how long a loop may take to answer a cursor whose caller sets no bound.
 const cursorTime = time.Minute
 
+// OfLoop makes a cursor of what one loop has. step runs there, once a page: it adds items up to limit, and
+// says whether that was all.
+func OfLoop[T any](p *Pages, loop int, step func(page []T, limit int) ([]T, bool)) *Cursor[T] {
+	return newCursor(p, func() {}, func(ctx context.Context, page []T, limit int) ([]T, bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, cursorTime)
+		defer cancel()
+		over := false
+		if err := p.Loops.Ask(ctx, loop, func() { page, over = step(page, limit) }); err != nil {
+			return nil, false, err
+		}
+		return page, over, nil
+	})
+}
+
 // walk reads a table of each loop, one loop after the other, in slices.
 type walk[E, T any] struct {
-	b     *Broker
-	table func(s *shard) iter.Seq[E]
-	show  func(s *shard, e E) (T, bool) // on the loop; false: not wanted
+	loops Loops
+	table func(loop int) iter.Seq[E]
+	show  func(loop int, e E) (T, bool) // on the loop; false: not wanted
 
-	at   int // shard
+	at   int // loop
 	next func() (E, bool)
 	stop func()
 }
 
-// cursorOf makes a cursor of a table. The tables are maps, which may change between two steps.
-func cursorOf[E, T any](
-	b *Broker, table func(*shard) iter.Seq[E], show func(*shard, E) (T, bool),
+// OfTables makes a cursor of a table that each loop has; table and show run on the loops, and show says
+// whether an entry is wanted. The tables are maps, which may change between two steps.
+func OfTables[E, T any](
+	p *Pages, table func(loop int) iter.Seq[E], show func(loop int, e E) (T, bool),
 ) *Cursor[T] {
-	w := &walk[E, T]{b: b, table: table, show: show}
-	return newCursor(b, w.end, w.read)
+	w := &walk[E, T]{loops: p.Loops, table: table, show: show}
+	return newCursor(p, w.end, w.read)
 }
 
 func (w *walk[E, T]) read(ctx context.Context, page []T, limit int) ([]T, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, cursorTime)
 	defer cancel()
 	for len(page) < limit {
-		if w.at == len(w.b.shards) {
+		if w.at == w.loops.Len() {
 			return page, true, nil
 		}
-		s := w.b.shards[w.at]
 		over := false
-		if !w.b.onLoop(ctx, s, func() { page, over = w.step(s, page, limit) }) {
-			return nil, false, unanswered(ctx) // the step may come yet: page is its own
+		if err := w.loops.Ask(ctx, w.at, func() { page, over = w.step(page, limit) }); err != nil {
+			return nil, false, err // the step may come yet: page is its own
 		}
 		if over {
 			w.at++
@@ -156,9 +183,9 @@ func (w *walk[E, T]) read(ctx context.Context, page []T, limit int) ([]T, bool, 
 }
 
 // step is one slice. On the loop.
-func (w *walk[E, T]) step(s *shard, page []T, limit int) ([]T, bool) {
+func (w *walk[E, T]) step(page []T, limit int) ([]T, bool) {
 	if w.next == nil {
-		w.next, w.stop = iter.Pull(w.table(s))
+		w.next, w.stop = iter.Pull(w.table(w.at))
 	}
 	for left := cursorSlice; left > 0 && len(page) < limit; left-- {
 		e, ok := w.next()
@@ -166,7 +193,7 @@ func (w *walk[E, T]) step(s *shard, page []T, limit int) ([]T, bool) {
 			w.next, w.stop = nil, nil
 			return page, true
 		}
-		if x, wanted := w.show(s, e); wanted {
+		if x, wanted := w.show(w.at, e); wanted {
 			page = append(page, x)
 		}
 	}
@@ -175,10 +202,10 @@ func (w *walk[E, T]) step(s *shard, page []T, limit int) ([]T, bool) {
 
 // end stops the walk on its loop, behind a step that may still be under way there.
 func (w *walk[E, T]) end() {
-	if w.at == len(w.b.shards) {
+	if w.at == w.loops.Len() {
 		return
 	}
-	w.b.shards[w.at].post(func() { // one a cursor
+	w.loops.Post(w.at, func() {
 		if w.stop != nil {
 			w.stop()
 			w.next, w.stop = nil, nil
