@@ -72,7 +72,7 @@ var rooms = map[string]room{
 	"broker/store/storetest": {ours: "broker/store"},
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
 	"broker/view":            {ours: "broker/message broker/retained codec"},
-	"cmd/internal/cli":       {others: "github.com/alecthomas/kong"},
+	"cmd/internal/cli":       {others: "github.com/spf13/pflag"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
@@ -83,7 +83,7 @@ var rooms = map[string]room{
 		ours: "admin broker broker/auth broker/auth/hash broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
-		others: "github.com/alecthomas/kong golang.org/x/sys/unix golang.org/x/term",
+		others: "github.com/spf13/pflag golang.org/x/sys/unix golang.org/x/term",
 	},
 	"cmd/noctule-bench": {
 		ours: "bench bench/plot bench/traffic cmd/internal/cli codec internal/metric internal/version",

@@ -16,7 +16,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"noctule/cmd/internal/cli"
 	"noctule/internal/version"
 )
 
@@ -52,7 +51,7 @@ type commands struct {
 
 	Compare compareCmd `cmd:"" help:"Run brokers side by side and print the ratios."`
 	Traffic trafficCmd `cmd:"" help:"Count packets and bytes against BOSH: the paper's tables 5 and 6."`
-	Help    cli.Help   `cmd:"" help:"Show the help of a command."`
+	Help    helpCmd    `cmd:"" help:"Show the help of a command."`
 	Version versionCmd `cmd:"" help:"Show the version of this program."`
 }
 
@@ -69,8 +68,8 @@ func settings(ctx context.Context, o *output) []kong.Option {
 	}
 }
 
-func line(stdout, stderr io.Writer) *cli.Program {
-	return &cli.Program{
+func line(stdout, stderr io.Writer) *lineReader {
+	return &lineReader{
 		Name: "noctule-bench", Summary: "Load test for MQTT brokers: open loop, every message accounted for.",
 		Stdout: stdout, Stderr: stderr,
 	}
@@ -86,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		o.command = args[0]
 	}
 	err := line(stdout, stderr).Run(&commands{}, args, settings(ctx, o)...)
-	var usage *cli.UsageError
+	var usage *usageError
 	switch {
 	case err == nil:
 		return exitOK

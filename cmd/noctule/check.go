@@ -11,30 +11,26 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/broker/presub"
+	"noctule/cmd/internal/cli"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
 )
 
-// checkCmd is `noctule check`.
-type checkCmd struct {
-	File string `arg:"" help:"The configuration, as after -c."`
-}
-
-// Help tells more.
-func (checkCmd) Help() string {
-	return `Does what a start with a configuration does, without its traces, and prints everything
+// checkCommand is `noctule check`.
+func (c *command) checkCommand() cli.Command {
+	return cli.Command{
+		Name: "check", Summary: "Say everything that is wrong with a configuration.",
+		Text: `Does what a start with a configuration does, without its traces, and prints everything
 that is wrong, that is deprecated, has no effect or is not safe: each with file and line. Run it as
 root where the broker is started as root: it judges as the user that the broker becomes. It changes
 nothing, and a broker that runs does not notice.
 
-The exit code is 0 if a start would work, 3 if not.`
+The exit code is 0 if a start would work, 3 if not.`,
+		Examples: []string{"check /etc/mosquitto/mosquitto.conf"},
+		Args:     []cli.Arg{{Name: "file", Help: "The configuration, as after -c."}},
+		Run:      func(l *cli.Line) error { return ended(c.check(l.Arg(0))) },
+	}
 }
-
-// Examples shows how.
-func (checkCmd) Examples() []string { return []string{"check /etc/mosquitto/mosquitto.conf"} }
-
-// Run checks.
-func (x *checkCmd) Run(c *command) error { return ended(c.check(x.File)) }
 
 // exitCode is what a configuration's error ends the program with.
 func exitCode(err error) int {

@@ -6,35 +6,16 @@ import (
 	"io"
 	"strings"
 
-	"github.com/alecthomas/kong"
-
 	"noctule/cmd/internal/cli"
 	"noctule/internal/version"
 )
 
-// commands are what the program does beside being the broker, whose flags are Mosquitto's.
-type commands struct {
-	Check  checkCmd  `cmd:"" help:"Say everything that is wrong with a configuration."`
-	DB     dbCmd     `cmd:"" name:"db" help:"Look after the file of persistent state."`
-	Passwd passwdCmd `cmd:"" help:"Manage password files, as mosquitto_passwd does."`
-	Presub presubCmd `cmd:"" help:"Explain subscriptions that the broker makes for clients."`
-	Help   cli.Help  `cmd:"" help:"Show the help of a command."`
-}
-
+// program is the commands: what the program does beside being the broker, whose flags are Mosquitto's.
 func (c *command) program() *cli.Program {
 	return &cli.Program{
-		Name: "noctule", Summary: "An MQTT broker that takes mosquitto's place.",
-		Stdout: c.stdout, Stderr: c.stderr,
+		Name: "noctule", Summary: "An MQTT broker that takes mosquitto's place.", Stdout: c.stdout,
+		Commands: []cli.Command{c.checkCommand(), c.dbCommand(), c.passwdCommand(), c.presubCommand()},
 	}
-}
-
-// list is the commands with what they do.
-func (c *command) list() []*kong.Node {
-	k, err := c.program().Parser(&commands{}, func(int) {})
-	if err != nil {
-		panic(err) // the tags above are wrong
-	}
-	return k.Model.Children
 }
 
 // isCommand reports whether the command line begins with a command.
@@ -42,7 +23,7 @@ func (c *command) isCommand(args []string) bool {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return false
 	}
-	for _, cmd := range c.list() {
+	for _, cmd := range c.program().All() {
 		if cmd.Name == args[0] {
 			return true
 		}
@@ -70,7 +51,7 @@ func (c *command) runCommand(args []string) int {
 		c.usage(c.stdout)
 		return exitOK
 	}
-	err := c.program().Run(&commands{}, args, kong.Bind(c))
+	err := c.program().Run(args)
 	var code exit
 	var usage *cli.UsageError
 	switch {
@@ -106,7 +87,7 @@ Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
 Commands, each with a --help of its own:
 
 `, compatible, version.Read())
-	for _, cmd := range c.list() {
-		fmt.Fprintf(w, " %-22s : %s\n", cmd.Name, cmd.Help)
+	for _, cmd := range c.program().All() {
+		fmt.Fprintf(w, " %-22s : %s\n", cmd.Name, cmd.Summary)
 	}
 }

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
+	"github.com/spf13/pflag"
+
+	"noctule/cmd/internal/cli"
 )
 
 // typed runs the program in this process.
@@ -22,8 +23,8 @@ func typed(args ...string) (code int, stdout, stderr string) {
 // TestEveryCommandHasHelp walks the commands: "help X" and "X --help" say the same, in 80 columns, with a
 // summary, how it is used, and an example.
 func TestEveryCommandHasHelp(t *testing.T) {
-	var walk func(path []string, list []*kong.Node)
-	walk = func(path []string, list []*kong.Node) {
+	var walk func(path []string, list []cli.Command)
+	walk = func(path []string, list []cli.Command) {
 		for _, cmd := range list {
 			words := append(path[:len(path):len(path)], cmd.Name)
 			name := strings.Join(words, " ")
@@ -34,29 +35,33 @@ func TestEveryCommandHasHelp(t *testing.T) {
 			if _, text, _ := typed(append([]string{"help"}, words...)...); text != long && name != "help" {
 				t.Errorf("help %s:\n%s\n--help:\n%s", name, text, long)
 			}
-			if !strings.HasSuffix(cmd.Help, ".") || !strings.Contains(long, "\nExamples:\n  noctule ") && name != "help" {
-				t.Errorf("%s: no summary %q or no example in\n%s", name, cmd.Help, long)
+			if !strings.HasSuffix(cmd.Summary, ".") || !strings.Contains(long, "\nExamples:\n  noctule ") && name != "help" {
+				t.Errorf("%s: no summary %q or no example in\n%s", name, cmd.Summary, long)
 			}
 			for line := range strings.Lines(long) {
 				if len(line) > 81 {
 					t.Errorf("%s: %d columns: %s", name, len(line)-1, line)
 				}
 			}
-			for _, f := range cmd.Flags {
-				if f.Help == "" {
-					t.Errorf("%s: --%s has no help", name, f.Name)
-				}
+			if cmd.Flags != nil {
+				set := pflag.NewFlagSet("", pflag.ContinueOnError)
+				cmd.Flags(set)
+				set.VisitAll(func(f *pflag.Flag) {
+					if f.Usage == "" {
+						t.Errorf("%s: --%s has no help", name, f.Name)
+					}
+				})
 			}
-			for _, a := range cmd.Positional {
+			for _, a := range cmd.Args {
 				if a.Help == "" {
 					t.Errorf("%s: %s has no help", name, a.Name)
 				}
 			}
-			walk(words, cmd.Children)
+			walk(words, cmd.Commands)
 		}
 	}
 	c := &command{}
-	walk(nil, c.list())
+	walk(nil, c.program().All())
 	_, brief, _ := typed("-h")
 	if code, text, stderr := typed("help"); code != exitOK || text != brief || stderr != "" {
 		t.Errorf("help: exit %d %s\n%s\n-h:\n%s", code, stderr, text, brief)
@@ -86,7 +91,7 @@ func TestTypos(t *testing.T) {
 		"-x":                           "Error: Unknown option '-x'.\n\n",
 		"check":                        "Error: expected \"<file>\"\nTry 'noctule check --help'.\n",
 		"check a b":                    "Error: unexpected argument b\nTry 'noctule check --help'.\n",
-		"db":                           "Error: expected one of \"check\", \"stats\", \"dump\", \"compact\", \"export\", ...\nTry 'noctule db --help'.\n",
+		"db":                           "Error: expected one of check, stats, dump, compact, export, import, backup\nTry 'noctule db --help'.\n",
 		"db exprot x":                  "Error: unexpected argument exprot. Did you mean export?\nTry 'noctule db --help'.\n",
 		"presub explain --tokn-file x": "Error: unknown flag --tokn-file. Did you mean --token-file?\nTry 'noctule presub explain --help'.\n",
 		"help pressub":                 "Error: unexpected argument pressub. Did you mean presub?\nTry 'noctule --help'.\n",
@@ -120,8 +125,7 @@ func TestPasswordLikeAnOption(t *testing.T) {
 func TestExplainAsksThePortOfTheQuickstart(t *testing.T) {
 	_, rest, ok := strings.Cut(readFile(t, "../../deploy/quickstart.conf"), "\nadmin_listener ")
 	address, _, _ := strings.Cut(rest, "\n")
-	if f, found := reflect.TypeFor[presubExplain]().FieldByName("URL"); !ok || !found ||
-		f.Tag.Get("default") != "http://"+strings.TrimSpace(address) {
-		t.Errorf("explain asks %q, the quickstart listens on %q", f.Tag.Get("default"), address)
+	if !ok || explainURL != "http://"+strings.TrimSpace(address) {
+		t.Errorf("explain asks %q, the quickstart listens on %q", explainURL, address)
 	}
 }

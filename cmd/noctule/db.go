@@ -13,131 +13,120 @@ import (
 	"noctule/broker/store/bolt"
 	"noctule/broker/store/mosquitto"
 	"noctule/broker/store/state"
+	"noctule/cmd/internal/cli"
 	"noctule/internal/swapfile"
 )
 
-// dbCmd is `noctule db`.
-type dbCmd struct {
-	Check   dbCheck   `cmd:"" help:"Look at every page and record."`
-	Stats   dbStats   `cmd:"" help:"Print sizes and numbers."`
-	Dump    dbDump    `cmd:"" help:"Print every record as text."`
-	Compact dbCompact `cmd:"" help:"Write the file anew, without gaps."`
-	Export  dbExport  `cmd:"" help:"Write what Mosquitto reads, or JSON."`
-	Import  dbImport  `cmd:"" help:"Make a file of what Mosquitto has written, or of JSON."`
-	Backup  dbBackup  `cmd:"" help:"Copy the file, also while a broker runs."`
-}
-
-// Help tells more.
-func (dbCmd) Help() string {
-	return `The file is the one that "persistence true" writes, noctule.db in persistence_location.
+// dbCommand is `noctule db`.
+func (c *command) dbCommand() cli.Command {
+	return cli.Command{
+		Name: "db", Summary: "Look after the file of persistent state.",
+		Text: `The file is the one that "persistence true" writes, noctule.db in persistence_location.
 No broker may have it open, but for a backup.
 
 The exit code is 0; 1 if a file cannot be reached or written; 3 if it is damaged, or the command
-line is wrong.`
-}
-
-// Examples shows how.
-func (dbCmd) Examples() []string {
-	return []string{
-		"db check /var/lib/mosquitto/noctule.db",
-		"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db",
+line is wrong.`,
+		Examples: []string{
+			"db check /var/lib/mosquitto/noctule.db",
+			"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db",
+		},
+		Commands: []cli.Command{
+			c.dbCheck(), c.dbStats(), c.dbDump(), c.dbCompact(), c.dbExport(), c.dbImport(), c.dbBackup(),
+		},
 	}
 }
 
-// dbFile is the file of each of them.
-type dbFile struct {
-	File string `arg:"" help:"The file of persistent state, such as noctule.db."`
+// dbFile is the file of most of them.
+func dbFile() cli.Arg {
+	return cli.Arg{Name: "file", Help: "The file of persistent state, such as noctule.db."}
 }
 
-type (
-	dbCheck   struct{ dbFile }
-	dbStats   struct{ dbFile }
-	dbDump    struct{ dbFile }
-	dbCompact struct{ dbFile }
-	dbExport  struct {
-		dbFile
-		To string `arg:"" optional:"" help:"File to write; without one, JSON goes to the standard output."`
+func (c *command) dbCheck() cli.Command {
+	return cli.Command{
+		Name: "check", Summary: "Look at every page and record.",
+		Examples: []string{"db check noctule.db"},
+		Args:     []cli.Arg{dbFile()},
+		Run:      func(l *cli.Line) error { return c.state(c.withFile(l.Arg(0), false, c.checkFile)) },
 	}
-	dbImport struct {
-		File string `arg:"" help:"The file to make, which must not exist."`
-		From string `arg:"" help:"What is read."`
-	}
-	dbBackup struct {
-		dbFile
-		To string `arg:"" help:"The copy."`
-	}
-)
-
-// Help tells more.
-func (dbExport) Help() string {
-	return `A file whose name ends in .db becomes a mosquitto.db, which Mosquitto 2.0 and 2.1 read;
-any other JSON, like that of mosquitto_db_dump --json.`
 }
 
-// Help tells more.
-func (dbImport) Help() string {
-	return `Reads a mosquitto.db of version 5 or 6, JSON as "noctule db export" writes it, or the
+func (c *command) dbStats() cli.Command {
+	return cli.Command{
+		Name: "stats", Summary: "Print sizes and numbers.",
+		Examples: []string{"db stats noctule.db"},
+		Args:     []cli.Arg{dbFile()},
+		Run:      func(l *cli.Line) error { return c.state(c.withFile(l.Arg(0), false, c.fileStats)) },
+	}
+}
+
+func (c *command) dbDump() cli.Command {
+	return cli.Command{
+		Name: "dump", Summary: "Print every record as text.",
+		Examples: []string{"db dump noctule.db | grep '^retained'"},
+		Args:     []cli.Arg{dbFile()},
+		Run: func(l *cli.Line) error {
+			return c.state(c.withFile(l.Arg(0), false, func(s *bolt.Store) error {
+				return dump(c.stdout, s)
+			}))
+		},
+	}
+}
+
+func (c *command) dbCompact() cli.Command {
+	return cli.Command{
+		Name: "compact", Summary: "Write the file anew, without gaps.",
+		Examples: []string{"db compact noctule.db"},
+		Args:     []cli.Arg{dbFile()},
+		Run: func(l *cli.Line) error {
+			return c.state(c.withFile(l.Arg(0), true, func(s *bolt.Store) error {
+				return compact(s, l.Arg(0))
+			}))
+		},
+	}
+}
+
+func (c *command) dbExport() cli.Command {
+	return cli.Command{
+		Name: "export", Summary: "Write what Mosquitto reads, or JSON.",
+		Text: `A file whose name ends in .db becomes a mosquitto.db, which Mosquitto 2.0 and 2.1 read;
+any other JSON, like that of mosquitto_db_dump --json.`,
+		Examples: []string{"db export noctule.db mosquitto.db", "db export noctule.db | jq ."},
+		Args: []cli.Arg{dbFile(), {
+			Name: "to", Help: "File to write; without one, JSON goes to the standard output.", Optional: true,
+		}},
+		Run: func(l *cli.Line) error {
+			return c.state(c.withFile(l.Arg(0), false, func(s *bolt.Store) error {
+				return c.export(s, l.Arg(0), l.Arg(1))
+			}))
+		},
+	}
+}
+
+func (c *command) dbImport() cli.Command {
+	return cli.Command{
+		Name: "import", Summary: "Make a file of what Mosquitto has written, or of JSON.",
+		Text: `Reads a mosquitto.db of version 5 or 6, JSON as "noctule db export" writes it, or the
 SQLite file of Mosquitto 2.1. A broker with "persistence true" and no file of its own does that by
-itself.`
+itself.`,
+		Examples: []string{"db import noctule.db mosquitto.db"},
+		Args: []cli.Arg{
+			{Name: "file", Help: "The file to make, which must not exist."},
+			{Name: "from", Help: "What is read."},
+		},
+		Run: func(l *cli.Line) error { return c.state(c.importInto(l.Arg(0), l.Arg(1))) },
+	}
 }
 
-// Help tells more.
-func (dbBackup) Help() string {
-	return `The copy is the file as it is at one moment, is checked, and can be put in the place of
-the file. Of a broker that runs, it is asked for by way of FILE.sock.`
+func (c *command) dbBackup() cli.Command {
+	return cli.Command{
+		Name: "backup", Summary: "Copy the file, also while a broker runs.",
+		Text: `The copy is the file as it is at one moment, is checked, and can be put in the place of
+the file. Of a broker that runs, it is asked for by way of FILE.sock.`,
+		Examples: []string{"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db"},
+		Args:     []cli.Arg{dbFile(), {Name: "to", Help: "The copy."}},
+		Run:      func(l *cli.Line) error { return c.state(backup(l.Arg(0), l.Arg(1))) },
+	}
 }
-
-// Examples shows how.
-func (dbCheck) Examples() []string { return []string{"db check noctule.db"} }
-
-// Examples shows how.
-func (dbStats) Examples() []string { return []string{"db stats noctule.db"} }
-
-// Examples shows how.
-func (dbDump) Examples() []string { return []string{"db dump noctule.db | grep '^retained'"} }
-
-// Examples shows how.
-func (dbCompact) Examples() []string { return []string{"db compact noctule.db"} }
-
-// Examples shows how.
-func (dbExport) Examples() []string {
-	return []string{"db export noctule.db mosquitto.db", "db export noctule.db | jq ."}
-}
-
-// Examples shows how.
-func (dbImport) Examples() []string { return []string{"db import noctule.db mosquitto.db"} }
-
-// Examples shows how.
-func (dbBackup) Examples() []string {
-	return []string{"db backup /var/lib/mosquitto/noctule.db /backup/noctule.db"}
-}
-
-// Run checks.
-func (x *dbCheck) Run(c *command) error { return c.state(c.withFile(x.File, false, c.checkFile)) }
-
-// Run prints numbers.
-func (x *dbStats) Run(c *command) error { return c.state(c.withFile(x.File, false, c.fileStats)) }
-
-// Run prints records.
-func (x *dbDump) Run(c *command) error {
-	return c.state(c.withFile(x.File, false, func(s *bolt.Store) error { return dump(c.stdout, s) }))
-}
-
-// Run compacts.
-func (x *dbCompact) Run(c *command) error {
-	return c.state(c.withFile(x.File, true, func(s *bolt.Store) error { return compact(s, x.File) }))
-}
-
-// Run exports.
-func (x *dbExport) Run(c *command) error {
-	return c.state(c.withFile(x.File, false, func(s *bolt.Store) error { return c.export(s, x.File, x.To) }))
-}
-
-// Run imports.
-func (x *dbImport) Run(c *command) error { return c.state(c.importInto(x.File, x.From)) }
-
-// Run copies.
-func (x *dbBackup) Run(c *command) error { return c.state(backup(x.File, x.To)) }
 
 // state tells of an error of persistent state, and makes an exit code of it.
 func (c *command) state(err error) error {

@@ -97,7 +97,7 @@ func (c *command) hint(option string) string {
 		}
 	}
 	slices.Sort(words)
-	for _, cmd := range c.list() {
+	for _, cmd := range c.program().All() {
 		if cmd.Name == option {
 			return "A command comes before all options: noctule " + option + " ...\n"
 		}

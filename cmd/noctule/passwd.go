@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/alecthomas/kong"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"noctule/broker/auth"
@@ -19,35 +19,42 @@ import (
 	"noctule/cmd/internal/cli"
 )
 
-// passwdCmd is `noctule passwd`, which takes the place of mosquitto_passwd: same options, files, prompts and
-// messages.
-type passwdCmd struct {
-	Batch      bool       `short:"b" help:"The password is on the command line, where others can see it."`
-	Create     bool       `short:"c" help:"Make a new file, in place of one that is there; - is the standard output."`
-	Delete     bool       `short:"D" help:"Delete the user."`
-	Hash       hashName   `short:"H" default:"sha512-pbkdf2" help:"sha512-pbkdf2, sha512, or argon2id, which Mosquitto itself does not read everywhere."`
-	Iterations iterations `short:"I" placeholder:"N" help:"Iterations of sha512-pbkdf2; 1000 without."`
-	Upgrade    bool       `short:"U" help:"Hash the plain text passwords of a file."`
-
-	File     *string `arg:"" optional:"" passthrough:"partial" help:"The password file."`
-	Username *string `arg:"" optional:"" help:"The user whose password is set; it is asked for twice."`
-	Password *string `arg:"" optional:"" help:"With -b, the password."`
-}
-
-// Help tells more.
-func (passwdCmd) Help() string {
-	return `Adds a user to a password file, or changes or deletes one. A running broker reads the
+// passwdCommand is `noctule passwd`, which takes the place of mosquitto_passwd: same options, files, prompts
+// and messages.
+func (c *command) passwdCommand() cli.Command {
+	p := &passwd{stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
+	return cli.Command{
+		Name: "passwd", Summary: "Manage password files, as mosquitto_passwd does.",
+		Text: `Adds a user to a password file, or changes or deletes one. A running broker reads the
 file again at SIGHUP.
 
-The exit code is 0; 2 if the two passwords differ; else 1.`
+The exit code is 0; 2 if the two passwords differ; else 1.`,
+		Examples: []string{
+			"passwd -c /etc/mosquitto/passwd alice", "passwd -H argon2id /etc/mosquitto/passwd bob",
+			"passwd -D /etc/mosquitto/passwd alice", "passwd -U /etc/mosquitto/passwd",
+		},
+		Args: []cli.Arg{
+			{Name: "file", Help: "The password file.", Optional: true},
+			{Name: "username", Help: "The user whose password is set, asked for twice.", Optional: true},
+			{Name: "password", Help: "With -b, the password.", Optional: true},
+		},
+		Words: true,
+		Flags: p.flags,
+		Run:   p.start,
+	}
 }
 
-// Examples shows how.
-func (passwdCmd) Examples() []string {
-	return []string{
-		"passwd -c /etc/mosquitto/passwd alice", "passwd -H argon2id /etc/mosquitto/passwd bob",
-		"passwd -D /etc/mosquitto/passwd alice", "passwd -U /etc/mosquitto/passwd",
-	}
+// flags are mosquitto_passwd's.
+func (p *passwd) flags(f *pflag.FlagSet) {
+	f.BoolVarP(&p.batch, "batch", "b", false,
+		"The password is on the command line, where others can see it.")
+	f.BoolVarP(&p.create, "create", "c", false,
+		"Make a new file, in place of one that is there; - is the standard output.")
+	f.BoolVarP(&p.remove, "delete", "D", false, "Delete the user.")
+	f.VarP(&p.kind, "hash", "H",
+		"sha512-pbkdf2, sha512, or argon2id, which Mosquitto itself does not read everywhere.")
+	f.VarP(&p.iterations, "iterations", "I", "`N` iterations of sha512-pbkdf2; 1000 without.")
+	f.BoolVarP(&p.upgrade, "upgrade", "U", false, "Hash the plain text passwords of a file.")
 }
 
 // hashName is the value of -H, and iterations that of -I; both are whatever word comes next, and say what
@@ -63,12 +70,8 @@ type passwdError string
 // Error implements error.
 func (e passwdError) Error() string { return string(e) }
 
-// Decode implements kong.MapperValue.
-func (h *hashName) Decode(ctx *kong.DecodeContext) error {
-	v, err := nextWord(ctx, "-H")
-	if err != nil {
-		return err
-	}
+// Set implements pflag.Value.
+func (h *hashName) Set(v string) error {
 	switch v {
 	case "sha512-pbkdf2":
 		h.kind = hash.PBKDF2
@@ -82,12 +85,14 @@ func (h *hashName) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
-// Decode implements kong.MapperValue.
-func (i *iterations) Decode(ctx *kong.DecodeContext) error {
-	v, err := nextWord(ctx, "-I")
-	if err != nil {
-		return err
-	}
+// Type implements pflag.Value.
+func (h *hashName) Type() string { return "KIND" }
+
+// String implements pflag.Value: what it is without the option.
+func (h *hashName) String() string { return "sha512-pbkdf2" }
+
+// Set implements pflag.Value.
+func (i *iterations) Set(v string) error {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 {
 		return passwdError("Number of iterations must be > 0.")
@@ -96,13 +101,11 @@ func (i *iterations) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
-// nextWord is the value of an option.
-func nextWord(ctx *kong.DecodeContext, option string) (string, error) {
-	if ctx.Scan.Peek().IsEOL() {
-		return "", passwdError(option + " argument given but not enough other arguments.")
-	}
-	return ctx.Scan.Pop().String(), nil
-}
+// Type implements pflag.Value.
+func (i *iterations) Type() string { return "N" }
+
+// String implements pflag.Value.
+func (i *iterations) String() string { return "" }
 
 // Exit codes of mosquitto_passwd.
 const (
@@ -113,74 +116,77 @@ const (
 // badPasswd tells of a command line that cannot be read, and returns the exit code.
 func (c *command) badPasswd(err *cli.UsageError) int {
 	var text passwdError
-	if errors.As(err, &text) {
+	var bare *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &text):
 		fmt.Fprintf(c.stderr, "Error: %s\n", text)
-	} else {
+	case errors.As(err, &bare) && bare.GetSpecifiedShortnames() != "":
+		fmt.Fprintf(c.stderr, "Error: -%s argument given but not enough other arguments.\n",
+			bare.GetSpecifiedName())
+	default:
 		fmt.Fprintf(c.stderr, "Error: %v\n", err)
 	}
 	return passwdFailed
 }
 
-// passwd is one run of passwdCmd.
+// passwd is one run of `noctule passwd`.
 type passwd struct {
-	passwdCmd
+	batch, create, remove, upgrade bool
+	kind                           hashName
+	iterations                     iterations
+	file, name, given              string // given: the password of the command line
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	input          *bufio.Reader // of stdin, once a password was asked for
 }
 
-// Run does what is asked for.
-func (x *passwdCmd) Run(c *command, k *kong.Context) error {
-	p := &passwd{passwdCmd: *x, stdin: os.Stdin, stdout: c.stdout, stderr: c.stderr}
-	if text := x.conflict(); text != "" {
+// start does what is asked for.
+func (p *passwd) start(l *cli.Line) error {
+	if text := p.conflict(); text != "" {
 		return ended(p.fail(text))
-	}
-	words := 0
-	for _, w := range []*string{x.File, x.Username, x.Password} {
-		if w != nil {
-			words++
-		}
 	}
 	want := 2
 	switch {
-	case x.Upgrade:
+	case p.upgrade:
 		want = 1
-	case x.Batch:
+	case p.batch:
 		want = 3
 	}
-	if words != want {
-		return errors.Join(k.PrintUsage(false), exit(passwdFailed))
+	if len(l.Args) != want {
+		l.Help()
+		return exit(passwdFailed)
 	}
+	p.file, p.name, p.given = l.Arg(0), l.Arg(1), l.Arg(2)
 	return ended(p.run())
 }
 
 // run works on the file; it returns the exit code.
 func (p *passwd) run() int {
-	file := *p.File
-	if p.Upgrade {
+	file := p.file
+	if p.upgrade {
 		return p.report(file, auth.HashPlain(file, p.hash))
 	}
-	name := *p.Username
+	name := p.name
 	if text := auth.UsernameFault(name); text != "" {
 		return p.fail(text)
 	}
-	if p.Delete {
+	if p.remove {
 		return p.report(file, auth.DeletePassword(file, name))
 	}
 	return p.set(file, name)
 }
 
 // conflict names two options that exclude each other.
-func (x *passwdCmd) conflict() string {
+func (p *passwd) conflict() string {
 	for _, c := range []struct {
 		both bool
 		text string
 	}{
-		{x.Create && x.Delete, "-c and -D"},
-		{x.Create && x.Upgrade, "-c and -U"},
-		{x.Delete && x.Upgrade, "-D and -U"},
-		{x.Delete && x.Batch, "-b and -D"},
+		{p.create && p.remove, "-c and -D"},
+		{p.create && p.upgrade, "-c and -U"},
+		{p.remove && p.upgrade, "-D and -U"},
+		{p.remove && p.batch, "-b and -D"},
 	} {
 		if c.both {
 			return c.text + " cannot be used together."
@@ -191,7 +197,7 @@ func (x *passwdCmd) conflict() string {
 
 // set makes or changes a user's password.
 func (p *passwd) set(file, name string) int {
-	if !p.Create {
+	if !p.create {
 		if _, err := os.Stat(file); err != nil { // before anybody types a password
 			return p.report(file, err)
 		}
@@ -205,10 +211,10 @@ func (p *passwd) set(file, name string) int {
 		return p.report(file, err)
 	}
 	switch {
-	case p.Create && file == "-":
+	case p.create && file == "-":
 		fmt.Fprintf(p.stdout, "%s:%s\n", name, line)
 		return exitOK
-	case p.Create:
+	case p.create:
 		if code := p.report(file, auth.CreatePasswords(file, name, line)); code != exitOK {
 			return code
 		}
@@ -228,13 +234,13 @@ func (p *passwd) set(file, name string) int {
 }
 
 func (p *passwd) hash(password string) (string, error) {
-	return hash.New(p.Hash.kind, []byte(password), int(p.Iterations))
+	return hash.New(p.kind.kind, []byte(password), int(p.iterations))
 }
 
 // password is the one of the command line, or what is typed twice.
 func (p *passwd) password() (text string, code int) {
-	if p.Batch {
-		return *p.Password, exitOK
+	if p.batch {
+		return p.given, exitOK
 	}
 	first, ok := p.ask("Password: ")
 	if !ok {
@@ -302,7 +308,7 @@ func (p *passwd) report(file string, err error) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, auth.ErrNoUser):
-		fmt.Fprintf(p.stderr, "Warning: User %s not found in password file.\n", *p.Username)
+		fmt.Fprintf(p.stderr, "Warning: User %s not found in password file.\n", p.name)
 		return passwdFailed
 	case errors.Is(err, fs.ErrNotExist):
 		return p.fail("Unable to open password file " + file + ". No such file or directory.")

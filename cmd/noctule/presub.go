@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"noctule/admin"
 	"noctule/broker/presub"
+	"noctule/cmd/internal/cli"
 	"noctule/cmd/internal/conf"
 )
 
@@ -138,48 +141,58 @@ func (p *presubscription) close() {
 	p.engine.Close()
 }
 
-// presubCmd is `noctule presub`.
-type presubCmd struct {
-	Explain presubExplain `cmd:"" help:"Say by which subscriptions a client gets what is published on a topic."`
+// presubCommand is `noctule presub`.
+func (c *command) presubCommand() cli.Command {
+	explain := c.explainCommand()
+	return cli.Command{
+		Name: "presub", Summary: "Explain subscriptions that the broker makes for clients.",
+		Examples: explain.Examples,
+		Commands: []cli.Command{explain},
+	}
 }
 
-// Examples shows how.
-func (presubCmd) Examples() []string { return presubExplain{}.Examples() }
+// explain is a run of `noctule presub explain`.
+type explain struct{ url, tokenFile string }
 
-type presubExplain struct {
-	URL       string `short:"u" placeholder:"URL" default:"http://127.0.0.1:9884" help:"That of admin_listener; http://127.0.0.1:9884 without."`
-	TokenFile string `short:"t" placeholder:"FILE" help:"A file with a token of the API, or a line of admin_token_file; by default NOCTULE_TOKEN of the environment is the token."`
-	ClientID  string `arg:"" name:"clientid" passthrough:"partial" help:"The client."`
-	Topic     string `arg:"" help:"What is published on."`
-}
-
-// Help tells more.
-func (presubExplain) Help() string {
-	return `Asks a running broker, by the API of its admin_listener, for the subscriptions of a
+func (c *command) explainCommand() cli.Command {
+	x := &explain{}
+	return cli.Command{
+		Name: "explain", Summary: "Say by which subscriptions a client gets what is published on a topic.",
+		Text: `Asks a running broker, by the API of its admin_listener, for the subscriptions of a
 client that match a topic: its own, and those that the broker has made for it, each with where it
 comes from (docs/presub.md).
 
 The exit code is 0; 1 if the broker cannot be asked; 3 if the command line or the token file is
-wrong.`
+wrong.`,
+		Examples: []string{"presub explain -t admin.token alice-phone /e/e1/im/g/g1"},
+		Args: []cli.Arg{
+			{Name: "clientid", Help: "The client."}, {Name: "topic", Help: "What is published on."},
+		},
+		Words: true,
+		Flags: func(f *pflag.FlagSet) {
+			f.StringVarP(&x.url, "url", "u", explainURL, "The `URL` of admin_listener.")
+			f.StringVarP(&x.tokenFile, "token-file", "t", "", "A `FILE` with a token of the API, "+
+				"or a line of admin_token_file; by default NOCTULE_TOKEN of the environment is the token.")
+		},
+		Run: func(l *cli.Line) error { return x.run(c, l.Arg(0), l.Arg(1)) },
+	}
 }
 
-// Examples shows how.
-func (presubExplain) Examples() []string {
-	return []string{"presub explain -t admin.token alice-phone /e/e1/im/g/g1"}
-}
+// explainURL is the address of the configuration to begin with.
+const explainURL = "http://127.0.0.1:9884"
 
-// Run asks and prints.
-func (x *presubExplain) Run(c *command) error {
+// run asks and prints.
+func (x *explain) run(c *command, clientID, topic string) error {
 	token := os.Getenv("NOCTULE_TOKEN")
-	if x.TokenFile != "" {
-		raw, err := os.ReadFile(x.TokenFile)
+	if x.tokenFile != "" {
+		raw, err := os.ReadFile(x.tokenFile)
 		if err != nil {
 			fmt.Fprintf(c.stderr, "Error: %v\n", err)
 			return exit(exitConfig)
 		}
 		token = lastWord(string(raw))
 	}
-	e, err := fetchExplanation(strings.TrimRight(x.URL, "/"), token, x.ClientID, x.Topic)
+	e, err := fetchExplanation(strings.TrimRight(x.url, "/"), token, clientID, topic)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "Error: %v\n", err)
 		return exit(1)

@@ -1,5 +1,7 @@
-// Package cli is what the command lines of our programs have in common, on top of kong: help with examples at
-// its end, a command that shows it, errors that say where to read on, and guesses of what was meant.
+// Package cli is the command lines of programs that are to stay small: commands and their options, on top
+// of pflag, help with examples at its end, a command that shows it, errors that say where to read on, and
+// guesses of what was meant. Parsers that call methods by name, and text/template, keep each exported method
+// of the program in it, which costs the broker megabytes.
 package cli
 
 import (
@@ -8,114 +10,62 @@ import (
 	"io"
 	"strings"
 
-	"github.com/alecthomas/kong"
+	"github.com/spf13/pflag"
 )
 
-// widest is how wide help gets, however wide the terminal.
-const widest = 100
+// width is how wide help is.
+const width = 80
 
 // Program is what a command line belongs to.
 type Program struct {
-	Name    string // as it is typed
-	Summary string // in a sentence
-	Stdout  io.Writer
-	Stderr  io.Writer
+	Name     string // as it is typed
+	Summary  string // in a sentence
+	Commands []Command
+	Stdout   io.Writer
 }
 
-// Examples is what a command may have: what one would type, without the program's name.
-type Examples interface{ Examples() []string }
-
-// Help is the command of that name, for a program's grammar.
-type Help struct {
-	Command []string `arg:"" optional:"" help:"The command; without one, all are listed."`
+// Command is one command of a program, or a group of them.
+type Command struct {
+	Name     string
+	Summary  string   // in a sentence
+	Text     string   // more than that, in paragraphs; "" for none
+	Examples []string // what one would type, without the program's name
+	Args     []Arg
+	// Words says that nothing behind the first argument is an option.
+	Words bool
+	// Flags defines the options; nil if there are none.
+	Flags func(f *pflag.FlagSet)
+	// Run has as many arguments as Args allows.
+	Run func(l *Line) error
+	// Commands are those of a group, which has nothing else than them, a text and examples.
+	Commands []Command
 }
 
-// Run shows the help of a command.
-func (h *Help) Run(k *kong.Kong) error {
-	_, err := k.Parse(append(h.Command, "--help"))
-	return err
+// Arg is an argument of a command. Those that may be left out are the last ones.
+type Arg struct {
+	Name     string
+	Help     string
+	Optional bool
 }
 
-// Parser makes the parser of a grammar, a pointer to a struct. exit is called when help was shown, and
-// returns.
-func (p *Program) Parser(grammar any, exit func(int), more ...kong.Option) (*kong.Kong, error) {
-	return kong.New(grammar, append([]kong.Option{
-		kong.Name(p.Name), kong.Description(p.Summary), kong.Writers(p.Stdout, p.Stderr), kong.Exit(exit),
-		kong.ConfigureHelp(kong.HelpOptions{
-			Compact: true, NoExpandSubcommands: true, WrapUpperBound: widest,
-		}),
-		kong.Help(p.help),
-	}, more...)...)
+// Line is a command line that has been read.
+type Line struct {
+	Args []string
+
+	p    *Program
+	path []*Command
 }
 
-// Run reads a command line and runs the command that it asks for, which may take what is bound by more. An
-// error of the line itself is a UsageError.
-func (p *Program) Run(grammar any, args []string, more ...kong.Option) error {
-	shown := false
-	k, err := p.Parser(grammar, func(int) { shown = true }, more...)
-	if err != nil {
-		return err
+// Arg is one of the arguments; "" if it was left out.
+func (l *Line) Arg(i int) string {
+	if i < len(l.Args) {
+		return l.Args[i]
 	}
-	line, err := k.Parse(args)
-	if shown {
-		return nil
-	}
-	if err == nil {
-		err = line.Run()
-	}
-	if shown { // by the command help, which parses its words
-		return nil
-	}
-	var parse *kong.ParseError
-	if errors.As(err, &parse) {
-		return &UsageError{Err: better(parse), Command: p.commandOf(parse.Context)}
-	}
-	return err
+	return ""
 }
 
-// better is an error of kong's with our guess in the place of its own, which takes a letter for near to any
-// other.
-func better(parse *kong.ParseError) error {
-	text, _, ok := strings.Cut(parse.Error(), ", did you mean")
-	if !ok || parse.Context == nil {
-		return parse.Unwrap()
-	}
-	node := parse.Context.Selected()
-	if node == nil {
-		node = parse.Context.Model.Node
-	}
-	typed := text[strings.LastIndexByte(text, ' ')+1:]
-	var words []string
-	for _, child := range node.Children {
-		words = append(words, child.Name)
-	}
-	if strings.HasPrefix(typed, "-") {
-		words = nil
-		for _, group := range node.AllFlags(true) {
-			for _, flag := range group {
-				words = append(words, "--"+flag.Name)
-			}
-		}
-	}
-	if guess := Guess(typed, words); guess != "" {
-		text += "." + guess
-	}
-	return errors.New(text)
-}
-
-// commandOf is as much of a command as a line has named.
-func (p *Program) commandOf(line *kong.Context) string {
-	if line == nil || line.Selected() == nil {
-		return p.Name
-	}
-	words := []string{p.Name}
-	for _, step := range line.Path {
-		if step.Command != nil {
-			words = append(words, step.Command.Name)
-		}
-	}
-	return strings.Join(words, " ")
-}
+// Help shows how the command is used.
+func (l *Line) Help() { l.p.help(l.path) }
 
 // UsageError is a command line that cannot be read.
 type UsageError struct {
@@ -131,70 +81,147 @@ func (e *UsageError) Error() string {
 // Unwrap is the error alone.
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// help is kong's, with the examples of the command at the end, where they are on the screen.
-func (p *Program) help(options kong.HelpOptions, line *kong.Context) error {
-	if err := kong.DefaultHelpPrinter(options, line); err != nil {
-		return err
-	}
-	node := line.Selected()
-	if node == nil || !node.Target.CanAddr() {
-		return nil
-	}
-	e, ok := node.Target.Addr().Interface().(Examples)
-	if !ok {
-		return nil
-	}
-	_, err := fmt.Fprintf(p.Stdout, "\nExamples:\n  %s %s\n",
-		p.Name, strings.Join(e.Examples(), "\n  "+p.Name+" "))
-	return err
+// All is the commands with the one that shows their help.
+func (p *Program) All() []Command {
+	return append(p.Commands[:len(p.Commands):len(p.Commands)], Command{
+		Name: "help", Summary: "Show the help of a command.",
+		Args: []Arg{{Name: "command", Help: "The command; without one, all are listed.", Optional: true}},
+	})
 }
 
-// Guess names those of words that are nearest to one that was mistyped, or begin with it: "Did you mean ...?"
-// with a blank before it; "" if none is near. Dashes in front do not count.
-func Guess(typed string, words []string) string {
-	typed = strings.TrimLeft(typed, "-")
-	best := min(2, (len(typed)+1)/3)
-	var near []string
-	for _, w := range words {
-		name := strings.TrimLeft(w, "-")
-		d := distance(typed, name)
-		if len(typed) > 1 && strings.HasPrefix(name, typed) {
-			d = min(d, 1)
-		}
-		if d < best {
-			near = nil
-		}
-		if d <= best {
-			best = d
-			near = append(near, w)
-		}
+// Run reads a command line and runs the command that it asks for. An error of the line itself is a
+// UsageError.
+func (p *Program) Run(args []string) error {
+	if len(args) > 0 && args[0] == "help" && !wantsHelp(args[1:]) {
+		args = append(args[1:len(args):len(args)], "--help")
 	}
-	if near == nil {
-		return ""
+	l := &Line{p: p}
+	list := p.All()
+	for len(args) > 0 && len(list) > 0 && !strings.HasPrefix(args[0], "-") {
+		next := find(list, args[0])
+		if next == nil {
+			return l.fault("unexpected argument "+args[0], args[0], names(list))
+		}
+		l.path = append(l.path, next)
+		args, list = args[1:], next.Commands
 	}
-	return " Did you mean " + strings.Join(near, " or ") + "?"
+	if len(list) > 0 { // a group, or nothing
+		switch {
+		case len(args) == 0:
+			return l.fault("expected one of "+strings.Join(names(list), ", "), "", nil)
+		case !wantsHelp(args[:1]):
+			return l.fault("unknown flag "+args[0], args[0], []string{"--help"})
+		}
+		l.Help()
+		return nil
+	}
+	return l.run(args)
 }
 
-// distance is how many letters must be put in, left out, changed or swapped with their neighbour to make b of
-// a.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1) // rows[i][j]: of the first i letters of a and the first j of b
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		for j := range rows[i] {
-			switch {
-			case i == 0 || j == 0:
-				rows[i][j] = i + j
-				continue
-			case a[i-1] == b[j-1]:
-				rows[i][j] = rows[i-1][j-1]
-				continue
-			}
-			rows[i][j] = 1 + min(rows[i-1][j], rows[i][j-1], rows[i-1][j-1])
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], 1+rows[i-2][j-2])
-			}
+// wantsHelp reports whether there is nothing but a wish for help.
+func wantsHelp(args []string) bool { return len(args) == 1 && (args[0] == "-h" || args[0] == "--help") }
+
+func find(list []Command, name string) *Command {
+	for i := range list {
+		if list[i].Name == name {
+			return &list[i]
 		}
 	}
-	return rows[len(a)][len(b)]
+	return nil
+}
+
+func names(list []Command) []string {
+	out := make([]string, len(list))
+	for i := range list {
+		out[i] = list[i].Name
+	}
+	return out
+}
+
+// run reads what is behind the name of the command.
+func (l *Line) run(args []string) error {
+	cmd := l.path[len(l.path)-1]
+	set, help := flagsOf(cmd)
+	if err := set.Parse(args); err != nil {
+		return l.flagFault(set, err)
+	}
+	if *help {
+		l.Help()
+		return nil
+	}
+	l.Args = set.Args()
+	for i, a := range cmd.Args {
+		if i >= len(l.Args) && !a.Optional {
+			return l.fault(fmt.Sprintf("expected %q", a.form()), "", nil)
+		}
+	}
+	if len(l.Args) > len(cmd.Args) {
+		return l.fault("unexpected argument "+l.Args[len(cmd.Args)], "", nil)
+	}
+	return cmd.Run(l)
+}
+
+func flagsOf(cmd *Command) (set *pflag.FlagSet, help *bool) {
+	set = pflag.NewFlagSet(cmd.Name, pflag.ContinueOnError)
+	set.SortFlags = false
+	set.SetInterspersed(!cmd.Words)
+	set.Usage = func() {}
+	set.SetOutput(io.Discard)
+	help = set.BoolP("help", "h", false, "Show this help.")
+	if cmd.Flags != nil {
+		cmd.Flags(set)
+	}
+	return set, help
+}
+
+// flagFault is an error of pflag's, in our words.
+func (l *Line) flagFault(set *pflag.FlagSet, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	var bare *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &invalid):
+		return l.usage(fmt.Errorf("--%s: %w", invalid.GetFlag().Name, errors.Unwrap(invalid)))
+	case errors.As(err, &bare):
+		return l.usage(&inOurWords{"--" + bare.GetFlag().Name + " needs a value", err})
+	case !errors.As(err, &unknown):
+		return l.usage(err)
+	case unknown.GetSpecifiedShortnames() != "":
+		return l.fault("unknown flag -"+unknown.GetSpecifiedName(), "", nil)
+	}
+	var words []string
+	set.VisitAll(func(f *pflag.Flag) { words = append(words, "--"+f.Name) })
+	name := "--" + unknown.GetSpecifiedName()
+	return l.fault("unknown flag "+name, name, words)
+}
+
+// inOurWords is an error of pflag's that says something else.
+type inOurWords struct {
+	text string
+	err  error
+}
+
+// Error is our words.
+func (e *inOurWords) Error() string { return e.text }
+
+// Unwrap is pflag's error.
+func (e *inOurWords) Unwrap() error { return e.err }
+
+// fault is an error of the line, with a guess among words at what was meant by what was typed.
+func (l *Line) fault(text, typed string, words []string) error {
+	if guess := Guess(typed, words); guess != "" {
+		text += "." + guess
+	}
+	return l.usage(errors.New(text))
+}
+
+func (l *Line) usage(err error) error { return &UsageError{Err: err, Command: l.name()} }
+
+// name is the command, from the program on.
+func (l *Line) name() string {
+	out := l.p.Name
+	for _, c := range l.path {
+		out += " " + c.Name
+	}
+	return out
 }
