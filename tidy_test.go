@@ -27,7 +27,7 @@ type room struct {
 // rooms is the walls: one row for each folder with code. Imports run downwards only.
 var rooms = map[string]room{
 	"admin": {
-		ours: "broker broker/behalf broker/presub codec internal/metric internal/places internal/regular " +
+		ours: "broker broker/behalf broker/listener broker/presub codec internal/metric internal/places internal/regular " +
 			"internal/version wsnet",
 		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
@@ -41,7 +41,7 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/mail broker/message " +
+		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/listener broker/mail broker/message " +
 			"broker/retained broker/session " +
 			"broker/store broker/store/state broker/sys broker/view codec codec/im internal/memguard internal/places internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
@@ -55,6 +55,7 @@ var rooms = map[string]room{
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/store topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
+	"broker/listener":   {ours: "broker/auth codec wsnet"},
 	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
@@ -80,7 +81,7 @@ var rooms = map[string]room{
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/auth/hash broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+		ours: "admin broker broker/auth broker/auth/hash broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/spf13/pflag golang.org/x/sys/unix golang.org/x/term",

@@ -16,6 +16,7 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/listener"
 	"noctule/broker/store"
 	"noctule/internal/latency"
 	"noctule/internal/version"
@@ -78,7 +79,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 	for i := range m.ConnectsRefused {
 		m.ConnectsRefused[i] = int64(300 + i)
 	}
-	m.Listeners = []broker.ListenerMetrics{
+	m.Listeners = []listener.Metrics{
 		{Name: "127.0.0.1:8883", Connected: [3]int64{61, 62, 63}, CertificateEnd: time.Unix(1_850_000_000, 0)},
 		{Name: "/run/mqtt", Connected: [3]int64{64, 65, 66}},
 	}

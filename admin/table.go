@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/listener"
 	"noctule/broker/presub"
 	"noctule/internal/metric"
 	"noctule/internal/version"
@@ -122,7 +123,7 @@ func readCertificates(s *sample, put put) {
 }
 
 // eachListener reads one value of each listener.
-func eachListener(value func(l *broker.ListenerMetrics) int64) func(*sample, put) {
+func eachListener(value func(l *listener.Metrics) int64) func(*sample, put) {
 	return func(s *sample, put put) {
 		for i := range s.Listeners {
 			put(float64(value(&s.Listeners[i])), s.Listeners[i].Name)
@@ -131,8 +132,8 @@ func eachListener(value func(l *broker.ListenerMetrics) int64) func(*sample, put
 }
 
 func versionNames() (names []string) {
-	for i := range len(broker.ListenerMetrics{}.Connected) {
-		names = append(names, broker.VersionText(i))
+	for i := range len(listener.Metrics{}.Connected) {
+		names = append(names, listener.VersionText(i))
 	}
 	return names
 }
@@ -171,7 +172,7 @@ func readTLSFailures(s *sample, put put) {
 }
 
 func connectionTable() []row {
-	listener := []metric.Label{ofListener()}
+	by := []metric.Label{ofListener()}
 	return []row{
 		labelled("connections", metric.Gauge,
 			"Clients that are connected: their CONNECT was accepted and their connection has not ended.",
@@ -179,17 +180,17 @@ func connectionTable() []row {
 			func(s *sample, put put) {
 				for i := range s.Listeners {
 					for v, n := range s.Listeners[i].Connected {
-						put(float64(n), s.Listeners[i].Name, broker.VersionText(v))
+						put(float64(n), s.Listeners[i].Name, listener.VersionText(v))
 					}
 				}
 			}),
 		labelled("sockets", metric.Gauge,
 			"Open sockets of clients, from accept to close: with those that have not sent CONNECT "+
-				"yet.", listener,
-			eachListener(func(l *broker.ListenerMetrics) int64 { return l.Net.Open })),
+				"yet.", by,
+			eachListener(func(l *listener.Metrics) int64 { return l.Net.Open })),
 		labelled("connections_accepted_total", metric.Counter,
-			"Sockets accepted, before TLS handshake, WebSocket upgrade and CONNECT.", listener,
-			eachListener(func(l *broker.ListenerMetrics) int64 { return l.Net.Accepted })),
+			"Sockets accepted, before TLS handshake, WebSocket upgrade and CONNECT.", by,
+			eachListener(func(l *listener.Metrics) int64 { return l.Net.Accepted })),
 		labelled("connections_refused_total", metric.Counter,
 			"Sockets closed before CONNECT: because of a limit, a PROXY header, or a WebSocket request "+
 				"that is not acceptable, or because PROXY header, TLS handshake and WebSocket request "+

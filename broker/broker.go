@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +21,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/durable"
+	"noctule/broker/listener"
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -81,31 +80,8 @@ type Broker struct {
 	asking     *auth.Pool     // asks Askers
 	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
-	mu struct {
-		sync.Mutex
-		listeners []*Listener
-	}
+	listeners listener.Set
 }
-
-// Listener is one listening socket of a Broker, or a place for clients without one.
-type Listener struct {
-	// Set by Listen, then read-only:
-	net  *wsnet.Listener
-	name string // network and address as configured: what stores know it by
-
-	// Atomic:
-	opts      atomic.Pointer[ListenerOptions]
-	connected [versions]atomic.Int64 // clients by version; written once a connection, not a packet
-}
-
-// Options are its settings now, read-only. Any goroutine.
-func (l *Listener) Options() *ListenerOptions { return l.opts.Load() }
-
-// Addr is the address it listens on.
-func (l *Listener) Addr() net.Addr { return l.net.Addr() }
-
-// Close stops listening; connections stay.
-func (l *Listener) Close() error { return l.net.Close() }
 
 // Unreleased QoS 2 messages of one client are bounded although Mosquitto does not, since the client sets
 // their number.
@@ -200,19 +176,12 @@ func Vacant(network, address string) error { return wsnet.Vacant(network, addres
 
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	l := &Listener{name: strings.TrimSuffix(o.Net.Network+" "+o.Net.Address, " ")}
-	l.opts.Store(&o)
-	cfg := o.Net
-	cfg.Tag = l
-	cfg.OnRefuse = b.logRefused
-	n, err := b.net.Listen(cfg)
+	o.Net.OnRefuse = b.logRefused
+	l, err := listener.Open(b.net, o)
 	if err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
+		return nil, err
 	}
-	l.net = n
-	b.mu.Lock()
-	b.mu.listeners = append(b.mu.listeners, l)
-	b.mu.Unlock()
+	b.listeners.Add(l)
 	return l, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/durable"
+	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/broker/retained"
 	"noctule/broker/session"
@@ -121,7 +122,7 @@ func (c *client) features() *fiveState {
 }
 
 // listener is the settings of where the client, which is online, came in.
-func (c *client) listener() *ListenerOptions { return listenerOf(c.conn).opts.Load() }
+func (c *client) listener() *ListenerOptions { return listener.Of(c.conn).Options() }
 
 // sent counts one packet of n bytes, other than PUBLISH.
 func (c *client) sent(n int) {

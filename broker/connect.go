@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"noctule/broker/auth"
+	"noctule/broker/listener"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -41,8 +42,8 @@ func (g *greet) run(s *shard) {
 		return
 	}
 	g.as.Dress(&s.connect)
-	now := listenerOf(g.conn).opts.Load()
-	if !s.stands(g, now) {
+	now := listener.Of(g.conn).Options()
+	if !now.Stands(g.opts, g.conn, &s.connect, g.as) {
 		s.unpinAll(g.grants)
 		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
 		return
@@ -62,7 +63,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	s.count.connects++
 	c.Arrived()
-	l := listenerOf(c).opts.Load()
+	l := listener.Of(c).Options()
 	if !l.AcceptVersions.Has(p.Version) {
 		s.refuseConnect(c, p, errVersion)
 		return true
@@ -76,16 +77,16 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	if made != nil {
 		id = made
 	}
-	login := loginOf(c, p, id, as)
-	slow := l.Policy != nil && l.Policy.Slow(&login)
-	if !slow && !l.admits(&login) {
+	login := listener.LoginOf(c, p, id, as)
+	slow := l.Slow(&login)
+	if !slow && !l.Admits(&login) {
 		s.refuse(c, p, codec.NotAuthorized)
 		return true
 	}
 	c.Attachment.(*greeting).done = true
 	if slow || len(s.opts.Admitters) > 0 {
 		a := &Admission{
-			Listener: listenerOf(c), made: made, as: as, opts: l, hash: slow, ask: s.opts.Admitters,
+			Listener: listener.Of(c), made: made, as: as, opts: l, hash: slow, ask: s.opts.Admitters,
 		}
 		s.ask(c, p, body, a, login)
 		return true
@@ -100,37 +101,6 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 	}
 	s.welcome(g)
 	return c.Attachment == nil
-}
-
-// admits decides about a login for which nothing has to be hashed.
-func (l *ListenerOptions) admits(login *auth.Login) bool {
-	if l.Policy == nil {
-		return l.AllowAnonymous || login.Identified
-	}
-	return l.Policy.Authenticate(login)
-}
-
-// stands reports whether a client that was let in on another loop would be let in still, when the listener's
-// settings have been replaced meanwhile by now: the reload has not seen it.
-func (s *shard) stands(g *greet, now *ListenerOptions) bool {
-	if now == g.opts {
-		return true
-	}
-	if now.bars(g.conn) {
-		return false
-	}
-	if g.as.Vouched() {
-		return true
-	}
-	if now.Policy == nil {
-		return now.AllowAnonymous
-	}
-	var mark uint64
-	username := string(s.connect.Username)
-	if g.opts.Policy != nil {
-		mark = g.opts.Policy.Mark(username)
-	}
-	return now.Policy.StillValid(username, s.connect.HasUsername, mark)
 }
 
 // errVersion is the error of accept_protocol_versions.
@@ -154,7 +124,7 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 // refuse answers a CONNECT that is not acceptable and closes.
 func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	ack := codec.Connack{Reason: r}
-	if q := listenerOf(c).opts.Load().MaxQoS; q < 2 && p.Version == codec.V5 {
+	if q := listener.Of(c).Options().MaxQoS; q < 2 && p.Version == codec.V5 {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
 	if p.Version == codec.V5 || hasCode(r) {
@@ -214,11 +184,11 @@ func (s *shard) checkConnect(
 	c *wsnet.Conn,
 	p *codec.Connect,
 ) (made []byte, as *auth.Identity, r codec.Reason) {
-	l := listenerOf(c).opts.Load()
+	l := listener.Of(c).Options()
 	if r := s.checkFeatures(l, p); r != codec.Success {
 		return nil, nil, r
 	}
-	if l.bars(c) {
+	if l.Bars(c) {
 		return nil, nil, codec.NotAuthorized
 	}
 	id := p.ClientID
@@ -231,7 +201,7 @@ func (s *shard) checkConnect(
 	if !bytes.HasPrefix(id, []byte(s.opts.ClientIDPrefixes)) {
 		return nil, nil, codec.NotAuthorized
 	}
-	as, r = identify(c, l, p)
+	as, r = l.Identify(c, p)
 	if as != nil && as.ClientID != nil {
 		made = nil
 	}
@@ -345,7 +315,7 @@ func (s *shard) welcome(g *greet) {
 	s.makeDurable(cl, present)
 	waits := fails && present && cl.Durable() && s.comesBack(cl)
 	s.count.connections++
-	listenerOf(c).counted(cl.version).Add(1)
+	listener.Of(c).Count(cl.version, 1)
 	s.logConnected(cl, p)
 	s.tellEvent(cl, Event{Kind: EventConnected})
 	s.admitGrants(cl, g.grants)

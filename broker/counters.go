@@ -93,7 +93,7 @@ func (b *Broker) fill(m *Metrics) {
 	m.Heap, m.HeapMaximum = mem.Heap, mem.HeapMax
 	m.SysDropped = b.sysDropped.Load()
 	m.Net = b.net.Stats()
-	m.Listeners = b.listenerMetrics()
+	m.Listeners = b.listeners.Metrics()
 	if b.committer != nil {
 		m.Store = b.committer.Stats()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"noctule/broker/listener"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -131,7 +132,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 // offline takes the connection off a session, then ends the session or keeps it for its expiry interval.
 func (s *shard) offline(cl *client, sendWill bool) {
 	s.departed.add(cl)
-	listenerOf(cl.conn).counted(cl.version).Add(-1)
+	listener.Of(cl.conn).Count(cl.version, -1)
 	cl.conn.Attachment = nil
 	cl.conn = nil
 	cl.Suspend()

@@ -23,6 +23,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/auth/hash"
 	"noctule/broker/brokertest"
+	"noctule/broker/listener"
 	"noctule/codec"
 )
 
@@ -329,7 +330,7 @@ func TestAcceptProtocolVersions(t *testing.T) {
 	all := []codec.Version{codec.V31, codec.V311, codec.V5}
 	for _, only := range all {
 		t.Run(fmt.Sprint(only), func(t *testing.T) {
-			x := newFixture(t, func(_ *broker.Options, l *broker.ListenerOptions) { l.AcceptVersions = broker.VersionsOf(only) })
+			x := newFixture(t, func(_ *broker.Options, l *broker.ListenerOptions) { l.AcceptVersions = listener.VersionsOf(only) })
 			for _, v := range all {
 				want := codec.Success
 				if v != only {

@@ -1,9 +1,8 @@
 package broker
 
 import (
-	"time"
-
 	"noctule/broker/auth"
+	"noctule/broker/listener"
 	"noctule/broker/store"
 	"noctule/wsnet"
 )
@@ -59,28 +58,8 @@ type Metrics struct {
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 	// Listeners is what each listening address counted, in the order in which they were opened.
-	Listeners []ListenerMetrics
+	Listeners []listener.Metrics
 }
-
-// ListenerMetrics is a snapshot of one listener. Listeners of the same address, after each other, count as
-// one.
-type ListenerMetrics struct {
-	// Name is the address and port it listens on, or the path of its unix socket.
-	Name string
-	// Connected is its clients that are connected, by protocol version: 3.1, 3.1.1 and 5.
-	Connected [versions]int64
-	// CertificateEnd is when its TLS certificate, or one of the chain that it shows, ends first; zero without
-	// TLS.
-	CertificateEnd time.Time
-	// Net is what was counted before CONNECT.
-	Net wsnet.ListenerStats
-}
-
-// versions is the number of protocol versions.
-const versions = 3
-
-// VersionText names one of ListenerMetrics.Connected.
-func VersionText(i int) string { return [versions]string{"3.1", "3.1.1", "5"}[i] }
 
 // DropReason names why a message was not delivered to one receiver.
 type DropReason uint8

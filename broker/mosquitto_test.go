@@ -21,6 +21,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/auth"
 	"noctule/broker/brokertest"
+	"noctule/broker/listener"
 	"noctule/codec"
 )
 
@@ -65,7 +66,7 @@ func TestMosquittoClientsAreChecked(t *testing.T) {
 	x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
 		brokertest.Loopback(&l.Net)
 		o.Loops, o.ClientIDPrefixes = 2, "dev-"
-		l.MountPoint, l.AcceptVersions = "m/", broker.VersionsOf(codec.V311, codec.V5)
+		l.MountPoint, l.AcceptVersions = "m/", listener.VersionsOf(codec.V311, codec.V5)
 		l.Policy = &auth.Policy{
 			AllowAnonymous: true, Authenticators: []auth.Authenticator{passwordsOf(t, "u secret")},
 			Authorizers: []auth.Authorizer{aclOf(t, "user u", "topic write m/#", "topic read m/open/#", "pattern read m/mine/%c")},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"noctule/broker/fanout"
+	"noctule/broker/listener"
 	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/topictree"
@@ -81,8 +82,8 @@ func (s *shard) clientOf(cl *client) Client {
 		c.Expiry = SessionForever
 	}
 	if conn := cl.conn; conn != nil {
-		c.Address, c.Listener = conn.RemoteAddr(), listenerOf(conn).name
-		c.WebSocket, c.TLS = conn.WebSocket(), listenerOf(conn).opts.Load().Net.TLS != nil && !conn.Piped()
+		c.Address, c.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
+		c.WebSocket, c.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
 	} else {
 		ago := time.Duration(max(s.seconds()-int64(cl.offlineAt), 0)) * time.Second
 		c.OfflineSince = time.UnixMilli(s.b.clock.source.Wall()).Add(-ago).Truncate(time.Second)

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"reflect"
-	"slices"
 
 	"noctule/wsnet"
 )
@@ -17,9 +16,8 @@ func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]
 	o.Features = b.opts.Features
 	o.settle()
 	for l, lo := range listeners {
-		lo.Net.Tag, lo.Net.OnRefuse = l, b.logRefused
-		l.opts.Store(&lo)
-		l.net.Update(lo.Net)
+		lo.Net.OnRefuse = b.logRefused
+		l.Update(lo)
 	}
 	done := make(chan struct{}, len(b.shards))
 	for _, s := range b.shards {
@@ -65,11 +63,4 @@ func (s *shard) reload(o Options) {
 		s.b.net.SetMaxInput(o.maxInput())
 		s.reloadSys()
 	}
-}
-
-// Listeners are those that were opened, in their order. Any goroutine.
-func (b *Broker) Listeners() []*Listener {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.mu.listeners)
 }

@@ -2,11 +2,11 @@ package broker
 
 import (
 	"bytes"
-	"strings"
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
+	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -80,7 +80,7 @@ func (s *shard) entitle(cl *client, g *greet) {
 	s.loop.MustBeHere()
 	p, o := &s.connect, g.opts
 	who := auth.Rights{Named: p.HasUsername, Identified: g.as.Vouched(), MountPoint: o.MountPoint}
-	r := rights{Rights: who.Entitled(o.Policy, cl.id, string(p.Username)), via: listenerOf(g.conn)}
+	r := rights{Rights: who.Entitled(o.Policy, cl.id, string(p.Username)), via: listener.Of(g.conn)}
 	switch {
 	case r.Tell(o.Policy):
 		cl.extra().rights = &r
@@ -137,10 +137,10 @@ func (s *shard) renew(cl *client) bool {
 		if cl.conn == nil { // nothing is known of where it came in
 			return true
 		}
-		r = &rights{Rights: auth.Rights{Named: username != ""}, via: listenerOf(cl.conn)}
+		r = &rights{Rights: auth.Rights{Named: username != ""}, via: listener.Of(cl.conn)}
 	}
-	o := r.via.opts.Load()
-	barred := cl.conn != nil && o.bars(cl.conn)
+	o := r.via.Options()
+	barred := cl.conn != nil && o.Bars(cl.conn)
 	now, welcome := r.Renewed(o.Policy, cl.id, username, o.AllowAnonymous)
 	next := rights{Rights: now, via: r.via}
 	switch {
@@ -205,9 +205,9 @@ func (c *client) sourceOf() *message.Source {
 	}
 	switch {
 	case c.conn != nil:
-		src.Listener = listenerOf(c.conn).name
+		src.Listener = listener.Of(c.conn).Name()
 	case r != nil && r.via != nil:
-		src.Listener = r.via.name
+		src.Listener = r.via.Name()
 	}
 	return src
 }
@@ -217,39 +217,14 @@ func (s *shard) sourceMay(m *message.Message) bool {
 	if !s.opts.CheckRetainSource || m.Source == nil {
 		return true
 	}
-	l := s.b.listenerNamed(m.Source.Listener)
+	l := s.b.listeners.Near(m.Source.Listener)
 	if l == nil {
 		return true
 	}
-	p := l.opts.Load().Policy
+	p := l.Options().Policy
 	if p == nil {
 		return true
 	}
 	src := m.Source
 	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
-}
-
-// listenerNamed finds the listener of a name, or else one on the same port: addresses are changed more
-// easily than ports. nil if there is none. Any goroutine.
-func (b *Broker) listenerNamed(name string) (near *Listener) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	port := portIn(name)
-	for _, l := range b.mu.listeners {
-		if l.name == name {
-			return l
-		}
-		if near == nil && port != "" && portIn(l.name) == port {
-			near = l
-		}
-	}
-	return near
-}
-
-// portIn is the port in a listener's name; "" for unix sockets and pipes.
-func portIn(name string) string {
-	if strings.HasPrefix(name, "unix") || strings.HasPrefix(name, wsnet.PipeNetwork) {
-		return ""
-	}
-	return name[strings.LastIndexByte(name, ':')+1:]
 }

@@ -455,8 +455,6 @@ func (s *shard) halt(on bool) {
 	}
 }
 
-func listenerOf(c *wsnet.Conn) *Listener { return c.Listener().Tag().(*Listener) }
-
 // portOf is the port of a listener, 0 for unix sockets.
 func portOf(l *wsnet.Listener) int {
 	if a, ok := l.Addr().(*net.TCPAddr); ok {

@@ -7,6 +7,7 @@ import (
 
 	"noctule/admin"
 	"noctule/broker"
+	"noctule/broker/listener"
 )
 
 // operators is the HTTP server for operators, and what it shows of the program.
@@ -68,7 +69,7 @@ func (o *operators) show(apis []*api) {
 	for _, a := range apis {
 		for _, server := range a.servers {
 			list = append(list, admin.Certificate{
-				Listener: server.Addr().String(), End: broker.CertificateEnd(a.tls.Load()),
+				Listener: server.Addr().String(), End: listener.CertificateEnd(a.tls.Load()),
 			})
 		}
 	}
