@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/spf13/pflag"
 
 	"noctule/admin"
 	"noctule/broker"
@@ -16,8 +19,9 @@ import (
 	"noctule/cmd/internal/logs"
 )
 
-// checkCommand is `noctule check`.
+// checkCommand is `noctule check`. Its file may come after -c too, as that of a start does.
 func (c *command) checkCommand() cli.Command {
+	file := ""
 	return cli.Command{
 		Name: "check", Summary: "Say everything that is wrong with a configuration.",
 		Text: `Does what a start with a configuration does, without its traces, and prints everything
@@ -27,8 +31,16 @@ nothing, and a broker that runs does not notice.
 
 The exit code is 0 if a start would work, 3 if not.`,
 		Examples: []string{"check /etc/mosquitto/mosquitto.conf"},
-		Args:     []cli.Arg{{Name: "file", Help: "The configuration, as after -c."}},
-		Run:      func(l *cli.Line) error { return ended(c.check(l.Arg(0))) },
+		Args:     []cli.Arg{{Name: "file", Help: "The configuration.", Optional: true}},
+		Flags: func(f *pflag.FlagSet) {
+			f.StringVarP(&file, "config-file", "c", "", "The configuration `FILE`, as for a start.")
+		},
+		Run: func(l *cli.Line) error {
+			if (file == "") == (len(l.Args) == 0) {
+				return l.Wrong("expected one configuration")
+			}
+			return ended(c.check(cmp.Or(file, l.Arg(0))))
+		},
 	}
 }
 

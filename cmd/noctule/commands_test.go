@@ -89,7 +89,8 @@ func TestTypos(t *testing.T) {
 		"-v check x":                   "Error: Unknown option 'check'.\nA command comes before all options: noctule check ...\n\n",
 		file:                           "Error: Unknown option '" + file + "'.\nA configuration comes after -c: noctule -c " + file + "\n\n",
 		"-x":                           "Error: Unknown option '-x'.\n\n",
-		"check":                        "Error: expected \"<file>\"\nTry 'noctule check --help'.\n",
+		"check -c a b":                 "Error: expected one configuration\nTry 'noctule check --help'.\n",
+		"check":                        "Error: expected one configuration\nTry 'noctule check --help'.\n",
 		"check a b":                    "Error: unexpected argument b\nTry 'noctule check --help'.\n",
 		"db":                           "Error: expected one of check, stats, dump, compact, export, import, backup\nTry 'noctule db --help'.\n",
 		"db exprot x":                  "Error: unexpected argument exprot. Did you mean export?\nTry 'noctule db --help'.\n",
@@ -104,6 +105,17 @@ func TestTypos(t *testing.T) {
 		got, _, stderr := typed(strings.Fields(line)...)
 		if got != code || !strings.HasPrefix(stderr, want) { // the broker's own lines end with that it terminates
 			t.Errorf("%s: exit %d, want %d, with\n%s\nwant\n%s", line, got, code, stderr, want)
+		}
+	}
+}
+
+// TestCheckLikeAStart: the file may come after -c.
+func TestCheckLikeAStart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none.conf") // of one that is there, root becomes another user
+	code, out, log := typed("check", file)
+	for _, args := range [][]string{{"check", "-c", file}, {"check", "--config-file=" + file}} {
+		if c, text, stderr := typed(args...); c != code || text != out || stderr != log {
+			t.Errorf("%q: exit %d %s%s, want %d %s%s", args, c, text, stderr, code, out, log)
 		}
 	}
 }

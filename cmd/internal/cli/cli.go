@@ -67,6 +67,9 @@ func (l *Line) Arg(i int) string {
 // Help shows how the command is used.
 func (l *Line) Help() { l.p.help(l.path) }
 
+// Wrong is the error of a line that says too much or too little.
+func (l *Line) Wrong(text string) error { return l.usage(errors.New(text)) }
+
 // UsageError is a command line that cannot be read.
 type UsageError struct {
 	Err     error
