@@ -53,7 +53,7 @@ var rooms = map[string]room{
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
-	"broker/durable":    {ours: "broker/message broker/store topictree"},
+	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
 	"broker/listener":   {ours: "broker/auth codec wsnet"},
 	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},

@@ -56,12 +56,10 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *retained.Queue            // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
-	gate     *durable.Gate              // output that waits until something is durable
 	answers  *[]answer                  // of who was asked about the packet that comes again
 	rights   *rights                    // nil: nothing is restricted
 	estate   *estate                    // of a session that has ended
-	born     uint64                     // the post that stores the session, until it is durable
-	owed     uint64                     // the last post that an earlier connection has waited for, or 0
+	promises durable.Promises           // what waits until something is durable
 }
 
 // extra returns the rare part, to put something into.
@@ -76,8 +74,7 @@ func (c *client) extra() *rareState {
 func (c *client) settle() {
 	r := c.rare
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.gate == nil && r.grants == nil && r.rights == nil && r.estate == nil && r.answers == nil &&
-		r.born|r.owed == 0 {
+		r.promises.None() && r.grants == nil && r.rights == nil && r.estate == nil && r.answers == nil {
 		c.rare = nil
 	}
 }

@@ -57,7 +57,7 @@ func (s *shard) addTo(m *Metrics) {
 	for i, n := range c.refused {
 		m.ConnectsRefused[i] += n
 	}
-	m.QueueReads += int64(s.away.waiting())
+	m.QueueReads += int64(s.away.Waiting())
 	s.checkInvariants(true)
 	m.QueuedMessages += s.totals.Queued
 	m.QueuedBytes += s.totals.QueuedBytes

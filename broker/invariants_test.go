@@ -4,6 +4,7 @@ package broker
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -12,8 +13,8 @@ import (
 	"noctule/broker/fanout"
 )
 
-// TestInvariantsAreSeen breaks the state of a loop in many ways, each of which the checks must find; when it is mended
-// they find nothing.
+// TestInvariantsAreSeen breaks the state of a loop in many ways, each of which the checks must find; when it
+// is mended they find nothing.
 func TestInvariantsAreSeen(t *testing.T) {
 	b, err := startOn(leftover(t), 1, nil)
 	if err != nil {
@@ -83,8 +84,12 @@ func plantFaults(t *testing.T, s *shard) {
 		func() { x.topics[0], x.topics[1] = x.topics[1], x.topics[0] })
 	plant("the sums are", func() { s.totals.Queued++ }, func() { s.totals.Queued-- })
 	plant("durable subscribers", func() { j.Enter(topic.ID) }, func() { j.Leave(topic.ID) })
-	plant("gate of a", func() { a.extra().gate = &durable.Gate{} }, func() { a.rare.gate = nil }) // holds nothing
-	plant("gate of a, which is offline", func() { j.Wait(a, a.newGate()) }, func() { a.rare.gate = nil })
+	wait, forget := func() { a.extra().promises.Wait(j, a) }, func() { a.rare.promises = durable.Promises{} }
+	plant("gate of a", func() {
+		wait()
+		a.gate().Open(math.MaxUint64, func(int) []byte { return nil }) // holds nothing
+	}, forget)
+	plant("gate of a, which is offline", wait, forget)
 }
 
 // faults is what the checks find, "" for nothing.

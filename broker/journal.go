@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"noctule/broker/auth"
@@ -20,8 +19,8 @@ import (
 // A packet that promises something - PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK, CONNACK, PUBREL, and a
 // PUBLISH of QoS 2 with its packet id - waits until what it promises is durable, and all that goes to this
 // client later waits behind it. A packet whose handling noted nothing, and a client without a gate, do not
-// wait. UNSUBACK does not wait for long (late.go). Debts to other loops that a crash has left are paid at
-// the start (restore.go).
+// wait. UNSUBACK does not wait for long (durable.Late). Debts to other loops that a crash has left are paid
+// at the start (restore.go).
 
 // PersistenceSync says when what is acknowledged is durable.
 type PersistenceSync uint8
@@ -111,63 +110,18 @@ func errStore(t codec.Type) error {
 // Changed implements session.Sink.
 func (c *client) Changed(ch session.Change) {
 	s := c.shard
-	if ch.Kind == session.Expired {
-		s.drop(DropExpired)
-		return
-	}
-	if ch.Kind == session.Wanted {
-		s.away.wanting.Push(c)
-		return
-	}
-	if ch.Kind == session.Superseded {
-		c.superseded(ch)
-		return
-	}
-	b := &s.journal.Batch
-	e := store.Entry{
-		Session: c.number, Seq: ch.Seq, QoS: ch.Grant.QoS, Retain: ch.Grant.Retain,
-		Share:          ch.Grant.Share,
-		SubscriptionID: ch.Grant.SubscriptionID, State: store.State(ch.State), PacketID: ch.ID,
-	}
 	switch ch.Kind {
-	case session.Stored:
-		e.Message = s.journal.Ref(ch.Message)
-		b.PutEntry(&e)
-	case session.Moved:
-		e.Message = s.journal.Stored(ch.Message).ID
-		b.PutEntry(&e)
-	case session.Yielded:
-		b.PutEntry(&e)
-		s.journal.Unref(ch.Message.Keep().Stored)
-	case session.Removed:
-		b.DeleteEntry(c.number, ch.Seq)
-		if ch.Message != nil {
-			s.journal.Unref(ch.Message.Keep().Stored)
-		} else if ch.Away != nil {
-			s.journal.Unref(ch.Away)
+	case session.Expired:
+		s.drop(DropExpired)
+	case session.Wanted:
+		s.away.Want(c)
+	case session.Superseded: // Mosquitto has this line
+		s.logf(LevelWarning, "Reused message ID %d from %s detected. Clearing from storage.", ch.ID, c.id)
+		if c.Durable() {
+			s.journal.Note(c.number, ch)
 		}
-	case session.Held:
-		h := store.Handshake{Session: c.number, PacketID: ch.ID}
-		if ch.Message != nil {
-			h.Message = s.journal.Ref(ch.Message)
-		}
-		b.PutHandshake(&h)
-	case session.Released:
-		b.DeleteHandshake(c.number, ch.ID) // who passes the message on gives it up after that
-	case session.Expired, session.Wanted, session.Superseded:
-	}
-}
-
-// superseded gives up an incoming message under whose packet id another one has come, and says so as
-// Mosquitto does.
-func (c *client) superseded(ch session.Change) {
-	s := c.shard
-	s.logf(LevelWarning, "Reused message ID %d from %s detected. Clearing from storage.", ch.ID, c.id)
-	if c.Durable() {
-		s.journal.Batch.DeleteHandshake(c.number, ch.ID)
-		if ch.Message != nil {
-			s.journal.Unref(ch.Message.Keep().Stored)
-		}
+	default:
+		s.journal.Note(c.number, ch)
 	}
 }
 
@@ -227,16 +181,7 @@ func (c *client) wait() {
 	if !j.Gates {
 		return
 	}
-	j.Wait(c, c.newGate())
-}
-
-// newGate is gate, made on first use.
-func (c *client) newGate() *durable.Gate {
-	x := c.extra()
-	if x.gate == nil {
-		x.gate = &durable.Gate{}
-	}
-	return x.gate
+	c.extra().promises.Wait(j, c)
 }
 
 // gate is what waits of the client's output, nil if nothing does.
@@ -244,7 +189,7 @@ func (c *client) gate() *durable.Gate {
 	if c.rare == nil {
 		return nil
 	}
-	return c.rare.gate
+	return c.rare.promises.Gate()
 }
 
 // reserve returns n bytes at the end of the client's output, to be filled at once.
@@ -279,33 +224,16 @@ func (c *client) buffered() int {
 
 // dropGate forgets what waits, but not that it has: the connection ends.
 func (c *client) dropGate() {
-	if s := c.shard; len(s.late) > 0 {
-		s.late = slices.DeleteFunc(s.late, func(l late) bool { return l.cl == c })
+	c.shard.late.Drop(c)
+	if c.rare != nil {
+		c.rare.promises.Drop(c.Durable())
 	}
-	g := c.gate()
-	if g == nil {
-		return
-	}
-	if c.Durable() {
-		c.rare.owed = g.Last()
-	}
-	c.rare.gate = nil
 }
 
 // bear notes that the post of this turn stores the session.
 func (c *client) bear() {
 	if j := c.shard.journal; j.Gates {
-		c.extra().born = j.Ticket().Number
-	}
-}
-
-// kept notes that what was posted up to a post is durable.
-func (r *rareState) kept(post uint64) {
-	if r.born <= post {
-		r.born = 0
-	}
-	if r.owed <= post {
-		r.owed = 0
+		c.extra().promises.Bear(j)
 	}
 }
 
@@ -316,13 +244,13 @@ func (r *rareState) kept(post uint64) {
 func (s *shard) comesBack(cl *client) (waits bool) {
 	r := cl.rare
 	if r != nil {
-		r.kept(s.journal.Reached())
-		if r.born > 0 {
+		r.promises.Kept(s.journal.Reached())
+		if r.promises.Unborn() {
 			return false
 		}
 	}
 	s.journal.Begin()
-	return r != nil && r.owed > 0
+	return r != nil && r.promises.Owes()
 }
 
 // reached lets out what has waited for posts up to one.
@@ -339,9 +267,7 @@ func (c *client) Opens(g *durable.Gate, post uint64) {
 	if c.conn == nil || c.gate() != g {
 		return
 	}
-	if g.Open(post, c.conn.Reserve) {
-		c.rare.gate = nil
-		c.rare.kept(post)
+	if c.rare.promises.Open(g, post, c.conn.Reserve) {
 		c.settle()
 	}
 	if !c.conn.Blocked() { // otherwise Drained goes on
@@ -349,6 +275,42 @@ func (c *client) Opens(g *durable.Gate, post uint64) {
 		c.updateFull()
 		c.shard.replayRetained(c)
 	}
+}
+
+// sendLate is send for an answer that waits for the disk, and behind what waits, for no longer than
+// durable.Late says, and not while the store fails.
+func (c *client) sendLate(p packet) error {
+	s, j := c.shard, c.shard.journal
+	gate := c.gate()
+	changed := j.Changed() && j.Gates
+	if gate == nil && !changed {
+		return c.send(p)
+	}
+	n := p.Len(c.version)
+	if err := c.fits(n); err != nil {
+		return err
+	}
+	c.sent(n)
+	if j.Failing() {
+		p.Append(c.reserveNow(n)[:0], c.version)
+		return nil
+	}
+	post := uint64(0)
+	if changed {
+		post = j.Ticket().Number
+	} else {
+		post = gate.Last()
+	}
+	s.late.Add(c, p.Append(nil, c.version), post, s.loop.Now())
+	return nil
+}
+
+// answerLate lets out what need not wait any longer when all up to a post is durable.
+func (s *shard) answerLate(post uint64, now int64) {
+	s.loop.MustBeHere()
+	s.late.Leave(post, now, s.journal.Failing(), func(cl *client, raw []byte) {
+		copy(cl.reserveNow(len(raw)), raw)
+	})
 }
 
 // errNoStore is what Save and Backup of a broker without a store say.

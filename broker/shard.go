@@ -18,7 +18,6 @@ import (
 	"noctule/broker/message"
 	"noctule/broker/retained"
 	"noctule/broker/session"
-	"noctule/broker/store"
 	"noctule/codec"
 	"noctule/internal/memguard"
 	"noctule/internal/ring"
@@ -65,11 +64,11 @@ type shard struct {
 	halted   int                    // reasons to leave sockets unread
 	count    counters
 	journal  *durable.Journal // nil without a store
-	late     []late
-	away     *awayReader    // nil unless max_queued_memory sets a bound
-	sys      *sysTree       // shard 0 only
-	probe    memguard.Probe // of the process's memory
-	sweeper  retained.Sweep // shard 0 only
+	late     durable.Late[*client]
+	away     *durable.Fetcher[*client] // nil unless max_queued_memory sets a bound
+	sys      *sysTree                  // shard 0 only
+	probe    memguard.Probe            // of the process's memory
+	sweeper  retained.Sweep            // shard 0 only
 
 	// Owned by the loop, scratch of the current packet:
 	matches topictree.Matches
@@ -124,13 +123,11 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		timers:    wheel.New[*alarm](512),
 		remote:    make([]mail.Box[order], maxLoops),
 		journal:   b.newJournal(l.Index()),
+		away:      b.newFetcher(),
 	}
 	s.limits.Totals = &s.totals
 	if o.RequestsByUsername {
 		s.users = make(map[string][]*client)
-	}
-	if b.queueMemory != nil {
-		s.away = &awayReader{store: o.Store.(store.Reader)}
 	}
 	s.watchLevels()
 	return s
@@ -404,7 +401,7 @@ func (s *shard) Tick(now int64) {
 	}
 	s.timers.Advance(now/1000, s.timer)
 	s.expirePending(now)
-	s.retryAway()
+	s.away.Retry()
 	s.answerLate(0, now)
 	if s.index == 0 {
 		s.watchClock()
