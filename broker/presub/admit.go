@@ -10,18 +10,18 @@ import (
 	"noctule/codec/im"
 )
 
-// Grants is what a client that connects gets from all providers. The reason is Success, or why the client is
-// refused. It takes as long as the slowest provider's lookup waits for its turn, which ctx bounds, and then
-// its budget at most.
+// Grants is what a client that connects gets from all providers that are for it. The reason is Success, or
+// why the client is refused. It takes as long as the slowest lookup waits for its turn, which ctx bounds, and
+// then its budget at most.
 func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Reason) {
 	rules := e.acquire()
 	defer e.release(rules.providers...)
-	providers := rules.providers
+	c.connects = true
+	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
+	providers := rules.selected(&c)
 	if len(providers) == 0 {
 		return nil, codec.Success
 	}
-	c.connects = true
-	c.Tenant = rules.cfg.Tenant.of(c.ID, c.Username)
 	grants := make([]behalf.Grant, len(providers))
 	errs := make([]error, len(providers))
 	panics := make([]*thrown, len(providers))
@@ -42,6 +42,9 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 		if p != nil {
 			panic(p) // where it is known for whom
 		}
+	}
+	if now := e.rules.Load(); now != rules && len(reselected(rules, now)) > 0 { // nobody will look again
+		return e.Grants(ctx, c)
 	}
 	for _, err := range errs {
 		var no *refused

@@ -203,7 +203,14 @@ func (x *chase) sweep(ctx context.Context) {
 // try looks one list up and applies it.
 func (x *chase) try(ctx context.Context, d *debt) {
 	defer x.p.e.guard("looking up the topics of client", d.c.ID)
-	set, _, err := x.p.lookup(ctx, &d.c)
+	if !x.p.isFor(&d.c) { // since a reload
+		x.forget(d.c.ID)
+	}
+	var set *behalf.Set
+	var err error
+	if x.isOwed(d) {
+		set, _, err = x.p.lookup(ctx, &d.c)
+	}
 	if err == nil && x.isOwed(d) {
 		err = applied(x.p.apply(ctx, &d.c, set))
 	}

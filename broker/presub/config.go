@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -91,6 +92,10 @@ type ProviderConfig struct {
 	MaxWaiting        int      `yaml:"max_waiting"`        // lookups that wait for their turn; 10000
 	OnOverload        string   `yaml:"on_overload"`        // server_unavailable or quota_exceeded
 
+	// For and NotFor select the clients that it has a list for; nil: all, and none.
+	For    Selectors `yaml:"for"`
+	NotFor Selectors `yaml:"not_for"`
+
 	Static *StaticConfig `yaml:"static"`
 	HTTP   *HTTPConfig   `yaml:"http"`
 	SQL    *SQLConfig    `yaml:"sql"`
@@ -142,10 +147,14 @@ func (c *Config) at(err error) error {
 func Parse(raw []byte) (*Config, error) {
 	c := &Config{raw: raw}
 	dec := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict())
-	if err := dec.Decode(c); err != nil && len(bytes.TrimSpace(raw)) > 0 {
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) { // it says nothing
 		return nil, plainError(err)
 	}
-	c.defaults()
+	given := presenceIn(raw)
+	if err := c.checkZeros(given); err != nil {
+		return nil, withLine(raw, err)
+	}
+	c.defaults(given)
 	if err := c.check(); err != nil {
 		return nil, withLine(raw, err)
 	}
@@ -158,10 +167,14 @@ func plainError(err error) error {
 	return errors.New(strings.TrimSpace(first))
 }
 
-func (c *Config) defaults() {
-	setDuration(&c.Pending.DefaultWait, 30*time.Second)
-	setInt(&c.Pending.Max, 10000)
-	if c.Pending.MaxBytes == 0 {
+func (c *Config) defaults(given presence) {
+	if !given.at("pending.default_wait") {
+		setDuration(&c.Pending.DefaultWait, 30*time.Second)
+	}
+	if !given.at("pending.max") {
+		setInt(&c.Pending.Max, 10000)
+	}
+	if c.Pending.MaxBytes == 0 && !given.at("pending.max_bytes") {
 		c.Pending.MaxBytes = 16 << 20
 	}
 	setString(&c.ClientUnsubscribe, "allow")
@@ -176,7 +189,9 @@ func (c *Config) defaults() {
 		setString(&p.ACL, "enforce")
 		setString(&p.ClientUnsubscribe, "allow")
 		setDuration(&p.Budget, 200*time.Millisecond)
-		setDuration(&p.Cache.Stale, 24*time.Hour)
+		if !given.provider(i).at("cache.stale") {
+			setDuration(&p.Cache.Stale, 24*time.Hour)
+		}
 		setInt(&p.Cache.Max, 100000)
 		setInt(&p.MaxTopics, 10000)
 		setInt(&p.MaxWaiting, 10000)

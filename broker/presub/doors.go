@@ -250,20 +250,25 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 	rules := e.acquire()
 	defer e.release(rules.providers...)
 	c := Client{ID: who.ClientID, Username: who.Username, Tenant: rules.cfg.tenantOf(topic, who)}
-	if c.Username == "" {
+	named := c.Username != ""
+	if !named {
 		l, err := e.broker.List(ctx, c.ID)
 		if errors.Is(err, behalf.ErrNoAnswer) { // asked without the name, providers might give another list
 			busy := answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
 			e.told(topic, &c, busy)
 			return
 		}
-		c.Username = l.Username
+		c.Username, named = l.Username, err == nil
 	}
 	out := Answer{ClientID: c.ID, Results: []Result{}}
 	var promises behalf.Promises
-	for _, p := range rules.providers {
-		if p.cfg.JWT != nil {
-			continue // there is no password here
+	candidate := e.candidate(ctx, &c, named)
+	for i, p := range rules.providers {
+		if p.cfg.JWT != nil { // there is no password here
+			continue
+		}
+		if rules.cfg.Providers[i].whyNot(&candidate) != "" { // what is not known yet is with CONNECT
+			continue
 		}
 		set, err := p.list(ctx, &c)
 		if err != nil {

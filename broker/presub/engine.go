@@ -63,7 +63,8 @@ type Engine struct {
 	out publisher // of answers: b
 
 	// Owned by the goroutine that calls Use, Listen and Close:
-	tap *broker.Tap
+	tap    *broker.Tap
+	walked chan struct{} // closed when the last walk of reselect has ended; nil: there was none
 
 	// Atomic:
 	tapped atomic.Pointer[string] // the connect topic that tap is for, "" for none

@@ -45,6 +45,7 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 	l, err := e.broker.List(ctx, clientID)
 	if errors.Is(err, behalf.ErrNoSession) {
 		out.noteWaiting(&l, topic)
+		e.noteProviders(ctx, &out)
 		return out, nil
 	}
 	if err != nil {
@@ -74,7 +75,21 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 	}
 	out.noteMatches()
 	out.noteWaiting(&l, topic)
+	e.noteProviders(ctx, &out)
 	return out, nil
+}
+
+// noteProviders tells of the providers that are not asked for the client's list.
+func (e *Engine) noteProviders(ctx context.Context, x *Explanation) {
+	r := e.rules.Load()
+	c := Client{ID: x.ClientID, Username: x.Username, Tenant: r.cfg.Tenant.of(x.ClientID, x.Username)}
+	candidate := e.candidate(ctx, &c, x.Session)
+	for i := range r.cfg.Providers {
+		p := &r.cfg.Providers[i]
+		if why := p.whyNot(&candidate); why != "" {
+			x.Notes = append(x.Notes, fmt.Sprintf("provider %s is not asked: %s", p.Name, why))
+		}
+	}
 }
 
 // noteWaiting tells of requests that will bring the topic with the client's next CONNECT.

@@ -52,6 +52,7 @@ type admitter struct{ e *Engine }
 func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
 	grants, r := a.e.Grants(ctx, Client{
 		ID: x.ClientID, Username: x.Username, Password: x.Password, Address: x.Address.Addr(),
+		Listener: x.Listener.Name(),
 	})
 	x.Grants = append(x.Grants, grants...)
 	return r

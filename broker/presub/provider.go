@@ -20,8 +20,10 @@ import (
 type Client struct {
 	ID, Username, Tenant string
 	Password             []byte // before CONNACK only; not to be kept
-	// Address is where it connects from; zero if it is not known.
-	Address netip.Addr
+	// Address is where it connects from; zero if it is not known. Listener is the name of where
+	// it comes in.
+	Address  netip.Addr
+	Listener string
 
 	connects bool // it waits for CONNACK
 }

@@ -14,7 +14,8 @@ import (
 // rules are a configuration in force, with its providers.
 type rules struct {
 	cfg       *Config
-	providers []*provider
+	providers []*provider // as in cfg
+	selects   bool        // some provider is not for everybody
 }
 
 // provider is the one of a name; nil if there is none.
@@ -55,6 +56,7 @@ func (e *Engine) Prepare(cfg *Config) (*Plan, error) {
 			p = was
 		}
 		plan.next.providers = append(plan.next.providers, p)
+		plan.next.selects = plan.next.selects || c.For != nil || c.NotFor != nil
 	}
 	return plan, nil
 }
@@ -70,7 +72,7 @@ func (x *Plan) Discard() {
 
 // Use puts a plan in force that was prepared on the rules which are so now. Lookups under way end by the old
 // rules; providers that are not in the plan are closed after their last one. What they have given stays with
-// each session until its next CONNECT.
+// each session until its next CONNECT, but for those that a provider is not for any more.
 func (e *Engine) Use(x *Plan) {
 	if *e.tapped.Load() != x.next.cfg.Connect.Topic { // anybody may publish on the old one from now on
 		e.silence()
@@ -78,6 +80,7 @@ func (e *Engine) Use(x *Plan) {
 	old := e.put(x)
 	e.log.Info("Pre-subscription: " + changes(old, x.next) + ".")
 	e.warn(x.next)
+	e.reselect(old, x.next)
 }
 
 // warn says what is in force and proves less than it seems to. The broker has no logins by JWT: a token
@@ -175,9 +178,12 @@ func (e *Engine) release(list ...*provider) {
 	}
 }
 
-// same reports whether two providers are of the same configuration and have read the same files.
+// same reports whether two providers are of the same configuration and have read the same files. Whom they
+// are for is a matter of the rules: a list does not depend on it.
 func (p *provider) same(q *provider) bool {
-	return reflect.DeepEqual(p.cfg, q.cfg) && maps.Equal(p.files, q.files)
+	a, b := *p.cfg, *q.cfg
+	a.For, a.NotFor, b.For, b.NotFor = nil, nil, nil, nil
+	return reflect.DeepEqual(&a, &b) && maps.Equal(p.files, q.files)
 }
 
 // files are what a provider has read beside presub.yaml: hashes by name.

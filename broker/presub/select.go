@@ -1,0 +1,286 @@
+package presub
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Selector says which clients it fits: those that all of its settings fit. A setting that is a list fits if
+// one of its values does.
+type Selector struct {
+	Username Patterns `yaml:"username"`
+	ClientID Patterns `yaml:"clientid"`
+	Tenant   Patterns `yaml:"tenant"`   // what %e is
+	Listener Patterns `yaml:"listener"` // network and address as configured, "tcp :1883"
+	Address  Prefixes `yaml:"address"`  // of the client, which one without an address never fits
+}
+
+// Selectors are one or several; they fit if one of them does.
+type Selectors []Selector
+
+// Patterns are globs: "*" stands for any characters, also for none, everything else for itself. So "" is a
+// client that has no such name.
+type Patterns []string
+
+// Prefixes are networks; an address is one that has nothing else in it.
+type Prefixes []netip.Prefix
+
+// Limits of selectors.
+const (
+	selectorsMax = 100
+	valuesMax    = 1000 // of one setting
+)
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (s *Selectors) UnmarshalYAML(n ast.Node) error {
+	nodes := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		nodes = seq.Values
+	}
+	if len(nodes) == 0 || len(nodes) > selectorsMax {
+		return misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
+	}
+	for _, node := range nodes {
+		var x Selector
+		if err := yaml.NodeToValue(node, &x, yaml.Strict()); err != nil {
+			return err
+		}
+		if x.none() {
+			return misplaced(node, "a selector needs one of username, clientid, tenant, listener, address")
+		}
+		*s = append(*s, x)
+	}
+	return nil
+}
+
+// none reports whether nothing is selected by, which would fit everybody.
+func (x *Selector) none() bool {
+	return len(x.Username)+len(x.ClientID)+len(x.Tenant)+len(x.Listener)+len(x.Address) == 0
+}
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (p *Patterns) UnmarshalYAML(n ast.Node) error {
+	return eachValue(n, func(node ast.Node, text string) error {
+		*p = append(*p, text)
+		return nil
+	})
+}
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (p *Prefixes) UnmarshalYAML(n ast.Node) error {
+	return eachValue(n, func(node ast.Node, text string) error {
+		prefix, err := netip.ParsePrefix(text)
+		if a, aerr := netip.ParseAddr(text); aerr == nil && a.Zone() == "" {
+			prefix, err = a.Unmap().Prefix(a.Unmap().BitLen())
+		}
+		if err != nil {
+			return misplaced(node, "%q is not an address, nor a network such as 10.0.0.0/8", text)
+		}
+		if prefix != prefix.Masked() {
+			return misplaced(node, "%q has bits beyond the network %s", text, prefix.Masked())
+		}
+		*p = append(*p, prefix)
+		return nil
+	})
+}
+
+// eachValue goes through a scalar, or a list of at least one.
+func eachValue(n ast.Node, f func(node ast.Node, text string) error) error {
+	nodes := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		nodes = seq.Values
+	}
+	if len(nodes) == 0 || len(nodes) > valuesMax {
+		return misplaced(n, "a list of %d values, 1 to %d are allowed", len(nodes), valuesMax)
+	}
+	for _, node := range nodes {
+		scalar, ok := node.(ast.ScalarNode)
+		if !ok || node.Type() == ast.NullType {
+			return misplaced(node, "not a value, nor a list of values")
+		}
+		text := scalar.GetToken().Value
+		if s, ok := node.(*ast.StringNode); ok {
+			text = s.Value
+		}
+		if err := f(node, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// misplaced is an error with the place of a node, as the YAML reader has it.
+func misplaced(n ast.Node, format string, args ...any) error {
+	pos := n.GetToken().Position
+	return fmt.Errorf("[%d:%d] %s", pos.Line, pos.Column, fmt.Sprintf(format, args...))
+}
+
+// candidate is a client as far as it is known: that is more once it has connected.
+func (e *Engine) candidate(ctx context.Context, c *Client, named bool) candidate {
+	x := candidate{Client: c, named: named}
+	if e.b == nil || !e.rules.Load().selects {
+		return x
+	}
+	if found, ok, err := e.b.Find(ctx, c.ID); err == nil && ok && found.Connected {
+		c.Address, c.Listener, x.placed = found.Address.Addr(), found.Listener, true
+	}
+	return x
+}
+
+// fit is whether a selector fits a client. What is not known of it may turn out either way.
+type fit uint8
+
+const (
+	fitsNot fit = iota
+	unknown
+	fits
+)
+
+// candidate is a client as selectors see it, and what is known of it.
+type candidate struct {
+	*Client
+	named  bool // the username is
+	placed bool // listener and address are, if it has them
+}
+
+// fit says whether all settings fit.
+func (x *Selector) fit(c *candidate) fit {
+	out := fits
+	for _, s := range []struct {
+		set, known, fits bool
+	}{
+		{x.Username != nil, c.named, x.Username.fit(c.Username)},
+		{x.ClientID != nil, true, x.ClientID.fit(c.ID)},
+		{x.Tenant != nil, c.named || c.Tenant != "", x.Tenant.fit(c.Tenant)},
+		{x.Listener != nil, c.placed, x.Listener.fit(c.Listener)},
+		{x.Address != nil, c.placed, x.Address.fit(c.Address)},
+	} {
+		switch {
+		case !s.set:
+		case !s.known:
+			out = min(out, unknown)
+		case !s.fits:
+			return fitsNot
+		}
+	}
+	return out
+}
+
+func (p Patterns) fit(name string) bool {
+	return slices.ContainsFunc(p, func(pattern string) bool { return globFits(pattern, name) })
+}
+
+func (p Prefixes) fit(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
+}
+
+// globFits takes time in proportion to name, whatever the pattern: names are for clients to choose.
+func globFits(pattern, name string) bool {
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == name
+	}
+	name, ok := strings.CutPrefix(name, first)
+	for ok {
+		var piece string
+		if piece, rest, star = strings.Cut(rest, "*"); !star {
+			return strings.HasSuffix(name, piece)
+		}
+		_, name, ok = strings.Cut(name, piece)
+	}
+	return false
+}
+
+// fit is the best of them, and which one it is.
+func (s Selectors) fit(c *candidate) (best fit, which *Selector) {
+	for i := range s {
+		if f := s[i].fit(c); which == nil || f > best {
+			best, which = f, &s[i]
+		}
+	}
+	return best, which
+}
+
+// fit is whether the provider has a list for a client.
+func (p *ProviderConfig) fit(c *candidate) fit {
+	in := fits
+	if p.For != nil {
+		in, _ = p.For.fit(c)
+	}
+	out, _ := p.NotFor.fit(c)
+	return min(in, fits-out)
+}
+
+// whyNot is why a provider is not asked for a client's list; "" if it is.
+func (p *ProviderConfig) whyNot(c *candidate) string {
+	switch p.fit(c) {
+	case fits:
+		return ""
+	case unknown:
+		return "it is not known " + missing(c) + " before the client connects"
+	}
+	if out, by := p.NotFor.fit(c); out == fits {
+		return "its not_for fits " + aspects(Selectors{*by}, c)
+	}
+	return "its for does not fit " + aspects(p.For, c)
+}
+
+// aspects names what selectors look at in a client.
+func aspects(s Selectors, c *candidate) string {
+	var parts []string
+	note := func(used func(*Selector) bool, format string, args ...any) {
+		if slices.ContainsFunc(s, func(x Selector) bool { return used(&x) }) {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	note(func(x *Selector) bool { return x.Username != nil && c.named }, "username %q", c.Username)
+	note(func(x *Selector) bool { return x.ClientID != nil }, "client id %q", c.ID)
+	note(func(x *Selector) bool { return x.Tenant != nil }, "tenant %q", c.Tenant)
+	note(func(x *Selector) bool { return x.Listener != nil && c.placed }, "listener %q", c.Listener)
+	address := "none"
+	if c.Address.IsValid() {
+		address = c.Address.String()
+	}
+	note(func(x *Selector) bool { return x.Address != nil && c.placed }, "address %s", address)
+	return strings.Join(parts, ", ")
+}
+
+func missing(c *candidate) string {
+	if !c.named {
+		return "who it is"
+	}
+	return "where it comes from"
+}
+
+// selection is what a configuration says of whom a provider is for.
+func (p *ProviderConfig) selection() [2]Selectors { return [2]Selectors{p.For, p.NotFor} }
+
+// byTenant reports whether the selection depends on the tenant.
+func (p *ProviderConfig) byTenant() bool {
+	tenant := func(x Selector) bool { return x.Tenant != nil }
+	return slices.ContainsFunc(p.For, tenant) || slices.ContainsFunc(p.NotFor, tenant)
+}
+
+// selected are the providers of a client that is connected, or connects.
+func (r *rules) selected(c *Client) []*provider {
+	if !r.selects {
+		return r.providers
+	}
+	x := candidate{Client: c, named: true, placed: true}
+	list := make([]*provider, 0, len(r.providers))
+	for i, p := range r.providers {
+		if r.cfg.Providers[i].whyNot(&x) == "" {
+			list = append(list, p)
+		} else {
+			p.chase.forget(c.ID) // it may have been another user's
+		}
+	}
+	return list
+}
