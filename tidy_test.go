@@ -54,7 +54,7 @@ var rooms = map[string]room{
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
-	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt"},
+	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},
 	"broker/listener":   {ours: "broker/auth codec wsnet"},
 	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},

@@ -2,10 +2,10 @@ package broker
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"noctule/broker/auth"
 	"noctule/broker/durable"
+	"noctule/broker/fanout"
 	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/broker/retained"
@@ -46,7 +46,7 @@ type client struct {
 	bridge    bool // a broker's bridge to MQTT 3 brokers
 
 	// Atomic:
-	readiness atomic.Uint32 // for shared subscriptions: see memberReady and readinessBits
+	ready fanout.Readiness // for those who deal shared subscriptions
 }
 
 // rareState is what few clients have.

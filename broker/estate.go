@@ -42,13 +42,13 @@ func (s *shard) newEstate(cl *client) *estate {
 	e := &estate{}
 	for i := range cl.subs {
 		if m := cl.subs[i].share; m != nil {
-			e.add(s.b.index.Filter(m.id))
+			e.add(s.b.index.Filter(m.ID))
 		}
 	}
 	for g := cl.grants(); g != nil; g = g.next {
 		if g.extra != nil {
 			for _, m := range g.extra.shares {
-				e.add(s.b.index.Filter(m.id))
+				e.add(s.b.index.Filter(m.ID))
 			}
 		}
 	}

@@ -441,7 +441,7 @@ func (s *shard) syncShares(cl *client) {
 func (s *shard) pruneShares(cl *client, g *grant) {
 	kept := g.extra.shares[:0]
 	for _, m := range g.extra.shares {
-		if g.has(m.id.Filter()) {
+		if g.has(m.ID.Filter()) {
 			kept = append(kept, m)
 			continue
 		}
@@ -455,7 +455,7 @@ func (s *shard) leaveGrantedShare(cl *client, m *shareMember) {
 	cl.shared--
 	s.count.sharedSubscriptions--
 	if cl.Durable() {
-		s.journal.Leave(m.id)
+		s.journal.Leave(m.ID)
 	}
 	s.leaveShare(m)
 }
@@ -471,7 +471,7 @@ func (s *shard) joinGrantedShare(cl *client, g *grant, t *behalf.Topic) {
 			return
 		}
 		if m := cl.grantedShare(id); m != nil {
-			m.opts, m.subID = optionsOf(t), t.ID
+			m.Options, m.SubID = optionsOf(t), t.ID
 			return
 		}
 	}
@@ -500,7 +500,7 @@ func (c *client) grantedShare(id topictree.FilterID) *shareMember {
 			continue
 		}
 		for _, m := range g.extra.shares {
-			if m.id == id {
+			if m.ID == id {
 				return m
 			}
 		}
@@ -515,7 +515,7 @@ func (s *shard) ownShare(cl *client, id topictree.FilterID) {
 			continue
 		}
 		for i, m := range g.extra.shares {
-			if m.id == id {
+			if m.ID == id {
 				last := len(g.extra.shares) - 1
 				g.extra.shares[i] = g.extra.shares[last]
 				g.extra.shares[last] = nil

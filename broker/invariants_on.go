@@ -199,7 +199,7 @@ func (s *shard) faultOfMembers() error {
 				continue
 			}
 			for _, m := range g.extra.shares {
-				want[m.id]++
+				want[m.ID]++
 			}
 		}
 		return nil

@@ -306,7 +306,7 @@ func (s *shard) serveHit(p *passage, h *topictree.Hit, loops []passage) int {
 
 // dealWeight is what looking for a member costs; most are passed over quickly.
 func (s *shard) dealWeight(id topictree.FilterID) int {
-	if g := s.shares[id]; g != nil {
+	if g := s.shares.Group(id); g != nil {
 		return g.Len() / 16
 	}
 	return 0

@@ -543,7 +543,7 @@ func (s *shard) listing(cl *client, out *behalf.Listing) {
 		sub := &cl.subs[i]
 		opts, subID := sub.opts, sub.subID
 		if sub.share != nil {
-			opts, subID = sub.share.opts, sub.share.subID
+			opts, subID = sub.share.Options, sub.share.SubID
 		}
 		own.Topics = append(own.Topics, behalf.Topic{
 			Filter: sub.id.Filter(), ID: subID, QoS: opts.QoS(),

@@ -131,7 +131,7 @@ func (b *Broker) Subscriptions(id string) *Cursor[Subscription] {
 			sub := &cl.subs[at]
 			o, number := sub.opts, sub.subID
 			if sub.share != nil {
-				o, number = sub.share.opts, sub.share.subID
+				o, number = sub.share.Options, sub.share.SubID
 			}
 			page = append(page, Subscription{
 				Filter: s.b.index.Filter(sub.id), QoS: o.QoS(), NoLocal: o.Has(fanout.NoLocal),
@@ -206,9 +206,9 @@ func (b *Broker) Retained(filter string) (*Cursor[Retained], error) {
 
 // Shares reads the shared subscriptions, in no order.
 func (b *Broker) Shares() *Cursor[Share] {
-	all := func(loop int) iter.Seq[topictree.FilterID] { return maps.Keys(b.shards[loop].shares) }
+	all := func(loop int) iter.Seq[topictree.FilterID] { return b.shards[loop].shares.All() }
 	return view.OfTables(&b.pages, all, func(loop int, id topictree.FilterID) (Share, bool) {
-		g := b.shards[loop].shares[id]
+		g := b.shards[loop].shares.Group(id)
 		group, filter, ok := codec.SplitShare([]byte(b.index.Filter(id)))
 		if g == nil || !ok {
 			return Share{}, false
@@ -223,12 +223,12 @@ func (b *Broker) ShareMembers(group, filter string) *Cursor[string] {
 	s, at := b.shards[b.shareHome([]byte(group), []byte(filter))], 0
 	step := func(page []string, limit int) ([]string, bool) {
 		id, ok := b.index.LookupShared([]byte(group), []byte(filter))
-		if !ok || s.shares[id] == nil {
+		if !ok || s.shares.Group(id) == nil {
 			return page, true
 		}
-		g := s.shares[id]
+		g := s.shares.Group(id)
 		for _, m := range g.Page(at, limit) {
-			page = append(page, m.c.id)
+			page = append(page, m.C.id)
 			at++
 		}
 		return page, at >= g.Len()

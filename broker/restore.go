@@ -367,7 +367,7 @@ func (r *restoring) payShare(ctx context.Context, m *message.Message, id topictr
 		return err
 	}
 	return r.b.onEach(ctx, func(s *shard) {
-		if s.shares[id] != nil && !has.Load() { // this loop deals
+		if s.shares.Group(id) != nil && !has.Load() { // this loop deals
 			s.live.Reset(m, s.loop.Now())
 			s.deal(id, m)
 			s.live.Release()

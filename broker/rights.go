@@ -169,7 +169,7 @@ func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
 	}
 	sub.opts = o
 	if sub.share != nil {
-		sub.share.opts = o
+		sub.share.Options = o
 		return
 	}
 	s.receivers.Change(sub.id, int(sub.at), member{C: cl, Options: o, SubID: sub.subID})

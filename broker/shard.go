@@ -46,9 +46,8 @@ type shard struct {
 	sets     map[setKey]*set
 	loose    []*set // pinned while grants are given
 	waiting  pendingList
-	shares   map[topictree.FilterID]*fanout.Group[*shareMember]
-	early    map[topictree.FilterID][]early
-	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
+	shares   fanout.Shares[*client] // that this loop deals
+	greeting ring.Ring[*greeting]   // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
 	remote   []mail.Box[order] // one per shard
 	fence    fence
@@ -119,7 +118,6 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		},
 		sessions:  make(map[string]*client),
 		receivers: fanout.New[*client](b.index, l.Index(), slice),
-		shares:    make(map[topictree.FilterID]*fanout.Group[*shareMember]),
 		timers:    wheel.New[*alarm](512),
 		remote:    make([]mail.Box[order], maxLoops),
 		journal:   b.newJournal(l.Index()),

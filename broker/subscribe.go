@@ -167,7 +167,7 @@ func (s *shard) subscribeShared(
 	if i, ok := cl.find(id); ok {
 		s.b.index.RemoveShared(id) // it was counted already
 		m := cl.subs[i].share
-		m.opts, m.subID = o, subID
+		m.Options, m.SubID = o, subID
 		return false, nil
 	}
 	s.ownShare(cl, id)
@@ -292,7 +292,7 @@ func (s *shard) dropSubscriptions(cl *client) {
 		s.dropSome(cl, len(cl.subs))
 		return
 	}
-	cl.readiness.Store(memberGone)
+	cl.ready.End()
 	s.leaving.Push(cl)
 	if s.leaving.Len() == 1 {
 		s.loop.Again(leaveTask{})

@@ -171,14 +171,14 @@ func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
 	for i := range out {
 		for k := range out[i] {
 			if m := out[i][k].shared; m != nil {
-				of[m.c.shard] = append(of[m.c.shard], &out[i][k])
+				of[m.C.shard] = append(of[m.C.shard], &out[i][k])
 			}
 		}
 	}
 	for s, list := range of {
 		err := s.query(ctx, func() {
 			for _, sub := range list {
-				sub.qos = sub.shared.opts.QoS()
+				sub.qos = sub.shared.Options.QoS()
 			}
 		})
 		if err != nil {
@@ -206,9 +206,9 @@ func (s *shard) query(ctx context.Context, f func()) error {
 // list is a part of this loop's subscribers of a filter, or of the members it deals to.
 func (s *shard) list(id topictree.FilterID, from, limit int) (out []subscriber) {
 	s.loop.MustBeHere()
-	if g := s.shares[id]; g != nil {
+	if g := s.shares.Group(id); g != nil {
 		for _, m := range g.Page(from, limit) {
-			out = append(out, subscriber{id: m.c.id, shared: m})
+			out = append(out, subscriber{id: m.C.id, shared: m})
 		}
 		return out
 	}
