@@ -51,6 +51,7 @@ var rooms = map[string]room{
 		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 	},
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
+	"broker/auth/token": {ours: "broker/auth", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
@@ -59,9 +60,9 @@ var rooms = map[string]room{
 	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker broker/behalf codec codec/im internal/metric internal/places internal/regular topictree",
+		ours: "broker broker/auth/token broker/behalf codec codec/im internal/metric internal/places internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
-			"github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
+			"github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store topictree"},

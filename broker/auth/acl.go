@@ -2,8 +2,6 @@ package auth
 
 import (
 	"strings"
-
-	"noctule/codec"
 )
 
 // ACL is an access control file. It is immutable; what it says about clients is shared between all clients of
@@ -78,32 +76,18 @@ func nextWord(s string) (word, rest string) {
 // entry takes what stands behind "topic" or "pattern": one word is a filter, to read and write; otherwise the
 // first word is the access and the rest, spaces included, the filter.
 func (p *aclParser) entry(text string, pattern bool) error {
-	word, rest := nextWord(text)
+	word, _ := nextWord(text)
 	if word == "" {
 		return p.s.fail("Empty topic in acl_file \"%s\".", p.s.path)
 	}
-	filter, access := word, Read|Write
-	if rest != "" {
-		filter = strings.TrimSpace(rest)
-		switch word {
-		case "read":
-			access = Read
-		case "write":
-			access = Write
-		case "readwrite":
-		case "deny":
-			access = denied
-		default:
-			return p.s.fail("Invalid topic access type \"%s\" in acl_file \"%s\".", word, p.s.path)
-		}
+	r, err := ParseRule(text)
+	if err != nil {
+		return p.s.fail("Invalid topic access type \"%s\" in acl_file \"%s\".", word, p.s.path)
 	}
-	form := filter
-	if strings.HasPrefix(form, "$share/") {
-		form = "x" + form // here it is a level like others
+	if r.Check() != nil {
+		return p.s.fail("Invalid ACL topic \"%s\" in acl_file \"%s\".", r.Filter, p.s.path)
 	}
-	if err := codec.CheckTopicFilter([]byte(form)); err != nil {
-		return p.s.fail("Invalid ACL topic \"%s\" in acl_file \"%s\".", filter, p.s.path)
-	}
+	filter, access := r.Filter, r.bits()
 	if pattern {
 		p.pattern(filter, access)
 		return nil

@@ -2,14 +2,14 @@ package presub
 
 import (
 	"context"
-	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"noctule/broker/auth/token"
 )
 
 // JWTConfig is a claim of the token that the client sends as its password: an array of topics, or of objects
@@ -36,8 +36,7 @@ func (j *JWTConfig) check(path string) error {
 		return wrong(path, "either secret_file or public_key_file is needed")
 	}
 	for i, a := range j.Algorithms {
-		m := jwt.GetSigningMethod(a)
-		if m == nil || a == "none" || strings.HasPrefix(a, "HS") != (j.SecretFile != "") {
+		if !slices.Contains(token.Algorithms(), a) || strings.HasPrefix(a, "HS") != (j.SecretFile != "") {
 			return wrong(fmt.Sprintf("%s.algorithms[%d]", path, i), "algorithm %q does not fit the key", a)
 		}
 	}
@@ -50,12 +49,13 @@ func (j *JWTConfig) check(path string) error {
 // jwtSource reads tokens.
 type jwtSource struct {
 	cfg    *JWTConfig
-	key    any
-	parser *jwt.Parser
+	tokens *token.Verifier
 }
 
+// tokenBytesMax is what fits into a password.
+const tokenBytesMax = 65535
+
 func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
-	s := &jwtSource{cfg: cfg}
 	name, path := cfg.SecretFile, ".jwt.secret_file"
 	if name == "" {
 		name, path = cfg.PublicKeyFile, ".jwt.public_key_file"
@@ -64,60 +64,37 @@ func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	var keys *token.Set
 	if cfg.SecretFile != "" {
-		secret := []byte(strings.TrimRight(string(raw), "\r\n"))
-		if len(secret) < 16 {
-			return nil, &fileError{path, fmt.Errorf("%s: a secret of less than 16 bytes", name)}
-		}
-		s.key = secret
-	} else if s.key, err = publicKey(raw); err != nil {
+		keys, err = token.Secret([]byte(strings.TrimRight(string(raw), "\r\n")))
+	} else {
+		keys, err = token.PublicKeys(raw)
+	}
+	if err != nil {
 		return nil, &fileError{path, fmt.Errorf("%s: %w", name, err)}
 	}
-	opts := []jwt.ParserOption{
-		jwt.WithValidMethods(
-			cfg.Algorithms,
-		), jwt.WithLeeway(time.Duration(cfg.Leeway)), jwt.WithTimeFunc(now),
-	}
-	if !cfg.WithoutExp {
-		opts = append(opts, jwt.WithExpirationRequired())
-	}
-	if cfg.Issuer != "" {
-		opts = append(opts, jwt.WithIssuer(cfg.Issuer))
+	c := token.Config{
+		Algorithms: cfg.Algorithms, Issuer: cfg.Issuer, Leeway: time.Duration(cfg.Leeway),
+		WithoutExp: cfg.WithoutExp, BytesMax: tokenBytesMax, Now: now,
 	}
 	if cfg.Audience != "" {
-		opts = append(opts, jwt.WithAudience(cfg.Audience))
+		c.Audiences = []string{cfg.Audience}
 	}
-	s.parser = jwt.NewParser(opts...)
-	return s, nil
-}
-
-// publicKey reads a key of any of the kinds.
-func publicKey(pem []byte) (crypto.PublicKey, error) {
-	if k, err := jwt.ParseRSAPublicKeyFromPEM(pem); err == nil {
-		return k, nil
+	tokens, err := token.New(c, keys)
+	if err != nil {
+		return nil, &fileError{path, fmt.Errorf("%s: %w", name, err)}
 	}
-	if k, err := jwt.ParseECPublicKeyFromPEM(pem); err == nil {
-		return k, nil
-	}
-	if k, err := jwt.ParseEdPublicKeyFromPEM(pem); err == nil {
-		return k, nil
-	}
-	return nil, errors.New("no RSA, EC or Ed25519 public key")
+	return &jwtSource{cfg, tokens}, nil
 }
 
 func (s *jwtSource) close() {}
 
 // topics implements source.
-func (s *jwtSource) topics(_ context.Context, c *Client) ([]Topic, error) {
+func (s *jwtSource) topics(ctx context.Context, c *Client) ([]Topic, error) {
 	if len(c.Password) == 0 {
 		return nil, errNoToken
 	}
-	claims := jwt.MapClaims{}
-	_, err := s.parser.ParseWithClaims(
-		string(c.Password),
-		claims,
-		func(*jwt.Token) (any, error) { return s.key, nil },
-	)
+	t, err := s.tokens.Verify(ctx, c.Password)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +103,11 @@ func (s *jwtSource) topics(_ context.Context, c *Client) ([]Topic, error) {
 		if s.cfg.SubjectIs == "clientid" {
 			want = c.ID
 		}
-		if sub, err := claims.GetSubject(); err != nil || sub == "" || sub != want {
+		if sub, _ := t.Claims["sub"].(string); sub == "" || sub != want {
 			return nil, fmt.Errorf("the token's subject is not the %s", s.cfg.SubjectIs)
 		}
 	}
-	raw, ok := claims[s.cfg.Claim]
+	raw, ok := t.Claims[s.cfg.Claim]
 	if !ok {
 		return nil, nil
 	}

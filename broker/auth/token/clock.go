@@ -1,0 +1,6 @@
+package token
+
+import "time"
+
+// now is the only place where this package reads the clock.
+func now() time.Time { return time.Now() }
