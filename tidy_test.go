@@ -41,12 +41,13 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/auth broker/behalf broker/durable broker/fanout broker/listener broker/mail broker/message " +
+		ours: "broker/admit broker/auth broker/behalf broker/durable broker/fanout broker/listener broker/mail broker/message " +
 			"broker/retained broker/session " +
-			"broker/store broker/store/state broker/sys broker/view codec codec/im internal/memguard internal/places internal/ring internal/version " +
+			"broker/store broker/store/state broker/sys broker/view codec codec/im internal/memguard internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
+	"broker/admit": {ours: "broker/auth broker/behalf broker/listener codec internal/places"},
 	"broker/auth": {
 		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 	},

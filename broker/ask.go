@@ -4,53 +4,103 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
 
+	"noctule/broker/admit"
 	"noctule/broker/auth"
+	"noctule/broker/listener"
 	"noctule/codec"
 	"noctule/wsnet"
 )
 
-// What a client may do can be somebody else's to say, who takes time to answer (auth.Asker). Then the
-// client's connection is held with the packet unread, and the question goes to a pool off the loops, which is
-// bounded and fair between addresses; all others go on. With the answer the packet is read again, and the
-// answers are there for it and for nothing else. Without an answer, or where too many wait, the connection
-// ends, so that nothing is acknowledged that was not passed on: the client can come again.
+// What somebody else decides, who takes time (broker/admit): whether a client may connect, if its password
+// must be hashed or an Admitter is to be asked, and what it may do, if its rules have an auth.Asker.
+// Meanwhile its connection is held (wsnet.Conn.Hold) and all others go on. A connection that may come in goes
+// on to its session's home loop. A packet is left unread, and read again with the answers, which are there
+// for it and for nothing else; without an answer the connection ends, so that nothing is acknowledged that
+// was not passed on: the client can come again.
 
-// AskTimeout bounds the time in which an auth.Asker answers about one packet.
-const AskTimeout = 20 * time.Second
+// ask holds the connection of the CONNECT being handled until it is decided about; slow says that the policy
+// has to check the password first.
+func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
+	c, p := g.conn, &s.connect
+	g.packet = bytes.Clone(body)
+	if p.HasPassword {
+		login.Password = append([]byte{}, p.Password...)
+	}
+	x := &admit.Case{
+		Admission: &Admission{
+			ClientID: login.ClientID, Username: login.Username, Password: login.Password,
+			HasUsername: login.HasUsername, CleanStart: p.CleanStart, Version: p.Version,
+			Address: c.RemoteAddr(), Listener: listener.Of(c),
+		},
+		Login: login, Admitters: s.opts.Admitters, Size: len(body), Peer: peer(c),
+	}
+	if slow {
+		x.Policy = g.opts.Policy
+	}
+	x.Prepare = func(ctx context.Context) (r codec.Reason) {
+		if len(x.Grants) > 0 {
+			g.grants, r = s.b.plantGrants(ctx, x.Admission)
+		}
+		return r
+	}
+	x.Answered = func(r codec.Reason) {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(g, x, r) })) // bounded by MaxAdmissions
+	}
+	if !s.b.desk.Decide(x) {
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
+	c.Attachment.(*greeting).waits = x
+	c.Hold()
+}
 
-// askWorkers is how many questions are asked at once.
-const askWorkers = 64
+// answered goes on with a CONNECT on the loop that read it: it is refused, or moves to its home loop.
+func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
+	s.b.desk.Leave(x)
+	c := g.conn
+	s.handling = handling{conn: c, packet: g.packet, connect: true}
+	defer s.handled()
+	home := s.b.home([]byte(x.ClientID))
+	at, ok := c.Attachment.(*greeting)
+	if !ok { // it has ended meanwhile
+		home.dropPins(g.grants)
+		return
+	}
+	at.waits = nil
+	if r == codec.Success && s.b.stopping.Load() {
+		r = codec.ServerShuttingDown
+	}
+	if r != codec.Success {
+		home.dropPins(g.grants)
+		p := &s.connect
+		if err := p.Parse(0, g.packet, codec.V311); err == nil { // it parsed before
+			g.as.Dress(p)
+			s.refuse(c, p, r)
+		}
+		return
+	}
+	c.Attachment = nil
+	if !c.Release(home.loop, g) {
+		home.dropPins(g.grants)
+	}
+}
+
+// CheckLogin asks a policy about a login that has not come with a CONNECT: see admit.Desk. Any goroutine but
+// a loop's may call it.
+func (b *Broker) CheckLogin(ctx context.Context, p *auth.Policy, login auth.Login) codec.Reason {
+	return b.desk.CheckLogin(ctx, p, login)
+}
 
 // errAsked says that a packet waits for an answer, and comes again.
 var errAsked = errors.New("broker: somebody has to be asked")
 
-// answer is one that the packet needs that comes again.
-type answer struct {
-	access  auth.Access
-	topic   []byte
-	allowed bool
-}
-
-// answered reports whether somebody was asked, and has said yes.
-func (c *client) answered(a auth.Access, topic []byte) bool {
-	x := c.answer(a, topic)
-	return x != nil && x.allowed
-}
-
-// answer is what there is of one question; nil if nothing.
-func (c *client) answer(a auth.Access, topic []byte) *answer {
-	if c.rare == nil || c.rare.answers == nil {
+// heard is what was said about the client's packet that has come again; nil if nothing was.
+func (c *client) heard() *admit.Answers {
+	if c.rare == nil {
 		return nil
 	}
-	list := *c.rare.answers
-	for i := range list {
-		if x := &list[i]; x.access == a && bytes.Equal(x.topic, topic) {
-			return x
-		}
-	}
-	return nil
+	return c.rare.answers
 }
 
 // asks reports whether the client's rules may have to ask somebody.
@@ -62,67 +112,32 @@ func (c *client) asks() bool {
 // mustAsk, for a client that asks, reports whether something of a packet is for somebody else to say, which
 // has not been asked yet. Then the connection is held, and the packet is to be left unread.
 func (s *shard) mustAsk(cl *client, a auth.Access, topics ...[]byte) bool {
-	r := cl.rights()
-	var open []answer
-	for _, topic := range topics {
-		if cl.answer(a, topic) == nil && r.Permissions.Open(a, topic) {
-			open = append(open, answer{access: a, topic: bytes.Clone(topic)})
-		}
-	}
-	if open == nil {
+	q := cl.heard().Ask(cl.rights().Permissions, a, topics...)
+	if q == nil {
 		return false
 	}
-	conn, perms := cl.conn, r.Permissions
+	conn := cl.conn
 	conn.Hold()
-	peer := peer(conn)
-	finish := func(known bool, why codec.Reason) {
-		s.post(func() { s.settleAnswers(cl, conn, open, known, why) }) // one a connection
-	}
-	ok := s.b.asking.Submit(auth.Job{
-		Address: conn.RemoteAddr().Addr(), Trusted: conn.Local(), Bytes: answersSize(open),
-		Work: func() bool {
-			defer s.b.guard(func() string { return askingText(cl.id, peer) })
-			ctx, cancel := context.WithTimeout(context.Background(), AskTimeout)
-			defer cancel()
-			known := true
-			for i := range open {
-				if known {
-					open[i].allowed, known = perms.Resolve(ctx, a, open[i].topic)
-				}
-			}
-			finish(known, codec.ServerBusy)
-			return false
-		},
-		Refuse: func(why codec.Reason) { finish(false, why) },
+	q.ClientID, q.Peer, q.Address, q.Trusted = cl.id, peer(conn), conn.RemoteAddr().Addr(), conn.Local()
+	s.b.desk.Resolve(q, func(r codec.Reason) {
+		s.post(func() { s.goOn(cl, conn, q, r) }) // one a connection
 	})
-	if !ok {
-		finish(false, codec.ServerBusy)
-	}
 	return true
 }
 
-func answersSize(list []answer) (n int) {
-	for i := range list {
-		n += 64 + len(list[i].topic)
-	}
-	return n
-}
-
-// settleAnswers lets a connection go on whose packet was asked about.
-func (s *shard) settleAnswers(cl *client, conn *wsnet.Conn, list []answer, known bool, why codec.Reason) {
+// goOn lets a connection go on whose packet was asked about.
+func (s *shard) goOn(cl *client, conn *wsnet.Conn, q *admit.Question, r codec.Reason) {
 	if cl.conn != conn { // it has ended meanwhile
 		return
 	}
-	if !known {
-		s.fail(cl, &codec.Error{Reason: why, Detail: "nobody says what the client may do"})
+	if r != codec.Success {
+		s.fail(cl, &codec.Error{Reason: r, Detail: "nobody says what the client may do"})
 		return
 	}
 	conn.Release(s.loop, wsnet.TaskFunc(func(*wsnet.Loop) {
 		cl.lastSeen = uint32(s.seconds())
-		if old := cl.extra().answers; old != nil { // the rules have changed meanwhile
-			list = append(list, *old...)
-		}
-		cl.rare.answers = &list
+		x := cl.extra()
+		x.answers = q.Answers(x.answers)
 		s.told = cl
 	}))
 }
@@ -135,12 +150,6 @@ func (s *shard) forgetAnswers() {
 		cl.rare.answers = nil
 		cl.settle()
 	}
-}
-
-// unread takes back what was counted of a packet that comes again.
-func (s *shard) unread(n int) {
-	s.count.packetsIn--
-	s.count.bytesIn -= int64(n)
 }
 
 // filterNames are the filters of a SUBSCRIBE as the broker knows them.

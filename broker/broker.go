@@ -19,7 +19,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"noctule/broker/auth"
+	"noctule/broker/admit"
 	"noctule/broker/durable"
 	"noctule/broker/listener"
 	"noctule/broker/retained"
@@ -71,14 +71,12 @@ type Broker struct {
 	lastRevision              atomic.Uint64 // of subscriptions made by servers
 	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
-	memory     memguard.Guard
-	admissions admissions
-	pages      view.Pages
-	watching   view.Watches[EndReason]
-	asked      sync.WaitGroup // goroutines of admissions, and those that read queues
-	hashing    *auth.Pool     // checks passwords
-	asking     *auth.Pool     // asks Askers
-	ended      chan struct{}  // closed when Shutdown has stopped the loops, or has given up
+	memory   memguard.Guard
+	pages    view.Pages
+	watching view.Watches[EndReason]
+	asked    sync.WaitGroup // goroutines of admissions, and those that read queues
+	desk     *admit.Desk    // what takes time to decide
+	ended    chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	listeners listener.Set
 }
@@ -117,11 +115,10 @@ func New(o Options) (*Broker, error) {
 		}
 		b.openCommitter()
 	}
-	hashing := o.Hashing
-	b.admissions.open(o.MaxAdmissions)
-	hashing.Now = func() int64 { return now().Sub(b.started).Milliseconds() }
-	b.hashing = auth.NewPool(hashing)
-	b.asking = auth.NewPool(auth.PoolConfig{Workers: askWorkers, FailureBurst: -1, Now: hashing.Now})
+	b.desk = admit.New(admit.Config{
+		Max: o.MaxAdmissions, Hashing: o.Hashing, Go: b.asked.Go, Guard: b.guard,
+		Now: func() int64 { return now().Sub(b.started).Milliseconds() },
+	})
 	server, err := wsnet.New(wsnet.Config{
 		Loops:          o.Loops,
 		Portable:       o.Portable,
@@ -198,7 +195,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	if err := b.net.Shutdown(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(b.hashing.Close(ctx), b.asking.Close(ctx)); err != nil {
+	if err := b.desk.Close(ctx); err != nil {
 		return err
 	}
 	answered := make(chan struct{})

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 
+	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
@@ -56,7 +57,7 @@ type rareState struct {
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *retained.Queue            // retained messages still to be sent, oldest first
 	grants   *grant                     // subscriptions that others have made; one an origin
-	answers  *[]answer                  // of who was asked about the packet that comes again
+	answers  *admit.Answers             // of who was asked about the packet that comes again
 	rights   *rights                    // nil: nothing is restricted
 	estate   *estate                    // of a session that has ended
 	promises durable.Promises           // what waits until something is durable
@@ -76,6 +77,21 @@ func (c *client) settle() {
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
 		r.promises.None() && r.grants == nil && r.rights == nil && r.estate == nil && r.answers == nil {
 		c.rare = nil
+	}
+}
+
+// username is the name of the user to whom the session belongs; "" for anonymous ones.
+func (c *client) username() string {
+	if c.rare == nil {
+		return ""
+	}
+	return c.rare.username
+}
+
+// owner is whose session it is.
+func (c *client) owner() admit.Owner {
+	return admit.Owner{
+		User: c.username(), Mount: c.rights().mountPoint(), AnyUser: c.anyUser, AnyMount: c.anyMount,
 	}
 }
 

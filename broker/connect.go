@@ -84,14 +84,11 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		return true
 	}
 	c.Attachment.(*greeting).done = true
+	g := &greet{conn: c, id: made, as: as, opts: l}
 	if slow || len(s.opts.Admitters) > 0 {
-		a := &Admission{
-			Listener: listener.Of(c), made: made, as: as, opts: l, hash: slow, ask: s.opts.Admitters,
-		}
-		s.ask(c, p, body, a, login)
+		s.ask(g, body, login, slow)
 		return true
 	}
-	g := &greet{conn: c, id: made, as: as, opts: l}
 	home := s.b.home(id)
 	if home != s {
 		g.packet = bytes.Clone(body)
@@ -294,7 +291,7 @@ func (s *shard) welcome(g *greet) {
 		return
 	}
 	old := s.sessionOf(id)
-	foreign := old != nil && s.foreign(old, g)
+	foreign := old != nil && old.owner().Foreign(p.Username, g.opts.MountPoint, s.opts.OtherUsers)
 	if s.turnsAway(g, old, foreign) {
 		return
 	}
@@ -339,6 +336,34 @@ func (s *shard) welcome(g *greet) {
 	if cl.grants() != nil {
 		s.tell(cl)
 	}
+}
+
+// turnsAway refuses a client that is let in but must not have a session: there is no place or no memory
+// for one, or the one of its client id is another user's. old is that session, nil without.
+func (s *shard) turnsAway(g *greet, old *client, foreign bool) bool {
+	c, p := g.conn, &s.connect
+	switch {
+	case foreign && s.opts.OtherUsers == RefuseSession:
+		s.leaveOut(g)
+		s.logf(LevelNotice, "Client %s [%s] is refused: another user's session has this client id.",
+			old.id, peer(c))
+		s.refuse(c, p, codec.ClientIdentifierNotValid)
+	case old == nil && s.full():
+		s.leaveOut(g)
+		s.turnAway(c, p)
+	case s.b.memory.Short() && (old == nil || p.HasWill && tooLarge(&p.Will, old)):
+		s.leaveOut(g)
+		s.refuseMemory(c, p)
+	default:
+		return false
+	}
+	return true
+}
+
+// leaveOut gives up what has been prepared for a client.
+func (s *shard) leaveOut(g *greet) {
+	s.unpinAll(g.grants)
+	g.conn.Attachment = nil
 }
 
 // full reports that one more session would be too many.

@@ -97,8 +97,8 @@ func (b *Broker) fill(m *Metrics) {
 	if b.committer != nil {
 		m.Store = b.committer.Stats()
 	}
-	m.Hashing = b.hashing.Stats()
-	m.Admissions = b.admissions.stats()
+	m.Hashing = b.desk.Hashing()
+	m.Admissions = b.desk.Stats()
 	for {
 		old := b.maxSessions.Load()
 		if m.Sessions <= old || b.maxSessions.CompareAndSwap(old, m.Sessions) {

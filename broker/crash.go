@@ -196,19 +196,14 @@ func (s *shard) who(c *wsnet.Conn) string {
 	case *client:
 		return fmt.Sprintf("client %q [%s]", a.id, peer(c))
 	case *greeting:
-		if a.admission != nil {
-			return fmt.Sprintf("client %q [%s]", a.admission.ClientID, peer(c))
+		if a.waits != nil {
+			return fmt.Sprintf("client %q [%s]", a.waits.ClientID, peer(c))
 		}
 	}
 	if name := s.departed.find(0, c.ID()); name != "" {
 		return name
 	}
 	return fmt.Sprintf("a client before CONNECT [%s]", peer(c))
-}
-
-// askingText says that a login is being decided.
-func askingText(clientID, address string) string {
-	return fmt.Sprintf("while deciding about CONNECT of client %q [%s]", clientID, address)
 }
 
 // dump is the first bytes in hexadecimal, each line after the first one on its own; a message to $CONTROL, as

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/listener"
 	"noctule/broker/store"
@@ -54,7 +55,7 @@ type Metrics struct {
 	// Hashing is what checking passwords took.
 	Hashing auth.PoolStats
 	// Admissions are the CONNECTs that wait for an answer.
-	Admissions AdmissionStats
+	Admissions admit.Stats
 	// Net is what the event loops counted.
 	Net wsnet.Stats
 	// Listeners is what each listening address counted, in the order in which they were opened.

@@ -325,7 +325,7 @@ func (j *applying) results(next *set, plan *behalf.Plan) []behalf.Result {
 }
 
 // plantGrants makes the sets of a CONNECT ready on the loop of its session.
-func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
+func (b *Broker) plantGrants(ctx context.Context, a *Admission) (list []pinned, why codec.Reason) {
 	s := b.home([]byte(a.ClientID))
 	o := a.Listener.Options()
 	r := &rights{Rights: auth.Rights{MountPoint: o.MountPoint}}
@@ -340,12 +340,12 @@ func (b *Broker) plantGrants(ctx context.Context, a *Admission) codec.Reason {
 			t.MaxQoS = o.MaxQoS
 			want := behalf.NewPlan(nil, im.Replace, g.Topics, &t).Want
 			if p.set = b.hold(ctx, s, want, g.Origin.Bypass); p.set == nil && want.Len() > 0 {
-				return codec.ServerUnavailable
+				return list, codec.ServerUnavailable
 			}
 		}
-		a.pinned = append(a.pinned, p)
+		list = append(list, p)
 	}
-	return codec.Success
+	return list, codec.Success
 }
 
 // dropPins lets go of the sets of a CONNECT that came to nothing, from any goroutine.

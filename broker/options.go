@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/broker/listener"
@@ -183,6 +184,25 @@ func (o *Options) maxInput() int64 {
 	}
 	return n
 }
+
+// Admitter answers for a CONNECT, off the loops.
+type Admitter = admit.Admitter
+
+// Admission is a CONNECT that waits for an answer.
+type Admission = admit.Admission
+
+// AdmissionStats tell of CONNECTs that wait for an answer.
+type AdmissionStats = admit.Stats
+
+// OtherUsers says what happens to a CONNECT with the client id of another user's session.
+type OtherUsers = admit.OtherUsers
+
+// The values of other_user_session; see admit.OtherUsers.
+const (
+	FreshSession  = admit.FreshSession
+	RefuseSession = admit.RefuseSession
+	ResumeSession = admit.ResumeSession
+)
 
 // ListenerOptions are the settings of one listener. Start from DefaultListenerOptions.
 type ListenerOptions = listener.Options

@@ -37,7 +37,7 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 		return false
 	}
 	r := c.rights()
-	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.answered(a, topic)
+	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.heard().Allow(a, topic)
 }
 
 // mountPoint is the mount point, mostly empty.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
@@ -101,7 +102,7 @@ type greeting struct {
 	deadline int64 // Unix ms
 	done     bool
 
-	admission *Admission // its CONNECT waits for an answer; nil mostly
+	waits *admit.Case // its CONNECT waits for an answer; nil mostly
 }
 
 // connectTimeout is how long a connection may stay silent before CONNECT, in milliseconds.
@@ -200,7 +201,8 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		s.journal.Begin()
 		if err := s.handle(cl, h, body); err != nil {
 			if errors.Is(err, errAsked) {
-				s.unread(total)
+				s.count.packetsIn--
+				s.count.bytesIn -= int64(total)
 				return used - total, 0 // it comes again, with the answer
 			}
 			s.fail(cl, err)
@@ -337,11 +339,11 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 	switch a := c.Attachment.(type) {
 	case *greeting:
 		var id []byte
-		if a.admission != nil {
-			a.admission.cancel(nil)
-			id = []byte(a.admission.ClientID)
+		if a.waits != nil {
+			a.waits.Withdraw()
+			id = []byte(a.waits.ClientID)
 		}
-		if (a.admission != nil || !a.done) && !errors.Is(reason, wsnet.ErrRefused) {
+		if (a.waits != nil || !a.done) && !errors.Is(reason, wsnet.ErrRefused) {
 			s.logLost(c, id, reason)
 		}
 		a.done = true
