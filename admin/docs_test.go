@@ -2,43 +2,19 @@ package admin
 
 import (
 	"flag"
-	"os"
 	"strings"
 	"testing"
 
 	"noctule/internal/metric"
+	"noctule/internal/testdoc"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
 
-const (
-	document  = "../docs/metrics.md"
-	renewWith = "go test ./admin -run TestMetricsDocument -update"
-	begin     = "<!-- " + renewWith + " writes what follows -->\n"
-	end       = "<!-- end of the tables -->\n"
-)
-
 // TestMetricsDocument holds docs/metrics.md to the tables of the code.
 func TestMetricsDocument(t *testing.T) {
-	raw, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(raw), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has lost its marks", document)
-	}
-	want := before + begin + metric.Markdown(Metrics()) + "\n" + end + after
-	if want == string(raw) {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s is not what the code says: %s", document, renewWith)
-	}
-	if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testdoc.Hold(t, "../docs/metrics.md", "go test ./admin -run TestMetricsDocument -update",
+		metric.Markdown(Metrics())+"\n", *update)
 }
 
 // TestHelpStandsAlone: a HELP text is a sentence that does not lean on its neighbours.

@@ -1,18 +1,14 @@
 package admin
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"noctule/broker"
+	"noctule/internal/testcrash"
 )
 
 // faulty is a Gate that panics.
@@ -24,14 +20,9 @@ func (faulty) Allows(context.Context, Login) (bool, error) { panic("a gate's fau
 // A panic of an HTTP handler ends the process, as it shares state with the broker: net/http alone would end
 // the request. Log and stderr name the request first, without what may be secret in it.
 func TestHandlerPanicEndsProcess(t *testing.T) {
-	const in = "NOCTULE_TEST_CRASH"
-	if dir := os.Getenv(in); dir != "" {
-		f, err := os.Create(filepath.Join(dir, "log"))
-		if err != nil {
-			t.Fatal(err)
-		}
+	if testcrash.Child() != "" {
 		o := broker.DefaultOptions()
-		o.Log = slog.New(slog.NewTextHandler(f, nil))
+		o.Log = slog.New(slog.NewTextHandler(testcrash.Log(t), nil))
 		b, err := broker.New(o)
 		if err != nil {
 			t.Fatal(err)
@@ -48,25 +39,10 @@ func TestHandlerPanicEndsProcess(t *testing.T) {
 		resp, err := http.DefaultClient.Do(r)
 		t.Fatalf("it goes on: %v %v", resp, err)
 	}
-	dir := t.TempDir()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^"+t.Name()+"$", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), in+"="+dir)
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err = cmd.Run()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
-		t.Fatalf("it ended with %v, not as Go ends a panic\n%s%s", err, out.String(), stderr.String())
-	}
-	log, err := os.ReadFile(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stderr, dir := testcrash.Run(t)
+	log := testcrash.ReadLog(t, dir)
 	for name, text := range map[string]string{
-		"stderr": stderr.String(), "the log": strings.ReplaceAll(string(log), `\"`, `"`),
+		"stderr": stderr, "the log": strings.ReplaceAll(log, `\"`, `"`),
 	} {
 		for _, want := range []string{"a gate's fault", `HTTP "GET" "/api/v1/version" of [127.0.0.1:`, "lethal_test.go"} {
 			if !strings.Contains(text, want) {

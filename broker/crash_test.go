@@ -1,12 +1,8 @@
 package broker_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,13 +11,11 @@ import (
 	"noctule/broker/brokertest"
 	"noctule/broker/store/bolt"
 	"noctule/codec"
+	"noctule/internal/testcrash"
 )
 
 // The tests below run themselves in a process of their own, which is what crashes. There a log that panics at
 // certain words stands for a fault anywhere in a loop.
-
-// crashIn is set in that process, to a folder for what it leaves.
-const crashIn = "NOCTULE_TEST_CRASH"
 
 // trap is a log that panics at a line with certain words, and writes the others to a file.
 type trap struct {
@@ -42,38 +36,18 @@ func (h trap) Handle(ctx context.Context, r slog.Record) error {
 // broker's log panics at a line with the words.
 func crashing(t *testing.T, words string, change changeFunc, child func(x *fixture)) (stderr, log, dir string) {
 	t.Helper()
-	if dir = os.Getenv(crashIn); dir != "" {
-		f, err := os.Create(filepath.Join(dir, "log"))
-		if err != nil {
-			t.Fatal(err)
-		}
+	if testcrash.Child() != "" {
 		x := newFixture(t, func(o *broker.Options, l *broker.ListenerOptions) {
 			brokertest.Loopback(&l.Net) // whose address is told
-			h := slog.NewTextHandler(f, &slog.HandlerOptions{Level: broker.LevelInternal})
+			h := slog.NewTextHandler(testcrash.Log(t), &slog.HandlerOptions{Level: broker.LevelInternal})
 			o.Log = slog.New(trap{h, words})
 			change(o, l)
 		})
 		child(x)
 		t.Fatal("nothing has crashed")
 	}
-	dir = t.TempDir()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^"+t.Name()+"$", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), crashIn+"="+dir)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
-		t.Fatalf("it ended with %v, not as Go ends a panic\n%s%s", err, out.String(), errs.String())
-	}
-	raw, err := os.ReadFile(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return errs.String(), string(raw), dir
+	stderr, dir = testcrash.Run(t)
+	return stderr, testcrash.ReadLog(t, dir), dir
 }
 
 // wantTold holds both reports of a crash against what must be in them.
@@ -119,7 +93,7 @@ func TestCrashNamesClientAndPacket(t *testing.T) {
 	t.Parallel()
 	stderr, log, dir := crashing(t, "", func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.Loops = 2
-		s, err := bolt.Open(filepath.Join(os.Getenv(crashIn), "db"), bolt.Options{})
+		s, err := bolt.Open(filepath.Join(testcrash.Child(), "db"), bolt.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

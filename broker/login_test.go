@@ -2,22 +2,17 @@ package broker_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"noctule/broker"
 	"noctule/broker/auth"
@@ -25,6 +20,7 @@ import (
 	"noctule/broker/brokertest"
 	"noctule/broker/listener"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // passwordsOf makes a password file of "user password" lines.
@@ -366,61 +362,17 @@ func TestGlobalMaxClients(t *testing.T) {
 	})
 }
 
-// authority makes certificates.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t}
-	tmpl := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign,
-	}
-	pair := a.issue(tmpl)
-	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
-	return a
-}
-
-// issue signs a certificate, the authority's own at first.
-func (a *authority) issue(tmpl *x509.Certificate) tls.Certificate {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	tmpl.SerialNumber = big.NewInt(1)
-	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = tmpl, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
-
 // TestCertificateAsUsername: the common name or the subject of a certificate is the username, and no password
 // is asked for.
 func TestCertificateAsUsername(t *testing.T) {
-	ca := newAuthority(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	server := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}})
-	named := ca.issue(&x509.Certificate{Subject: pkix.Name{
+	ca := testcert.NewAuthority(t, "CA")
+	pool := ca.Pool()
+	server := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}})
+	named := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{
 		CommonName: "device 1", Organization: []string{"Bats, Inc."}, Country: []string{"DE"},
 	}})
-	nameless := ca.issue(&x509.Certificate{Subject: pkix.Name{Organization: []string{"x"}}})
-	odd := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "nul\x00"}})
+	nameless := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{Organization: []string{"x"}}})
+	odd := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "nul\x00"}})
 	file := passwordsOf(t, "device 1 secret", "u secret")
 	for _, c := range []struct {
 		name    string

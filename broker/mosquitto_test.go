@@ -23,6 +23,7 @@ import (
 	"noctule/broker/brokertest"
 	"noctule/broker/listener"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // program finds one of Mosquitto's programs, as the tests of the command do.
@@ -112,10 +113,9 @@ func TestMosquittoClientsAreChecked(t *testing.T) {
 // TestMosquittoClientsWithCertificates has the common name of a certificate stand for username and client id.
 func TestMosquittoClientsWithCertificates(t *testing.T) {
 	pub, sub := program(t, "mosquitto_pub"), program(t, "mosquitto_sub")
-	ca := newAuthority(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	server := ca.issue(&x509.Certificate{
+	ca := testcert.NewAuthority(t, "CA")
+	pool := ca.Pool()
+	server := ca.Issue(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	})
@@ -138,12 +138,12 @@ func TestMosquittoClientsWithCertificates(t *testing.T) {
 		}
 		return path
 	}
-	client := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "bat"}})
+	client := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "bat"}})
 	key, err := x509.MarshalPKCS8PrivateKey(client.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust := []string{"--cafile", write("ca", "CERTIFICATE", ca.cert.Raw)}
+	trust := []string{"--cafile", write("ca", "CERTIFICATE", ca.Cert.Raw)}
 	mine := append(slices.Clone(trust), "--cert", write("cert", "CERTIFICATE", client.Certificate[0]),
 		"--key", write("key", "PRIVATE KEY", key))
 	if code, out := x.client(pub, append([]string{"-r", "-q", "1", "-t", "bat/bat", "-m", "hello"}, mine...)...); code != 0 {

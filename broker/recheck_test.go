@@ -12,6 +12,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // TestRecheckInSlices takes the right to read away from more subscriptions than a turn looks at, of one client
@@ -188,12 +189,11 @@ func TestReloadWhilePasswordsAreChecked(t *testing.T) {
 // TestReloadOfRevokedCertificates: who is connected with one is disconnected, and who has only made the handshake
 // does not come in.
 func TestReloadOfRevokedCertificates(t *testing.T) {
-	ca := newAuthority(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	server := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}})
-	good := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "good"}})
-	bad := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "bad"}})
+	ca := testcert.NewAuthority(t, "CA")
+	pool := ca.Pool()
+	server := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}})
+	good := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "good"}})
+	bad := ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "bad"}})
 	onEach(t, func(_ *broker.Options, l *broker.ListenerOptions) {
 		l.UseIdentityAsUsername = true
 		l.Net.TLS = &tls.Config{

@@ -3,16 +3,10 @@ package broker_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
@@ -20,6 +14,7 @@ import (
 	"noctule/broker"
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // valve is the socket of a client: what is written while it is shut comes through as let lets it.
@@ -78,7 +73,7 @@ var transports = []struct {
 }{
 	{"TCP", func(*testing.T, *broker.ListenerOptions) {}, func(_ *testing.T, c net.Conn) net.Conn { return c }},
 	{"TLS", func(t *testing.T, l *broker.ListenerOptions) {
-		l.Net.TLS = &tls.Config{Certificates: []tls.Certificate{anyCertificate(t)}}
+		l.Net.TLS = &tls.Config{Certificates: []tls.Certificate{testcert.Localhost(t)}}
 	}, func(_ *testing.T, c net.Conn) net.Conn {
 		return tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}},
@@ -94,21 +89,6 @@ var transports = []struct {
 		}
 		return &framed{Conn: c}
 	}},
-}
-
-// anyCertificate is a certificate that nobody checks.
-func anyCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	raw, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
 }
 
 // Bytes of a packet on its way are life, if they are enough: within one and a half keep alive, at least as

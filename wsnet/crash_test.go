@@ -3,23 +3,20 @@ package wsnet
 import (
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
-)
 
-// crashIn is set in the process that a test below crashes.
-const crashIn = "NOCTULE_TEST_CRASH"
+	"noctule/internal/testcrash"
+)
 
 // crashing has a server with a script crash in a process of its own, after a client has dialled, and returns
 // what OnCrash has told.
 func crashing(t *testing.T, portable bool, sc script, server *tls.Config, dial func(addr string)) string {
 	t.Helper()
-	if os.Getenv(crashIn) != "" {
+	if testcrash.Child() != "" {
 		s := start(t, Config{OnCrash: func(c Crash) {
 			loop, conn := "no loop", "no connection"
 			if c.Loop != nil {
@@ -41,20 +38,8 @@ func crashing(t *testing.T, portable bool, sc script, server *tls.Config, dial f
 		dial(ln.Addr().String())
 		t.Fatal("nothing has crashed")
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run="+run, "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), crashIn+"=1")
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err = cmd.Run()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
-		t.Fatalf("it ended with %v, not as Go ends a panic\n%s%s", err, out.String(), stderr.String())
-	}
-	_, told, _ := strings.Cut(stderr.String(), "told: ")
+	stderr, _ := testcrash.Run(t)
+	_, told, _ := strings.Cut(stderr, "told: ")
 	told, _, _ = strings.Cut(told, "\n")
 	return told
 }

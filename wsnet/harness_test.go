@@ -2,20 +2,17 @@ package wsnet
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"noctule/internal/testcert"
 )
 
 // patience is how long a test waits for what must happen.
@@ -272,26 +269,9 @@ func loopback() ListenerConfig { return ListenerConfig{Network: "tcp4", Address:
 // certificate makes a self-signed certificate for a server, and a client's settings that trust it.
 func certificate(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{{127, 0, 0, 1}}, BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-		&tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
+	pair := testcert.Localhost(t)
+	return &tls.Config{Certificates: []tls.Certificate{pair}},
+		&tls.Config{RootCAs: testcert.Trust(pair.Leaf), ServerName: "127.0.0.1"}
 }
 
 // heapInUse is the size of what the garbage collector leaves.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -14,42 +13,19 @@ import (
 
 	"noctule/bench"
 	"noctule/internal/metric"
+	"noctule/internal/testdoc"
 )
 
 var update = flag.Bool("update", false, "write the table of metrics in docs/bench.md")
 
-const (
-	document  = "../../docs/bench.md"
-	renewWith = "go test ./cmd/noctule-bench -run TestMetricsDocument -update"
-	begin     = "<!-- " + renewWith + " writes what follows -->\n"
-	end       = "<!-- end of the table -->\n"
-)
-
 // TestMetricsDocument holds docs/bench.md to the table of the code.
 func TestMetricsDocument(t *testing.T) {
-	raw, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(raw), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has lost its marks", document)
-	}
 	var g metric.Group
 	for _, r := range liveTable() {
 		g.Defs = append(g.Defs, r.Def)
 	}
-	want := before + begin + metric.Markdown([]metric.Group{g}) + "\n" + end + after
-	switch {
-	case want == string(raw):
-	case !*update:
-		t.Fatalf("%s is not what the code says: %s", document, renewWith)
-	default:
-		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	testdoc.Hold(t, "../../docs/bench.md", "go test ./cmd/noctule-bench -run TestMetricsDocument -update",
+		metric.Markdown([]metric.Group{g})+"\n", *update)
 }
 
 // livePage is what --prometheus shows of two seconds, the second one quiet if it is to be.

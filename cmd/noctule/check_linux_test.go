@@ -17,6 +17,7 @@ import (
 
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // agreement is a configuration that `noctule check` and the start must think the same of. In conf $ is a
@@ -93,7 +94,7 @@ func given(who *user.User, name string, group bool) func(*testing.T, string) {
 // pair puts a certificate and its key into a directory.
 func pair(t *testing.T, dir string) {
 	t.Helper()
-	_, cert, key := (&authority{}).issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
+	_, cert, key := (&authority{Authority: &testcert.Authority{}}).issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
 	for name, from := range map[string]string{"cert.pem": cert, "key.pem": key} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(readFile(t, from)), 0o600); err != nil {
 			t.Fatal(err)

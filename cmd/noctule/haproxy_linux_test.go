@@ -66,7 +66,7 @@ func startHAProxy(t *testing.T, fronts []front) []string {
 // secured dials with TLS, trusting an authority and showing a certificate.
 func secured(ca *authority, certs ...tls.Certificate) func(addr string) (net.Conn, error) {
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+	roots.AddCert(ca.Cert)
 	cfg := &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: certs}
 	return func(addr string) (net.Conn, error) { return tls.Dial("tcp", addr, cfg) }
 }

@@ -3,16 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -26,6 +20,7 @@ import (
 
 	"noctule/broker/brokertest"
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // answers reports whether MQTT is spoken at an address.
@@ -269,57 +264,33 @@ func TestIncludeDir(t *testing.T) {
 	}
 }
 
-// authority issues certificates.
+// authority issues certificates, and is a file too.
 type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	*testcert.Authority
+
 	file string
 }
 
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
-	a := &authority{}
-	tmpl := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
-	var pair tls.Certificate
-	pair, a.file, _ = a.issue(t, name, tmpl)
-	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
+	a := &authority{Authority: testcert.NewAuthority(t, name)}
+	a.file, _ = testcert.Write(t, tls.Certificate{Certificate: [][]byte{a.Cert.Raw}, PrivateKey: a.Key})
 	return a
 }
 
-// issue makes a key pair, signed by the authority or, while that has no certificate, by itself.
+// issue makes a key pair, and two files of it.
 func (a *authority) issue(t *testing.T, name string, tmpl *x509.Certificate) (pair tls.Certificate, cert, key string) {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl.SerialNumber, tmpl.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = tmpl, k
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &k.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kd, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	cp := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	kp := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kd})
-	for f, raw := range map[string][]byte{cert: cp, key: kp} {
-		if err := os.WriteFile(f, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if pair, err = tls.X509KeyPair(cp, kp); err != nil {
-		t.Fatal(err)
-	}
+	tmpl.Subject.CommonName = name
+	pair = a.Issue(t, tmpl)
+	cert, key = testcert.Write(t, pair)
 	return pair, cert, key
+}
+
+// certificate is that of a server on localhost, which signs itself.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	return testcert.Write(t, testcert.Localhost(t))
 }
 
 // TestUnhashedCAPath is told of at the start and at a reload, and keeps nobody from starting.
@@ -362,7 +333,7 @@ func TestTLSListeners(t *testing.T) {
 		t.Fatalf("%v %s", err, out)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+	roots.AddCert(ca.Cert)
 	none := &tls.Config{}
 	ours, theirs := client(ca), client(stranger)
 	old := &tls.Config{MaxVersion: tls.VersionTLS12}

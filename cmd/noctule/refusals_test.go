@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"noctule/codec"
+	"noctule/internal/testcert"
 )
 
 // TestTLSStartErrors: what is wrong with a listener's TLS ends the start with 1, in Mosquitto's words.
 func TestTLSStartErrors(t *testing.T) {
-	_, cert, key := (&authority{}).issue(t, "server", &x509.Certificate{})
-	_, _, other := (&authority{}).issue(t, "other", &x509.Certificate{})
+	_, cert, key := (&authority{Authority: &testcert.Authority{}}).issue(t, "server", &x509.Certificate{})
+	_, _, other := (&authority{Authority: &testcert.Authority{}}).issue(t, "other", &x509.Certificate{})
 	for conf, want := range map[string]string{
 		"certfile /nope\nkeyfile " + key:          "Error: Unable to load server certificate \"/nope\". Check certfile.\n",
 		"certfile " + cert + "\nkeyfile /nope":    "Error: Unable to load server key file \"/nope\". Check keyfile.\n",
@@ -39,7 +40,7 @@ func TestTLSStartErrors(t *testing.T) {
 
 // TestRefusalLines: each connection that is turned away leaves Mosquitto's line.
 func TestRefusalLines(t *testing.T) {
-	_, cert, key := (&authority{}).issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
+	_, cert, key := (&authority{Authority: &testcert.Authority{}}).issue(t, "server", &x509.Certificate{DNSNames: []string{"localhost"}})
 	secure, web, plain := freePort(t), freePort(t), freePort(t)
 	p := startBroker(t, fmt.Sprintf(`allow_anonymous true
 global_max_connections 2

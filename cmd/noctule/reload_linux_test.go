@@ -220,7 +220,7 @@ func TestReloadOfCertificates(t *testing.T) {
 	dial := func(server, client *authority, name string) (*tls.Conn, bool) {
 		pair, _, _ := client.issue(t, name, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		roots := x509.NewCertPool()
-		roots.AddCert(server.cert)
+		roots.AddCert(server.Cert)
 		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}})
 		if err != nil {
 			return nil, false
@@ -265,7 +265,7 @@ func TestReloadOfRevocations(t *testing.T) {
 			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
 				x509.RevocationListEntry{SerialNumber: c.Leaf.SerialNumber, RevocationTime: time.Now()})
 		}
-		der, err := x509.CreateRevocationList(rand.Reader, list, ca.cert, ca.key)
+		der, err := x509.CreateRevocationList(rand.Reader, list, ca.Cert, ca.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestReloadOfRevocations(t *testing.T) {
 		"crlfile DIR/crl\nrequire_certificate true\n", port, cert, key, ca.file))
 	s.start(t)
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+	roots.AddCert(ca.Cert)
 	clients, pairs := map[string]*brokertest.Client{}, map[string]tls.Certificate{}
 	for _, name := range []string{"good", "bad"} {
 		pairs[name], _, _ = ca.issue(t, name, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})

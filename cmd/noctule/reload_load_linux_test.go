@@ -131,7 +131,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	s.start(t)
 
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+	roots.AddCert(ca.Cert)
 	stop, failures := make(chan struct{}), make(chan error, stations)
 	var rounds atomic.Int64
 	var wg, up sync.WaitGroup

@@ -1,18 +1,15 @@
 package certname
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
-	"math/big"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
+
+	"noctule/internal/testcert"
 )
 
 // openssl is a program that must be there in CI.
@@ -41,20 +38,7 @@ func certificate(t *testing.T, subject []relativeSET) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), RawSubject: raw, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return (&testcert.Authority{}).Issue(t, &x509.Certificate{RawSubject: raw}).Leaf
 }
 
 const utf8String, printable, bmp, t61 = asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagBMPString, asn1.TagT61String

@@ -1,19 +1,14 @@
 package conf
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"noctule/internal/testcert"
 )
 
 // sockets are the networks and addresses of the last listener of a text, or the error.
@@ -87,29 +82,9 @@ func TestUnixSocketMode(t *testing.T) {
 	}
 }
 
-// keyPair writes a certificate and its key.
-func keyPair(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kd, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert = write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return cert, write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kd})))
-}
-
 func TestTLSOptions(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := keyPair(t, dir)
+	cert, key := testcert.Write(t, testcert.Localhost(t))
 	cas := filepath.Dir(write(t, dir, "cas/0a1b2c3d.0", ""))
 	write(t, dir, "cas/1a2b3c4d.0", readFile(t, cert))
 	base := "listener 1 127.0.0.1\ncertfile " + cert + "\nkeyfile " + key + "\n"
@@ -146,8 +121,8 @@ func TestTLSOptions(t *testing.T) {
 
 func TestTLSErrors(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := keyPair(t, dir)
-	_, other := keyPair(t, filepath.Join(dir, "other"))
+	cert, key := testcert.Write(t, testcert.Localhost(t))
+	_, other := testcert.Write(t, testcert.Localhost(t))
 	empty := write(t, dir, "empty.pem", "nothing\n")
 	base := "listener 1 127.0.0.1\nkeyfile " + key + "\n"
 	for text, want := range map[string]string{

@@ -4,19 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"noctule/internal/testdoc"
 )
 
 var update = flag.Bool("update", false, "write the table of directives in docs/mosquitto.md")
-
-const (
-	document = "../../../docs/mosquitto.md"
-	begin    = "<!-- go test ./cmd/internal/conf -run TestDocs -update writes what follows -->\n"
-	end      = "<!-- end of the table -->\n"
-)
 
 // reloads says what a SIGHUP does with a directive.
 func reloads(d directive) string {
@@ -54,25 +49,8 @@ func table() string {
 
 // TestDocs holds the document against the parser's table.
 func TestDocs(t *testing.T) {
-	raw, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, found := strings.Cut(string(raw), begin)
-	old, tail, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("%s has no place for the table", document)
-	}
-	want := table()
-	if *update {
-		if err := os.WriteFile(document, []byte(head+begin+want+end+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if old != want {
-		t.Errorf("the table in %s is old: run go test ./cmd/internal/conf -run TestDocs -update", document)
-	}
+	testdoc.Hold(t, "../../../docs/mosquitto.md", "go test ./cmd/internal/conf -run TestDocs -update",
+		table(), *update)
 }
 
 // TestTable holds the parser's table against the list of Mosquitto 2.1's directives.
