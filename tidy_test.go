@@ -66,7 +66,7 @@ var rooms = map[string]room{
 			"github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
 			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
 	},
-	"broker/retained":        {ours: "broker/fanout broker/message broker/store topictree"},
+	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},

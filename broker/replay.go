@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"bytes"
+	"math/bits"
+
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
 	"noctule/broker/message"
@@ -12,7 +15,7 @@ import (
 )
 
 // A subscriber gets retained messages piece by piece: what, how far and with which marks is for package
-// retained, when and where to for this file. It waits for a round of other loops' mail (fence.go).
+// retained, when and where to for this file. It waits for a round of other loops' mail.
 
 // awaits reports whether a message that has come live for a subscription of the client's own is left out.
 func (c *client) awaits(id topictree.FilterID, m *message.Message) bool {
@@ -47,9 +50,8 @@ func (c *client) isOwed(filter string) bool {
 	return false
 }
 
-// newReplay decides whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
-// [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one, shared ones never. It is called with the
-// subscription in effect; if no message matches, all that are stored from now on come live.
+// newReplay is the replay of a subscription, nil if it gets no retained messages; shared ones never do. It is
+// called with the subscription in effect; if no message matches, all that are stored from now on come live.
 func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *retained.Replay {
 	if !s.opts.RetainAvailable || s.b.retained.Len() == 0 {
 		return nil
@@ -57,10 +59,7 @@ func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *retained.Rep
 	if _, _, shared := codec.SplitShare(f.Name); shared {
 		return nil
 	}
-	first := fresh || cl.isOwed(string(f.Name))
-	switch {
-	case cl.version == codec.V5 && (f.RetainHandling == 2 || f.RetainHandling == 1 && !first),
-		cl.version == codec.V31 && !first:
+	if !retained.Due(cl.version, f.RetainHandling, fresh || cl.isOwed(string(f.Name))) {
 		return nil
 	}
 	i, ok := s.lookup(cl, f.Name)
@@ -98,10 +97,9 @@ func (c *client) replayQueue() *retained.Queue {
 
 // fenceFor is the round that a replay of cl must wait for from now on; at its end the replays go on.
 func (s *shard) fenceFor(cl *client) uint64 {
-	round := s.wantFence()
-	if q := cl.replays(); q.Listed != round {
-		q.Listed = round
-		s.fence.next = append(s.fence.next, cl)
+	round := s.fence.Want(len(s.b.shards))
+	if cl.replays().List(round) {
+		s.fence.Wait(cl)
 	}
 	return round
 }
@@ -109,8 +107,7 @@ func (s *shard) fenceFor(cl *client) uint64 {
 // resumeReplays makes what is still to be sent go on when the session has a connection again.
 func (s *shard) resumeReplays(cl *client) {
 	if q := cl.replays(); q != nil {
-		q.Resumed = s.b.retained.Mark()
-		q.Fence = s.fenceFor(cl)
+		q.Resume(s.b.retained.Mark(), s.fenceFor(cl))
 	}
 }
 
@@ -154,11 +151,8 @@ func (s *shard) replayRetained(cl *client) {
 	s.loop.MustBeHere()
 	for left := retained.Steps; left > 0 && cl.conn != nil && cl.replays() != nil; {
 		q := cl.replays()
-		if q.Fence > s.fence.passed {
-			return // its end goes on
-		}
 		r := q.First()
-		switch q.Run(s.b.retained, (*replaying)(cl), s.fence.passed, &left) {
+		switch q.Run(s.b.retained, (*replaying)(cl), s.fence.Passed(), &left) {
 		case retained.Over:
 			g := cl.grantThat(r)
 			cl.endReplay(r)
@@ -222,13 +216,10 @@ func (c *replaying) Current(r *retained.Replay, filter string) (retained.Topic, 
 // before, or in passages.
 func (c *replaying) Behind(r *retained.Replay, t retained.Topic) bool {
 	s, w := c.shard, &r.Wait
-	if !w.Passages {
-		w.Passages, w.Passed = true, s.passed+uint32(s.passages.Len())
-	}
-	if int32(w.Passed-s.passed) > 0 || !s.receivers.Passed(t.ID, &w.Slices) { // the number may wrap
+	if !w.Passed(s.passed, s.passages.Len()) || !s.receivers.Passed(t.ID, &w.Slices) {
 		return true
 	}
-	w.Passages = false
+	w.Again()
 	return false
 }
 
@@ -255,11 +246,8 @@ func (c *replaying) Give(r *retained.Replay, m *message.Message, mark uint64) {
 	cl, s := (*client)(c), c.shard
 	g := s.grant(m, r.Options, r.SubID)
 	g.Retain = true
-	if m.Number > mark {
-		lost := g.QoS == 0 && !s.limits.QueueQoS0 && m.Number <= cl.replays().Resumed
-		if !lost {
-			return
-		}
+	if cl.replays().Live(m, mark, g.QoS == 0 && !s.limits.QueueQoS0) {
+		return
 	}
 	switch {
 	case m.Expired(s.loop.Now()):
@@ -390,4 +378,72 @@ func (s *shard) adoptGrantReplay(cl *client, g *grant, owed []string, all bool) 
 	r.Give(todo, s.b.retained.Mark(), 0)
 	g.more().replay = r
 	cl.replayQueue().Add(r)
+}
+
+// retain stores m as the topic's retained message, or removes it when the payload is empty.
+func (s *shard) retain(m *message.Message) {
+	s.loop.MustBeHere()
+	log := s.retainLog(m.Topic)
+	if log != nil {
+		s.journal.Touch()
+	}
+	if err := s.b.retained.Put(m, log); err != nil {
+		s.logf(LevelWarning, "Retained message on %q is not kept: %v.", m.Topic, err)
+	}
+}
+
+// retainLog is where a topic's retained messages are noted; nil for those that are not durable: those of the
+// broker itself are made anew.
+func (s *shard) retainLog(topic []byte) retained.Log {
+	if s.journal == nil || bytes.HasPrefix(topic, []byte("$SYS/")) {
+		return nil
+	}
+	return s.journal.Committer
+}
+
+// How a loop knows that it has all messages that others had for it is for retained.Fence; here questions and
+// answers go from loop to loop.
+
+// holdForFence takes no further packet of a client until the replays of its SUBSCRIBE have begun, behind the
+// next round: what it sends right behind SUBSCRIBE, an UNSUBSCRIBE or a PINGREQ to know that all retained
+// messages are there, finds them sent as with a broker of one loop.
+func (s *shard) holdForFence(cl *client) {
+	cl.conn.Hold()
+	s.fence.Hold(cl.conn)
+}
+
+// endFence answers the loops that have asked, behind the messages for them, and begins the next round, if one
+// is wanted and none is under way.
+func (s *shard) endFence() {
+	s.loop.MustBeHere()
+	answer, ask := s.fence.EndTurn((1<<len(s.b.shards) - 1) &^ (1 << s.index))
+	for ; answer != 0; answer &= answer - 1 {
+		s.b.shards[bits.TrailingZeros64(answer)].loop.MustPost(fenceAnswer(s.index)) // one a question
+	}
+	for ; ask != 0; ask &= ask - 1 {
+		s.b.shards[bits.TrailingZeros64(ask)].loop.MustPost(fenceQuestion(s.index)) // one a loop at a time
+	}
+}
+
+// fenceQuestion comes from the loop with that index.
+type fenceQuestion uint8
+
+// Run implements wsnet.Task.
+func (q fenceQuestion) Run(l *wsnet.Loop) { l.Handler().(*shard).fence.Ask(int(q)) }
+
+// fenceAnswer is the answer of the loop with that index to the one question that was put to it.
+type fenceAnswer uint8
+
+// Run implements wsnet.Task.
+func (a fenceAnswer) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	s.fence.Answer(int(a), s.replayLater, func(conn *wsnet.Conn) { l.Again(releaseTask{conn}) })
+}
+
+// releaseTask lets a connection go on. It is booked behind the replays.
+type releaseTask struct{ conn *wsnet.Conn }
+
+// Run implements wsnet.Task.
+func (t releaseTask) Run(l *wsnet.Loop) {
+	t.conn.Release(l, wsnet.TaskFunc(func(*wsnet.Loop) {})) // false when it has ended
 }

@@ -51,7 +51,7 @@ type shard struct {
 	greeting ring.Ring[*greeting]   // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
 	remote   []mail.Box[order] // one per shard
-	fence    fence
+	fence    retained.Fence[*client, *wsnet.Conn]
 	passages ring.Ring[*passage]
 	passed   uint32 // passages that have ended
 	covering auth.Uncovered[*client]

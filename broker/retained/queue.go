@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/fanout"
 	"noctule/broker/message"
+	"noctule/codec"
 	"noctule/topictree"
 )
 
@@ -29,9 +30,10 @@ type Queue struct {
 	of          map[topictree.FilterID]*Replay // those for single subscriptions
 
 	// For who runs it:
-	Booked bool   // a further turn is booked
-	Fence  uint64 // the round of other loops' mail that it waits for since the session was resumed
-	Listed uint64 // the last round in whose list of clients it is
+	Booked bool // a further turn is booked
+
+	fence  uint64 // the round of other loops' mail that it waits for since the session was resumed
+	listed uint64 // the last round in whose list of clients it is
 
 	// Resumed is the mark of the last CONNECT that found replays. Up to it, live messages of QoS 0 were
 	// lost to a session without a connection, so the cursor has them too.
@@ -54,12 +56,24 @@ type Replay struct {
 	lots []lot // of a list: what is still to come
 }
 
-// Behind is for a Receiver to note what was under way when it was first asked.
+// Behind is what was under way on the loop when a Receiver was first asked about it.
 type Behind struct {
-	Slices   fanout.Barrier
-	Passages bool // for passages under way, until this number of them are over
-	Passed   uint32
+	Slices   fanout.Barrier // of the topic's filter
+	passages bool           // for passages under way, until this number of them are over
+	until    uint32
 }
+
+// Passed reports whether the passages that were under way when b was first asked about are over. over is how
+// many of the loop have ended ever, under how many have not. Then b is to be asked Again.
+func (b *Behind) Passed(over uint32, under int) bool {
+	if !b.passages {
+		b.passages, b.until = true, over+uint32(under)
+	}
+	return int32(b.until-over) <= 0 // the number may wrap
+}
+
+// Again has b note what is under way anew.
+func (b *Behind) Again() { b.passages = false }
 
 // lot is topics that a list got at one time, by filter.
 type lot struct {
@@ -67,10 +81,22 @@ type lot struct {
 	mark, fence uint64
 }
 
+// Due reports whether a subscription gets retained messages: MQTT 5 by Retain Handling [MQTT-3.3.1-9]
+// [MQTT-3.3.1-10] [MQTT-3.3.1-11], 3.1.1 always, 3.1 only a new one.
+func Due(v codec.Version, handling uint8, isNew bool) bool {
+	switch v {
+	case codec.V5:
+		return handling == 0 || handling == 1 && isNew
+	case codec.V31:
+		return isNew
+	default:
+		return true
+	}
+}
+
 // One is a replay for a subscription, new if the client did not have it before. It is added with Add.
 func One(id topictree.FilterID, isNew bool) *Replay {
-	r := &Replay{Topic: Topic{ID: id, Had: !isNew}}
-	return r
+	return &Replay{Topic: Topic{ID: id, Had: !isNew}}
 }
 
 // List is a replay for what a client is given, which Give fills.
@@ -123,6 +149,24 @@ func (q *Queue) Add(r *Replay) {
 		q.last.next = r
 	}
 	q.last = r
+}
+
+// Resume has it go on when the session has a connection again, with the mark and the round of now.
+func (q *Queue) Resume(mark, fence uint64) { q.Resumed, q.fence = mark, fence }
+
+// List notes that its client waits for a round; false if it does already.
+func (q *Queue) List(round uint64) bool {
+	if q.listed == round {
+		return false
+	}
+	q.listed = round
+	return true
+}
+
+// Live reports whether a message that a cursor has, whose mark is given, comes live and is not to be sent by
+// the cursor too. lossy is that of QoS 0 which is not queued.
+func (q *Queue) Live(m *message.Message, mark uint64, lossy bool) bool {
+	return m.Number > mark && !(lossy && m.Number <= q.Resumed)
 }
 
 // Remove forgets what a replay had still to send.

@@ -34,6 +34,9 @@ const Steps = 500
 // passed. The receiver is asked once a call at least what the subscription is now: it, or what the client may
 // read, may have changed since the last.
 func (q *Queue) Run(x *Index, to Receiver, passed uint64, left *int) Progress {
+	if q.fence > passed {
+		return Waits
+	}
 	r := q.first
 	give := func(_ string, m *message.Message) { to.Give(r, m, r.mark) }
 	for current := false; *left > 0; current = true {
