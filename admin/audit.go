@@ -36,6 +36,14 @@ func (d *Door) refused(r *http.Request, c *call, status int) {
 	d.e.Audit(c.caller(), "refused", "method", r.Method, "path", shortened(r.URL.Path), "status", status)
 }
 
+// onlyReads counts a call that would change something with a token that is read-only, and writes its line.
+func (d *Door) onlyReads(r *http.Request, g *grant) {
+	c := presub.Caller{Door: presub.HTTP, Principal: g.principal}
+	d.e.Refused(c)
+	d.e.Audit(c, "denied", "reason", "the token is read-only", "method", r.Method,
+		"path", shortened(r.URL.Path))
+}
+
 // pathMax is how much of a path a line has, in bytes.
 const pathMax = 200
 

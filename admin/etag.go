@@ -86,7 +86,7 @@ func known(lines []string, tag string) bool {
 
 // precondition makes If-Match part of an entry, which then is for the revision that the match was found with.
 // Weak tags never match [RFC 9110, 13.1.1]. With an error nothing may be done, and status says why.
-func (d *Door) precondition(r *http.Request, e *presub.Entry) (status int, err error) {
+func (d *Door) precondition(r *http.Request, c *call, e *presub.Entry) (status int, err error) {
 	lines := r.Header.Values("If-Match")
 	if len(lines) == 0 {
 		return 0, nil
@@ -103,6 +103,9 @@ func (d *Door) precondition(r *http.Request, e *presub.Entry) (status int, err e
 	l, err := d.e.List(r.Context(), e.ClientID)
 	if err != nil && !errors.Is(err, behalf.ErrNoSession) {
 		return http.StatusServiceUnavailable, err
+	}
+	if !d.e.Sees(c.caller(), l.ClientID, l.Username) { // it is refused, whatever the revision
+		return 0, nil
 	}
 	now := listingOf(&l, err == nil)
 	tag := now.tag()

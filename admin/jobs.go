@@ -60,6 +60,8 @@ type job struct {
 	Started   time.Time       `json:"started"`
 	Ended     *time.Time      `json:"ended,omitempty"`
 
+	tenants []string // of the caller
+
 	order  jobOrder
 	cancel context.CancelFunc
 }
@@ -78,7 +80,7 @@ func newJobs(e *presub.Engine) *jobs {
 }
 
 // start begins a job; false when there are too many that have not ended.
-func (j *jobs) start(principal string, o jobOrder) (job, bool) {
+func (j *jobs) start(by presub.Caller, o jobOrder) (job, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.list) >= jobsMax {
@@ -89,7 +91,8 @@ func (j *jobs) start(principal string, o jobOrder) (job, bool) {
 		j.list = slices.Delete(j.list, i, i+1)
 	}
 	x := &job{
-		ID: rand.Text(), Principal: principal, State: "waiting", Total: len(o.ClientIDs) + len(o.Usernames),
+		ID: rand.Text(), Principal: by.Principal, tenants: by.Tenants,
+		State: "waiting", Total: len(o.ClientIDs) + len(o.Usernames),
 		Results: map[string]int{}, Codes: map[string]int{}, Started: time.Now().UTC(), order: o,
 	}
 	j.list = append(j.list, x)
@@ -125,7 +128,9 @@ func (j *jobs) run(ctx context.Context, x *job) {
 	j.mu.Lock()
 	x.State = "running"
 	j.mu.Unlock()
-	caller := presub.Caller{Door: presub.HTTP, Principal: x.Principal, Allowed: true, Quiet: true}
+	caller := presub.Caller{
+		Door: presub.HTTP, Principal: x.Principal, Allowed: true, Tenants: x.tenants, Quiet: true,
+	}
 	j.e.Audit(caller, "job begins", "id", x.ID, "action", x.order.Action, "origin", x.order.Origin,
 		"targets", x.Total, "topics", len(x.order.Topics))
 	var workers sync.WaitGroup
@@ -178,12 +183,12 @@ func (j *jobs) note(x *job, answers []presub.Answer) {
 	}
 }
 
-// stop ends the jobs of some principals.
-func (j *jobs) stop(of func(principal string) bool) {
+// stop ends some jobs.
+func (j *jobs) stop(which func(x *job) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, x := range j.list {
-		if of(x.Principal) {
+		if which(x) {
 			x.cancel()
 		}
 	}
@@ -216,7 +221,7 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 			return
 		}
 	}
-	x, ok := d.jobs.start(c.principal, o)
+	x, ok := d.jobs.start(c.caller(), o)
 	if !ok {
 		tryAgain(w, http.StatusTooManyRequests)
 		d.e.Refused(c.caller())

@@ -21,41 +21,63 @@ import (
 // Presub is the HTTP door of pre-subscription: the subscriptions of sessions, batches, jobs, explanations,
 // and the engine's metrics. Every request needs one of the tokens; without tokens there are only the metrics.
 func Presub(e *presub.Engine, t *Tokens) *Door {
-	d := &Door{e: e, replies: newReplies(), jobs: newJobs(e)}
+	d := &Door{e: e, replies: newReplies(), jobs: newJobs(e), operations: newOperations(), pages: newPages()}
 	d.tokens.Store(t)
 	return d
 }
 
 // SetTokens replaces the tokens; nil closes the door. Requests that have begun are answered, jobs of
-// principals that have no token any more are stopped.
+// principals that have no token any more that may do the same are stopped.
 func (d *Door) SetTokens(t *Tokens) {
 	d.tokens.Store(t)
-	d.jobs.stop(func(principal string) bool { return !t.knows(principal) })
+	d.jobs.stop(func(x *job) bool { return !t.writes(x.Principal, x.tenants) })
 }
 
 // add implements Part.
 func (d *Door) add(mux *http.ServeMux, reg prometheus.Registerer) {
 	reg.MustRegister(d.e)
-	const session = "/api/v1/sessions/{clientid}/subscriptions"
-	mux.HandleFunc("GET "+session, d.guard(d.get))
-	mux.HandleFunc("PUT "+session, d.guard(d.change))
-	mux.HandleFunc("DELETE "+session, d.guard(d.change))
-	mux.HandleFunc("POST /api/v1/presub", d.guard(d.batch))
-	mux.HandleFunc("GET /api/v1/presub/pending", d.guard(d.pending))
-	mux.HandleFunc("POST /api/v1/presub/move", d.guard(d.move))
-	mux.HandleFunc("GET /api/v1/presub/explain", d.guard(d.explain))
-	mux.HandleFunc("POST /api/v1/presub/jobs", d.guard(d.startJob))
-	mux.HandleFunc("GET /api/v1/presub/jobs", d.guard(d.listJobs))
-	mux.HandleFunc("GET /api/v1/presub/jobs/{id}", d.guard(d.getJob))
-	mux.HandleFunc("DELETE /api/v1/presub/jobs/{id}", d.guard(d.stopJob))
+	for _, x := range d.routes() {
+		mux.HandleFunc(x.method+" "+x.path, d.guard(x.serve))
+	}
+}
+
+// route is one of the door's.
+type route struct {
+	method, path string
+	serve        func(w http.ResponseWriter, r *http.Request, c *call)
+}
+
+// routes are all of the door's; openapi.yaml describes each.
+func (d *Door) routes() []route {
+	const session, job = "/api/v1/sessions/{clientid}", "/api/v1/presub/jobs/{id}"
+	return []route{
+		{"GET", "/api/v1/sessions", d.listSessions},
+		{"GET", session, d.getSession},
+		{"DELETE", session + "/connection", d.disconnect},
+		{"DELETE", "/api/v1/connections", d.disconnectUser},
+		{"GET", session + "/subscriptions", d.get},
+		{"PUT", session + "/subscriptions", d.change},
+		{"DELETE", session + "/subscriptions", d.change},
+		{"POST", "/api/v1/presub", d.batch},
+		{"GET", "/api/v1/presub/pending", d.pending},
+		{"GET", "/api/v1/operations/{id}", d.operation},
+		{"POST", "/api/v1/presub/move", d.move},
+		{"GET", "/api/v1/presub/explain", d.explain},
+		{"POST", "/api/v1/presub/jobs", d.startJob},
+		{"GET", "/api/v1/presub/jobs", d.listJobs},
+		{"GET", job, d.getJob},
+		{"DELETE", job, d.stopJob},
+	}
 }
 
 // Door is the Part that Presub makes. Any goroutine may use it.
 type Door struct {
 	// Set by Presub, then read-only:
-	e       *presub.Engine
-	replies *replies
-	jobs    *jobs
+	e          *presub.Engine
+	replies    *replies
+	jobs       *jobs
+	operations *operations
+	pages      *pages
 
 	// Atomic:
 	tokens atomic.Pointer[Tokens]
@@ -71,15 +93,16 @@ const requestTime = 25 * time.Second
 
 // call is a request of a known principal.
 type call struct {
-	principal string
-	body      []byte
+	grant
+	body []byte
 }
 
 func (c *call) caller() presub.Caller {
-	return presub.Caller{Door: presub.HTTP, Principal: c.principal, Allowed: true}
+	return presub.Caller{Door: presub.HTTP, Principal: c.principal, Allowed: true, Tenants: c.tenants}
 }
 
-// guard finds the principal, reads the body, and sees to requests that are made again.
+// guard finds the principal, sees to it that a token that is read-only changes nothing, reads the body, and
+// sees to requests that are made again.
 func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		tokens := d.tokens.Load()
@@ -87,18 +110,23 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 			http.NotFound(w, r)
 			return
 		}
-		principal, ok := tokens.principal(r)
+		g, ok := tokens.grant(r)
 		if !ok {
 			d.denied(r)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="noctule"`)
 			fail(w, http.StatusUnauthorized, "a bearer token is needed")
 			return
 		}
+		if g.readOnly && r.Method != http.MethodGet && r.Method != http.MethodHead {
+			d.onlyReads(r, &g)
+			fail(w, http.StatusForbidden, "the token is read-only")
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMax))
 		if err != nil {
 			var long *http.MaxBytesError
 			if errors.As(err, &long) {
-				d.refused(r, &call{principal: principal}, http.StatusRequestEntityTooLarge)
+				d.refused(r, &call{grant: g}, http.StatusRequestEntityTooLarge)
 				fail(w, http.StatusRequestEntityTooLarge, "the body is too long")
 				return
 			}
@@ -108,7 +136,7 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
 		r = r.WithContext(ctx)
-		c := &call{principal: principal, body: body}
+		c := &call{grant: g, body: body}
 		status := &statusOnly{ResponseWriter: w}
 		w = status
 		defer func() { d.refused(r, c, status.code) }()
@@ -132,8 +160,29 @@ func respond(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(append(b, '\n'))
 }
 
+// fail answers a request that nothing was done for, as all answers are.
 func fail(w http.ResponseWriter, status int, text string) {
-	respond(w, status, map[string]string{"error": text})
+	respond(w, status, &presub.Answer{Code: uint8(codeOf(status)), Error: text, Results: []presub.Result{}})
+}
+
+// codeOf is the code of an answer that goes with a status.
+func codeOf(status int) behalf.Code {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return behalf.NotAllowed
+	case http.StatusNotFound:
+		return behalf.NoSession
+	case http.StatusPreconditionFailed:
+		return behalf.WrongRevision
+	case http.StatusTooManyRequests:
+		return behalf.TooMuch
+	case http.StatusServiceUnavailable:
+		return behalf.Busy
+	case http.StatusInternalServerError:
+		return behalf.Unavailable
+	default:
+		return behalf.Malformed
+	}
 }
 
 // holding is the subscriptions of one origin in JSON.
@@ -155,13 +204,14 @@ type listing struct {
 	Pending   []waiting `json:"pending,omitempty"`
 }
 
-func (d *Door) get(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *Door) get(w http.ResponseWriter, r *http.Request, c *call) {
 	l, err := d.e.List(r.Context(), r.PathValue("clientid"))
+	gone := errors.Is(err, behalf.ErrNoSession)
 	switch {
-	case errors.Is(err, behalf.ErrNoSession) && len(l.Pending) == 0:
+	case gone && len(l.Pending) == 0, (gone || err == nil) && !d.e.Sees(c.caller(), l.ClientID, l.Username):
 		fail(w, http.StatusNotFound, "no such session")
 		return
-	case err != nil && !errors.Is(err, behalf.ErrNoSession):
+	case err != nil && !gone:
 		unanswered(w)
 		return
 	}
@@ -240,16 +290,17 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 			return
 		}
 	}
-	if status, err := d.precondition(r, &e); err != nil {
+	if status, err := d.precondition(r, c, &e); err != nil {
 		tryAgain(w, status)
 		fail(w, status, err.Error())
 		return
 	}
-	if err := presub.CheckEntries([]presub.Entry{e}); err != nil {
+	entries := []presub.Entry{e}
+	if err := presub.CheckEntries(entries); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	list, err := d.e.Do(r.Context(), c.caller(), []presub.Entry{e}, nil)
+	list, err := d.do(w, r, c, entries)
 	if err != nil {
 		failure(w, err)
 		return
@@ -305,6 +356,8 @@ func statusOf(a *presub.Answer) int {
 		return http.StatusOK
 	case behalf.NoSession:
 		return http.StatusNotFound
+	case behalf.NotAllowed:
+		return http.StatusForbidden
 	case behalf.WrongRevision:
 		return http.StatusPreconditionFailed
 	case behalf.TooMuch:
@@ -334,7 +387,7 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request, c *call) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	answers, err := d.e.Do(r.Context(), c.caller(), list, nil)
+	answers, err := d.do(w, r, c, list)
 	if err != nil {
 		failure(w, err)
 		return
@@ -351,7 +404,7 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request, c *call) {
 	_, _ = w.Write(b)
 }
 
-func (d *Door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
+func (d *Door) explain(w http.ResponseWriter, r *http.Request, c *call) {
 	id, topic := r.URL.Query().Get("clientid"), r.URL.Query().Get("topic")
 	if err := codec.CheckTopicName([]byte(topic)); err != nil || id == "" {
 		fail(w, http.StatusBadRequest, "clientid and topic are needed; topic is a topic name")
@@ -361,6 +414,9 @@ func (d *Door) explain(w http.ResponseWriter, r *http.Request, _ *call) {
 	if err != nil {
 		unanswered(w)
 		return
+	}
+	if !d.e.Sees(c.caller(), x.ClientID, x.Username) {
+		x = presub.Explanation{ClientID: id, Topic: topic, Matches: []presub.Match{}}
 	}
 	if !x.Session {
 		respond(w, http.StatusNotFound, &x)

@@ -41,12 +41,17 @@ func TestTokens(t *testing.T) {
 		"crm " + secret + "\n# comment\n\n": "",
 		"crm " + hash:                       "",
 		"crm":                               ":1: a name and a token",
-		"a " + hash + "\ncrm a b":           ":2: a name and a token",
+		"a " + hash + "\ncrm a b":           ":2: behind the token",
+		"a " + hash + "\ncrm":               ":2: a name and a token",
 		"crm short":                         ":1: a token needs",
 		"crm sha256:12":                     ":1: not a SHA-256",
 		"crm " + hash + "00":                ":1: not a SHA-256",
 		"crm " + strings.Repeat("x", 70) + "\nb sha256:" + strings.Repeat("x", 64): ":2: not a SHA-256",
 		"# none": "no tokens",
+		"crm " + secret + " read-only tenant=e1 tenant=e2\ncrm x" + secret + " tenant=e2 tenant=e1": "",
+		"crm " + secret + " readonly":                       ":1: behind the token",
+		"crm " + secret + " tenant=":                        ":1: behind the token",
+		"crm " + secret + "\ncrm x" + secret + " tenant=e1": ":2: another token of crm is for other tenants",
 	} {
 		_, err := LoadTokens(tokenFile(t, 0o600, text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
@@ -76,8 +81,14 @@ type doorClient struct {
 
 func newDoor(t *testing.T) *doorClient {
 	t.Helper()
+	return newDoorOf(t, "", "crm "+secret+"\nother another-"+secret)
+}
+
+// newDoorOf has a presub.yaml and tokens.
+func newDoorOf(t *testing.T, yaml, lines string) *doorClient {
+	t.Helper()
 	x := &doorClient{t: t}
-	cfg, err := presub.Parse(nil)
+	cfg, err := presub.Parse([]byte(yaml))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +100,7 @@ func newDoor(t *testing.T) *doorClient {
 	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.Features = []broker.Feature{e}
 	})
-	tokens, err := LoadTokens(tokenFile(t, 0o600, "crm "+secret+"\nother another-"+secret))
+	tokens, err := LoadTokens(tokenFile(t, 0o600, lines))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type Caller struct {
 	// Allowed says that the door has found the right to ask: a token, an access rule. Nobody has it by
 	// default.
 	Allowed bool
+	// Tenants, when not nil, are those whose clients alone the caller may ask for and see.
+	Tenants []string
 	// Quiet leaves the audit line of each entry out: the door writes lines for the whole, with Audit.
 	Quiet bool
 }
@@ -74,9 +76,15 @@ type Engine struct {
 
 	mu struct {
 		sync.Mutex
-		origins map[string]*behalf.Origin // of principals
-		uses    map[*provider]int         // being in force counts as one; without uses it is closed
+		origins map[originKey]*behalf.Origin // of principals
+		uses    map[*provider]int            // being in force counts as one; without uses it is closed
 	}
+}
+
+// originKey is an origin of a principal.
+type originKey struct {
+	name  string
+	bound bool // to tenants
 }
 
 // originsMax bounds the table of principals' origins.
@@ -88,7 +96,7 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 		log: log, sets: newInterner(), metrics: newMetrics(),
 	}
 	e.tapped.Store(new(string))
-	e.mu.origins = make(map[string]*behalf.Origin)
+	e.mu.origins = make(map[originKey]*behalf.Origin)
 	e.mu.uses = make(map[*provider]int)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	for at, limits := range map[**lane]laneLimits{
@@ -134,13 +142,17 @@ var (
 	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
 )
 
-// Do answers a batch. With an error nothing has been done. later, when not nil, hears of entries that were
-// pending; it must not block.
+// Do answers a batch, whose entries it checks as CheckEntries does. With an error nothing has been done.
+// later, when not nil, hears of entries that were pending; it must not block.
 func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answer)) ([]Answer, error) {
 	if !c.Allowed {
 		e.audit(c, "denied", "entries", len(list))
 		e.metrics.requests.WithLabelValues(string(c.Door), "denied").Inc()
 		return nil, ErrNotAllowed
+	}
+	if err := CheckEntries(list); err != nil {
+		e.refuse(c, err)
+		return nil, err
 	}
 	origins := make([]*behalf.Origin, len(list))
 	for i := range list {
@@ -154,6 +166,7 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 	var out []Answer
 	b := &asking{c: c, later: later}
 	for i := range list {
+		b.at = i
 		out = append(out, e.entry(ctx, b, &list[i], origins[i])...)
 	}
 	b.settle(ctx, out)
@@ -164,6 +177,7 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 type asking struct {
 	c        Caller
 	later    func(Answer)
+	at       int // the place of the entry that is worked on
 	promises behalf.Promises
 }
 
@@ -175,7 +189,7 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 	for i := range list {
 		if a := &list[i]; a.Code == 0 {
 			busy := answerOf(&behalf.Answer{ClientID: a.ClientID, Code: behalf.Busy}, nil)
-			busy.Username, busy.RequestID = a.Username, a.RequestID
+			busy.Username, busy.RequestID, busy.Entry = a.Username, a.RequestID, a.Entry
 			*a = busy
 		}
 	}
@@ -183,11 +197,12 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 
 // entry answers one entry.
 func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origin) []Answer {
-	c, later := b.c, b.later
+	c, later, at := b.c, b.later, b.at
 	action, _ := actionOf(x.Action)
 	set, bad := x.set()
+	username, code := e.within(ctx, &c, x)
 	r := &behalf.Request{
-		ClientID: x.ClientID, Username: x.Username, Action: action, Origin: o, Topics: set,
+		ClientID: x.ClientID, Username: username, Action: action, Origin: o, Topics: set,
 		IfRevision: x.IfRevision, Promises: &b.promises,
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
@@ -197,7 +212,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 			done := e.answers.submit(c.Principal, 128+96*len(a.Results), func(context.Context) {
 				out := answerOf(&a, nil)
 				order.sort(out.Results)
-				out.RequestID = x.RequestID
+				out.RequestID, out.Entry = x.RequestID, at
 				later(out)
 			})
 			if !done {
@@ -206,9 +221,12 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 		}
 	}
 	var answers []behalf.Answer
-	if set.Len() == 0 && len(bad) > 0 {
+	switch {
+	case code != behalf.Done:
+		bad, answers = nil, []behalf.Answer{{ClientID: x.ClientID, Code: code}}
+	case set.Len() == 0 && len(bad) > 0:
 		answers = []behalf.Answer{{ClientID: x.ClientID}}
-	} else {
+	default:
 		answers = e.broker.Apply(ctx, r)
 	}
 	if len(answers) == 0 {
@@ -221,7 +239,7 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 		if a.ClientID == "" {
 			a.Username = x.Username
 		}
-		a.RequestID = x.RequestID
+		a.RequestID, a.Entry = x.RequestID, at
 		out = append(out, a)
 	}
 	e.record(c, x, o, out)
@@ -318,16 +336,18 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 		}
 		full += "/" + name
 	}
+	key := originKey{full, c.Tenants != nil}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	o := e.mu.origins[full]
+	o := e.mu.origins[key]
 	if o == nil {
 		cfg := e.config()
 		o = &behalf.Origin{
-			Name: full, Unsubscribe: policyOf(cfg.ClientUnsubscribe), Bypass: cfg.ACL == "bypass",
+			Name: full, Unsubscribe: policyOf(cfg.ClientUnsubscribe),
+			Bypass: cfg.ACL == "bypass" && !key.bound,
 		}
 		if len(e.mu.origins) < originsMax {
-			e.mu.origins[full] = o
+			e.mu.origins[key] = o
 		}
 	}
 	return o, nil
@@ -348,16 +368,13 @@ func (e *Engine) Subscribe(
 	if topics == nil {
 		list[0].Topics = []Topic{}
 	}
-	if err := CheckEntries(list); err != nil {
-		return nil, err
-	}
 	return e.Do(ctx, c, list, nil)
 }
 
 // Move edits a list that many have: every session whose list of an origin has just the topics from gets those
 // of to. The origin is a provider's, "presub:NAME", whose cache follows, or one of the principal's own.
 func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []Topic) (int, error) {
-	if !c.Allowed {
+	if !c.Allowed || c.Tenants != nil { // a list may be that of others too
 		return 0, ErrNotAllowed
 	}
 	a, bad := (&Entry{Topics: from}).set()
@@ -418,6 +435,21 @@ func (e *Engine) Pending(ctx context.Context, c Caller) ([]behalf.Pending, error
 			strings.Compare(a.Origin, b.Origin))
 	})
 	return list, err
+}
+
+// OriginName is the full name of an origin that a caller names in an entry.
+func (e *Engine) OriginName(c Caller, name string) (string, error) {
+	o, err := e.originOf(c, name)
+	if err != nil {
+		return "", err
+	}
+	return o.Name, nil
+}
+
+// Wait is how long an entry may wait for its client.
+func (e *Engine) Wait(x *Entry) time.Duration {
+	d, _ := x.wait(time.Duration(e.config().Pending.DefaultWait))
+	return d
 }
 
 // List is what a session has, and what waits for its client; the errors are those of behalf.Broker.

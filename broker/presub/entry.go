@@ -80,6 +80,9 @@ type Answer struct {
 	Code      uint8    `json:"code,omitempty"`  // why nothing was done
 	Error     string   `json:"error,omitempty"` // the same in words
 	Results   []Result `json:"results"`
+
+	// Entry is the place of the entry in its batch, from 0; not part of the answer.
+	Entry int `json:"-"`
 }
 
 // ParseEntries reads a batch: one entry or an array of entries in JSON, or the binary form, whose first byte
