@@ -50,6 +50,7 @@ type client struct {
 	slice int64      // number of the slice of time, where ReadMax is set
 
 	collect *collection // of a group that collects
+	grant   grant       // of a group that is granted topics
 
 	keepTurn int32 // of its deadline that counts
 
@@ -142,6 +143,7 @@ func (c *client) accepted(body []byte) error {
 		return err
 	}
 	if a.Reason != codec.Success {
+		c.loop.count.noEntry++
 		return fmt.Errorf("%w: %v", errRefused, a.Reason)
 	}
 	if c.pub != nil && c.group.QoS > 0 && c.loop.engine.target.Version == codec.V5 {
@@ -156,6 +158,9 @@ func (c *client) accepted(body []byte) error {
 	}
 	if a.SessionPresent && c.round > 0 {
 		c.loop.count.resumed++
+	}
+	if c.group.Granted > 0 {
+		c.admitted(&a)
 	}
 	if c.group.Filters == nil || c.group.Collect > 0 {
 		c.loop.isReady(c)
@@ -223,7 +228,9 @@ func (c *client) message(flags uint8, body []byte) error {
 	if c.group.heard != nil {
 		c.group.heard(body[2:2+int(binary.BigEndian.Uint16(body))], body[at:])
 	}
-	if err := c.judge(body[at:]); err != nil {
+	if c.group.Granted > 0 {
+		c.given(body[2:2+int(binary.BigEndian.Uint16(body))], body[at:])
+	} else if err := c.judge(body[at:]); err != nil {
 		return err
 	}
 	switch qos {

@@ -238,6 +238,12 @@ func (c *counts) add(o counts) {
 	c.bytesAside += o.bytesAside
 	c.complete += o.complete
 	c.pings += o.pings
+	c.granted += o.granted
+	c.atOnce += o.atOnce
+	c.told += o.told
+	c.noEntry += o.noEntry
+	c.proven += o.proven
+	c.twice += o.twice
 }
 
 // connect waits until every client is ready or has failed.

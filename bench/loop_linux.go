@@ -25,6 +25,9 @@ type counts struct {
 	aside, bytesAside                     int64 // received by groups that are counted apart
 	pings                                 int64
 	complete                              int64 // clients that have collected everything
+	granted, atOnce, told                 int64 // have their list, with CONNACK; were told of none
+	noEntry                               int64 // CONNECT was answered no
+	proven, twice                         int64 // have got a message by their list, have got it again
 }
 
 // loop drives its share of the clients on one thread.
@@ -68,6 +71,8 @@ type loop struct {
 	returns      recorder // as connects, of clients that were cut
 	away         recorder // from the cut
 	collects     recorder // from SUBSCRIBE to the last retained message
+	grants       recorder // as connects, until the list was there
+	lastGrant    int64    // Unix ns
 	failures     map[string]int64
 
 	mail struct {
@@ -83,6 +88,7 @@ func newLoop(e *engine, index int) *loop {
 		rate:      e.plan.ConnectRate, concurrent: max(e.plan.Concurrent/e.plan.Threads, 1),
 		latency: newRecorder(), lateness: newRecorder(), connects: newRecorder(), aside: newRecorder(),
 		returns: newRecorder(), away: newRecorder(), collects: newRecorder(),
+		grants: newRecorder(),
 	}
 }
 

@@ -66,6 +66,7 @@ type Group struct {
 	Jointly bool             // the group together is to get each message once, in any order
 	ReadMax int              // bytes a client reads per second; 0: as they come
 	Aside   bool             // counted apart, in Report.Aside, and not in latency, loss and receipt
+	Granted int              // topics that the broker is to give each, see RunPresub; 0: nobody looks
 	Collect uint32           // retained messages each is to get; all SUBSCRIBE once all are connected
 
 	// Churn is the time in which each client is cut once, in turn, every other time without DISCONNECT, and
@@ -102,6 +103,8 @@ type Plan struct {
 	UntilDone   bool          // end when every publisher has reached its limit, at last after Duration
 	Storm       *Storm        // instead of publishing; nil: none
 	OwnFiles    bool          // a table of open files per loop, for more connections than a table holds
+
+	presub *presubRun // nil: none
 }
 
 // Storm is the cut of every client at the same time and their return.

@@ -29,6 +29,7 @@ func (r *Report) Print(w io.Writer) error {
 	if r.Stored > 0 {
 		row("stored", "%d retained messages; latency is from SUBSCRIBE to the last of them", r.Stored)
 	}
+	r.Granted.print(row)
 	if r.Measured > 0 {
 		row("measured", "%v", r.Measured.Round(time.Millisecond))
 		row("sent", "%d, %.0f/s", r.Sent, r.SentRate)

@@ -56,6 +56,8 @@ type Report struct {
 	Aside  *Aside  `json:"aside,omitempty"`  // of groups that are counted apart
 	Stored int64   `json:"stored,omitempty"` // retained messages
 
+	Granted *Granted `json:"granted,omitempty"` // lists of clients that never subscribe
+
 	// Distribution is the whole of what Headline tells the percentiles of.
 	Distribution []Quantile `json:"distribution,omitempty"`
 

@@ -92,11 +92,20 @@ func (e *engine) endSessions(ctx context.Context) error {
 const cleanupTime = 10 * time.Second
 
 func (r *runner) phases(ctx context.Context, before sample) error {
-	e := r.e
+	e, presub := r.e, r.e.plan.presub
+	back := presub.leave(ctx, e)
 	if err := e.connect(ctx, func() { r.second("connect") }); err != nil {
-		return err
+		return errors.Join(err, back())
 	}
 	r.report.Connect = time.Since(r.began)
+	if err := back(); err != nil {
+		return err
+	}
+	if presub != nil {
+		if err := presub.waiting(ctx, r); err != nil {
+			return err
+		}
+	}
 	if err := r.pass(ctx, "hold", e.plan.Hold); err != nil {
 		return err
 	}
@@ -106,6 +115,8 @@ func (r *runner) phases(ctx context.Context, before sample) error {
 		r.report.Broker.ConnectCPU = idle.usage.CPU - before.usage.CPU
 	}
 	switch {
+	case presub != nil:
+		return presub.holding(ctx, r)
 	case e.plan.Storm != nil:
 		return r.storm(ctx)
 	case e.plan.Duration <= 0:
@@ -280,6 +291,9 @@ func (r *runner) finish(err error) {
 		rep.Distribution = distribution(connects)
 	}
 	rep.Lost = e.lost(false)
+	if p := e.plan.presub; p != nil {
+		p.told(rep, e, count)
+	}
 	r.apart(count)
 	rep.Broker.Slope = slope(rep.Seconds)
 	for _, p := range e.publishers {

@@ -45,6 +45,7 @@ type commands struct {
 	Retained retainedCmd `cmd:"" help:"Store retained messages, then let clients collect them by a wildcard."`
 	Storm    stormCmd    `cmd:"" help:"Cut all clients and let them come back."`
 	Lists    listsCmd    `cmd:"" help:"Connect clients with long lists of topics, subscribed by themselves or by the broker."`
+	Presub   presubCmd   `cmd:"" help:"Start noctule and a webservice with lists of topics, and connect clients that never subscribe."`
 	Soak     soakCmd     `cmd:"" help:"Pairs for hours, beside clients that come and go."`
 	Slow     slowCmd     `cmd:"" help:"Fan-out to subscribers of which some do not keep up."`
 	Preset   presetCmd   `cmd:"" help:"A use case of the open MQTT benchmark suite."`
