@@ -94,9 +94,10 @@ type Options struct {
 	Features []Feature
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter `reload:"yes"`
-	// MaxAdmissions is how many CONNECTs may wait for their password to be checked and for Admitters, 4096 by
-	// default; a large CONNECT counts for several, 16 KB each. An address has an eighth at most, unless it is
-	// of this machine; when all are taken, the newest of the address with most hears that the server is busy.
+	// MaxAdmissions is how many CONNECTs may wait for their password to be checked and for Admitters, 16 384
+	// by default; a large CONNECT counts for several, 16 KB each. An address has an eighth at most, unless it
+	// is of this machine; when all are taken, the newest of the address with most hears that the server is
+	// busy.
 	MaxAdmissions int
 
 	// Controls take messages over that clients publish to topics which begin with "$", before anybody else

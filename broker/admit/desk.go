@@ -51,13 +51,13 @@ const Timeout = 20 * time.Second
 
 // Bounds of what waits.
 const (
-	casesMax  = 4096     // the default of Config.Max
+	casesMax  = 16384    // the default of Config.Max; one that waits for a webservice takes 11 KB
 	caseBytes = 16 << 10 // what one counts for at least: Max times as much may wait
 )
 
 // Config is what a Desk works by.
 type Config struct {
-	Max     int             // CONNECTs that may wait; 0 or less means 4096
+	Max     int             // CONNECTs that may wait; 0 or less means 16 384
 	Hashing auth.PoolConfig // of the pool that checks passwords
 	Now     func() int64    // milliseconds; for the pools
 

@@ -84,7 +84,7 @@ type ConnectTopic struct {
 type ProviderConfig struct {
 	Name              string   `yaml:"name"`
 	When              string   `yaml:"when"`               // before_connack or after_connack
-	Budget            Duration `yaml:"budget"`             // 200ms
+	Budget            Duration `yaml:"budget"`             // 1s
 	OnFailure         string   `yaml:"on_failure"`         // last_known, refuse or empty; see defaults
 	ACL               string   `yaml:"acl"`                // enforce or bypass
 	ClientUnsubscribe string   `yaml:"client_unsubscribe"` // allow, sticky or deny
@@ -188,7 +188,7 @@ func (c *Config) defaults(given presence) {
 		setString(&p.OnFailure, "last_known")
 		setString(&p.ACL, "enforce")
 		setString(&p.ClientUnsubscribe, "allow")
-		setDuration(&p.Budget, 200*time.Millisecond)
+		setDuration(&p.Budget, time.Second)
 		if !given.provider(i).at("cache.stale") {
 			setDuration(&p.Cache.Stale, 24*time.Hour)
 		}

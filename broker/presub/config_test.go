@@ -46,7 +46,7 @@ func TestConfig(t *testing.T) {
 		t.Error("tenant")
 	}
 	own, groups := c.Providers[0], c.Providers[1]
-	if own.When != "before_connack" || time.Duration(own.Budget) != 200*time.Millisecond || own.OnFailure != "last_known" ||
+	if own.When != "before_connack" || time.Duration(own.Budget) != time.Second || own.OnFailure != "last_known" ||
 		own.MaxTopics != 10000 || own.Static.Topics[1].ID != 7 || !own.Static.Topics[1].RAP {
 		t.Errorf("%+v", own)
 	}

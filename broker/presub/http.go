@@ -24,7 +24,7 @@ type HTTPConfig struct {
 	Headers   map[string]string `yaml:"headers"`
 	TokenFile string            `yaml:"token_file"` // sent as bearer token
 	CAFile    string            `yaml:"ca_file"`
-	Timeout   Duration          `yaml:"timeout"`   // of one attempt; 150ms
+	Timeout   Duration          `yaml:"timeout"`   // of one attempt; 500ms
 	Retries   int               `yaml:"retries"`   // after the first attempt, within the budget; 0
 	MaxConns  int               `yaml:"max_conns"` // connections, and requests at a time; 64
 	Batch     int               `yaml:"batch"`     // clients in one request, see lists; 0: one, and no array
@@ -38,7 +38,7 @@ const retriesMax = 10
 
 func (h *HTTPConfig) defaults() {
 	setString(&h.Method, http.MethodPost)
-	setDuration(&h.Timeout, 150*time.Millisecond)
+	setDuration(&h.Timeout, 500*time.Millisecond)
 	setInt(&h.MaxConns, 64)
 }
 

@@ -55,6 +55,7 @@ type timed struct {
 	calls, now, most atomic.Int64
 	down             atomic.Bool
 	takes            time.Duration
+	stalls           int64 // this call and those that come with it take longer
 }
 
 func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,6 +73,9 @@ func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
 	time.Sleep(s.takes) // of the bubble
+	if n := s.calls.Load(); s.stalls > 0 && n >= s.stalls && n < s.stalls+64 {
+		time.Sleep(3 * s.takes)
+	}
 	_, _ = io.WriteString(w, `{"topics":[{"topic":"a","qos":1}]}`)
 }
 
@@ -168,4 +172,17 @@ func TestConnectStorm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStormBesideStall has all 64 requests that are under way take four times as long as usual, as while a processor
+// is wanted elsewhere: with what is the default nobody is let in without its list.
+func TestStormBesideStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := engine(t, "providers: [{name: ws, http: {url: 'http://lists'}}]")
+		s := &timed{takes: 100 * time.Millisecond, stalls: 640}
+		defer serve(e, s)()
+		if full, empty, refused, _ := storm(e, 3000); full != 3000 {
+			t.Errorf("%d with their list, %d empty, %d refused", full, empty, refused)
+		}
+	})
 }
