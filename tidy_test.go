@@ -51,6 +51,7 @@ var rooms = map[string]room{
 	"broker/auth": {
 		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
 	},
+	"broker/auth/deny":  {ours: "broker/auth broker/store"},
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
 	"broker/auth/token": {ours: "broker/auth", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},

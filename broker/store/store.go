@@ -33,6 +33,7 @@ const (
 	Transits                   // message id, target -> Transit
 	Sets                       // key -> Set; since version 2 of the file, as is Grants
 	Grants                     // session number, origin -> Grant
+	Denials                    // kind, name -> Denial; files that are older get it when they are opened
 	Tables                     // number of tables
 )
 
@@ -40,7 +41,7 @@ const (
 func (t Table) String() string {
 	names := [...]string{
 		"config", "sessions", "subscriptions", "messages", "entries", "inbound", "retained", "transits",
-		"sets", "grants",
+		"sets", "grants", "denials",
 	}
 	if int(t) < len(names) {
 		return names[t]

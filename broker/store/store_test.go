@@ -136,6 +136,12 @@ func TestRecords(t *testing.T) {
 	} {
 		record(t, store.Grants, g, func(b *store.Batch) { b.PutGrant(&g) }, store.ReadGrant)
 	}
+	for _, d := range []store.Denial{
+		{Of: store.DenyToken, Name: "t", Since: 1_800_000_000, Until: 1_900_000_000, By: "api:x", Reason: "lost"},
+		{Of: store.DenyUser, Name: long}, {Of: store.DenyClient, Name: "c", Since: -1}, {Of: store.DenyAddress, Name: "::/0"},
+	} {
+		record(t, store.Denials, d, func(b *store.Batch) { b.PutDenial(&d) }, store.ReadDenial)
+	}
 	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
 	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
 }

@@ -226,6 +226,9 @@ func text(t store.Table, key, value []byte) (line string, err error) {
 		},
 		Set:   func(r *store.Set) error { return say("%s", setText(r)) },
 		Grant: func(r *store.Grant) error { return say("%s", grantText(r)) },
+		Denial: func(r *store.Denial) error {
+			return say("%s %q %s by %q: %q", r.Of, r.Name, untilText(r.Until), r.By, r.Reason)
+		},
 	}
 	err = v.Look(t, key, value)
 	return line, err
@@ -250,6 +253,14 @@ func owedText(owed bool) string {
 		return ", retained messages to come"
 	}
 	return ""
+}
+
+// untilText says when a denial ends.
+func untilText(at int64) string {
+	if at == 0 {
+		return "for ever"
+	}
+	return "until " + time.Unix(at, 0).UTC().Format(time.RFC3339)
 }
 
 func setText(r *store.Set) string {
@@ -337,6 +348,9 @@ func (c *command) importInto(name, from string) error {
 	}
 	fmt.Fprintf(c.stdout, "%d sessions, %d subscriptions, %d messages of sessions, %d retained messages\n",
 		r.Sessions, r.Subscriptions, r.Queued, r.Retained)
+	if r.Denials > 0 {
+		fmt.Fprintf(c.stdout, "%d bans\n", r.Denials)
+	}
 	if r.Grants > 0 {
 		fmt.Fprintf(c.stdout, "%d lists of subscriptions made by servers, %d times\n", r.Lists, r.Grants)
 	}

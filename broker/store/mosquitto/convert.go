@@ -17,6 +17,7 @@ type Report struct {
 	Sessions, Subscriptions, Queued, Retained int
 
 	Lists, Grants int      // made by servers
+	Denials       int      // who may not be here
 	Notes         []string // what was left out, and why
 }
 
@@ -80,6 +81,7 @@ func Import(from Source, to store.Store, now int64) (Report, error) {
 		func() error {
 			return from.Each(&Visitor{
 				Subscription: i.subscription, ClientMessage: i.clientMessage, Grant: i.granted,
+				Denial: i.denied,
 			})
 		},
 	} {

@@ -90,6 +90,7 @@ func (x *exporter) Each(v *Visitor) error {
 		{v.Subscription != nil, state.Visitor{Subscription: x.subscription(v)}},
 		{v.List != nil, state.Visitor{Set: list(v)}},
 		{v.Grant != nil, state.Visitor{Grant: x.grant(v)}},
+		{v.Denial != nil, state.Visitor{Denial: denial(v)}},
 	} {
 		if !step.wanted {
 			continue

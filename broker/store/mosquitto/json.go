@@ -54,6 +54,8 @@ func readObject(d *json.Decoder, v *Visitor) error {
 			err = readList(d, v.List)
 		case "subscription-grants":
 			err = readList(d, v.Grant)
+		case "denials":
+			err = readList(d, v.Denial)
 		default:
 			err = d.Decode(&json.RawMessage{})
 		}
@@ -159,7 +161,8 @@ func optional[R any](j *jsonWriter, name string) func(*R) error {
 	}
 }
 
-// WriteJSON writes what mosquitto_db_dump --json would, and what servers have subscribed clients to.
+// WriteJSON writes what mosquitto_db_dump --json would, what servers have subscribed clients to,
+// and who may not be here.
 func WriteJSON(w io.Writer, from Source) error {
 	j := &jsonWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	j.text("{")
@@ -180,6 +183,7 @@ func WriteJSON(w io.Writer, from Source) error {
 	}
 	for _, v := range []Visitor{
 		{List: optional[List](j, "subscription-lists")}, {Grant: optional[Grant](j, "subscription-grants")},
+		{Denial: optional[Denial](j, "denials")},
 	} {
 		if err := from.Each(&v); err != nil {
 			return err

@@ -287,6 +287,8 @@ func grantAll(t *testing.T, m *store.Memory) {
 		})
 		b.PutGrant(&store.Grant{Session: s.Number, Origin: "presub:y", Place: 1, Unsubscribe: 1, PerConnect: true})
 	}
+	b.PutDenial(&store.Denial{Of: store.DenyUser, Name: "u", Since: 1_800_000_000, Until: 1_900_000_000, By: "api:x", Reason: "y"})
+	b.PutDenial(&store.Denial{Of: store.DenyAddress, Name: "10.0.0.0/8", Since: 1_800_000_000})
 	if err := m.Commit(b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +335,7 @@ func TestExportAndImportAgain(t *testing.T) {
 			t.Errorf("written %s\nwant %s", text.Bytes(), whole)
 		}
 		second, r := imported(t, mosquitto.NewJSON(bytes.NewReader(text.Bytes())))
-		if len(r.Notes) > 0 || r.Lists != 1 || r.Grants != 2*r.Sessions {
+		if len(r.Notes) > 0 || r.Lists != 1 || r.Grants != 2*r.Sessions || r.Denials != 2 {
 			t.Errorf("%+v", r)
 		}
 		if third := exported(t, second); !reflect.DeepEqual(state, third) {
@@ -342,7 +344,7 @@ func TestExportAndImportAgain(t *testing.T) {
 		}
 		var file seeker
 		left, err := mosquitto.WriteDatabase(&file, source)
-		if err != nil || left != (mosquitto.LeftOut{Grants: r.Grants}) {
+		if err != nil || left != (mosquitto.LeftOut{Grants: r.Grants, Denials: 2}) {
 			t.Errorf("%+v, %v", left, err)
 		}
 		fourth, r := imported(t, mosquitto.NewDatabase(bytes.NewReader(file.b)))

@@ -12,6 +12,7 @@ type Visitor struct {
 	Subscription  func(*Subscription) error
 	List          func(*List) error
 	Grant         func(*Grant) error
+	Denial        func(*Denial) error
 }
 
 // Source is what Mosquitto's state can be read from, more than once and in parts, so that a file may be
@@ -44,6 +45,7 @@ func (s *State) Each(v *Visitor) error {
 		func() error { return each(s.Subscriptions, v.Subscription) },
 		func() error { return each(s.Lists, v.List) },
 		func() error { return each(s.Grants, v.Grant) },
+		func() error { return each(s.Denials, v.Denial) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -69,7 +71,7 @@ func Collect(from Source) (*State, error) {
 	err := from.Each(&Visitor{
 		Message: keep(&s.Messages), Client: keep(&s.Clients), ClientMessage: keep(&s.ClientMessages),
 		Retained: keep(&s.Retained), Subscription: keep(&s.Subscriptions), List: keep(&s.Lists),
-		Grant: keep(&s.Grants),
+		Grant: keep(&s.Grants), Denial: keep(&s.Denials),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mosquitto: %w", err)

@@ -24,6 +24,8 @@ type State struct {
 	// What servers have subscribed clients to; not Mosquitto's.
 	Lists  []List  `json:"subscription-lists,omitempty"`
 	Grants []Grant `json:"subscription-grants,omitempty"`
+	// Denials are who may not be here.
+	Denials []Denial `json:"denials,omitempty"`
 }
 
 // Message is a message, stored once however many clients it waits for.
@@ -127,6 +129,16 @@ type Grant struct {
 	Bypass      bool     `json:"bypass,omitempty"`
 	PerConnect  bool     `json:"per-connect,omitempty"`
 	Muted       []string `json:"unsubscribed,omitempty"`
+}
+
+// Denial is somebody who may not be here.
+type Denial struct {
+	Of     string `json:"of"` // token, user, client or address
+	Name   string `json:"name"`
+	Since  int64  `json:"since"`           // Unix seconds
+	Until  int64  `json:"until,omitempty"` // Unix seconds; without it for ever
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // policies are the values of Grant.Unsubscribe in the order of the store's.

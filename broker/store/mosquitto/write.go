@@ -11,7 +11,7 @@ import (
 
 // LeftOut is what Mosquitto's format has no place for.
 type LeftOut struct {
-	Wills, Grants int
+	Wills, Grants, Denials int
 }
 
 // String is a sentence about it; empty if there is nothing.
@@ -19,8 +19,12 @@ func (l LeftOut) String() string {
 	if l == (LeftOut{}) {
 		return ""
 	}
-	return fmt.Sprintf("%d wills and %d lists of subscriptions made by servers, unknown to Mosquitto",
+	text := fmt.Sprintf("%d wills and %d lists of subscriptions made by servers, unknown to Mosquitto",
 		l.Wills, l.Grants)
+	if l.Denials > 0 {
+		text = fmt.Sprintf("%d bans, ", l.Denials) + text
+	}
+	return text
 }
 
 // databaseWriter writes a mosquitto.db of version 6, a chunk a record.
@@ -58,6 +62,7 @@ func WriteDatabase(out io.WriteSeeker, from Source) (LeftOut, error) {
 		Message: d.message, Client: d.client, ClientMessage: d.clientMessage, Retained: d.retained,
 		Subscription: d.subscription,
 		Grant:        func(*Grant) error { d.left.Grants++; return nil },
+		Denial:       func(*Denial) error { d.left.Denials++; return nil },
 	})
 	if err != nil {
 		return d.left, err

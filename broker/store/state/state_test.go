@@ -32,6 +32,7 @@ func whole(t *testing.T) *store.Memory {
 	b.PutTransit(&store.Transit{Message: 2, Filter: "t"})
 	b.PutSet(&store.Set{Key: store.SetKey{7}, Topics: []store.SetTopic{{Filter: "t", Options: 0x1D, ID: 8}}})
 	b.PutGrant(&store.Grant{Session: 1, Origin: "api:a", Set: store.SetKey{7}, Revision: 9})
+	b.PutDenial(&store.Denial{Of: store.DenyUser, Name: "u", Since: 10, Until: 11, By: "x", Reason: "y"})
 	return commit(t, store.NewMemory(), &b)
 }
 

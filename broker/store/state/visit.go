@@ -22,6 +22,7 @@ type Visitor struct {
 	Transit      func(t *store.Transit) error
 	Set          func(s *store.Set) error
 	Grant        func(g *store.Grant) error
+	Denial       func(d *store.Denial) error
 }
 
 // Walk shows a visitor all that it takes, table by table: each record comes behind those that it refers to.
@@ -63,8 +64,10 @@ func (v *Visitor) takes(t store.Table) bool {
 		return v.Transit != nil
 	case store.Sets:
 		return v.Set != nil
-	default:
+	case store.Grants:
 		return v.Grant != nil
+	default:
+		return v.Denial != nil
 	}
 }
 
@@ -101,6 +104,8 @@ func (v *Visitor) Look(t store.Table, key, value []byte) error {
 		return give(v.Transit, func() (store.Transit, error) { return store.ReadTransit(key, value) })
 	case store.Sets:
 		return give(v.Set, func() (store.Set, error) { return store.ReadSet(key, value) })
+	case store.Denials:
+		return give(v.Denial, func() (store.Denial, error) { return store.ReadDenial(key, value) })
 	default:
 		return give(v.Grant, func() (store.Grant, error) { return store.ReadGrant(key, value) })
 	}
