@@ -41,9 +41,10 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/admit broker/auth broker/behalf broker/durable broker/fanout broker/listener broker/mail broker/message " +
+		ours: "broker/admit broker/auth broker/behalf broker/durable broker/fanout broker/grants " +
+			"broker/listener broker/mail broker/message " +
 			"broker/retained broker/session " +
-			"broker/store broker/store/state broker/sys broker/view codec codec/im internal/memguard internal/ring internal/version " +
+			"broker/store broker/store/state broker/sys broker/view codec internal/memguard internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
 	},
@@ -58,9 +59,13 @@ var rooms = map[string]room{
 	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},
-	"broker/listener":   {ours: "broker/auth codec wsnet"},
-	"broker/mail":       {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
-	"broker/message":    {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
+	"broker/grants": {
+		ours: "broker/behalf broker/durable broker/fanout broker/message broker/retained broker/store codec codec/im " +
+			"topictree",
+	},
+	"broker/listener": {ours: "broker/auth codec wsnet"},
+	"broker/mail":     {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
+	"broker/message":  {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
 		ours: "broker broker/auth/token broker/behalf codec codec/im internal/metric internal/places internal/regular topictree",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +

@@ -64,7 +64,7 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 	home := s.b.home([]byte(x.ClientID))
 	at, ok := c.Attachment.(*greeting)
 	if !ok { // it has ended meanwhile
-		home.dropPins(g.grants)
+		s.b.grants.Drop(home.index, g.grants)
 		return
 	}
 	at.waits = nil
@@ -72,7 +72,7 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 		r = codec.ServerShuttingDown
 	}
 	if r != codec.Success {
-		home.dropPins(g.grants)
+		s.b.grants.Drop(home.index, g.grants)
 		p := &s.connect
 		if err := p.Parse(0, g.packet, codec.V311); err == nil { // it parsed before
 			g.as.Dress(p)
@@ -82,7 +82,7 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 	}
 	c.Attachment = nil
 	if !c.Release(home.loop, g) {
-		home.dropPins(g.grants)
+		s.b.grants.Drop(home.index, g.grants)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"noctule/broker/admit"
 	"noctule/broker/durable"
+	"noctule/broker/grants"
 	"noctule/broker/listener"
 	"noctule/broker/retained"
 	"noctule/broker/session"
@@ -39,6 +40,7 @@ type Broker struct {
 	shards    []*shard
 	index     *topictree.Index
 	retained  *retained.Index
+	grants    *grants.Doors[*client]
 	seed      maphash.Seed
 	hangAfter time.Duration
 	started   time.Time
@@ -50,9 +52,6 @@ type Broker struct {
 	homeSeed  uint64 // of the hash that says where a session lives, the same after a restart
 	// Set by New, then read-only; nil if max_queued_memory sets no bound:
 	queueMemory *session.Memory
-
-	// Guarded by the committer's lock:
-	kept map[store.SetKey]int // lists of topics in the store, and how many sets of loops have them
 
 	knocks knocks // connections that came to nothing
 
@@ -67,9 +66,6 @@ type Broker struct {
 	maxSessions atomic.Int64          // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64          // calls of PublishSys that the loop has not handled
 	sysDropped  atomic.Int64          // calls of PublishSys beyond that
-
-	lastRevision              atomic.Uint64 // of subscriptions made by servers
-	pendingCount, pendingSize atomic.Int64  // requests that wait for their clients; bytes of their filters
 
 	memory   memguard.Guard
 	pages    view.Pages
@@ -93,13 +89,12 @@ func New(o Options) (*Broker, error) {
 	o.settle()
 	b := &Broker{
 		opts:      o,
-		index:     topictree.New(topictree.Options{}),
-		retained:  retained.New(),
 		seed:      maphash.MakeSeed(),
 		started:   now(),
 		hangAfter: hangLimit,
 		ended:     make(chan struct{}),
 	}
+	b.openTables()
 	b.openMemory()
 	if err := b.openAway(); err != nil {
 		return nil, err
@@ -155,6 +150,12 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// openTables makes what the loops share of filters, retained messages and what servers give sessions.
+func (b *Broker) openTables() {
+	b.index, b.retained = topictree.New(topictree.Options{}), retained.New()
+	b.grants = grants.NewDoors[*client](b.index, b.retained, (*grantLoops)(b), b.memory.Short)
 }
 
 // begin starts what the first loop does by itself.
@@ -248,6 +249,40 @@ func (b *Broker) onEach(ctx context.Context, f func(*shard)) error {
 		}
 	}
 	return nil
+}
+
+// onLoop runs f on a shard's loop and waits for it; false when ctx has ended first, and f then may or may not
+// still run.
+func (b *Broker) onLoop(ctx context.Context, s *shard, f func()) bool {
+	return b.await(ctx, s, func(done func()) {
+		f()
+		done()
+	})
+}
+
+// await runs f on a shard's loop and waits until it has called done, at once or later; false when ctx has
+// ended first.
+func (b *Broker) await(ctx context.Context, s *shard, f func(done func())) bool {
+	done := make(chan struct{})
+	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // bounded by the callers, who wait
+		f(func() { close(done) })
+	}))
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-b.ended:
+		return false
+	}
+}
+
+// durably returns when what a shard has changed so far is durable; false when ctx has ended before.
+func (b *Broker) durably(ctx context.Context, s *shard) bool {
+	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
+		return true
+	}
+	return b.await(ctx, s, s.journal.Tell)
 }
 
 // home is the shard that owns the session of a client id.

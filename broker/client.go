@@ -7,6 +7,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
 	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/broker/retained"
@@ -56,7 +57,7 @@ type rareState struct {
 	will     *will
 	subIndex map[topictree.FilterID]int // positions in subs, once there are many
 	replays  *retained.Queue            // retained messages still to be sent, oldest first
-	grants   *grant                     // subscriptions that others have made; one an origin
+	grants   grants.List[*client]       // subscriptions that others have made; one an origin
 	answers  *admit.Answers             // of who was asked about the packet that comes again
 	rights   *rights                    // nil: nothing is restricted
 	estate   *estate                    // of a session that has ended
@@ -75,7 +76,7 @@ func (c *client) extra() *rareState {
 func (c *client) settle() {
 	r := c.rare
 	if r != nil && r.username == "" && r.will == nil && r.subIndex == nil && r.replays == nil &&
-		r.promises.None() && r.grants == nil && r.rights == nil && r.estate == nil && r.answers == nil {
+		r.promises.None() && r.grants.Empty() && r.rights == nil && r.estate == nil && r.answers == nil {
 		c.rare = nil
 	}
 }
@@ -177,7 +178,7 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	s := c.shard
 	h := &s.live
 	if !h.Holds(m) {
-		if !c.may(auth.Read, m.Topic) && !c.bypassed(m.Topic) {
+		if !c.may(auth.Read, m.Topic) && !c.grants().Bypasses(m.Topic) {
 			s.drop(DropDenied)
 			return false // what has waited is asked about again
 		}

@@ -37,14 +37,14 @@ func (g *greet) Run(l *wsnet.Loop) {
 // run is Run on shard s.
 func (g *greet) run(s *shard) {
 	if err := s.connect.Parse(0, g.packet, codec.V311); err != nil {
-		s.unpinAll(g.grants)
+		s.grants.Unpin(g.grants)
 		g.conn.Close(err) // it parsed before, so this cannot happen
 		return
 	}
 	g.as.Dress(&s.connect)
 	now := listener.Of(g.conn).Options()
 	if !now.Stands(g.opts, g.conn, &s.connect, g.as) {
-		s.unpinAll(g.grants)
+		s.grants.Unpin(g.grants)
 		s.refuse(g.conn, &s.connect, codec.NotAuthorized)
 		return
 	}
@@ -286,7 +286,7 @@ func (s *shard) welcome(g *greet) {
 	}
 	fails := s.journal.Failing()
 	if fails && s.wantsKept(p) && (p.CleanStart || s.sessions[string(id)] == nil) { // which is stored already
-		s.unpinAll(g.grants)
+		s.grants.Unpin(g.grants)
 		s.refuse(c, p, codec.ServerUnavailable)
 		return
 	}
@@ -315,7 +315,7 @@ func (s *shard) welcome(g *greet) {
 	listener.Of(c).Count(cl.version, 1)
 	s.logConnected(cl, p)
 	s.tellEvent(cl, Event{Kind: EventConnected})
-	s.admitGrants(cl, g.grants)
+	s.grants.Admit(cl, g.grants)
 	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
 		s.fail(cl, err)
 		return
@@ -333,7 +333,7 @@ func (s *shard) welcome(g *greet) {
 		s.resumeReplays(cl)
 	}
 	s.replayRetained(cl)
-	if cl.grants() != nil {
+	if !cl.grants().Empty() {
 		s.tell(cl)
 	}
 }
@@ -362,7 +362,7 @@ func (s *shard) turnsAway(g *greet, old *client, foreign bool) bool {
 
 // leaveOut gives up what has been prepared for a client.
 func (s *shard) leaveOut(g *greet) {
-	s.unpinAll(g.grants)
+	s.grants.Unpin(g.grants)
 	g.conn.Attachment = nil
 }
 
@@ -488,7 +488,7 @@ func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool)
 	if l.MaxQoS < 2 {
 		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
 	}
-	ack.Properties = cl.tellGrants(props)
+	ack.Properties = cl.grants().AppendProperties(props)
 	return ack
 }
 

@@ -13,7 +13,6 @@ type counters struct {
 	connections, sessions, expired  int64
 	subscriptions                   int64
 	sharedSubscriptions             int64
-	granted, pendingExpired         int64
 	packetsIn, packetsOut           int64
 	bytesIn, bytesOut               int64
 	publishIn, publishOut           int64
@@ -30,11 +29,12 @@ func (s *shard) addTo(m *Metrics) {
 	c := &s.count
 	m.Connections += c.connections
 	m.Sessions += c.sessions
-	m.Subscriptions += c.subscriptions
+	given := s.grants.Count()
+	m.Subscriptions += c.subscriptions + given.Plain
 	m.SharedSubscriptions += c.sharedSubscriptions
-	m.Granted += c.granted
-	m.PendingExpired += c.pendingExpired
-	m.Sets += int64(len(s.sets))
+	m.Granted += given.Topics
+	m.PendingExpired += given.Expired
+	m.Sets += given.Sets
 	m.PacketsReceived += c.packetsIn
 	m.PacketsSent += c.packetsOut
 	m.BytesReceived += c.bytesIn
@@ -86,7 +86,7 @@ func (b *Broker) Metrics(ctx context.Context) Metrics {
 func (b *Broker) fill(m *Metrics) {
 	m.Uptime = now().Sub(b.started).Seconds()
 	m.Retained = int64(b.retained.Len())
-	m.PendingRequests = b.pendingCount.Load()
+	m.PendingRequests = b.grants.Waits()
 	m.RetainedBytes = b.retained.Bytes()
 	mem := b.memory.Numbers()
 	m.MemoryUsed, m.MemoryLimit, m.MemoryShort = mem.Used, mem.Limit, mem.Short

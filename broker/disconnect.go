@@ -175,8 +175,11 @@ func (s *shard) endSession(cl *client) {
 	}
 	left := s.newEstate(cl)
 	s.dropSubscriptions(cl)
-	s.dropGrants(cl)
-	s.unlistUser(cl)
+	s.grants.Drop(cl)
+	s.grants.Rename(cl, cl.username(), "")
+	if cl.rare != nil {
+		cl.rare.replays = nil // those for its own subscriptions have gone with them
+	}
 	if left != nil {
 		s.openEstate(cl, left)
 	} else {

@@ -45,12 +45,8 @@ func (s *shard) newEstate(cl *client) *estate {
 			e.add(s.b.index.Filter(m.ID))
 		}
 	}
-	for g := cl.grants(); g != nil; g = g.next {
-		if g.extra != nil {
-			for _, m := range g.extra.shares {
-				e.add(s.b.index.Filter(m.ID))
-			}
-		}
+	for m := range cl.grants().Shares {
+		e.add(s.b.index.Filter(m.ID))
 	}
 	return e
 }

@@ -4,11 +4,8 @@ package broker
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"noctule/broker/fanout"
-	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/topictree"
 )
@@ -19,7 +16,7 @@ const smallLoop = 64
 // checkInvariants holds the loop against what must be so at the end of a turn, small loops each turn and,
 // with all, large ones too.
 func (s *shard) checkInvariants(all bool) {
-	if !all && len(s.sessions)+s.receivers.Len()+len(s.sets) > smallLoop {
+	if !all && len(s.sessions)+s.receivers.Len()+int(s.grants.Count().Sets) > smallLoop {
 		return
 	}
 	for _, check := range []func() error{
@@ -50,32 +47,34 @@ func (s *shard) faultOfSums() error {
 	return nil
 }
 
-// subscribers calls f with all who have subscriptions: the sessions, and those that have ended and are taken
-// out in pieces.
-func (s *shard) subscribers(f func(cl *client) error) error {
+// subscribers are all who have subscriptions: the sessions, and those that have ended and are taken out in
+// pieces.
+func (s *shard) subscribers(yield func(cl *client) bool) {
 	for _, cl := range s.sessions {
-		if err := f(cl); err != nil {
-			return err
+		if !yield(cl) {
+			return
 		}
 	}
 	for i := range s.leaving.Len() {
-		if err := f(*s.leaving.At(i)); err != nil {
-			return err
+		if !yield(*s.leaving.At(i)) {
+			return
 		}
 	}
-	return nil
 }
 
 // faultOfReceivers: whoever has subscribed to a filter is at its place among the receivers, and nobody
-// else is. References of sets balance: who holds one is counted, each member is at its place once, and
-// each topic that is planted has the set among its receivers.
+// else is; and so are the sets that servers have given.
 func (s *shard) faultOfReceivers() error {
-	grants, members, planted := map[*set]int{}, map[*set]int{}, map[*fanout.Set[*client]]int{}
+	planted := map[*fanout.Set[*client]]int{}
 	places, err := s.receivers.Check(planted)
 	if err != nil {
 		return err
 	}
-	if err := s.subscribers(func(cl *client) error {
+	census := s.grants.Census()
+	for cl := range s.subscribers {
+		if err := census.Add(cl); err != nil {
+			return err
+		}
 		shares := 0
 		for i := range cl.subs {
 			sub := &cl.subs[i]
@@ -88,72 +87,17 @@ func (s *shard) faultOfReceivers() error {
 				return fmt.Errorf("%s has %q at %d, which is not its place", cl.id, sub.id.Filter(), sub.at)
 			}
 		}
-		for g := cl.grants(); g != nil; g = g.next {
-			if g.extra != nil {
-				shares += len(g.extra.shares)
-			}
-			if g.set == nil {
-				continue
-			}
-			if grants[g.set]++; !g.member {
-				continue
-			}
-			x := &g.set.members
-			if members[g.set]++; int(g.at) >= x.Len() || x.At(int(g.at)) != cl {
-				return fmt.Errorf("%s is a member of a set at %d, which is not its place", cl.id, g.at)
-			}
+		for range cl.grants().Shares {
+			shares++
 		}
 		if shares != int(cl.shared) {
 			return fmt.Errorf("%s has %d shared subscriptions, %d counted", cl.id, shares, cl.shared)
 		}
-		return nil
-	}); err != nil {
-		return err
 	}
 	if places != 0 {
 		return fmt.Errorf("%d places more than subscriptions", places)
 	}
-	return s.faultOfSets(grants, members, planted)
-}
-
-// faultOfSets compares the sets with the grants of them, their members, and the filters that they have.
-func (s *shard) faultOfSets(grants, members map[*set]int, planted map[*fanout.Set[*client]]int) error {
-	pins := map[*set]int{}
-	for _, x := range s.loose {
-		pins[x]++
-	}
-	for _, p := range s.waiting.byTime {
-		if p.set != nil {
-			pins[p.set]++
-		}
-	}
-	for _, x := range s.sets {
-		n, err := x.members.Check()
-		if err != nil {
-			return err
-		}
-		sorted := slices.IsSortedFunc(x.topics, func(a, b retained.Topic) int {
-			return strings.Compare(a.ID.Filter(), b.ID.Filter())
-		})
-		switch {
-		case x.grants != grants[x] || x.pins < pins[x]:
-			return fmt.Errorf("set: %d grants, %d counted; %d pins or more, %d counted",
-				grants[x], x.grants, pins[x], x.pins)
-		case (x.grants+x.pins == 0) != x.uprooting:
-			return fmt.Errorf("set: %d grants, %d pins, uprooting %v", x.grants, x.pins, x.uprooting)
-		case n != members[x]:
-			return fmt.Errorf("set: %d members, %d of them know", n, members[x])
-		case len(x.topics) != planted[&x.members] || !sorted:
-			return fmt.Errorf("set: %d topics, %d planted, sorted %v",
-				len(x.topics), planted[&x.members], sorted)
-		}
-		delete(grants, x)
-		delete(planted, &x.members)
-	}
-	if len(grants)+len(planted) > 0 {
-		return fmt.Errorf("%d sets with grants, and %d with topics, are gone", len(grants), len(planted))
-	}
-	return nil
+	return census.Fault(planted)
 }
 
 // faultOfGates: posts go up, in what waits for them on the loop and in each client's gate.
@@ -187,29 +131,17 @@ func (s *shard) faultOfMembers() error {
 		return nil
 	}
 	want := map[topictree.FilterID]int{}
-	_ = s.subscribers(func(cl *client) error {
+	for cl := range s.subscribers {
 		if !cl.Durable() {
-			return nil
+			continue
 		}
 		for i := range cl.subs {
 			want[cl.subs[i].id]++
 		}
-		for g := cl.grants(); g != nil; g = g.next {
-			if g.extra == nil {
-				continue
-			}
-			for _, m := range g.extra.shares {
-				want[m.ID]++
-			}
-		}
-		return nil
-	})
-	for _, x := range s.sets {
-		if x.kept.routed {
-			for i := range x.topics {
-				want[x.topics[i].ID]++
-			}
+		for m := range cl.grants().Shares {
+			want[m.ID]++
 		}
 	}
+	s.grants.Durable(want)
 	return j.CheckMembers(want)
 }

@@ -11,6 +11,8 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
+	"noctule/broker/store"
 )
 
 // TestInvariantsAreSeen breaks the state of a loop in many ways, each of which the checks must find; when it
@@ -43,15 +45,15 @@ func TestInvariantsAreSeen(t *testing.T) {
 
 func plantFaults(t *testing.T, s *shard) {
 	a, c := s.sessions["a"], s.sessions["b"]
-	origin := &behalf.Origin{Name: "o"}
+	list := behalf.NewSet([]behalf.Topic{{Filter: "x"}, {Filter: "y"}})
+	key, origins := store.SetKey(list.Key()), grants.Origins{}
 	for _, cl := range []*client{a, c} {
-		s.regrant(cl, origin, s.ready(behalf.NewSet([]behalf.Topic{{Filter: "x"}, {Filter: "y"}}), false), nil, false)
-		s.unpinLoose()
+		given := []store.Grant{{Session: cl.number, Origin: "o", Revision: 1, Set: key}}
+		s.grants.Restore(cl, given, grants.Lists{key: list}, origins)
 	}
-	x, j, g := a.grants().set, s.journal, a.grants()
+	j := s.journal
 	plain, _ := s.lookup(a, []byte("t"))
-	topic := x.topics[0]
-	swap := func(p *int, by int) (do, undo func()) { return func() { *p += by }, func() { *p -= by } }
+	x, _ := s.b.index.Lookup([]byte("x"))
 	plant := func(want string, do, undo func()) {
 		t.Helper()
 		s.mustHold("before " + want)
@@ -64,26 +66,14 @@ func plantFaults(t *testing.T, s *shard) {
 	}
 	place := &a.subs[plain].at
 	plant("is not its place", func() { *place ^= 1 }, func() { *place ^= 1 })
-	plant("places more than", func() { s.receivers.Join(topic.ID, member{C: a}) },
-		func() { s.receivers.Leave(topic.ID, 0) })
+	plant("places more than", func() { s.receivers.Join(x, member{C: a}) },
+		func() { s.receivers.Leave(x, 0) })
 	plant("shared subscriptions", func() { a.shared++ }, func() { a.shared-- })
-	for _, by := range []int{-1, 1} {
-		do, undo := swap(&x.grants, by)
-		plant("grants", do, undo)
-	}
-	do, undo := swap(&x.pins, -1)
-	plant("pins", do, undo)
-	plant("uprooting true", func() { x.uprooting = true }, func() { x.uprooting = false })
-	plant("1 with topics, are gone", func() { delete(s.sets, x.key) }, func() { s.sets[x.key] = x })
-	plant("is a member of a set", func() { g.at++ }, func() { g.at-- })
-	plant("3 members, 2 of them know", func() { x.members.Enter(c) }, func() { s.receivers.Exit(&x.members, 2, false) })
-	ref := fanout.Ref[*client]{Set: &x.members, Options: topic.Options}
-	plant("2 topics, 3 planted", func() { s.receivers.Attach(topic.ID, ref) },
-		func() { s.receivers.Detach(topic.ID, &x.members) })
-	plant("sorted false", func() { x.topics[0], x.topics[1] = x.topics[1], x.topics[0] },
-		func() { x.topics[0], x.topics[1] = x.topics[1], x.topics[0] })
+	stray := &fanout.Set[*client]{}
+	plant("0 sets with grants, and 1 with topics, are gone",
+		func() { s.receivers.Attach(x, fanout.Ref[*client]{Set: stray}) }, func() { s.receivers.Detach(x, stray) })
 	plant("the sums are", func() { s.totals.Queued++ }, func() { s.totals.Queued-- })
-	plant("durable subscribers", func() { j.Enter(topic.ID) }, func() { j.Leave(topic.ID) })
+	plant("durable subscribers", func() { j.Enter(x) }, func() { j.Leave(x) })
 	wait, forget := func() { a.extra().promises.Wait(j, a) }, func() { a.rare.promises = durable.Promises{} }
 	plant("gate of a", func() {
 		wait()

@@ -74,7 +74,7 @@ func (s *shard) clientOf(cl *client) Client {
 	c := Client{
 		ID: cl.id, Username: cl.username(), Connected: cl.conn != nil, Version: cl.version, Bridge: cl.bridge,
 		KeepAlive: time.Duration(cl.keepAlive) * time.Second, Will: cl.will() != nil, Stored: cl.Durable(),
-		Subscriptions: len(cl.subs), Granted: cl.grantedTopics(), Queued: cl.Queued(),
+		Subscriptions: len(cl.subs), Granted: cl.grants().Topics(), Queued: cl.Queued(),
 		QueuedBytes: cl.QueuedBytes(), Inflight: cl.Inflight(),
 		Expiry: time.Duration(cl.expiry) * time.Second,
 	}

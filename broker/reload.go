@@ -57,6 +57,7 @@ func (s *shard) reload(o Options) {
 	}
 	s.opts = &next
 	s.limits.QueueQoS0 = o.QueueQoS0
+	s.grants.Limit(next.grantLimits())
 	s.watchLevels()
 	if s.index == 0 {
 		s.b.memory.SetLimit(o.MemoryLimit)

@@ -23,32 +23,9 @@ func (c *client) awaits(id topictree.FilterID, m *message.Message) bool {
 	return q != nil && q.Awaits(id, m)
 }
 
-// awaitsGranted is awaits for what the client has by its grants.
-func (c *client) awaitsGranted(id topictree.FilterID, m *message.Message) bool {
-	if c.replays() == nil {
-		return false
-	}
-	for g := c.grants(); g != nil; g = g.next {
-		if r := g.replay(); r != nil && r.Awaits(id, m) {
-			return true
-		}
-	}
-	return false
-}
-
 // isOwed reports whether a grant's retained messages for a filter, which a subscription of the client's own
 // takes the place of, are not sent yet.
-func (c *client) isOwed(filter string) bool {
-	if c.replays() == nil {
-		return false
-	}
-	for g := c.grants(); g != nil; g = g.next {
-		if r := g.replay(); r != nil && r.Owes(filter) {
-			return true
-		}
-	}
-	return false
-}
+func (c *client) isOwed(filter string) bool { return c.replays() != nil && c.grants().Owes(filter) }
 
 // newReplay is the replay of a subscription, nil if it gets no retained messages; shared ones never do. It is
 // called with the subscription in effect; if no message matches, all that are stored from now on come live.
@@ -123,26 +100,10 @@ func (c *client) dropReplay(id topictree.FilterID) {
 func (c *client) endReplay(r *retained.Replay) {
 	q := c.replays()
 	q.Remove(r)
-	if g := c.grantThat(r); g != nil {
-		g.extra.replay = nil
-		g.settle()
-	}
 	if q.Empty() {
 		c.rare.replays = nil
 		c.settle()
 	}
-}
-
-// grantThat is the grant whose retained messages r sends, nil if it is a subscription's.
-func (c *client) grantThat(r *retained.Replay) *grant {
-	if !r.IsList() {
-		return nil
-	}
-	g := c.grants()
-	for g != nil && g.replay() != r {
-		g = g.next
-	}
-	return g
 }
 
 // replayRetained sends the next piece. It is called after SUBSCRIBE and CONNECT, by Again, and when the
@@ -154,10 +115,9 @@ func (s *shard) replayRetained(cl *client) {
 		r := q.First()
 		switch q.Run(s.b.retained, (*replaying)(cl), s.fence.Passed(), &left) {
 		case retained.Over:
-			g := cl.grantThat(r)
 			cl.endReplay(r)
-			if g != nil {
-				s.saveGrant(cl, g)
+			if r.IsList() {
+				s.grants.Sent(cl, r)
 			} else {
 				s.saveReplay(cl, r, false)
 			}
@@ -205,11 +165,8 @@ func (c *replaying) Current(r *retained.Replay, filter string) (retained.Topic, 
 		t.Options, t.SubID = cl.subs[i].opts, cl.subs[i].subID
 		return t, true
 	}
-	g := cl.grantThat(r)
-	if g == nil {
-		return retained.Topic{}, false
-	}
-	return g.gives(cl, filter)
+	t, ok := cl.grants().Current(r, filter)
+	return t, ok && !cl.Own(t.ID)
 }
 
 // Behind implements retained.Receiver: messages may be under way in slices that came to the filter's crowd
@@ -265,79 +222,6 @@ func (c *replaying) Give(r *retained.Replay, m *message.Message, mark uint64) {
 	s.send(cl, m, g)
 }
 
-// replay is what is still to be sent of a grant, nil for nothing.
-func (g *grant) replay() *retained.Replay {
-	if g.extra == nil {
-		return nil
-	}
-	return g.extra.replay
-}
-
-// gives finds a topic that the client has by g, and not by a subscription of its own or an earlier grant.
-func (g *grant) gives(cl *client, filter string) (t retained.Topic, ok bool) {
-	if g.set == nil || g.muted(filter) {
-		return t, false
-	}
-	i, ok := g.set.find(filter)
-	if !ok {
-		return t, false
-	}
-	by, _, ok := cl.granted(g.set.topics[i].ID)
-	return g.set.topics[i], ok && by == g.set
-}
-
-// replayGranted sends the retained messages for topics of a grant, behind what is under way for it already.
-// Of a long list only the first topics are held against the index now. It reports whether there are any.
-func (s *shard) replayGranted(cl *client, g *grant, topics []retained.Topic) bool {
-	r := g.replay()
-	if r != nil {
-		r.Outdate(topics)
-	}
-	alone := r == nil && len(cl.subs) == 0 && cl.grants() == g && g.next == nil
-	var found, rest []retained.Topic
-	for i := range topics {
-		if i >= retained.Steps && alone {
-			rest = topics[i:]
-			break
-		}
-		t := topics[i]
-		filter := t.ID.Filter()
-		if t.RetainHandling == 2 || i < retained.Steps && !s.b.retained.MayMatch([]byte(filter)) {
-			continue
-		}
-		if r != nil && r.ToCome(filter) {
-			continue
-		}
-		t.Had = t.Had || !alone && (cl.hasGranted(filter, g.origin.Name) || cl.hasOwn(t.ID))
-		found = append(found, t)
-	}
-	if len(found)+len(rest) == 0 {
-		return false
-	}
-	s.giveReplay(cl, g, found, rest)
-	return true
-}
-
-// giveReplay adds topics to the replay of a grant.
-func (s *shard) giveReplay(cl *client, g *grant, lots ...[]retained.Topic) {
-	r, q := g.replay(), cl.replayQueue()
-	if r == nil {
-		r = retained.List()
-		g.more().replay = r
-		q.Add(r)
-	}
-	mark, fence := s.b.retained.Mark(), s.fenceFor(cl)
-	for _, todo := range lots {
-		r.Give(todo, mark, fence)
-	}
-}
-
-// hasOwn reports whether the client has subscribed to a filter itself.
-func (c *client) hasOwn(id topictree.FilterID) bool {
-	_, ok := c.find(id)
-	return ok
-}
-
 // saveReplay notes in the store that a subscription's retained messages are still to be sent, or that all
 // are. After a restart they begin anew.
 func (s *shard) saveReplay(cl *client, r *retained.Replay, owed bool) {
@@ -358,26 +242,6 @@ func (s *shard) adoptReplay(cl *client, filter string) {
 	if i, ok := s.lookup(cl, []byte(filter)); ok && s.opts.RetainAvailable {
 		cl.replayQueue().Begin(retained.One(cl.subs[i].id, false), s.b.retained.Mark(), 0)
 	}
-}
-
-// adoptGrantReplay does so for a grant.
-func (s *shard) adoptGrantReplay(cl *client, g *grant, owed []string, all bool) {
-	if g.set == nil || !s.opts.RetainAvailable || len(owed) == 0 && !all {
-		return
-	}
-	todo := g.set.topics
-	if !all {
-		todo = nil
-		for _, filter := range owed {
-			if i, ok := g.set.find(filter); ok {
-				todo = append(todo, g.set.topics[i])
-			}
-		}
-	}
-	r := retained.List()
-	r.Give(todo, s.b.retained.Mark(), 0)
-	g.more().replay = r
-	cl.replayQueue().Add(r)
 }
 
 // retain stores m as the topic's retained message, or removes it when the payload is empty.

@@ -9,6 +9,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -53,7 +54,6 @@ const restoreTimeout = 10 * time.Minute
 // readStore reads what the store holds. There are no loops yet.
 func (b *Broker) readStore() (*restoring, error) {
 	r := &restoring{b: b, began: now()}
-	b.kept = map[store.SetKey]int{}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (r *restoring) restore() error {
 			return fmt.Errorf("restoring persistent state: %s: %w", x.name, err)
 		}
 	}
-	r.letGoOfSets()
+	b.grants.LetGo(b.committer, r.Sets)
 	b.committer.Start()
 	if err := b.committer.Attempt(ctx); err != nil {
 		return fmt.Errorf("persistent state cannot be written: %w", err)
@@ -143,7 +143,7 @@ func (r *restoring) begin() error {
 	r.b.homeSeed = r.meta.Seed
 	r.b.lastNumber.Store(r.meta.Epoch << epochShift)
 	r.b.lastMessage.Store(r.meta.Epoch << epochShift)
-	r.b.lastRevision.Store(r.meta.Epoch << revisionShift)
+	r.b.grants.Begin(r.meta.Epoch << revisionShift)
 	return nil
 }
 
@@ -166,10 +166,8 @@ func (r *restoring) read() (err error) {
 		logf(b.opts.Log, LevelError,
 			"Error: %d records of persistent state, which refer to what is not there, are removed.", r.Lost)
 	}
-	b.lastRevision.Store(max(b.lastRevision.Load(), r.Revision))
-	for key := range r.Sets {
-		b.kept[key] = 1 // until letGoOfSets
-	}
+	b.grants.Begin(r.Revision)
+	b.grants.Hold(r.Sets) // until LetGo
 	return nil
 }
 
@@ -186,7 +184,7 @@ func (r *restoring) retain(m *message.Message) (keep bool, err error) {
 
 // adoptAll makes sessions again that live on this loop.
 func (r *restoring) adoptAll(s *shard, list []*restored) {
-	origins := originSet{}
+	origins := grants.Origins{}
 	for _, x := range list {
 		if x.ended() {
 			x.adoptEstate(s)
@@ -216,7 +214,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		for i := range x.Subscriptions {
 			s.adoptSubscription(cl, &x.Subscriptions[i])
 		}
-		r.adoptGrants(s, cl, x.Grants, origins)
+		s.grants.Restore(cl, x.Grants, r.Sets, origins)
 		if len(x.Out) > 0 {
 			cl.Restore(x.Out)
 		}
@@ -358,7 +356,7 @@ func (r *restoring) payShare(ctx context.Context, m *message.Message, id topictr
 	err := r.b.onEach(ctx, func(s *shard) {
 		for _, cl := range s.sessions {
 			_, member := cl.find(id)
-			if (member || cl.grantedShare(id) != nil) && cl.has(m) {
+			if (member || cl.grants().InShare(id)) && cl.has(m) {
 				has.Store(true)
 			}
 		}

@@ -4,8 +4,8 @@ import (
 	"bytes"
 
 	"noctule/broker/auth"
-	"noctule/broker/behalf"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
 	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/codec"
@@ -48,22 +48,23 @@ func (r *rights) mountPoint() string {
 	return r.MountPoint
 }
 
-// terms are what a client with these rights is held to by requests of an origin, with any number of topics.
-func (r *rights) terms(o *behalf.Origin) behalf.Terms {
-	t := behalf.Terms{Room: -1, MaxQoS: 2}
+// bounds are what a client with these rights, which is offline, is held to by those who subscribe it.
+func (r *rights) bounds() grants.Bounds {
+	b := grants.Free()
 	if r == nil {
-		return t
+		return b
 	}
-	if t.Mount = r.MountPoint; r.Permissions != nil && !o.Bypass {
-		t.May = r.mayBeGiven
+	if b.Mount = r.MountPoint; r.Permissions != nil {
+		b.Rights = r
 	}
-	return t
+	return b
 }
 
-// mayBeGiven reports whether a client may be subscribed to a filter. One without wildcards whose topic may
-// not be read is refused, though a SUBSCRIBE would be granted: who asks is to know that nothing would come.
+// MayBeGiven implements grants.Rights: it reports whether a client may be subscribed to a filter. One without
+// wildcards whose topic may not be read is refused, though a SUBSCRIBE would be granted: who asks is to know
+// that nothing would come.
 // With wildcards each message is asked about.
-func (r *rights) mayBeGiven(filter string) bool {
+func (r *rights) MayBeGiven(filter string) bool {
 	name := []byte(filter)
 	if !r.Permissions.Allows(auth.Subscribe, name) {
 		return false

@@ -153,7 +153,7 @@ func (c *client) takes(id topictree.FilterID, h hit, m *message.Message) (member
 	if h.By == nil {
 		return h.Member, m.Number == 0 || !c.awaits(id, m)
 	}
-	if m.Number != 0 && c.awaitsGranted(id, m) {
+	if m.Number != 0 && c.replays() != nil && c.grants().Awaits(id, m) {
 		return member{}, false
 	}
 	if !h.Left {
@@ -164,7 +164,7 @@ func (c *client) takes(id topictree.FilterID, h hit, m *message.Message) (member
 	if c.ended {
 		return member{}, false
 	}
-	_, mb, ok := c.granted(id)
+	mb, ok := c.granted(id)
 	return mb, ok
 }
 

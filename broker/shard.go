@@ -15,6 +15,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
 	"noctule/broker/mail"
 	"noctule/broker/message"
 	"noctule/broker/retained"
@@ -35,6 +36,7 @@ type shard struct {
 	loop      *wsnet.Loop
 	index     int
 	receivers *fanout.Table[*client] // of what this loop has subscribers for
+	grants    *grants.Table[*client] // what servers have given sessions
 
 	// Owned by the loop:
 	opts     *Options // in force; never written, only replaced
@@ -43,10 +45,6 @@ type shard struct {
 	debug    bool           // log_type debug is on
 	logSubs  bool           // log_type subscribe is on
 	sessions map[string]*client
-	users    map[string][]*client // sessions by username, if anybody asks by it
-	sets     map[setKey]*set
-	loose    []*set // pinned while grants are given
-	waiting  pendingList
 	shares   fanout.Shares[*client] // that this loop deals
 	greeting ring.Ring[*greeting]   // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
@@ -125,9 +123,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		away:      b.newFetcher(),
 	}
 	s.limits.Totals = &s.totals
-	if o.RequestsByUsername {
-		s.users = make(map[string][]*client)
-	}
+	s.openGrants()
 	s.watchLevels()
 	return s
 }
@@ -400,7 +396,7 @@ func (s *shard) Tick(now int64) {
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
-	s.expirePending(now)
+	s.grants.Expire(now)
 	s.away.Retry()
 	s.answerLate(0, now)
 	if s.index == 0 {

@@ -107,8 +107,8 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	s.saveSubscription(cl, f, o, subID)
-	if fresh && cl.grants() != nil {
-		fresh = !cl.hasGranted(string(f.Name), "")
+	if fresh && !cl.grants().Empty() {
+		fresh = !cl.grants().Has(string(f.Name), "")
 	}
 	return codec.Reason(qos), fresh
 }
@@ -117,7 +117,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 // short. Changing one goes on.
 func (s *shard) mayNotGrow(cl *client) bool {
 	full := s.opts.MaxSubscriptions
-	return s.b.memory.Short() || full > 0 && len(cl.subs)+cl.grantedTopics() >= full
+	return s.b.memory.Short() || full > 0 && len(cl.subs)+cl.grants().Topics() >= full
 }
 
 // refused is the SUBACK code of a refusal: MQTT 3 knows only one.
@@ -170,7 +170,7 @@ func (s *shard) subscribeShared(
 		m.Options, m.SubID = o, subID
 		return false, nil
 	}
-	s.ownShare(cl, id)
+	s.grants.LeaveShare(cl, id)
 	m := newShareMember(cl, id, home, o, subID)
 	s.joinShare(m)
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
@@ -244,8 +244,8 @@ func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error
 // endSubscription ends what a client has of a filter, by itself or by others.
 func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 	code := codec.NoSubscriptionExisted
-	if cl.grants() != nil {
-		done, denied := s.withdraw(cl, string(name))
+	if !cl.grants().Empty() {
+		done, denied := s.grants.Withdraw(cl, string(name))
 		if denied {
 			return codec.NotAuthorized
 		}

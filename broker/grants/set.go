@@ -1,28 +1,15 @@
-package broker
+package grants
 
 import (
+	"strings"
+
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
 	"noctule/broker/retained"
-	"noctule/wsnet"
 )
 
-// Subscriptions that are made on behalf of sessions are held as sets. All that one origin has given to one
-// session is one set, and sessions with the same list, of this loop, are members of one and the same: the
-// index, the crowds and the list of topics exist once a set, and a session costs one place in its members
-// and one grant (grants.go), however many topics there are.
-//
-// A filter's crowd (fanout) refers to the sets that contain it. A set is planted, which is to enter its
-// topics in the index, before it has its first member, and uprooted after its last has left; both in pieces.
-// A member that has subscribed to one of the filters itself, or has it by an earlier grant, is passed over in
-// the fan-out, so that it gets one copy.
-//
-// Rejected: one subscription a client and topic with an origin beside it (50 topics took 4 KB a client and
-// 20 us a connect), and marks per origin in a table beside the list (a session's reconciliation then walks it
-// all at each CONNECT).
-
 // set is one behalf.Set on one loop.
-type set struct {
+type set[C comparable] struct {
 	key    setKey
 	topics []retained.Topic // planted so far, by filter
 	shares []behalf.Topic   // shared subscriptions, which each member joins by itself, by filter
@@ -33,7 +20,7 @@ type set struct {
 	pins   int         // others that hold it for a time
 
 	uprooting bool
-	members   fanout.Set[*client]
+	members   fanout.Set[C]
 	kept      kept
 }
 
@@ -47,16 +34,16 @@ type setKey struct {
 const plantStep = 512
 
 // pin finds or makes the set of contents on this loop and holds it. It is ready once plant says so.
-func (s *shard) pin(x *behalf.Set, bypass bool) *set {
-	s.loop.MustBeHere()
+func (t *Table[C]) pin(x *behalf.Set, bypass bool) *set[C] {
+	t.loop.MustBeHere()
 	key := setKey{x.Key(), bypass}
-	st := s.sets[key]
+	st := t.sets[key]
 	if st == nil {
-		st = &set{key: key, source: x}
-		if s.sets == nil {
-			s.sets = make(map[setKey]*set)
+		st = &set[C]{key: key, source: x}
+		if t.sets == nil {
+			t.sets = make(map[setKey]*set[C])
 		}
-		s.sets[st.key] = st
+		t.sets[st.key] = st
 	}
 	if st.uprooting {
 		st.uprooting = false
@@ -67,7 +54,7 @@ func (s *shard) pin(x *behalf.Set, bypass bool) *set {
 }
 
 // replant goes back to planting, from where uproot has got to.
-func (x *set) replant(source *behalf.Set) {
+func (x *set[C]) replant(source *behalf.Set) {
 	x.source, x.next, x.shares = source, 0, nil
 	all := source.Topics()
 	for plain := 0; x.next < len(all) && (plain < len(x.topics) || all[x.next].IsShared()); x.next++ {
@@ -80,45 +67,45 @@ func (x *set) replant(source *behalf.Set) {
 }
 
 // unpin lets go of a set. One that nobody holds goes, in pieces.
-func (s *shard) unpin(x *set) {
-	s.loop.MustBeHere()
+func (t *Table[C]) unpin(x *set[C]) {
+	t.loop.MustBeHere()
 	x.pins--
-	s.uproot(x)
+	t.uproot(x)
 }
 
 // plant enters up to limit topics in the index; true when all are there.
-func (s *shard) plant(x *set, limit int) bool {
-	s.loop.MustBeHere()
+func (t *Table[C]) plant(x *set[C], limit int) bool {
+	t.loop.MustBeHere()
 	if x.source == nil {
 		return true
 	}
 	all := x.source.Topics()
 	for ; x.next < len(all) && limit > 0; limit-- {
-		t := &all[x.next]
+		p := &all[x.next]
 		x.next++
-		if t.IsShared() {
-			x.shares = append(x.shares, *t)
+		if p.IsShared() {
+			x.shares = append(x.shares, *p)
 			continue
 		}
-		id, err := s.b.index.Add([]byte(t.Filter), s.index)
+		id, err := t.index.Add([]byte(p.Filter), t.at)
 		if err != nil { // Check has allowed it: the index is full
-			s.logf(LevelWarning, "Subscription to %q on behalf of clients refused: %v.", t.Filter, err)
+			t.warn("Subscription to %q on behalf of clients refused: %v.", p.Filter, err)
 			continue
 		}
 		if x.topics == nil {
 			x.topics = make([]retained.Topic, 0, len(all)-x.next+1)
 		}
 		st := retained.Topic{
-			ID: id, SubID: t.ID, Options: optionsOf(t), RetainHandling: t.RetainHandling,
+			ID: id, SubID: p.ID, Options: optionsOf(p), RetainHandling: p.RetainHandling,
 		}
 		if x.key.bypass {
 			st.Options |= fanout.Covered // nobody is asked
 		}
 		x.topics = append(x.topics, st)
 		if x.kept.routed {
-			s.journal.Enter(id)
+			t.journal.Enter(id)
 		}
-		s.receivers.Attach(id, fanout.Ref[*client]{Set: &x.members, SubID: st.SubID, Options: st.Options})
+		t.receivers.Attach(id, fanout.Ref[C]{Set: &x.members, SubID: st.SubID, Options: st.Options})
 	}
 	if x.next < len(all) {
 		return false
@@ -134,38 +121,32 @@ func optionsOf(t *behalf.Topic) fanout.Options {
 
 // uproot takes the topics of a set that nobody holds out of the index, a piece now and the rest in later
 // turns. Should somebody want it again meanwhile, planting begins where it has got to.
-func (s *shard) uproot(x *set) {
-	s.loop.MustBeHere()
+func (t *Table[C]) uproot(x *set[C]) {
+	t.loop.MustBeHere()
 	if x.grants+x.pins > 0 {
 		return
 	}
 	x.uprooting = true
 	for n := 0; len(x.topics) > 0; n++ {
 		if n == plantStep {
-			s.loop.Again(uprootTask{x})
+			t.loop.Again(func() { t.uproot(x) })
 			return
 		}
 		last := len(x.topics) - 1
 		id := x.topics[last].ID
 		x.topics = x.topics[:last] // and not cleared: retained messages may be under way by the list
 		if x.kept.routed {
-			s.journal.Leave(id)
+			t.journal.Leave(id)
 		}
-		s.receivers.Detach(id, &x.members)
+		t.receivers.Detach(id, &x.members)
 	}
-	if s.sets[x.key] == x {
-		delete(s.sets, x.key)
+	if t.sets[x.key] == x {
+		delete(t.sets, x.key)
 	}
 }
 
-// uprootTask goes on with uproot.
-type uprootTask struct{ x *set }
-
-// Run implements wsnet.Task.
-func (t uprootTask) Run(l *wsnet.Loop) { l.Handler().(*shard).uproot(t.x) }
-
 // find returns the place of a filter among the plain topics, which are all planted.
-func (x *set) find(filter string) (int, bool) {
+func (x *set[C]) find(filter string) (int, bool) {
 	lo, hi := 0, len(x.topics)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -179,7 +160,7 @@ func (x *set) find(filter string) (int, bool) {
 }
 
 // len is the number of topics.
-func (x *set) len() int {
+func (x *set[C]) len() int {
 	if x == nil {
 		return 0
 	}
@@ -187,7 +168,7 @@ func (x *set) len() int {
 }
 
 // contents is the set as those who are no loop know it.
-func (x *set) contents() *behalf.Set {
+func (x *set[C]) contents() *behalf.Set {
 	if x == nil {
 		return nil
 	}
@@ -201,4 +182,49 @@ func (x *set) contents() *behalf.Set {
 		})
 	}
 	return behalf.NewSet(append(list, x.shares...))
+}
+
+// plain is the number of topics that are no shared subscriptions.
+func (x *set[C]) plain() int {
+	if x == nil {
+		return 0
+	}
+	return len(x.topics)
+}
+
+// contains reports whether a filter, plain or shared, is in the set.
+func (x *set[C]) contains(filter string) bool {
+	if x == nil {
+		return false
+	}
+	if strings.HasPrefix(filter, "$share/") {
+		for i := range x.shares {
+			if x.shares[i].Filter == filter {
+				return true
+			}
+		}
+		return false
+	}
+	_, ok := x.find(filter)
+	return ok
+}
+
+// ready is a planted set, pinned until unpinLoose.
+func (t *Table[C]) ready(x *behalf.Set, bypass bool) *set[C] {
+	if x.Len() == 0 {
+		return nil
+	}
+	st := t.pin(x, bypass)
+	t.plant(st, x.Len())
+	t.loose = append(t.loose, st)
+	return st
+}
+
+// unpinLoose lets go of what ready has made, once the grants hold what they took.
+func (t *Table[C]) unpinLoose() {
+	for i, x := range t.loose {
+		t.unpin(x)
+		t.loose[i] = nil
+	}
+	t.loose = t.loose[:0]
 }
