@@ -141,7 +141,7 @@ var tables = map[string]bool{
 	"codec.reasons": true, "codec.properties": true, "codec.acks": true,
 	"wsnet.classes":   true,
 	"main.csvColumns": true, "main.latencyOf": true, "main.numberOf": true, "main.presets": true,
-	"main.page": true, "bench.shippedBrokers": true, "bench.comparePage": true, "plot.CSS": true,
+	"main.page": true, "admin.openAPI": true, "bench.shippedBrokers": true, "bench.comparePage": true, "plot.CSS": true,
 	"version.linked": true, "version.commit": true, // by the linker alone
 }
 

@@ -223,7 +223,6 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	}
 	x, ok := d.jobs.start(c.caller(), o)
 	if !ok {
-		tryAgain(w, http.StatusTooManyRequests)
 		d.e.Refused(c.caller())
 		d.e.Audit(c.caller(), "refused", "reason", "too many jobs")
 		fail(w, http.StatusTooManyRequests, "too many jobs: 100 have not ended")

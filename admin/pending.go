@@ -34,7 +34,6 @@ func waitingOf(x *behalf.Pending) waiting {
 func (d *Door) pending(w http.ResponseWriter, r *http.Request, c *call) {
 	list, err := d.e.Pending(r.Context(), c.caller())
 	if err != nil {
-		tryAgain(w, http.StatusServiceUnavailable)
 		fail(w, http.StatusServiceUnavailable, "the broker is too busy")
 		return
 	}

@@ -51,6 +51,7 @@ type route struct {
 func (d *Door) routes() []route {
 	const session, job = "/api/v1/sessions/{clientid}", "/api/v1/presub/jobs/{id}"
 	return []route{
+		{"GET", "/api/v1/openapi.yaml", describe},
 		{"GET", "/api/v1/sessions", d.listSessions},
 		{"GET", session, d.getSession},
 		{"DELETE", session + "/connection", d.disconnect},
@@ -107,7 +108,7 @@ func (d *Door) guard(serve func(w http.ResponseWriter, r *http.Request, c *call)
 	return func(w http.ResponseWriter, r *http.Request) {
 		tokens := d.tokens.Load()
 		if tokens == nil {
-			http.NotFound(w, r)
+			fail(w, http.StatusNotFound, "the API is closed: there are no tokens")
 			return
 		}
 		g, ok := tokens.grant(r)
@@ -162,6 +163,7 @@ func respond(w http.ResponseWriter, status int, v any) {
 
 // fail answers a request that nothing was done for, as all answers are.
 func fail(w http.ResponseWriter, status int, text string) {
+	tryAgain(w, status)
 	respond(w, status, &presub.Answer{Code: uint8(codeOf(status)), Error: text, Results: []presub.Result{}})
 }
 
@@ -291,7 +293,6 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 		}
 	}
 	if status, err := d.precondition(r, c, &e); err != nil {
-		tryAgain(w, status)
 		fail(w, status, err.Error())
 		return
 	}
@@ -377,6 +378,9 @@ func failure(w http.ResponseWriter, err error) {
 	if errors.Is(err, presub.ErrNotAllowed) || errors.Is(err, presub.ErrOrigin) {
 		status = http.StatusForbidden
 	}
+	if errors.Is(err, presub.ErrNotDone) {
+		status = http.StatusServiceUnavailable
+	}
 	fail(w, status, err.Error())
 }
 
@@ -425,13 +429,21 @@ func (d *Door) explain(w http.ResponseWriter, r *http.Request, c *call) {
 	respond(w, http.StatusOK, &x)
 }
 
+// moveOrder is the body of POST /api/v1/presub/move.
+type moveOrder struct {
+	Origin string         `json:"origin"`
+	From   []presub.Topic `json:"from"`
+	To     []presub.Topic `json:"to"`
+}
+
+// moved is how many sessions have another list.
+type moved struct {
+	Sessions int `json:"sessions"`
+}
+
 // move edits a list that many sessions have.
 func (d *Door) move(w http.ResponseWriter, r *http.Request, c *call) {
-	var o struct {
-		Origin string         `json:"origin"`
-		From   []presub.Topic `json:"from"`
-		To     []presub.Topic `json:"to"`
-	}
+	var o moveOrder
 	if err := presub.Decode(c.body, &o); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
@@ -445,5 +457,5 @@ func (d *Door) move(w http.ResponseWriter, r *http.Request, c *call) {
 		failure(w, err)
 		return
 	}
-	respond(w, http.StatusOK, map[string]int{"sessions": n})
+	respond(w, http.StatusOK, &moved{n})
 }

@@ -207,7 +207,6 @@ func (d *Door) listSessions(w http.ResponseWriter, r *http.Request, c *call) {
 	case errors.Is(err, broker.ErrCursor):
 		fail(w, http.StatusGone, "the cursor has ended: begin anew")
 	case err != nil:
-		tryAgain(w, http.StatusServiceUnavailable)
 		unanswered(w)
 	default:
 		respond(w, http.StatusOK, &out)

@@ -136,10 +136,11 @@ func (e *Engine) Close() {
 // Go runs f on a goroutine that Close waits for; its context ends with Close.
 func (e *Engine) Go(f func(context.Context)) { e.workers.Go(func() { f(e.ctx) }) }
 
-// Errors of Do.
+// Errors of Do and Move.
 var (
 	ErrNotAllowed = errors.New("presub: no right to subscribe on behalf of others")
 	ErrOrigin     = errors.New("presub: not a name that this principal may use as origin")
+	ErrNotDone    = errors.New("presub: the broker has not done it, or not all of it") // of Move
 )
 
 // Do answers a batch, whose entries it checks as CheckEntries does. With an error nothing has been done.
@@ -405,7 +406,10 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 	}
 	n, err := e.broker.Move(ctx, o, a, b)
 	e.audit(c, "move", "origin", o.Name, "from", a.Len(), "to", b.Len(), "sessions", n)
-	return n, err
+	if err != nil {
+		return n, fmt.Errorf("%w: %w", ErrNotDone, err)
+	}
+	return n, nil
 }
 
 // replaceCached puts a list in the place of another in the provider's cache.
