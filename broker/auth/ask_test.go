@@ -13,7 +13,7 @@ func (s replies) Check(Access, []byte) Verdict                      { return s.a
 func (s replies) Covers([]byte) bool                                { return false }
 func (s replies) Ask(_ context.Context, _ Access, _ []byte) Verdict { return s.later }
 
-// TestAsk: who asks decides in its place among the others, and where nobody can wait it is a no.
+// TestAsk: by First, who asks decides in its place among the others, and where nobody can wait it is a no.
 func TestAsk(t *testing.T) {
 	const none = Ignore
 	for _, tt := range []struct {
@@ -28,7 +28,7 @@ func TestAsk(t *testing.T) {
 		{[]Authorizer{replies{Defer, none}, replies{Ask, Ignore}}, false, true, false, false},
 		{[]Authorizer{replies{Defer, none}, replies{Ignore, none}}, false, false, false, true},
 	} {
-		p := (&Policy{Authorizers: tt.list}).Permissions("c", "u", true)
+		p := (&Policy{Authorizers: tt.list, Combine: First}).Permissions("c", "u", true)
 		if !p.Asks() {
 			t.Errorf("%v do not ask", tt.list)
 		}

@@ -107,11 +107,26 @@ type Authorizer interface {
 type Policy struct {
 	// AllowAnonymous admits clients without a username; without any Authenticator it admits all.
 	AllowAnonymous bool
-	// Authenticators are asked in order; the first Allow or Deny decides.
+	// Authenticators are asked in order; the first Allow or Deny decides. One that does not know a username
+	// says Defer: the next one may know it, and if none does it is no.
 	Authenticators []Authenticator
-	// Authorizers are asked in order; the first Allow or Deny decides.
+	// Authorizers say what may be done, as Combine says.
 	Authorizers []Authorizer
+	// Combine is what several Authorizers come to.
+	Combine Combine
 }
+
+// Combine is what the verdicts of several Rules come to.
+type Combine uint8
+
+// The ways to combine.
+const (
+	// Every of them has to grant a right: one Deny is no, and a Defer without an Allow. So one more source
+	// never gives what another one does not.
+	Every Combine = iota
+	// First is as Mosquitto has it: the first Allow or Deny decides, in the order of the sources.
+	First
+)
 
 // Slow reports whether Authenticate would take long for this login, so that it must not run on a loop.
 func (p *Policy) Slow(l *Login) bool {
@@ -149,101 +164,6 @@ func (p *Policy) Authenticate(l *Login) bool {
 		return false
 	}
 	return p.AllowAnonymous
-}
-
-// Permissions makes what one client may do; nil means that everything is allowed, since nobody restricts.
-func (p *Policy) Permissions(clientID, username string, hasUsername bool) *Permissions {
-	var out *Permissions
-	for _, a := range p.Authorizers {
-		r := a.Rules(clientID, username, hasUsername)
-		switch {
-		case r == nil:
-		case out == nil:
-			out = &Permissions{first: r}
-		default:
-			out.more = append(out.more, r)
-		}
-		if _, asks := r.(Asker); asks {
-			out.asks = true
-		}
-	}
-	return out
-}
-
-// Permissions are the rules of one client. They are immutable, and nil allows everything.
-type Permissions struct {
-	first Rules
-	more  []Rules
-	asks  bool // some of them are an Asker
-}
-
-// Allows reports whether the client may do one thing; topic is a filter for Subscribe and Unsubscribe. It
-// allocates nothing.
-func (p *Permissions) Allows(a Access, topic []byte) bool {
-	if p == nil {
-		return true
-	}
-	v := p.first.Check(a, topic)
-	if v >= Deny {
-		return v == Allow
-	}
-	deferred := v == Defer
-	for _, r := range p.more {
-		v := r.Check(a, topic)
-		if v >= Deny {
-			return v == Allow
-		}
-		deferred = deferred || v == Defer
-	}
-	return !deferred
-}
-
-// Asks reports whether some of the rules are an Asker.
-func (p *Permissions) Asks() bool { return p != nil && p.asks }
-
-// Open reports whether Allows says no only because somebody has to be asked.
-func (p *Permissions) Open(a Access, topic []byte) bool {
-	if p == nil {
-		return false
-	}
-	v := p.first.Check(a, topic)
-	for i := 0; v < Deny && i < len(p.more); i++ {
-		v = p.more[i].Check(a, topic)
-	}
-	return v == Ask
-}
-
-// Resolve is Allows for who can wait; answered is false when somebody who was asked has not said yes or no.
-func (p *Permissions) Resolve(ctx context.Context, a Access, topic []byte) (allowed, answered bool) {
-	if p == nil {
-		return true, true
-	}
-	deferred := false
-	for i := -1; i < len(p.more); i++ {
-		r := p.first
-		if i >= 0 {
-			r = p.more[i]
-		}
-		v := r.Check(a, topic)
-		if x, ok := r.(Asker); ok && v == Ask {
-			if v = x.Ask(ctx, a, topic); v != Allow && v != Deny {
-				return false, false
-			}
-		}
-		if v >= Deny {
-			return v == Allow, true
-		}
-		deferred = deferred || v == Defer
-	}
-	return !deferred, true
-}
-
-// Covers reports that every topic which filter, not a shared subscription, matches may be read: messages
-// for it need no check. False is always safe.
-func (p *Permissions) Covers(filter []byte) bool {
-	// The first Rules decide alone where they allow. Where they have no opinion the next ones would have to
-	// agree topic by topic, which is not worth the trouble.
-	return p == nil || p.first.Covers(filter)
 }
 
 // Mark is a number that stays while what the authenticators have for a username stays; 0 where nobody has

@@ -60,7 +60,7 @@ func TestDecisionOrder(t *testing.T) {
 	}
 }
 
-func TestPermissionsAskInOrder(t *testing.T) {
+func TestPermissionsOfFirst(t *testing.T) {
 	for _, c := range []struct {
 		asked []Verdict
 		want  bool
@@ -75,7 +75,7 @@ func TestPermissionsAskInOrder(t *testing.T) {
 		{[]Verdict{Allow, Deny}, true},
 		{[]Verdict{Deny, Allow}, false},
 	} {
-		p := &Policy{Authorizers: []Authorizer{none{}}}
+		p := &Policy{Authorizers: []Authorizer{none{}}, Combine: First}
 		for _, v := range c.asked {
 			p.Authorizers = append(p.Authorizers, says{v: v})
 		}

@@ -95,22 +95,27 @@ func (p *Passwords) Mark(username string) uint64 {
 	return h.Mark()
 }
 
-// Authenticate compares the password. It has no opinion on clients without a username and denies those that
-// it does not know, after hashing for the time that a known one would take. An empty password is as none, as
-// for Mosquitto, even if the file has its hash.
+// Authenticate compares the password. It has no opinion on clients without a username. Those that it does not
+// know it defers to others, which is no if there are none, after hashing for the time that a known one would
+// take. An empty password is as none, as for Mosquitto, even if the file has its hash.
 func (p *Passwords) Authenticate(l *Login) Verdict {
 	if !l.HasUsername {
 		return Ignore
 	}
-	if len(l.Password) == 0 || len(p.users) == 0 {
-		return Deny
-	}
 	h, known := p.users[l.Username]
-	if !known {
+	switch {
+	case len(p.users) == 0 || len(l.Password) == 0 && !known:
+		return Defer
+	case len(l.Password) == 0:
+		return Deny
+	case !known:
 		// The same unknown name always costs the same, and all of them together what the file's users cost.
 		h = p.decoys[maphash.String(p.seed, l.Username)%uint64(len(p.decoys))]
 	}
-	if ok := h.Matches(l.Password); ok && known {
+	switch ok := h.Matches(l.Password); {
+	case !known:
+		return Defer
+	case ok:
 		return Allow
 	}
 	return Deny
