@@ -1,6 +1,7 @@
 package presub
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -24,6 +25,8 @@ type chase struct {
 		due     debts            // those that are not under way
 		away    int              // under way
 		fails   int              // in a row, of the provider
+		window  int              // lookups at a time since the last failure; 0: slots
+		good    int              // lookups that went well since window last grew
 		resume  time.Time        // until then it is left alone
 		running bool
 		wake    chan struct{} // closed when something has changed
@@ -165,7 +168,7 @@ func (x *chase) next() (d *debt, wait time.Duration, wake <-chan struct{}) {
 	case len(m.due) == 0 && m.away == 0:
 		m.running, m.fails = false, 0
 		return nil, 0, nil
-	case len(m.due) == 0, m.away >= x.slots, m.fails > 0 && m.away > 0:
+	case len(m.due) == 0, m.away >= x.limitLocked():
 		return nil, time.Hour, m.wake
 	case at.Before(m.resume):
 		return nil, m.resume.Sub(at), m.wake
@@ -174,6 +177,18 @@ func (x *chase) next() (d *debt, wait time.Duration, wake <-chan struct{}) {
 	}
 	m.away++
 	return heap.Pop(&m.due).(*debt), 0, nil
+}
+
+// limitLocked is how many lookups may be under way. A provider that has failed is asked for one list at a
+// time, and for one more when so many have come: one that can do so much and no more would else fail for ever.
+func (x *chase) limitLocked() int { return cmp.Or(x.mu.window, x.slots) }
+
+// growLocked counts a lookup that went well.
+func (x *chase) growLocked() {
+	m := &x.mu
+	if m.good++; m.good >= x.limitLocked() {
+		m.window, m.good = min(x.limitLocked()+1, x.slots), 0
+	}
 }
 
 // sweep forgets clients whose sessions have ended while the provider is left alone.
@@ -223,6 +238,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	switch {
 	case err == nil:
 		m.fails, m.resume = 0, time.Time{}
+		x.growLocked()
 		if m.owed[d.c.ID] == d {
 			delete(m.owed, d.c.ID)
 		}
@@ -234,6 +250,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	case now().Before(m.resume): // one of several that were under way when it failed
 	default:
 		m.fails++
+		m.window, m.good = 1, 0
 		m.resume = now().Add(backOff(m.fails, providerPause))
 		d.due = m.resume // behind the others, if it is this one's fault after all
 	}

@@ -91,6 +91,25 @@ func in(t *testing.T, e *Engine, id string) behalf.Grant {
 	return g
 }
 
+// TestOutageOfTheWeak has a webservice come back that can answer 20 requests at a time, where 64 are allowed: it is
+// asked carefully, so that all have their lists soon.
+func TestOutageOfTheWeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, b, s, end := chased(t, "on_failure: empty")
+		defer end()
+		for i := range 2000 {
+			in(t, e, fmt.Sprint("c", i))
+		}
+		time.Sleep(10 * time.Second) // of the bubble
+		s.can = 20
+		s.down.Store(false)
+		time.Sleep(20 * time.Second)
+		if n := b.len(); n != 2000 {
+			t.Errorf("%d of 2000 have their lists", n)
+		}
+	})
+}
+
 // TestOutage has a webservice down for ten seconds in which 3000 clients connect: all have their lists within 15
 // seconds of its return, those that have gone are forgotten, and nobody is asked for twice.
 func TestOutage(t *testing.T) {

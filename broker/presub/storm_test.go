@@ -56,6 +56,7 @@ type timed struct {
 	down             atomic.Bool
 	takes            time.Duration
 	stalls           int64 // this call and those that come with it take longer
+	can              int64 // at a time, the others are answered 503; 0: any number
 }
 
 func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +68,7 @@ func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	if s.down.Load() {
+	if s.down.Load() || s.can > 0 && n > s.can {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
