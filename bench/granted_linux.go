@@ -120,6 +120,7 @@ type PresubRun struct {
 	Latency   time.Duration // of the webservice
 	Conns     int           // max_conns
 	Batch     int           // clients in a request; 0: one a request
+	Timeout   time.Duration // of a request; 0: the broker's default
 	Provider  string        // further settings of the provider, as YAML
 	Broker    string        // further directives of the broker, a line each
 	Down      time.Duration // the webservice is away so long from the first CONNECT on
@@ -177,6 +178,9 @@ func (p *PresubRun) broker(supply string) Broker {
 	batch := ""
 	if p.Batch > 0 {
 		batch = fmt.Sprintf(", batch: %d", p.Batch)
+	}
+	if p.Timeout > 0 {
+		batch += fmt.Sprintf(", timeout: %v", p.Timeout)
 	}
 	return Broker{
 		Name: "noctule", Start: p.Program + " -c {dir}/noctule.conf", WebSocket: true,

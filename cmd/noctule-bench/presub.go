@@ -22,6 +22,7 @@ type presubCmd struct {
 	Latency   time.Duration `default:"20ms" help:"Of the webservice."`
 	Conns     int           `default:"64" help:"max_conns: connections to the webservice."`
 	Batch     int           `placeholder:"N" help:"Clients in a request to the webservice; 0: one a request."`
+	Timeout   time.Duration `help:"Of a request to the webservice; the broker's default without."`
 	Provider  []string      `sep:"none" placeholder:"YAML" help:"A further setting of the provider in presub.yaml, such as 'on_failure: refuse'. Repeatable."`
 	Broker    []string      `sep:"none" placeholder:"DIRECTIVE" help:"A further directive of noctule.conf. Repeatable."`
 	Down      time.Duration `help:"The webservice is away so long from the first CONNECT on."`
@@ -51,7 +52,8 @@ func (c *presubCmd) Run(ctx context.Context, o *output) error {
 	f.KeepAlive, f.Version, f.URL = c.KeepAlive, 5, "mqtt://127.0.0.1"
 	run := bench.PresubRun{
 		Program: program, Clients: c.Clients, WebSocket: c.Transport == "ws", Topics: c.Topics,
-		Latency: c.Latency, Conns: c.Conns, Batch: c.Batch, Provider: strings.Join(c.Provider, "\n"),
+		Latency: c.Latency, Timeout: c.Timeout,
+		Conns: c.Conns, Batch: c.Batch, Provider: strings.Join(c.Provider, "\n"),
 		Broker: strings.Join(c.Broker, "\n"), Down: c.Down, Logins: c.Logins, Patience: c.Patience,
 		Shape: c.shape(bench.Plan{}),
 	}

@@ -218,17 +218,7 @@ func TestPageOfTheDocuments(t *testing.T) {
 	c.Connack("shell", nil)
 	c.Subscribe("seen", 0)
 	c.Send(&codec.Publish{Topic: []byte("chat/shell"), Payload: []byte("hello, page"), Retain: true})
-	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-		"--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
-		"--user-data-dir="+t.TempDir(), fmt.Sprintf("http://127.0.0.1:%d/", web))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	}()
+	openPage(t, chromium, fmt.Sprintf("http://127.0.0.1:%d/", web))
 	c.WantPublish("seen", "connected\nchat/shell: hello, page\n")
 }
 
