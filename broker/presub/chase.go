@@ -180,7 +180,7 @@ func (x *chase) next() (d *debt, wait time.Duration, wake <-chan struct{}) {
 }
 
 // limitLocked is how many lookups may be under way. A provider that has failed is asked for one list at a
-// time, and for one more when so many have come: one that can do so much and no more would else fail for ever.
+// time, and for one more when so many have come: one that can do so much and no more would else fail again.
 func (x *chase) limitLocked() int { return cmp.Or(x.mu.window, x.slots) }
 
 // growLocked counts a lookup that went well.
