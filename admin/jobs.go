@@ -19,6 +19,7 @@ import (
 // How many jobs are known, how many run at once, and how many targets one may have.
 const (
 	jobsMax    = 100
+	jobsShare  = jobsMax * 3 / 4 // of one principal that have not ended
 	jobsAtOnce = 4
 	targetsMax = 1000000
 	failedMax  = 100 // targets that are named one by one
@@ -83,6 +84,15 @@ func newJobs(e *presub.Engine) *jobs {
 func (j *jobs) start(by presub.Caller, o jobOrder) (job, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	own := 0
+	for _, x := range j.list {
+		if x.Principal == by.Principal && x.Ended == nil {
+			own++
+		}
+	}
+	if own >= jobsShare {
+		return job{}, false
+	}
 	if len(j.list) >= jobsMax {
 		i := slices.IndexFunc(j.list, func(x *job) bool { return x.Ended != nil })
 		if i < 0 {
@@ -225,7 +235,7 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 	if !ok {
 		d.e.Refused(c.caller())
 		d.e.Audit(c.caller(), "refused", "reason", "too many jobs")
-		fail(w, http.StatusTooManyRequests, "too many jobs: 100 have not ended")
+		fail(w, http.StatusTooManyRequests, "too many jobs: 100, or 75 of this principal, have not ended")
 		return
 	}
 	w.Header().Set("Location", "/api/v1/presub/jobs/"+x.ID)

@@ -349,3 +349,16 @@ func TestNoAnswerIsNotNoSession(t *testing.T) {
 	x.want(503, "no answer", "GET", path, "")
 	x.want(503, "no answer", "GET", why, "")
 }
+
+// TestJobsAreShared: one principal cannot have all jobs.
+func TestJobsAreShared(t *testing.T) {
+	x := newDoor(t)
+	for range jobsShare {
+		x.door.jobs.list = append(x.door.jobs.list, &job{Principal: "crm", cancel: func() {}})
+	}
+	const order = `{"clientids":["a"],"action":"replace","topics":[]}`
+	x.want(429, "75", "POST", "/api/v1/presub/jobs", order)
+	x.want(202, "id", "POST", "/api/v1/presub/jobs", order, "Authorization", "Bearer another-"+secret)
+	x.door.jobs.list[0].Ended = new(time.Time)
+	x.want(202, "id", "POST", "/api/v1/presub/jobs", order)
+}

@@ -85,7 +85,7 @@ const (
 	limitMax   = 1000
 )
 
-// pages are listings whose next page may be asked for. The longest idle gives way.
+// pages are listings whose next page may be asked for. The longest idle of who has most gives way.
 type pages struct {
 	mu   sync.Mutex
 	open map[string]*listingOpen
@@ -112,17 +112,30 @@ func (p *pages) begin(principal string, cursor *broker.Cursor[broker.Client]) *l
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.open) >= pagesMax {
-		var oldest *listingOpen
-		for _, y := range p.open {
-			if oldest == nil || y.used.Before(oldest.used) {
-				oldest = y
-			}
-		}
-		p.endLocked(oldest)
+		p.endLocked(p.idleLocked())
 	}
 	p.open[x.id] = x
 	x.timer = time.AfterFunc(pagesIdle, func() { p.end(x) })
 	return x
+}
+
+// idleLocked is the longest idle of the principal that has most.
+func (p *pages) idleLocked() *listingOpen {
+	count := map[string]int{}
+	for _, x := range p.open {
+		count[x.principal]++
+	}
+	var out *listingOpen
+	for _, x := range p.open {
+		n, most := count[x.principal], 0
+		if out != nil {
+			most = count[out.principal]
+		}
+		if n > most || n == most && x.used.Before(out.used) {
+			out = x
+		}
+	}
+	return out
 }
 
 // find is the listing and number of a cursor that a page has named.

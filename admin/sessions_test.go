@@ -63,9 +63,13 @@ func TestSessionsByPages(t *testing.T) {
 	cursor = strings.TrimSuffix(cursor, `"}`)
 	x.want(410, "begin anew", "GET", "/api/v1/sessions?cursor="+cursor, "", "Authorization", "Bearer another-"+secret)
 	x.want(410, "begin anew", "GET", "/api/v1/sessions?cursor="+strings.Replace(cursor, ".2", ".3", 1), "")
+	_, text = x.do("GET", "/api/v1/sessions?limit=1", "", "Authorization", "Bearer another-"+secret)
+	_, cursor, _ = strings.Cut(text, `"next":"`)
 	for range 2 * pagesMax {
 		x.want(200, "next", "GET", "/api/v1/sessions?limit=1", "")
 	}
+	x.want(200, "sessions", "GET", "/api/v1/sessions?limit=1&cursor="+strings.TrimSuffix(cursor, `"}`), "",
+		"Authorization", "Bearer another-"+secret)
 	if n := len(x.door.pages.open); n > pagesMax {
 		t.Errorf("%d listings are open", n)
 	}
