@@ -416,7 +416,7 @@ func TestPendingSurvivesCleanStart(t *testing.T) {
 }
 
 func TestPendingIsBounded(t *testing.T) {
-	bound := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxPending, o.MaxPendingBytes = 3, 2000 }
+	bound := func(o *broker.Options, _ *broker.ListenerOptions) { o.MaxPending, o.MaxPendingBytes = 3, 2300 }
 	onEach(t, bound, func(t *testing.T, x *fixture) {
 		long := strings.Repeat("x", 1300)
 		for i, want := range []string{"0 a=pending", "0 a=pending", "0 a=pending", "151"} {
@@ -432,6 +432,38 @@ func TestPendingIsBounded(t *testing.T) {
 		if m := brokertest.Settle(t, x.b); m.PendingRequests != 0 || m.Sets != 0 {
 			t.Errorf("%d pending, %d sets", m.PendingRequests, m.Sets)
 		}
+	})
+}
+
+// TestPendingIsShared: one owner, of whatever origins, has three quarters of the places and bytes at most, so that
+// another always finds room; what it has given up it may have again.
+func TestPendingIsShared(t *testing.T) {
+	bound := func(o *broker.Options, _ *broker.ListenerOptions) {
+		o.MaxPending, o.MaxPendingBytes, o.RequestsByUsername = 8, 8000, true
+	}
+	onEach(t, bound, func(t *testing.T, x *fixture) {
+		from := func(owner, name, id string, list ...string) behalf.Request {
+			o := &behalf.Origin{Name: "api:" + owner + "/" + name, Owner: "api:" + owner}
+			return behalf.Request{ClientID: id, Origin: o, Action: im.Replace, Topics: topics(list...), Wait: time.Minute}
+		}
+		for i := range 6 {
+			x.wantAnswer(x.ask(from("much", fmt.Sprint(i%3), fmt.Sprint(i), "a")), "0 a=pending")
+		}
+		x.wantAnswer(x.ask(from("much", "9", "c6", "a")), "151")
+		x.wantAnswer(x.ask(from("much", "0", "0", "b")), "0 b=pending") // in the place of another
+		x.wantAnswer(x.ask(from("small", "0", "c6", "a")), "0 a=pending")
+		x.wantAnswer(x.ask(from("small", "0", "c7", "a")), "0 a=pending")
+		x.wantAnswer(x.ask(from("small", "0", "c8", "a")), "151") // there are none left
+		x.connect("1", codec.V5, nil)
+		x.wantAnswer(x.ask(from("much", "9", "c6", "a")), "0 a=pending")
+		x.advance(61)
+		long := strings.Repeat("x", 2500)
+		x.wantAnswer(x.ask(from("much", "0", "x1", long)), "0 "+long+"=pending")
+		x.wantAnswer(x.ask(from("much", "0", "x2", long)), "0 "+long+"=pending")
+		x.wantAnswer(x.ask(from("much", "1", "x3", long)), "151")
+		x.wantAnswer(x.ask(from("small", "0", "x3", "a")), "0 a=pending")
+		x.advance(61)
+		x.wantAnswer(x.ask(from("much", "1", "x3", long)), "0 "+long+"=pending")
 	})
 }
 

@@ -26,6 +26,7 @@ const (
 // never with those of another.
 type Origin struct {
 	Name        string // "presub:NAME" or "api:PRINCIPAL"; "client" is the client itself
+	Owner       string // who shares what may wait with others; "": the origin does itself
 	Unsubscribe Policy
 	// Bypass leaves the access rules of the client out of account.
 	Bypass bool

@@ -94,9 +94,20 @@ func (x *Set) after(a Action, y *Set) *Set {
 	}
 }
 
+// Effect is how a filter stood before a request has changed anything.
+type Effect struct {
+	Had bool // messages came by it
+	// First says that they go on coming by the subscription by which they came, the client's own or one of
+	// an earlier origin, and not by the one that was asked for; QoS is that one's.
+	First bool
+	QoS   uint8
+}
+
 // Results says what becomes of each topic that was asked for, in their order: planted reports whether a
-// filter of Want could be put into effect, and had whether it was in effect before, from wherever.
-func (p *Plan) Results(t *Terms, planted, had func(filter string) bool) []Result {
+// filter of Want could be put into effect, and stood how it was before, from wherever.
+func (p *Plan) Results(
+	t *Terms, planted func(filter string) bool, stood func(filter string) Effect,
+) []Result {
 	list := make([]Result, 0, p.Asked.Len())
 	for _, x := range p.Asked.Topics() {
 		r := Result{Filter: Unmounted(x.Filter, t.Mount)}
@@ -111,10 +122,15 @@ func (p *Plan) Results(t *Terms, planted, had func(filter string) bool) []Result
 			r.Code, r.State = codec.NoSubscriptionExisted, im.Absent
 		case !planted(x.Filter):
 			r.Code, r.State = codec.QuotaExceeded, im.Absent
-		case had(x.Filter):
-			r.Code, r.State = codec.Reason(x.QoS), im.Existing
 		default:
 			r.Code, r.State = codec.Reason(x.QoS), im.New
+			e := stood(x.Filter)
+			if e.Had {
+				r.State = im.Existing
+			}
+			if e.First {
+				r.Code = codec.Reason(e.QoS)
+			}
 		}
 		list = append(list, r)
 	}

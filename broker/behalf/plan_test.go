@@ -236,7 +236,8 @@ func planTells(t *testing.T, what string, have, x *Set, p *Plan, terms *Terms) {
 	in := func(s *Set) func(string) bool {
 		return func(f string) bool { _, ok := s.Find(f); return ok }
 	}
-	list := append(p.Results(terms, in(p.Want), in(have)), p.Removed(terms)...)
+	stood := func(f string) Effect { return Effect{Had: in(have)(f)} }
+	list := append(p.Results(terms, in(p.Want), stood), p.Removed(terms)...)
 	told := map[string]bool{}
 	for _, r := range list {
 		full := Mounted(r.Filter, terms.Mount)

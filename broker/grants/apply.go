@@ -253,13 +253,13 @@ func tooManyOrigins(id string) behalf.Answer {
 func (j *applying[C]) results(next *set[C], plan *behalf.Plan) []behalf.Result {
 	origin, l := j.r.Origin, j.c.Given(false)
 	g := l.of(origin.Name)
-	had := func(f string) bool {
-		if j.old.contains(f) && (origin.PerConnect || !g.muted(f)) { // what is muted begins anew
-			return true
-		}
-		return l.Has(f, origin.Name) || j.t.owns(j.c, f)
+	stood := func(f string) behalf.Effect {
+		e := j.t.effect(j.c, f, origin.Name)
+		// What is muted begins anew.
+		e.Had = e.Had || j.old.contains(f) && (origin.PerConnect || !g.muted(f))
+		return e
 	}
-	return append(plan.Results(&j.terms, next.contains, had), plan.Removed(&j.terms)...)
+	return append(plan.Results(&j.terms, next.contains, stood), plan.Removed(&j.terms)...)
 }
 
 // everywhere returns when all loops have run what was posted to them before; false when ctx has ended first.

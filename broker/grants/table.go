@@ -35,6 +35,7 @@ type common struct {
 	revision     atomic.Uint64 // the last that was given out
 	pendingCount atomic.Int64  // requests that wait for their clients
 	pendingBytes atomic.Int64  // of their filters
+	shares       waitingShares // of those
 }
 
 // Config is what a Table is made of.
@@ -162,10 +163,26 @@ func (t *Table[C]) unlist(c C, name string) {
 	t.users[name] = list
 }
 
-// owns reports whether a client has subscribed to a filter, plain or shared, itself.
-func (t *Table[C]) owns(c C, filter string) bool {
-	id, ok := t.lookup(filter)
-	return ok && c.Own(id)
+// effect is how a filter, plain or shared, stands with a client but for what one origin has given it. The
+// client's own subscription comes first, then the earliest origin's; of shared ones the last counts.
+func (t *Table[C]) effect(c C, filter, but string) behalf.Effect {
+	if id, ok := t.lookup(filter); ok && c.Own(id) {
+		if _, _, shared := codec.SplitShare([]byte(filter)); shared { // its options are with who deals
+			return behalf.Effect{Had: true}
+		}
+		return behalf.Effect{Had: true, First: true, QoS: c.Subscribed(id).Options.QoS()}
+	}
+	e := behalf.Effect{Had: c.Given(false).Has(filter, but)}
+	for g := c.Given(false).head(); e.Had && g != nil && g.origin.Name != but; g = g.next {
+		if g.set == nil {
+			continue
+		}
+		if i, ok := g.set.find(filter); ok && !g.muted(filter) {
+			e.First, e.QoS = true, g.set.topics[i].Options.QoS()
+			break
+		}
+	}
+	return e
 }
 
 func (t *Table[C]) lookup(filter string) (topictree.FilterID, bool) {

@@ -54,7 +54,7 @@ func (k *keeping[C]) put(next *behalf.Waiting, set *set[C]) (code behalf.Code, o
 	bytes := int64(0)
 	if next != nil {
 		bytes = pendingCost + int64(next.List.Bytes())
-		if !t.mayWait(old, bytes) { // then old goes on waiting: it has been promised
+		if !t.mayWait(k.r, old, bytes) { // then old goes on waiting: it has been promised
 			return behalf.TooMuch, true
 		}
 	}

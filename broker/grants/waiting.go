@@ -123,6 +123,7 @@ func (t *Table[C]) endPending(p *request[C]) {
 	t.waiting.remove(p)
 	t.pendingCount.Add(-1)
 	t.pendingBytes.Add(-p.bytes)
+	t.shares.give(ownerOf(p.r), p.bytes)
 	if p.set != nil {
 		t.unpin(p.set)
 	}
@@ -189,8 +190,10 @@ func (t *Table[C]) take(c C, p *request[C]) {
 	}
 	var list []behalf.Result
 	if p.r.Later != nil {
-		list = plan.Results(&terms, x.contains, func(f string) bool {
-			return g != nil && g.set.contains(f) || l.Has(f, o.Name) || t.owns(c, f)
+		list = plan.Results(&terms, x.contains, func(f string) behalf.Effect {
+			e := t.effect(c, f, o.Name)
+			e.Had = e.Had || g != nil && g.set.contains(f)
+			return e
 		})
 	}
 	about := c.About()
@@ -207,15 +210,19 @@ func (t *Table[C]) take(c C, p *request[C]) {
 
 // mayWait counts a request of so many bytes that is to take the place of old, nil for none, which is still
 // counted; false if there is no room, and nothing is counted.
-func (t *Table[C]) mayWait(old *request[C], bytes int64) bool {
+func (t *Table[C]) mayWait(r *behalf.Request, old *request[C], bytes int64) bool {
 	one, freed := int64(0), int64(0)
 	if old != nil {
 		one, freed = 1, old.bytes
+	}
+	if !t.shares.take(ownerOf(r), one, freed, bytes, &t.limits) {
+		return false
 	}
 	count, size := t.pendingCount.Add(1)-one, t.pendingBytes.Add(bytes)-freed
 	if one == 0 && count > int64(t.limits.Pending) || bytes > freed && size > t.limits.PendingBytes {
 		t.pendingCount.Add(-1)
 		t.pendingBytes.Add(-bytes)
+		t.shares.give(ownerOf(r), bytes)
 		return false
 	}
 	return true

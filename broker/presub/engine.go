@@ -344,7 +344,7 @@ func (e *Engine) originOf(c Caller, name string) (*behalf.Origin, error) {
 	if o == nil {
 		cfg := e.config()
 		o = &behalf.Origin{
-			Name: full, Unsubscribe: policyOf(cfg.ClientUnsubscribe),
+			Name: full, Owner: "api:" + c.Principal, Unsubscribe: policyOf(cfg.ClientUnsubscribe),
 			Bypass: cfg.ACL == "bypass" && !key.bound,
 		}
 		if len(e.mu.origins) < originsMax {
