@@ -64,13 +64,18 @@ var rooms = map[string]room{
 			"topictree",
 	},
 	"broker/listener": {ours: "broker/auth codec wsnet"},
-	"broker/mail":     {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
-	"broker/message":  {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
-	"broker/presub": {
-		ours: "broker broker/auth/token broker/behalf codec codec/im internal/metric internal/places internal/regular topictree",
+	"broker/lookup": {
+		ours: "internal/places internal/regular",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
-			"github.com/hashicorp/golang-lru/v2 github.com/jackc/pgx/v5/stdlib " +
-			"github.com/prometheus/client_golang/prometheus github.com/sony/gobreaker/v2 github.com/ncruces/go-sqlite3/driver",
+			"github.com/hashicorp/golang-lru/v2/simplelru github.com/jackc/pgx/v5/stdlib github.com/ncruces/go-sqlite3/driver " +
+			"github.com/sony/gobreaker/v2",
+	},
+	"broker/mail":    {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
+	"broker/message": {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
+	"broker/presub": {
+		ours: "broker broker/auth/token broker/behalf broker/lookup codec codec/im internal/metric internal/places internal/regular " +
+			"topictree",
+		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"noctule/broker/behalf"
+	"noctule/broker/lookup"
 	"noctule/codec"
 	"noctule/codec/im"
 )
@@ -24,7 +25,7 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 	}
 	grants := make([]behalf.Grant, len(providers))
 	errs := make([]error, len(providers))
-	panics := make([]*thrown, len(providers))
+	panics := make([]*lookup.Thrown, len(providers))
 	var wg sync.WaitGroup
 	for i, p := range providers[1:] {
 		if p.fixed != nil || p.cfg.When == "after_connack" {
@@ -32,7 +33,7 @@ func (e *Engine) Grants(ctx context.Context, c Client) ([]behalf.Grant, codec.Re
 			continue
 		}
 		wg.Go(func() {
-			defer catch(&panics[i+1])
+			defer lookup.Catch(&panics[i+1])
 			grants[i+1], errs[i+1] = p.grant(ctx, &c)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"noctule/broker/behalf"
+	"noctule/broker/lookup"
 )
 
 // chase goes on asking a provider for the lists of clients that were let in without, and applies them when
@@ -234,7 +235,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	defer x.wakeLocked()
 	m := &x.mu
 	m.away--
-	var final finalError
+	var final lookup.Final
 	switch {
 	case err == nil:
 		m.fails, m.resume = 0, time.Time{}
@@ -243,7 +244,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 			delete(m.owed, d.c.ID)
 		}
 		return
-	case x.p.queue == nil, errors.As(err, &final), errors.Is(err, errNotApplied):
+	case x.p.ask == nil, errors.As(err, &final), errors.Is(err, errNotApplied):
 		m.fails, m.resume = 0, time.Time{}
 		d.tries++
 		d.due = now().Add(backOff(d.tries, clientPause))

@@ -1,7 +1,6 @@
 package presub
 
 import (
-	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,18 +99,5 @@ func TestConfigErrorsNameTheLine(t *testing.T) {
 	}
 	if _, err := Load(name + "x"); err == nil {
 		t.Error("a missing file is taken")
-	}
-}
-
-// A driver that the program is not built with is an error of the file, not of the first client.
-func TestBuiltWithoutDrivers(t *testing.T) {
-	for _, name := range []string{"postgres", "mysql", "sqlite"} {
-		if err := built("$.providers[0].sql.driver", name, sql.Drivers()); err != nil {
-			t.Error(err)
-		}
-		err := built("$.providers[0].sql.driver", name, nil)
-		if err == nil || err.Error() != "this noctule is built without "+name+" (-tags nosql)" {
-			t.Error(err)
-		}
 	}
 }

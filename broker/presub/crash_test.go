@@ -14,7 +14,6 @@ import (
 type broken struct{}
 
 func (broken) topics(context.Context, *Client) ([]Topic, error) { panic("a source's fault") }
-func (broken) close()                                           {}
 
 // A panic of a source that is asked beside others reaches the goroutine of the client's CONNECT, which knows
 // whose it is, with the stack of where it came.

@@ -87,8 +87,8 @@ func (e *Engine) refuse(c Caller, err error) {
 
 // lost logs an answer that there was no room for.
 func (e *Engine) lost(c Caller, what string) {
-	const text = "Pre-subscription: too much waits, %s for %q at %s is not sent."
-	e.log.Warn(fmt.Sprintf(text, what, c.Principal, c.Door))
+	const text = "Pre-subscription: too much waits, %s for %q at %s is not sent"
+	e.unsent.Add(fmt.Sprintf(text, what, c.Principal, c.Door))
 }
 
 func (m *Message) principal() string {
@@ -121,7 +121,7 @@ func (e *Engine) publish(p broker.Publication) {
 	ctx, cancel := context.WithTimeout(e.ctx, requestTime)
 	defer cancel()
 	if r, err := e.out.Publish(ctx, p); err != nil && !r.Accepted && e.ctx.Err() == nil {
-		e.log.Warn(fmt.Sprintf("Pre-subscription: an answer on %s was not published: %v.", p.Topic, err))
+		e.unsent.Add(fmt.Sprintf("Pre-subscription: an answer on %s was not published: %v", p.Topic, err))
 	}
 }
 

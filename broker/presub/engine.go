@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"noctule/broker"
 	"noctule/broker/behalf"
+	"noctule/broker/lookup"
 	"noctule/codec/im"
 )
 
@@ -59,6 +61,8 @@ type Engine struct {
 	answers *lane          // what is only to be published
 	workers sync.WaitGroup // of Go
 	metrics *metrics
+	unsent  *lookup.Digest                                                       // answers
+	dial    func(ctx context.Context, network, address string) (net.Conn, error) // by tests; nil: the network
 
 	// Set by Attach, then read-only:
 	b   *broker.Broker
@@ -95,6 +99,7 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{
 		log: log, sets: newInterner(), metrics: newMetrics(),
 	}
+	e.unsent = lookup.NewDigest(e.tell)
 	e.tapped.Store(new(string))
 	e.mu.origins = make(map[originKey]*behalf.Origin)
 	e.mu.uses = make(map[*provider]int)
@@ -125,12 +130,21 @@ func (e *Engine) Close() {
 		l.close()
 	}
 	e.workers.Wait()
+	e.unsent.Close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for p := range e.mu.uses { // those of lookups that nobody came to as well
 		p.close()
 	}
 	clear(e.mu.uses)
+}
+
+// tell writes a line of which there may be many.
+func (e *Engine) tell(line string, more int) {
+	if more > 0 {
+		line += fmt.Sprintf(" (and %d more in %v)", more, lookup.DigestEvery)
+	}
+	e.log.Warn(line + ".")
 }
 
 // Go runs f on a goroutine that Close waits for; its context ends with Close.
@@ -414,14 +428,8 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 
 // replaceCached puts a list in the place of another in the provider's cache.
 func (p *provider) replaceCached(from, to *behalf.Set) {
-	if p.cache == nil {
-		return
-	}
-	for _, key := range p.cache.Keys() {
-		if x, ok := p.cache.Peek(key); ok && x.set.Key() == from.Key() {
-			x.set = to
-			p.cache.Add(key, x)
-		}
+	if p.ask != nil {
+		p.ask.Edit(func(x *behalf.Set) (*behalf.Set, bool) { return to, x.Key() == from.Key() })
 	}
 }
 

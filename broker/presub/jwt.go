@@ -10,40 +10,42 @@ import (
 	"time"
 
 	"noctule/broker/auth/token"
+	"noctule/broker/lookup"
 )
 
 // JWTConfig is a claim of the token that the client sends as its password: an array of topics, or of objects
 // as in a list. The signature is verified.
 type JWTConfig struct {
-	Claim         string   `yaml:"claim"` // presub
-	Algorithms    []string `yaml:"algorithms"`
-	SecretFile    string   `yaml:"secret_file"`     // HS256, HS384, HS512
-	PublicKeyFile string   `yaml:"public_key_file"` // PEM: RS, PS, ES, EdDSA
-	Issuer        string   `yaml:"issuer"`
-	Audience      string   `yaml:"audience"`
-	SubjectIs     string   `yaml:"subject_is"` // username or clientid: the sub claim must be it
-	Leeway        Duration `yaml:"leeway"`
+	Claim         string          `yaml:"claim"` // presub
+	Algorithms    []string        `yaml:"algorithms"`
+	SecretFile    string          `yaml:"secret_file"`     // HS256, HS384, HS512
+	PublicKeyFile string          `yaml:"public_key_file"` // PEM: RS, PS, ES, EdDSA
+	Issuer        string          `yaml:"issuer"`
+	Audience      string          `yaml:"audience"`
+	SubjectIs     string          `yaml:"subject_is"` // username or clientid: the sub claim must be it
+	Leeway        lookup.Duration `yaml:"leeway"`
 	// WithoutExp lets tokens in that have no exp claim: they are good for ever.
 	WithoutExp bool `yaml:"without_exp"`
 }
 
 func (j *JWTConfig) check(path string) error {
-	setString(&j.Claim, "presub")
+	lookup.SetString(&j.Claim, "presub")
 	if len(j.Algorithms) == 0 {
-		return wrong(path, "algorithms must be named")
+		return lookup.Wrong(path, "algorithms must be named")
 	}
 	if (j.SecretFile == "") == (j.PublicKeyFile == "") {
-		return wrong(path, "either secret_file or public_key_file is needed")
+		return lookup.Wrong(path, "either secret_file or public_key_file is needed")
 	}
 	for i, a := range j.Algorithms {
 		if !slices.Contains(token.Algorithms(), a) || strings.HasPrefix(a, "HS") != (j.SecretFile != "") {
-			return wrong(fmt.Sprintf("%s.algorithms[%d]", path, i), "algorithm %q does not fit the key", a)
+			at := fmt.Sprintf("%s.algorithms[%d]", path, i)
+			return lookup.Wrong(at, "algorithm %q does not fit the key", a)
 		}
 	}
 	if j.SubjectIs == "" {
 		return nil
 	}
-	return oneOf(path+".subject_is", j.SubjectIs, "username", "clientid")
+	return lookup.OneOf(path+".subject_is", j.SubjectIs, "username", "clientid")
 }
 
 // jwtSource reads tokens.
@@ -55,12 +57,12 @@ type jwtSource struct {
 // tokenBytesMax is what fits into a password.
 const tokenBytesMax = 65535
 
-func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
+func newJWTSource(cfg *JWTConfig, f lookup.Files) (*jwtSource, error) {
 	name, path := cfg.SecretFile, ".jwt.secret_file"
 	if name == "" {
 		name, path = cfg.PublicKeyFile, ".jwt.public_key_file"
 	}
-	raw, err := f.read(path, name)
+	raw, err := f.Read(path, name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
 		keys, err = token.PublicKeys(raw)
 	}
 	if err != nil {
-		return nil, &fileError{path, fmt.Errorf("%s: %w", name, err)}
+		return nil, &lookup.FileError{Path: path, Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	c := token.Config{
 		Algorithms: cfg.Algorithms, Issuer: cfg.Issuer, Leeway: time.Duration(cfg.Leeway),
@@ -82,12 +84,10 @@ func newJWTSource(cfg *JWTConfig, f files) (*jwtSource, error) {
 	}
 	tokens, err := token.New(c, keys)
 	if err != nil {
-		return nil, &fileError{path, fmt.Errorf("%s: %w", name, err)}
+		return nil, &lookup.FileError{Path: path, Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return &jwtSource{cfg, tokens}, nil
 }
-
-func (s *jwtSource) close() {}
 
 // topics implements source.
 func (s *jwtSource) topics(ctx context.Context, c *Client) ([]Topic, error) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"noctule/broker/lookup"
 	"noctule/internal/metric"
 )
 
@@ -16,10 +17,13 @@ type metrics struct {
 	latency  *prometheus.HistogramVec // provider; seconds
 	cache    *prometheus.CounterVec   // provider, outcome
 	size     *prometheus.HistogramVec // provider; topics of a list
+	evicted  *prometheus.CounterVec   // provider
 	skipped  *prometheus.CounterVec   // provider; topics
 	overload prometheus.Counter
 	without  *prometheus.Desc // provider
 	waiting  *prometheus.Desc // provider
+	entries  *prometheus.Desc // provider
+	bytes    *prometheus.Desc // provider
 }
 
 // Metrics are the engine's metrics, for those who register or document them.
@@ -42,12 +46,21 @@ func Metrics() []metric.Def {
 			metric.Label{Name: "code", Help: "such as 0x87"}),
 		def("lookups_total", metric.Counter,
 			"Lists of topics that providers were asked for when clients connected, by how it ended.",
-			provider, metric.Of("outcome", "ok", "timeout", "circuit_open", "busy", "canceled", "error")),
+			provider, metric.Of("outcome", lookup.Outcomes()...)),
 		def("lookup_seconds", metric.Histogram,
 			"How long a provider took to answer for one list of topics, in seconds.", provider),
 		def("cache_total", metric.Counter,
-			"Lists of topics looked for in the cache before a provider is asked.",
-			provider, metric.Of("outcome", "hit", "miss", "stale")),
+			"Lists of topics looked for in the cache before a provider is asked; of those that were not "+
+				"there, those that another lookup was asking for already, and the old ones that were used "+
+				"since asking failed.",
+			provider, metric.Of("outcome", "hit", "miss", "joined", "stale")),
+		def("cache_evictions_total", metric.Counter,
+			"Lists that left the cache to make room for others.", provider),
+		def("cache_lists", metric.Gauge,
+			"Lists of topics that the cache holds, those that may be used only if asking fails too.",
+			provider),
+		def("cache_bytes", metric.Gauge, "Memory that the cache takes; what several lists share counts once.",
+			provider),
 		def("set_topics", metric.Histogram,
 			"Topics of the lists that providers have answered with.", provider),
 		def("topics_skipped_total", metric.Counter,
@@ -83,10 +96,13 @@ func newMetrics() *metrics {
 	return &metrics{
 		without:  gauge("sessions_without_list"),
 		waiting:  gauge("lookups_waiting"),
+		entries:  gauge("cache_lists"),
+		bytes:    gauge("cache_bytes"),
 		requests: counter("requests_total"),
 		results:  counter("results_total"),
 		lookups:  counter("lookups_total"),
 		cache:    counter("cache_total"),
+		evicted:  counter("cache_evictions_total"),
 		skipped:  counter("topics_skipped_total"),
 		latency:  histogram("lookup_seconds", .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5),
 		size:     histogram("set_topics", prometheus.ExponentialBuckets(1, 4, 8)...),
@@ -101,6 +117,8 @@ func (e *Engine) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- e.metrics.without
 	ch <- e.metrics.waiting
+	ch <- e.metrics.entries
+	ch <- e.metrics.bytes
 }
 
 // Collect implements prometheus.Collector.
@@ -114,14 +132,18 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), p.cfg.Name)
 		}
 		value(m.without, p.chase.len())
-		if p.queue != nil {
-			value(m.waiting, p.queue.len())
+		if p.ask != nil {
+			value(m.waiting, p.ask.Waiting())
+			lists, bytes := p.ask.Cached()
+			value(m.entries, lists)
+			value(m.bytes, int(bytes))
 		}
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.skipped, m.overload,
+		m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.skipped, m.evicted,
+		m.overload,
 	}
 }

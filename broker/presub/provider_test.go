@@ -24,11 +24,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"noctule/broker/behalf"
+	"noctule/broker/lookup"
 	"noctule/codec"
 )
 
@@ -227,6 +229,67 @@ func TestOneBadTopic(t *testing.T) {
 	}
 }
 
+// TestOutageIsNotALineEach: the first client without its list has a line, then one line in ten seconds counts them.
+func TestOutageIsNotALineEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _, _, end := chased(t, "on_failure: empty")
+		log := &lines{}
+		e.log = slog.New(slog.NewTextHandler(log, nil))
+		for i := range 3000 { // 30 s
+			one(t, e, fmt.Sprint("c", i))
+			time.Sleep(10 * time.Millisecond) // of the bubble
+		}
+		end()
+		n, told := 0, 0
+		for line := range strings.SplitSeq(log.String(), "\n") {
+			if !strings.Contains(line, "provider ws has no list for client c") {
+				continue
+			}
+			more := 0
+			if _, rest, ok := strings.Cut(line, " (and "); ok {
+				_, _ = fmt.Sscanf(rest, "%d more in 10s).", &more)
+			}
+			n++
+			told += 1 + more
+		}
+		if n < 3 || n > 5 || told != 3000 {
+			t.Errorf("%d lines about %d clients: %s", n, told, log)
+		}
+	})
+}
+
+// TestKeyIsWhatTheRequestUses: a browser that comes back with another client id has the list of its user, in an
+// outage too, if the request or the file says that it is the user's.
+func TestKeyIsWhatTheRequestUses(t *testing.T) {
+	for _, tt := range []struct {
+		settings string
+		byUser   bool
+	}{
+		{"http: {timeout: 20s, method: GET, url: '%s/lists/%%u'}", true},
+		{"http: {timeout: 20s, method: GET, url: '%s/lists?e=%%e&u=%%u'}", true},
+		{"http: {timeout: 20s, url: '%s'}, key: [username, tenant]", true},
+		{"http: {timeout: 20s, url: '%s', body: '{\"u\":\"%%{username}\"}'}", true},
+		{"http: {timeout: 20s, url: '%s'}", false},
+		{"http: {timeout: 20s, method: GET, url: '%s/lists/%%u/%%c'}", false},
+	} {
+		for _, ttl := range []string{"0s", "1h"} {
+			s := newService(t)
+			s.say(200, `{"topics":[{"topic":"a"}]}`)
+			e := engine(t, "providers: [{name: ws, budget: 20s, cache: {ttl: "+ttl+"}, "+fmt.Sprintf(tt.settings, s.URL)+"}]")
+			if g, _ := one(t, e, "mqttjs_1"); filters(g.Topics) != "a:0" {
+				t.Fatalf("%s: %q", tt.settings, filters(g.Topics))
+			}
+			s.say(503, "")
+			if g, _ := one(t, e, "mqttjs_2"); (filters(g.Topics) == "a:0") != tt.byUser {
+				t.Errorf("%s, ttl %s: %q", tt.settings, ttl, filters(g.Topics))
+			}
+			if n := s.calls.Load(); (n == 1) != (tt.byUser && ttl != "0s") {
+				t.Errorf("%s, ttl %s: %d calls", tt.settings, ttl, n)
+			}
+		}
+	}
+}
+
 func TestWebserviceIsTriedAgain(t *testing.T) {
 	s := newService(t)
 	s.set(func(w http.ResponseWriter, _ *http.Request) {
@@ -272,8 +335,8 @@ func TestCacheAndCircuit(t *testing.T) {
 	for i := range 30 {
 		one(t, e, fmt.Sprint("d", i))
 	}
-	if n := s.calls.Load() - 4; n != breakerTrips {
-		t.Errorf("%d calls to a service that is down, want %d", n, breakerTrips)
+	if n := s.calls.Load() - 4; n != lookup.Trips {
+		t.Errorf("%d calls to a service that is down, want %d", n, lookup.Trips)
 	}
 }
 
@@ -282,7 +345,7 @@ func TestCircuitIsNotForOneClient(t *testing.T) {
 	s := newService(t)
 	s.say(404, "")
 	e := engine(t, "providers: [{name: ws, budget: 10s, on_failure: refuse, http: {timeout: 5s, url: '"+s.URL+"'}}]")
-	for i := range 2 * breakerTrips {
+	for i := range 2 * lookup.Trips {
 		if _, code := one(t, e, fmt.Sprint("c", i)); code != codec.ServerUnavailable {
 			t.Fatal(code)
 		}
@@ -291,7 +354,7 @@ func TestCircuitIsNotForOneClient(t *testing.T) {
 	if _, code := one(t, e, "known"); code != codec.Success {
 		t.Error(code)
 	}
-	s.say(200, `{"topics":[`+strings.Repeat(" ", answerMax)+`]}`)
+	s.say(200, `{"topics":[`+strings.Repeat(" ", lookup.AnswerMax)+`]}`)
 	if _, code := one(t, e, "long"); code != codec.QuotaExceeded {
 		t.Errorf("an answer that is too long: %s", code)
 	}
@@ -423,16 +486,6 @@ func postgres(t *testing.T) string {
 	run(as("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", options, "start"))
 	t.Cleanup(func() { run(as("pg_ctl", "-D", data, "-m", "immediate", "stop")) })
 	return dir
-}
-
-func TestBindParameters(t *testing.T) {
-	q, args := bind("SELECT '%c', \"%u\" FROM t WHERE a = %c AND b=%e AND c=%c AND d LIKE 'x%' AND e % 2 = 0", true)
-	if q != "SELECT '%c', \"%u\" FROM t WHERE a = $1 AND b=$2 AND c=$3 AND d LIKE 'x%' AND e % 2 = 0" || string(args) != "cec" {
-		t.Errorf("%s, %s", q, args)
-	}
-	if q, _ := bind("a = %u", false); q != "a = ?" {
-		t.Error(q)
-	}
 }
 
 func TestTokens(t *testing.T) {

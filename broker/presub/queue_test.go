@@ -14,75 +14,10 @@ import (
 	"time"
 
 	"noctule/codec"
-	"noctule/internal/places"
 )
 
-// from is the peer of an IPv4 address.
-func from(last byte) places.Peer { return places.Peer{Addr: netip.AddrFrom4([4]byte{192, 0, 2, last})} }
-
-// TestAddressesTakeTurns has one address with many lookups before another with one: the second is next.
-func TestAddressesTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(1, 100)
-		if !q.enter(&turn{}, from(1)) {
-			t.Fatal("no turn")
-		}
-		var mu sync.Mutex
-		var order []string
-		for i, who := range []byte{1, 1, 1, 2, 1, 3, 2} {
-			go func() {
-				if err := q.wait(t.Context(), &turn{}, from(who)); err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				order = append(order, fmt.Sprint(who))
-				mu.Unlock()
-				q.leave()
-			}()
-			synctest.Wait()
-			if q.len() != i+1 {
-				t.Fatalf("%d wait", q.len())
-			}
-		}
-		q.leave()
-		synctest.Wait()
-		if got := strings.Join(order, ""); got != "1231211" {
-			t.Errorf("turns %s", got)
-		}
-		if q.len() != 0 || q.mu.free != 1 || len(q.mu.lines) != 0 || q.mu.order.Len() != 0 {
-			t.Errorf("%d wait, %d turns free, %d lines", q.len(), q.mu.free, len(q.mu.lines))
-		}
-	})
-}
-
-// TestQueueIsBounded: above the limit the newest of who has most gives way to another address, and who gives up
-// leaves nothing behind.
-func TestQueueIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(1, 3)
-		q.enter(&turn{}, from(9))
-		ctx, cancel := context.WithCancel(t.Context())
-		errs := make([]error, 5)
-		for i, who := range []byte{1, 1, 1, 1, 2} {
-			go func() { errs[i] = q.wait(ctx, &turn{}, from(who)) }()
-			synctest.Wait()
-		}
-		if errs[0] != nil || errs[1] != nil || errs[2] == nil || errs[3] == nil || errs[4] != nil || q.len() != 3 {
-			t.Errorf("%v, %d wait", errs, q.len())
-		}
-		cancel()
-		synctest.Wait()
-		for i, err := range errs {
-			if outcomeOf(err) != "busy" {
-				t.Errorf("%d: %v", i, err)
-			}
-		}
-		q.leave()
-		if q.len() != 0 || q.mu.free != 1 || len(q.mu.lines) != 0 {
-			t.Errorf("%d wait, %d turns free", q.len(), q.mu.free)
-		}
-	})
-}
+// from is the address of a peer.
+func from(last byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, last}) }
 
 // TestPastTheQueue: who finds no place is refused with the reason of choice, or let in empty only where the file
 // says so; the webservice is not blamed.
@@ -120,9 +55,6 @@ func TestWaitingEndsWithTheCONNECT(t *testing.T) {
 		full, empty, refused, _ := storm(e, 10) // which bears 20 s
 		if full != 3 || empty != 0 || refused != 7 {
 			t.Errorf("%d with their list, %d empty, %d refused", full, empty, refused)
-		}
-		if s := e.rules.Load().providers[0].breaker.Counts(); s.TotalFailures != 0 {
-			t.Errorf("%+v", s)
 		}
 	})
 }
@@ -173,7 +105,7 @@ func TestBatch(t *testing.T) {
 				id += "x"
 			}
 			wg.Go(func() {
-				list, code := e.Grants(context.Background(), Client{ID: id, Address: from(byte(i % 7)).Addr})
+				list, code := e.Grants(context.Background(), Client{ID: id, Address: from(byte(i % 7))})
 				if strings.HasSuffix(id, "x") != (code == codec.ServerUnavailable) {
 					t.Errorf("%s: %s", id, code)
 				}

@@ -1,14 +1,13 @@
 package presub
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"strings"
 
-	"noctule/internal/regular"
+	"noctule/broker/lookup"
 )
 
 // rules are a configuration in force, with its providers.
@@ -45,11 +44,11 @@ func (e *Engine) Prepare(cfg *Config) (*Plan, error) {
 		if err != nil {
 			plan.Discard()
 			path := fmt.Sprintf("$.providers[%d]", i)
-			var f *fileError
+			var f *lookup.FileError
 			if errors.As(err, &f) {
-				path += f.path
+				path += f.Path
 			}
-			return nil, cfg.at(wrong(path, "provider %s: %v", c.Name, err))
+			return nil, cfg.at(lookup.Wrong(path, "provider %s: %v", c.Name, err))
 		}
 		if was := old.provider(c.Name); was != nil && was.same(p) {
 			p.close()
@@ -184,26 +183,4 @@ func (p *provider) same(q *provider) bool {
 	a, b := *p.cfg, *q.cfg
 	a.For, a.NotFor, b.For, b.NotFor = nil, nil, nil, nil
 	return reflect.DeepEqual(&a, &b) && maps.Equal(p.files, q.files)
-}
-
-// files are what a provider has read beside presub.yaml: hashes by name.
-type files map[string][sha256.Size]byte
-
-// fileError is an error of a file that a setting names.
-type fileError struct {
-	path string // ".http.token_file"
-	error
-}
-
-// Unwrap is for errors.Is.
-func (e *fileError) Unwrap() error { return e.error }
-
-// read returns the contents of a file that the setting at a path names.
-func (f files) read(path, name string) ([]byte, error) {
-	raw, err := regular.ReadFile(name)
-	if err != nil {
-		return nil, &fileError{path, err}
-	}
-	f[name] = sha256.Sum256(raw)
-	return raw, nil
 }

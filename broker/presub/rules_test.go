@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"noctule/broker/behalf"
+	"noctule/broker/lookup"
 	"noctule/codec"
 )
 
@@ -77,30 +78,32 @@ func TestChangeKeepsTheCircuit(t *testing.T) {
 	s.say(503, "")
 	ws := "providers: [{name: ws, budget: 10s, on_failure: refuse, http: {timeout: 10s, url: '" + s.URL + "'}}]"
 	e := engine(t, ws)
-	for range breakerTrips + 5 {
+	for range lookup.Trips + 5 {
 		one(t, e, "c")
 	}
 	change(t, e, ws)
 	one(t, e, "c")
-	if n := s.calls.Load(); n != breakerTrips {
-		t.Errorf("asked %d times, want %d", n, breakerTrips)
+	if n := s.calls.Load(); n != lookup.Trips {
+		t.Errorf("asked %d times, want %d", n, lookup.Trips)
 	}
 	change(t, e, strings.Replace(ws, "10s", "11s", 1))
 	one(t, e, "c")
-	if n := s.calls.Load(); n != breakerTrips+1 {
-		t.Errorf("the new one was asked %d times, want once", n-breakerTrips)
+	if n := s.calls.Load(); n != lookup.Trips+1 {
+		t.Errorf("the new one was asked %d times, want once", n-lookup.Trips)
 	}
 }
 
-// closing tells when a source is closed.
-type closing struct {
-	source
-	closed chan struct{}
-}
+// closing tells when a provider is closed.
+type closing struct{ closed chan struct{} }
 
-func (c *closing) close() {
-	c.source.close()
-	close(c.closed)
+func newClosing(p *provider) *closing {
+	c := &closing{make(chan struct{})}
+	shut := p.close
+	p.close = func() {
+		shut()
+		close(c.closed)
+	}
+	return c
 }
 
 func (c *closing) isClosed() bool {
@@ -123,8 +126,7 @@ func TestOldProviderEndsAfterItsLookups(t *testing.T) {
 	})
 	e := engine(t, "providers: [{name: ws, budget: 1m, http: {timeout: 1m, url: '"+s.URL+"'}}]")
 	p := e.rules.Load().providers[0]
-	old := &closing{p.src, make(chan struct{})}
-	p.src = old
+	old := newClosing(p)
 	got := make(chan string)
 	go func() { // ends with release
 		list, _ := e.Grants(context.Background(), Client{ID: "c"})
@@ -159,8 +161,7 @@ func TestLookupAfterConnackHoldsItsProvider(t *testing.T) {
 	e := engine(t, "providers: [{name: late, when: after_connack, budget: 1m, http: {timeout: 1m, url: '"+s.URL+"'}}]")
 	e.broker = &sessions{lists: map[string]*behalf.Set{}}
 	p := e.rules.Load().providers[0]
-	old := &closing{p.src, make(chan struct{})}
-	p.src = old
+	old := newClosing(p)
 	g, _ := one(t, e, "c")
 	if !g.Keep || g.Late == nil {
 		t.Fatal("looked up before CONNACK")

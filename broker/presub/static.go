@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"noctule/broker/lookup"
 	"noctule/codec"
 )
 
@@ -15,17 +16,18 @@ type StaticConfig struct {
 
 func (s *StaticConfig) check(path string) error {
 	if len(s.Topics) == 0 {
-		return wrong(path, "no topics")
+		return lookup.Wrong(path, "no topics")
 	}
 	for i := range s.Topics {
 		x := s.Topics[i].expand(&Client{ID: "c", Username: "u", Tenant: "e"})
 		if x == "" {
-			return wrong(fmt.Sprintf("%s.topics[%d]", path, i), "no topic")
+			return lookup.Wrong(fmt.Sprintf("%s.topics[%d]", path, i), "no topic")
 		}
 		t := s.Topics[i].topic(x)
 		b := t.topic()
 		if code := b.Check(); code != codec.Success {
-			return wrong(fmt.Sprintf("%s.topics[%d].topic", path, i), "%q: %s", s.Topics[i].Topic, code)
+			at := fmt.Sprintf("%s.topics[%d].topic", path, i)
+			return lookup.Wrong(at, "%q: %s", s.Topics[i].Topic, code)
 		}
 	}
 	return nil
@@ -66,8 +68,6 @@ func (s *StaticConfig) topics(_ context.Context, c *Client) ([]Topic, error) {
 	}
 	return list, nil
 }
-
-func (s *StaticConfig) close() {}
 
 func (t *TopicConfig) topic(name string) Topic {
 	return Topic{Topic: name, QoS: t.QoS, NL: t.NL, RAP: t.RAP, RH: t.RH, ID: t.ID}

@@ -89,23 +89,9 @@ func serve(e *Engine, h http.Handler) (end func()) {
 		defer close(done)
 		_ = server.Serve(p)
 	}()
-	var transports []*http.Transport
-	for _, x := range e.rules.Load().providers {
-		src, ok := x.src.(*httpSource)
-		if b, batched := x.src.(batchSource); batched {
-			src, ok = b.httpSource, true
-		}
-		if ok {
-			tr := src.client.Transport.(*http.Transport)
-			tr.DialContext = p.dial
-			transports = append(transports, tr)
-		}
-	}
+	e.dial = p.dial
 	return func() {
 		e.Close()
-		for _, tr := range transports {
-			tr.CloseIdleConnections()
-		}
 		_ = server.Close()
 		<-done
 		time.Sleep(time.Minute) // of the bubble: handlers end

@@ -1,6 +1,6 @@
 //go:build !nosql
 
-package presub
+package lookup
 
 import (
 	_ "github.com/go-sql-driver/mysql"       // driver
