@@ -44,7 +44,7 @@ func RetainedOf(
 			if err := ctx.Err(); err != nil {
 				return nil, false, err
 			}
-			over = walk.Next(limit-len(page), func(topic string, m *message.Message) {
+			over = walk.Next(1, func(topic string, m *message.Message) {
 				at := now()
 				if m.Expired(at) {
 					return
