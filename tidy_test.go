@@ -82,7 +82,7 @@ var rooms = map[string]room{
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},
 	"broker/store/mosquitto": {ours: "broker/message broker/store broker/store/state codec"},
-	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store"},
+	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store codec"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
 	"broker/view":            {ours: "broker/message broker/retained codec"},

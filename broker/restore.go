@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -27,12 +26,6 @@ import (
 // ends the start. The committer collects what the steps change and begins when all have succeeded, in the
 // order in which they were made: a start that fails leaves the store as it was, and one that is cut off
 // leaves debts that the next pays.
-
-// Numbers that must never come again after a restart begin with the store's epoch.
-const epochShift = 40
-
-// revisionShift is epochShift for revisions, which have to be numbers of JSON, below 2^53.
-const revisionShift = 32
 
 // restored is a session on its way to its loop.
 type restored struct {
@@ -131,19 +124,15 @@ func (b *Broker) settle(ctx context.Context) error {
 }
 
 // begin reads what the last broker was and gives the next its numbers.
-func (r *restoring) begin() error {
-	v := state.Visitor{Meta: func(m *store.Meta) error { r.meta = *m; return nil }}
-	if err := state.WalkTable(r.b.opts.Store, store.Config, &v); err != nil {
+func (r *restoring) begin() (err error) {
+	if r.meta, err = state.Begin(r.b.opts.Store); err != nil {
 		return err
 	}
-	if r.meta.Seed == 0 {
-		r.meta.Seed = rand.Uint64() | 1
-	}
-	r.meta.Epoch++
+	last, revision := state.Numbers(&r.meta)
 	r.b.homeSeed = r.meta.Seed
-	r.b.lastNumber.Store(r.meta.Epoch << epochShift)
-	r.b.lastMessage.Store(r.meta.Epoch << epochShift)
-	r.b.grants.Begin(r.meta.Epoch << revisionShift)
+	r.b.lastNumber.Store(last)
+	r.b.lastMessage.Store(last)
+	r.b.grants.Begin(revision)
 	return nil
 }
 
@@ -267,87 +256,89 @@ func (s *shard) endLost(list []*restored) {
 // payDebts gives this loop's sessions what the last broker's loops had not taken yet. A session that has the
 // message already took it before a crash that came while a large fan-out was under way, or while a start was.
 func (r *restoring) payDebts(s *shard) {
-	for i := range r.Transits {
-		t := &r.Transits[i]
-		if _, _, shared := codec.SplitShare([]byte(t.Filter)); shared {
+	for d := range r.Debts() {
+		if _, _, shared := d.Share(); shared {
 			continue
 		}
-		m := r.Message(t.Message)
-		s.live.Reset(m, s.loop.Now())
-		if t.Filter == "" {
-			r.payTopic(s, t, m)
-		} else if id, ok := s.b.index.Lookup([]byte(t.Filter)); ok {
-			r.payFilter(s, t, id, m)
+		s.live.Reset(d.M, s.loop.Now())
+		if d.ByTopic() {
+			r.payTopic(s, &d)
+		} else if id, ok := s.b.index.Lookup([]byte(d.Filter)); ok {
+			r.owners(s, id, d.M, func(mb member) { r.pay(s, &d, mb) })
 		}
 		s.live.Release()
 	}
 }
 
-// pay gives one session what its loop has not taken.
-func (r *restoring) pay(s *shard, t *store.Transit, mb member, m *message.Message) {
-	there := t.Loop == store.AllLoops ||
-		homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1)) == uint64(t.Loop)
-	if there && mb.C.Durable() && !mb.C.has(m) {
-		s.deliver(mb, m)
-	}
-}
-
-// payFilter pays to all whom a filter brings the message.
-func (r *restoring) payFilter(s *shard, t *store.Transit, id topictree.FilterID, m *message.Message) {
+// owners calls f for all whom a filter brings a message.
+func (r *restoring) owners(s *shard, id topictree.FilterID, m *message.Message, f func(mb member)) {
 	s.receivers.Each(id, m, func(id topictree.FilterID, h hit, m *message.Message) {
 		if mb, ok := h.C.takes(id, h, m); ok {
-			r.pay(s, t, mb, m)
+			f(mb)
 		}
 	})
 }
 
+// pay gives one session what its loop has not taken.
+func (r *restoring) pay(s *shard, d *state.Debt, mb member) {
+	loop := homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1))
+	if d.IsOf(loop) && mb.C.Durable() && !mb.C.has(d.M) {
+		s.deliver(mb, d.M)
+	}
+}
+
 // payTopic gives each session with a subscription that matches one copy, at the highest QoS of them.
-func (r *restoring) payTopic(s *shard, t *store.Transit, m *message.Message) {
-	s.b.index.Match(m.Topic, &s.matches)
+func (r *restoring) payTopic(s *shard, d *state.Debt) {
+	s.b.index.Match(d.M.Topic, &s.matches)
 	best := map[*client]member{}
 	for i := range s.matches.Hits {
 		if s.matches.Hits[i].Shared {
 			continue
 		}
-		s.receivers.Each(s.matches.Hits[i].ID, m, func(id topictree.FilterID, h hit, m *message.Message) {
-			mb, ok := h.C.takes(id, h, m)
-			if old, known := best[mb.C]; ok && (!known || old.Options.QoS() < mb.Options.QoS()) {
+		r.owners(s, s.matches.Hits[i].ID, d.M, func(mb member) {
+			old, known := best[mb.C]
+			if !known || old.Options.QoS() < mb.Options.QoS() {
 				best[mb.C] = mb
 			}
 		})
 	}
 	s.matches.Trim()
 	for _, mb := range best {
-		r.pay(s, t, mb, m)
+		r.pay(s, d, mb)
 	}
 }
 
 // payShares deals again what was on its way to members of shared subscriptions.
 func (r *restoring) payShares(ctx context.Context) error {
-	for i := range r.Transits {
-		t := &r.Transits[i]
-		m := r.Message(t.Message)
-		var ids []topictree.FilterID
-		if group, filter, shared := codec.SplitShare([]byte(t.Filter)); shared {
-			if id, ok := r.b.index.LookupShared(group, filter); ok {
-				ids = append(ids, id)
-			}
-		} else if t.Filter == "" {
-			var found topictree.Matches
-			r.b.index.Match(m.Topic, &found)
-			for _, h := range found.Hits {
-				if h.Shared {
-					ids = append(ids, h.ID)
-				}
-			}
-		}
-		for _, id := range ids {
-			if err := r.payShare(ctx, m, id); err != nil {
+	for d := range r.Debts() {
+		for _, id := range r.sharesOf(&d) {
+			if err := r.payShare(ctx, d.M, id); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// sharesOf is the shared subscriptions that a debt is for.
+func (r *restoring) sharesOf(d *state.Debt) (ids []topictree.FilterID) {
+	if group, filter, shared := d.Share(); shared {
+		if id, ok := r.b.index.LookupShared(group, filter); ok {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	if !d.ByTopic() {
+		return nil
+	}
+	var found topictree.Matches
+	r.b.index.Match(d.M.Topic, &found)
+	for _, h := range found.Hits {
+		if h.Shared {
+			ids = append(ids, h.ID)
+		}
+	}
+	return ids
 }
 
 // payShare deals a message to a member of a shared subscription, unless one has it.
@@ -384,9 +375,9 @@ func (r *restoring) clearDebts(s *shard) {
 	if s.index != 0 {
 		return
 	}
-	for i := range r.Transits {
-		s.journal.Batch.DeleteTransit(&r.Transits[i])
-		s.journal.Unref(r.Message(r.Transits[i].Message).Stored)
+	for d := range r.Debts() {
+		s.journal.Batch.DeleteTransit(d.Transit)
+		s.journal.Unref(d.M.Stored)
 	}
 	r.meta.Loops = uint64(len(r.b.shards))
 	s.journal.Batch.PutMeta(&r.meta)

@@ -1,14 +1,11 @@
 package broker
 
 import (
-	"bytes"
-
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
 	"noctule/broker/listener"
 	"noctule/broker/message"
-	"noctule/codec"
 	"noctule/wsnet"
 )
 
@@ -55,24 +52,9 @@ func (r *rights) bounds() grants.Bounds {
 		return b
 	}
 	if b.Mount = r.MountPoint; r.Permissions != nil {
-		b.Rights = r
+		b.Rights = r.Permissions
 	}
 	return b
-}
-
-// MayBeGiven implements grants.Rights: it reports whether a client may be subscribed to a filter. One without
-// wildcards whose topic may not be read is refused, though a SUBSCRIBE would be granted: who asks is to know
-// that nothing would come.
-// With wildcards each message is asked about.
-func (r *rights) MayBeGiven(filter string) bool {
-	name := []byte(filter)
-	if !r.Permissions.Allows(auth.Subscribe, name) {
-		return false
-	}
-	if _, inner, shared := codec.SplitShare(name); shared {
-		name = inner
-	}
-	return bytes.ContainsAny(name, "+#") || r.Permissions.Allows(auth.Read, name)
 }
 
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a
@@ -181,14 +163,7 @@ func (c *client) coverage(filter []byte) fanout.Options {
 	if c.shard.touchesPrivate(filter) {
 		return 0
 	}
-	r := c.rights()
-	if r == nil {
-		return fanout.Covered
-	}
-	if _, name, shared := codec.SplitShare(filter); shared {
-		filter = name
-	}
-	if !r.Permissions.Covers(filter) {
+	if r := c.rights(); r != nil && !r.Permissions.CoversSubscription(filter) {
 		return 0
 	}
 	return fanout.Covered

@@ -1,5 +1,11 @@
 package auth
 
+import (
+	"bytes"
+
+	"noctule/codec"
+)
+
 // Rights is what is known of a client, for as long as its session lives: who it is, as far as that
 // matters, and what it may do. A value that others have is read-only.
 type Rights struct {
@@ -38,4 +44,26 @@ func (r Rights) Renewed(p *Policy, clientID, username string, anonymous bool) (n
 // Tell reports whether there is anything worth remembering; not so for most clients without a username.
 func (r *Rights) Tell(p *Policy) bool {
 	return r.Permissions != nil || r.MountPoint != "" || r.Identified || p != nil && r.Named
+}
+
+// MayBeGiven reports whether a client may be subscribed to a filter by others. One without wildcards whose
+// topic may not be read is refused, though a SUBSCRIBE would be granted: who asks is to know that nothing
+// would come. With wildcards each message is asked about.
+func (p *Permissions) MayBeGiven(filter string) bool {
+	name := []byte(filter)
+	if !p.Allows(Subscribe, name) {
+		return false
+	}
+	if _, inner, shared := codec.SplitShare(name); shared {
+		name = inner
+	}
+	return bytes.ContainsAny(name, "+#") || p.Allows(Read, name)
+}
+
+// CoversSubscription is Covers for a filter that may be shared.
+func (p *Permissions) CoversSubscription(filter []byte) bool {
+	if _, name, shared := codec.SplitShare(filter); shared {
+		filter = name
+	}
+	return p.Covers(filter)
 }
