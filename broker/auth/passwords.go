@@ -50,8 +50,7 @@ func (p *Passwords) add(s *source, line string) error {
 		return nil
 	}
 	name = strings.TrimSpace(name)
-	text, _, _ := strings.Cut(rest, ":")
-	text = strings.TrimSpace(text)
+	text := strings.TrimSpace(hash.Cut(rest))
 	switch {
 	case name == "":
 		return s.fail("Empty username in password file '%s'.", s.path)
@@ -80,6 +79,9 @@ func (p *Passwords) Warnings() []string { return p.warnings }
 
 // Len is the number of users.
 func (p *Passwords) Len() int { return len(p.users) }
+
+// Stored is what is stored for a username; nil if it is not there.
+func (p *Passwords) Stored(username string) *hash.Hash { return p.users[username] }
 
 // Slow reports whether Authenticate would hash.
 func (p *Passwords) Slow(l *Login) bool {

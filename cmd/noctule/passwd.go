@@ -52,7 +52,8 @@ func (p *passwd) flags(f *pflag.FlagSet) {
 		"Make a new file, in place of one that is there; - is the standard output.")
 	f.BoolVarP(&p.remove, "delete", "D", false, "Delete the user.")
 	f.VarP(&p.kind, "hash", "H",
-		"sha512-pbkdf2, sha512, or argon2id, which Mosquitto itself does not read everywhere.")
+		"sha512-pbkdf2, sha512; argon2id, which Mosquitto does not read everywhere; "+
+			"bcrypt or scram-sha-256, which it never does.")
 	f.VarP(&p.iterations, "iterations", "I", "`N` iterations of sha512-pbkdf2; 1000 without.")
 	f.BoolVarP(&p.upgrade, "upgrade", "U", false, "Hash the plain text passwords of a file.")
 }
@@ -77,6 +78,10 @@ func (h *hashName) Set(v string) error {
 		h.kind = hash.PBKDF2
 	case "sha512":
 		h.kind = hash.SHA512
+	case "bcrypt":
+		h.kind = hash.Bcrypt
+	case "scram-sha-256":
+		h.kind = hash.Scram
 	case "argon2id":
 		h.kind = hash.Argon2id
 	default:

@@ -100,7 +100,7 @@ func TestPasswdAsMosquitto(t *testing.T) {
 }
 
 // TestPasswdLikeMosquitto21 is what Debian's 2.0 does not have yet: what is printed, -I, the standard output,
-// and ours beyond it, argon2id.
+// and ours beyond it, argon2id, bcrypt and SCRAM.
 func TestPasswdLikeMosquitto21(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ args, stdin, stdout, stderr string }{
@@ -108,6 +108,8 @@ func TestPasswdLikeMosquitto21(t *testing.T) {
 		{"-b p u secret2", "", "Updating password for user u\n", ""},
 		{"-I 7 p v", "a\na\n", "Password: \nReenter password: \nAdding password for user v\n", ""},
 		{"-H argon2id -b p w secret", "", "Adding password for user w\n", ""},
+		{"-H bcrypt -b p x secret", "", "Adding password for user x\n", ""},
+		{"-H scram-sha-256 -b p y secret", "", "Adding password for user y\n", ""},
 		{"-I 0 -b p u x", "", "", "Error: Number of iterations must be > 0.\n"},
 		{"-I", "", "", "Error: -I argument given but not enough other arguments.\n"},
 	} {
@@ -120,7 +122,7 @@ func TestPasswdLikeMosquitto21(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"u:$7$1000$", "v:$7$7$", "w:$argon2id$v=19$m=47104,t=1,p=1$"} {
+	for _, want := range []string{"u:$7$1000$", "v:$7$7$", "w:$argon2id$v=19$m=47104,t=1,p=1$", "x:$2a$10$", "y:SCRAM-SHA-256$4096:"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in\n%s", want, b)
 		}

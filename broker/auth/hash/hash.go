@@ -32,6 +32,7 @@ const (
 	SHA512               // $6$: one round of SHA-512, for files that Mosquitto 1.6 reads
 	Argon2id             // $argon2id$, as the reference implementation writes it
 	Bcrypt               // $2a$, $2b$, $2y$: what htpasswd -B makes. It sees the first 72 bytes of a password
+	Scram                // SCRAM-SHA-256$: keys of RFC 5802, as PostgreSQL writes them
 	Derived              // PBKDF2 as mosquitto-go-auth and passlib write it, with SHA-256 or SHA-512
 )
 
@@ -67,7 +68,8 @@ type Hash struct {
 	memory     uint32 // Argon2id, KiB
 	time       uint32 // Argon2id
 	salt, sum  []byte
-	text       string // Bcrypt, Derived: as it is stored
+	server     []byte // Scram; sum is the stored key
+	text       string // Bcrypt, Scram, Derived: as it is stored
 }
 
 // Form are the choices that a stored text leaves open.
@@ -98,7 +100,7 @@ type form struct {
 }
 
 // forms are the forms that are taken.
-func forms() [10]form {
+func forms() [11]form {
 	return [...]form{
 		{"$7$", (*Hash).parseMosquitto},
 		{"$6$", (*Hash).parseSHA512},
@@ -110,6 +112,7 @@ func forms() [10]form {
 		{"PBKDF2$sha256$", (*Hash).parsePlugin},
 		{"$pbkdf2-sha512$", wide((*Hash).parsePHC)},
 		{"$pbkdf2-sha256$", (*Hash).parsePHC},
+		{"SCRAM-SHA-256$", (*Hash).parseScram},
 	}
 }
 
@@ -161,7 +164,7 @@ func (f Form) Parse(text string) (*Hash, error) {
 			return nil, err
 		}
 		switch h.kind {
-		case Bcrypt, Derived:
+		case Bcrypt, Scram, Derived:
 			h.text = text
 		case PBKDF2, SHA512, Argon2id:
 		}
@@ -314,7 +317,7 @@ func (h *Hash) decode(e1 *base64.Encoding, salt string, e2 *base64.Encoding, sum
 	return nil
 }
 
-// sumOf hashes a password with the parameters of h; nil if that cannot be done. Not for Bcrypt.
+// sumOf hashes a password with the parameters of h; nil if that cannot be done. Not for Bcrypt and Scram.
 func (h *Hash) sumOf(password []byte) []byte {
 	switch {
 	case h.kind == SHA512:
@@ -341,8 +344,12 @@ func orNil(b []byte, err error) []byte {
 
 // Matches hashes the password and compares in constant time.
 func (h *Hash) Matches(password []byte) bool {
-	if h.kind == Bcrypt {
+	switch h.kind {
+	case Bcrypt:
 		return h.matchesBcrypt(password)
+	case Scram:
+		return h.matchesScram(password)
+	case PBKDF2, SHA512, Argon2id, Derived:
 	}
 	return subtle.ConstantTimeCompare(h.sumOf(password), h.sum) == 1
 }
@@ -356,12 +363,16 @@ func (h *Hash) Mark() uint64 {
 // Kind is how it was made.
 func (h *Hash) Kind() Kind { return h.kind }
 
-// New makes the text to store for a password. iterations is for PBKDF2; 0 means DefaultIterations.
+// New makes the text to store for a password. iterations is for PBKDF2, where 0 means DefaultIterations, and
+// for Scram, at least ScramIterations.
 func New(k Kind, password []byte, iterations int) (string, error) {
 	if iterations < 0 || iterations > iterationsMax {
 		return "", fmt.Errorf("hash: %d iterations, at most %d", iterations, iterationsMax)
 	}
-	if iterations == 0 {
+	switch {
+	case k == Scram:
+		return newScram(password, max(iterations, ScramIterations))
+	case iterations == 0:
 		iterations = DefaultIterations
 	}
 	h := &Hash{kind: k, wide: true, iterations: uint32(iterations), salt: make([]byte, saltBytes)}
@@ -373,7 +384,7 @@ func New(k Kind, password []byte, iterations int) (string, error) {
 		return newBcrypt(password)
 	case PBKDF2, SHA512:
 		h.sum = make([]byte, sha512.Size)
-	case Derived:
+	case Derived, Scram:
 		return "", errors.New("hash: this form is read only")
 	}
 	_, _ = rand.Read(h.salt) // never fails
@@ -394,7 +405,7 @@ func (h *Hash) String() string {
 		raw := base64.RawStdEncoding.EncodeToString
 		return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$%s$%s",
 			h.memory, h.time, h.threads, raw(h.salt), raw(h.sum))
-	case Bcrypt, Derived:
+	case Bcrypt, Scram, Derived:
 		return h.text
 	default:
 		return fmt.Sprintf("$7$%d$%s$%s", h.iterations, b64(h.salt), b64(h.sum))

@@ -30,6 +30,7 @@ var vectors = []struct{ by, password, text string }{
 	{"passlib 1.7.4", "secret", "$pbkdf2-sha512$1000$d.59j3FOSamVEiLk3FtLaQ$" +
 		"bMiCAIevu/3PrSPOV9ltTL/FVCZL1bjKlml85tBUEcdK81xTWOXrAEjzBQQ5eMa0tkpw3qZLuUWz9.Js1/I1Yg"},
 	{"passlib 1.7.4", "secret", "$pbkdf2-sha256$1000$vldK6R1j7H1vbS0lhDAGQA$kW40qOZCwEBsu2qWe8eAKVVxT/z9WowoWa2WXExtp5A"},
+	{"Python hashlib, for the example of RFC 7677", "pencil", "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="},
 }
 
 // textSalts are hashes with a salt that is text.
@@ -77,7 +78,7 @@ func checkVector(t *testing.T, f Form, by, password, text string) {
 
 // What is made is read, and no two are the same.
 func TestNew(t *testing.T) {
-	for _, k := range []Kind{PBKDF2, SHA512, Argon2id, Bcrypt} {
+	for _, k := range []Kind{PBKDF2, SHA512, Argon2id, Bcrypt, Scram} {
 		a, err1 := New(k, []byte("secret"), 0)
 		b, err2 := New(k, []byte("secret"), 0)
 		if err1 != nil || err2 != nil || a == b {
@@ -96,11 +97,26 @@ func TestNew(t *testing.T) {
 	if _, err := New(Bcrypt, make([]byte, 73), 0); err == nil {
 		t.Error("bcrypt takes what it does not see")
 	}
+	if _, err := New(Scram, []byte("pässword"), 0); err == nil {
+		t.Error("a password that clients prepare is taken as it is")
+	}
 	if _, err := New(Derived, nil, 0); err == nil {
 		t.Error("a form that is only read is made")
 	}
 	if _, err := New(PBKDF2, nil, iterationsMax+1); err == nil {
 		t.Error("more iterations than are read")
+	}
+}
+
+// What follows in a line of a file is no part of a hash; two colons of SCRAM are.
+func TestCut(t *testing.T) {
+	for field, want := range map[string]string{
+		"": "", "x": "x", "$6$a$b:c:d": "$6$a$b", ":x": "", " SCRAM-SHA-256$1:a$b:c:d": " SCRAM-SHA-256$1:a$b:c",
+		"SCRAM-SHA-256$1:a$b:c": "SCRAM-SHA-256$1:a$b:c", "SCRAM-SHA-256$": "SCRAM-SHA-256$",
+	} {
+		if got := Cut(field); got != want {
+			t.Errorf("%q: %q", field, got)
+		}
 	}
 }
 
@@ -142,6 +158,8 @@ func TestUnknown(t *testing.T) {
 		"$argon2id$v=19$m=1,t=4194304,p=255" + salt + "AAAAAA", "$argon2id$v=19$m=64,t=1,p=256" + salt + "AAAAAA",
 		"$argon2id$v=19$m=64,t=0,p=1" + salt + "AAAAAA", "$argon2id$v=19$m=64,t=1,p=1$$AAAAAA", "$argon2id$v=19$m=64,t=1,p=1" + salt,
 		"$argon2id$v=19$t=1,m=64,p=1" + salt + "AAAAAA", "$argon2id$m=64,t=1,p=1" + salt + "AAAAAA",
+		"SCRAM-SHA-256$", "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", "SCRAM-SHA-256$0:AAAA$" + sum[:43] + "=:" + sum[:43] + "=",
+		"SCRAM-SHA-256$4096:$" + sum[:43] + "=:" + sum[:43] + "=", "SCRAM-SHA-256$4096:AAAA$" + sum[:43] + "=:",
 		"$2y$17$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3ErTW", "$2y$03$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3ErTW",
 		"$2y$05$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3ErT", "$2y$05$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3Er+W",
 		"$2y$5$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3ErTWw", "$2y$+5$Vqs2ylfIhfOGqeQ8fyZMAOMXqXFRfJfnnS6fTYF/PwRWJ4St3ErTW",
