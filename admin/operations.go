@@ -45,7 +45,7 @@ const (
 	outcomeExpired    = "expired"    // the client has not come in time
 	outcomeFailed     = "failed"     // the client came, and answers say why it was not done
 	outcomeWithdrawn  = "withdrawn"  // a later request has ended what waited
-	outcomeSuperseded = "superseded" // a later request has put other topics in the place of some
+	outcomeSuperseded = "superseded" // the client came, and a later request had taken topics out
 	outcomeUnknown    = "unknown"    // its time is over, and nothing was heard
 )
 
@@ -63,38 +63,28 @@ type outcome struct {
 	topics map[string]bool // that wait
 }
 
-// waitKey is whom a list waits for, and whose it is: what waits under one key is one list.
-type waitKey struct{ origin, clientID, username string }
-
-func (x *outcome) key() waitKey { return waitKey{x.Origin, x.ClientID, x.Username} }
-
-// place is where an outcome is.
-type place struct {
-	op *operation
-	at int
-}
-
-// hear notes the answer for a session. own says that it is about x itself, else it is about a later request
-// that has been joined to it.
-func (x *outcome) hear(a *presub.Answer, own bool) {
+// hear notes the answer for a session. It is about all requests that have been joined in one list.
+func (x *outcome) hear(a *presub.Answer) {
 	if len(x.Answers) < answersMax {
 		x.Answers = append(x.Answers, *a)
 	}
 	missing := false
 	for name := range x.topics {
 		is := func(r presub.Result) bool { return r.Topic == name }
-		missing = missing || !own && !slices.ContainsFunc(a.Results, is)
+		missing = missing || !slices.ContainsFunc(a.Results, is)
 	}
-	switch behalf.Code(a.Code) {
-	case behalf.Done:
-		x.State = outcomeEffective
-	case behalf.NoSession:
+	removed := func(r presub.Result) bool { return r.State == "removed" }
+	switch code := behalf.Code(a.Code); {
+	case code == behalf.NoSession && slices.ContainsFunc(a.Results, removed):
+		x.State = outcomeWithdrawn
+	case code == behalf.NoSession:
 		x.State = outcomeExpired
-	default:
+	case code != behalf.Done:
 		x.State = outcomeFailed
-	}
-	if missing {
+	case missing:
 		x.State = outcomeSuperseded
+	default:
+		x.State = outcomeEffective
 	}
 }
 
@@ -105,7 +95,6 @@ type operations struct {
 	mu    sync.Mutex
 	of    map[string]*operationShare // by principal; none is empty
 	byID  map[string]*operation
-	waits map[waitKey][]place // of all outcomes; the key names the principal
 	size  int64
 	swept time.Time // when those that are over were last looked for
 }
@@ -122,7 +111,6 @@ const operationSweep = time.Minute
 func newOperations() *operations {
 	return &operations{
 		now: time.Now, of: make(map[string]*operationShare), byID: make(map[string]*operation),
-		waits: make(map[waitKey][]place),
 	}
 }
 
@@ -149,11 +137,8 @@ func (d *Door) do(
 			return nil, err // Do would have said so
 		}
 		for _, t := range a.Results {
-			switch t.State {
-			case "pending":
+			if t.State == "pending" {
 				x.topics[t.Topic] = true
-			case "removed":
-				d.operations.withdrawn(x.key(), t.Topic)
 			}
 		}
 		if len(x.topics) > 0 {
@@ -174,7 +159,6 @@ func (o *operations) add(op *operation) {
 	op.Expires, op.size = op.Created, operationCost
 	for i := range op.Entries {
 		x := &op.Entries[i]
-		o.waits[x.key()] = append(o.waits[x.key()], place{op, i})
 		if end := x.Until.Add(operationKept); end.After(op.Expires) {
 			op.Expires = end
 		}
@@ -232,13 +216,6 @@ func (o *operations) growLocked(op *operation, bytes int64) {
 
 func (o *operations) forgetLocked(op *operation) {
 	delete(o.byID, op.ID)
-	for i := range op.Entries {
-		key := op.Entries[i].key()
-		left := slices.DeleteFunc(o.waits[key], func(p place) bool { return p.op == op })
-		if o.waits[key] = left; len(left) == 0 {
-			delete(o.waits, key)
-		}
-	}
 	o.growLocked(op, -op.size)
 	share := o.of[op.principal]
 	share.list = slices.DeleteFunc(share.list, func(x *operation) bool { return x == op })
@@ -266,29 +243,11 @@ func (o *operations) heardLocked(op *operation, a *presub.Answer) {
 	if at < 0 {
 		return
 	}
-	heard := &op.Entries[at]
-	for _, p := range o.waits[heard.key()] {
-		x := &p.op.Entries[p.at]
-		if x == heard || x.State == outcomeWaiting {
-			size := 128 + int64(len(a.ClientID)) + 64*int64(len(a.Results))
-			p.op.size += size
-			o.growLocked(p.op, size)
-			x.hear(a, x == heard)
-		}
-	}
+	size := 128 + int64(len(a.ClientID)) + 64*int64(len(a.Results))
+	op.size += size
+	o.growLocked(op, size)
+	op.Entries[at].hear(a)
 	o.makeRoomLocked()
-}
-
-// withdrawn notes that a topic of what waits under a key waits no longer.
-func (o *operations) withdrawn(key waitKey, topic string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, p := range o.waits[key] {
-		x := &p.op.Entries[p.at]
-		if delete(x.topics, topic); len(x.topics) == 0 && x.State == outcomeWaiting {
-			x.State = outcomeWithdrawn
-		}
-	}
 }
 
 // find is an operation of a principal as it is now.

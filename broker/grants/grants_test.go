@@ -300,7 +300,7 @@ func TestWaiting(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Count != 2 || list[0].ClientID != "a" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if w.connect("a", ""); len(later) != 1 || later[0].Revision == 0 || w.d.Waits() != 0 {
+	if w.connect("a", ""); len(later) != 2 || later[0].Revision == 0 || w.d.Waits() != 0 {
 		t.Errorf("%+v", later)
 	}
 	if got := w.receives("y"); !slices.Equal(got, []string{"a"}) {
@@ -310,8 +310,8 @@ func TestWaiting(t *testing.T) {
 	if apply(r); w.d.Waits() != 2 { // on each loop
 		t.Errorf("%d wait", w.d.Waits())
 	}
-	if w.connect("b", "u"); !slices.Equal(w.receives("y"), []string{"a", "b"}) || len(later) != 2 {
-		t.Errorf("y comes to %v", w.receives("y"))
+	if w.connect("b", "u"); !slices.Equal(w.receives("y"), []string{"a", "b"}) || len(later) != 3 {
+		t.Errorf("y comes to %v, %d answers", w.receives("y"), len(later))
 	}
 	r.ClientID, r.Username, later = "c", "", nil
 	apply(r)
@@ -329,6 +329,77 @@ func TestWaiting(t *testing.T) {
 	if a := apply(r); a.Code != behalf.TooMuch || a.Limit == "" {
 		t.Errorf("%+v", a)
 	}
+}
+
+// TestJoinedRequestsAreAnswered: each of the requests that are joined in one list hears what becomes of it, once: that
+// it has taken effect, has run out, or has been withdrawn. Each counts against what may wait.
+func TestJoinedRequestsAreAnswered(t *testing.T) {
+	w := newWorld(t, 2)
+	o := &behalf.Origin{Name: "o"}
+	heard := map[string][]behalf.Answer{}
+	ask := func(name, client, user string, a im.Action, list *behalf.Set) behalf.Code {
+		t.Helper()
+		r := behalf.Request{ClientID: client, Username: user, Action: a, Origin: o, Topics: list, Wait: time.Second}
+		if name != "" {
+			r.Later = func(a behalf.Answer) { heard[name] = append(heard[name], a) }
+		}
+		code := w.d.Apply(t.Context(), &r)[0].Code
+		if err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+		return code
+	}
+	want := func(code behalf.Code, topics int, state im.State, names ...string) {
+		t.Helper()
+		w.run()
+		for _, name := range names {
+			list := heard[name]
+			if len(list) != 1 || list[0].Code != code || len(list[0].Results) != topics || list[0].Results[0].State != state {
+				t.Errorf("%s: %+v", name, list)
+			}
+		}
+		if len(heard) != len(names) {
+			t.Errorf("%d have heard", len(heard))
+		}
+		clear(heard)
+	}
+	for _, id := range []string{"a", "b"} {
+		ask("one", id, "", im.Subscribe, topics("x"))
+		ask("", id, "", im.Subscribe, topics("y"))
+		ask("two", id, "", im.Subscribe, topics("z"))
+		ask("gone", id, "", im.Unsubscribe, topics("y"))
+		if w.connect(id, ""); id == "a" {
+			want(behalf.Done, 2, im.New, "one", "two")
+		}
+	}
+	want(behalf.Done, 2, im.New, "one", "two")
+	ask("one", "c", "", im.Subscribe, topics("x"))
+	ask("two", "c", "", im.Replace, topics("y"))
+	w.now += 1000
+	for _, l := range w.loops {
+		l.table.Expire(w.now)
+	}
+	want(behalf.NoSession, 1, im.Absent, "one", "two")
+	for _, user := range []string{"", "u"} {
+		id := "d"
+		if user != "" {
+			id = ""
+		}
+		ask("one", id, user, im.Subscribe, topics("x", "y"))
+		ask("two", id, user, im.Subscribe, topics("x"))
+		ask("", id, user, im.Unsubscribe, topics("x", "y"))
+		want(behalf.NoSession, 2, im.Removed, "one", "two")
+	}
+	for i := range 10000 {
+		if ask("many", "e", "", im.Subscribe, topics("x")) != behalf.TooMuch {
+			continue
+		}
+		if i < 1000 {
+			t.Errorf("%d are too many", i)
+		}
+		return
+	}
+	t.Error("there is no end to what joins one list")
 }
 
 // TestEndedRequests has requests whose time is over when the loop comes to them: nothing is left of them.

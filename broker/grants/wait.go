@@ -51,21 +51,27 @@ func (k *keeping[C]) put(next *behalf.Waiting, set *set[C]) (code behalf.Code, o
 	if old != k.old || old != nil && old.set != k.oldSet {
 		return 0, false
 	}
-	bytes := int64(0)
+	bytes, tell := int64(0), old.joined()
+	if k.r.Later != nil && k.r.Action != im.Unsubscribe {
+		tell = append(tell, k.r.Later) // old is on its way out, or keeps its length
+	}
 	if next != nil {
-		bytes = pendingCost + int64(next.List.Bytes())
+		bytes = pendingCost*int64(max(1, len(tell))) + int64(next.List.Bytes())
 		if !t.mayWait(k.r, old, bytes) { // then old goes on waiting: it has been promised
 			return behalf.TooMuch, true
 		}
 	}
 	if old != nil {
+		if next == nil {
+			t.withdrawn(old)
+		}
 		t.endPending(old)
 	}
 	if next == nil {
 		return behalf.Done, true
 	}
 	p := &request[C]{
-		r: k.r, set: set, whole: next.Whole, bytes: bytes, taken: k.taken,
+		r: k.r, set: set, whole: next.Whole, bytes: bytes, taken: k.taken, tell: tell,
 		until: t.loop.Now() + min(k.r.Wait, waitMax).Milliseconds(),
 	}
 	if p.taken == nil {

@@ -25,6 +25,35 @@ type request[C comparable] struct {
 	bytes int64           // as counted against the limit
 	at    int             // place in the heap
 	taken *atomic.Bool    // by some session, of a user whatever its loop
+	// tell are to hear what becomes of it: who has asked for a part of it and has not been answered again.
+	tell []func(behalf.Answer)
+}
+
+// joined are those of a request, nil for none, who are still to hear what becomes of it.
+func (p *request[C]) joined() []func(behalf.Answer) {
+	if p == nil || p.taken.Load() {
+		return nil
+	}
+	return p.tell
+}
+
+// tellAll tells them.
+func (p *request[C]) tellAll(a behalf.Answer) {
+	for _, tell := range p.tell {
+		tell(a)
+	}
+}
+
+// withdrawn tells them that nothing is left to wait for.
+func (t *Table[C]) withdrawn(p *request[C]) {
+	if p.taken.Load() || p.byUsername() && t.at != 0 { // it waits on every loop
+		return
+	}
+	list := results(p.set.contents(), im.Removed)
+	for i := range list {
+		list[i].Code = codec.Success
+	}
+	p.tellAll(behalf.Answer{ClientID: p.r.ClientID, Code: behalf.NoSession, Results: list})
 }
 
 // byUsername reports whether it is for all sessions of a user.
@@ -136,12 +165,12 @@ func (t *Table[C]) Expire(now int64) {
 	for len(l.byTime) > 0 && l.byTime[0].until <= now {
 		p := l.byTime[0]
 		t.count.Expired++
-		if p.r.Later != nil && !p.taken.Load() && (!p.byUsername() || t.at == 0) {
+		if p.tell != nil && !p.taken.Load() && (!p.byUsername() || t.at == 0) {
 			list := results(p.set.contents(), im.Absent)
 			for i := range list {
 				list[i].Code = codec.UnspecifiedError
 			}
-			p.r.Later(behalf.Answer{ClientID: p.r.ClientID, Code: behalf.NoSession, Results: list})
+			p.tellAll(behalf.Answer{ClientID: p.r.ClientID, Code: behalf.NoSession, Results: list})
 		}
 		t.endPending(p)
 	}
@@ -176,7 +205,7 @@ func (t *Table[C]) take(c C, p *request[C]) {
 	o, l := p.r.Origin, c.Given(false)
 	g := l.of(o.Name)
 	terms := t.terms(c, o)
-	if p.r.Later == nil && terms.None() && (p.whole || g == nil || g.set == nil) { // it is all there already
+	if p.tell == nil && terms.None() && (p.whole || g == nil || g.set == nil) { // it is all there already
 		t.regrant(c, o, p.set, nil, false)
 		p.taken.Store(true)
 		return
@@ -189,7 +218,7 @@ func (t *Table[C]) take(c C, p *request[C]) {
 		x = t.ready(plan.Want, o.Bypass)
 	}
 	var list []behalf.Result
-	if p.r.Later != nil {
+	if p.tell != nil {
 		list = plan.Results(&terms, x.contains, func(f string) behalf.Effect {
 			e := t.effect(c, f, o.Name)
 			e.Had = e.Had || g != nil && g.set.contains(f)
@@ -203,8 +232,8 @@ func (t *Table[C]) take(c C, p *request[C]) {
 	}
 	a.Revision = c.Given(false).Revision()
 	p.taken.Store(true)
-	if p.r.Later != nil {
-		t.whenDurable(&about, func() { p.r.Later(a) })
+	if p.tell != nil {
+		t.whenDurable(&about, func() { p.tellAll(a) })
 	}
 }
 
