@@ -50,7 +50,8 @@ var rooms = map[string]room{
 	},
 	"broker/admit": {ours: "broker/auth broker/behalf broker/listener codec internal/places"},
 	"broker/auth": {
-		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile",
+		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile " +
+			"topictree",
 	},
 	"broker/auth/deny":  {ours: "broker/auth broker/store"},
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},

@@ -109,7 +109,7 @@ type Options struct {
 	// could not be told. It runs on an event loop, on loans, and must not block.
 	Guard func(username string, topic, payload []byte) codec.Reason
 	// Private are topics that only some may read.
-	Private []Private `reload:"yes"`
+	Private auth.Privates `reload:"yes"`
 	// Describe writes what a client hears about its subscriptions on $me/subscriptions; count is the number
 	// of
 	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.

@@ -14,6 +14,9 @@ import (
 // delivered without a question. Others are asked about one by one, and so is what comes out of a queue,
 // since rights may have changed since it went in.
 
+// Private is topics that only some may read.
+type Private = auth.Private
+
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
 	auth.Rights
@@ -35,6 +38,15 @@ func (c *client) may(a auth.Access, topic []byte) bool {
 	}
 	r := c.rights()
 	return r == nil || r.Permissions.Allows(a, topic) || r.Permissions.Asks() && c.heard().Allow(a, topic)
+}
+
+// mayReadPrivate reports whether nothing private keeps the client from reading a topic.
+func (c *client) mayReadPrivate(topic []byte) bool {
+	var p *auth.Permissions
+	if r := c.rights(); r != nil {
+		p = r.Permissions
+	}
+	return c.shard.opts.Private.MayRead(topic, c.username(), p)
 }
 
 // mountPoint is the mount point, mostly empty.
@@ -160,7 +172,7 @@ func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
 
 // coverage is the bit Covered if the client may read whatever matches filter, which may be shared.
 func (c *client) coverage(filter []byte) fanout.Options {
-	if c.shard.touchesPrivate(filter) {
+	if c.shard.opts.Private.Touches(filter) {
 		return 0
 	}
 	if r := c.rights(); r != nil && !r.Permissions.CoversSubscription(filter) {

@@ -1,10 +1,9 @@
-package broker
+package auth
 
 import (
 	"bytes"
 	"slices"
 
-	"noctule/broker/auth"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -17,18 +16,19 @@ type Private struct {
 	Writers string
 }
 
-// mayReadPrivate reports whether nothing private keeps the client from reading a topic.
-func (c *client) mayReadPrivate(topic []byte) bool {
-	list := c.shard.opts.Private
+// Privates are all that is private. The zero value is nothing.
+type Privates []Private
+
+// MayRead reports whether nothing private keeps a client from reading a topic: username is its user, "" for
+// nobody's, and p what access rules let it do, nil where there are none.
+func (list Privates) MayRead(topic []byte, username string, p *Permissions) bool {
 	for i := range list {
-		p := &list[i]
-		if !topictree.MatchFilter([]byte(p.Filter), topic) {
+		x := &list[i]
+		if !topictree.MatchFilter([]byte(x.Filter), topic) {
 			continue
 		}
-		named := c.rare != nil && c.rare.username != "" && slices.Contains(p.Usernames, c.rare.username)
-		r := c.rights()
-		ruled := p.Writers != "" && r != nil && r.Permissions != nil &&
-			r.Permissions.Allows(auth.Write, []byte(p.Writers))
+		named := username != "" && slices.Contains(x.Usernames, username)
+		ruled := x.Writers != "" && p != nil && p.Allows(Write, []byte(x.Writers))
 		if !named && !ruled {
 			return false
 		}
@@ -36,17 +36,15 @@ func (c *client) mayReadPrivate(topic []byte) bool {
 	return true
 }
 
-// touchesPrivate reports whether a filter, which may be shared, may match something private.
-func (s *shard) touchesPrivate(filter []byte) bool {
-	if len(s.opts.Private) == 0 {
+// Touches reports whether a filter, which may be shared, may match something private.
+func (list Privates) Touches(filter []byte) bool {
+	if len(list) == 0 {
 		return false
 	}
 	if _, name, shared := codec.SplitShare(filter); shared {
 		filter = name
 	}
-	return slices.ContainsFunc(s.opts.Private, func(p Private) bool {
-		return meet([]byte(p.Filter), filter)
-	})
+	return slices.ContainsFunc(list, func(x Private) bool { return meet([]byte(x.Filter), filter) })
 }
 
 // meet reports whether there may be a topic that two filters match.
