@@ -7,6 +7,8 @@ import (
 
 	"noctule/broker/admit"
 	"noctule/broker/auth"
+	"noctule/broker/crash"
+	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -18,6 +20,14 @@ import (
 // on to its session's home loop. A packet is left unread, and read again with the answers, which are there
 // for it and for nothing else; without an answer the connection ends, so that nothing is acknowledged that
 // was not passed on: the client can come again.
+
+// openDesk makes where it is decided.
+func (b *Broker) openDesk() {
+	b.desk = admit.New(admit.Config{
+		Max: b.opts.MaxAdmissions, Hashing: b.opts.Hashing, Go: b.asked.Go, Guard: b.crash.Guard,
+		Now: func() int64 { return now().Sub(b.started).Milliseconds() },
+	})
+}
 
 // ask holds the connection of the CONNECT being handled until it is decided about; slow says that the policy
 // has to check the password first.
@@ -33,7 +43,7 @@ func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
 			HasUsername: login.HasUsername, CleanStart: p.CleanStart, Version: p.Version,
 			Address: c.RemoteAddr(), Listener: listener.Of(c),
 		},
-		Login: login, Admitters: s.opts.Admitters, Size: len(body), Peer: peer(c),
+		Login: login, Admitters: s.opts.Admitters, Size: len(body), Peer: line.Peer(c),
 	}
 	if slow {
 		x.Policy = g.opts.Policy
@@ -59,8 +69,8 @@ func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
 func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 	s.b.desk.Leave(x)
 	c := g.conn
-	s.handling = handling{conn: c, packet: g.packet, connect: true}
-	defer s.handled()
+	s.handling = crash.Handling{Conn: c, Packet: g.packet, Connect: true}
+	defer func() { s.handling = crash.Handling{} }()
 	home := s.b.home([]byte(x.ClientID))
 	at, ok := c.Attachment.(*greeting)
 	if !ok { // it has ended meanwhile
@@ -118,7 +128,7 @@ func (s *shard) mustAsk(cl *client, a auth.Access, topics ...[]byte) bool {
 	}
 	conn := cl.conn
 	conn.Hold()
-	q.ClientID, q.Peer, q.Address, q.Trusted = cl.id, peer(conn), conn.RemoteAddr().Addr(), conn.Local()
+	q.ClientID, q.Peer, q.Address, q.Trusted = cl.id, line.Peer(conn), conn.RemoteAddr().Addr(), conn.Local()
 	s.b.desk.Resolve(q, func(r codec.Reason) {
 		s.post(func() { s.goOn(cl, conn, q, r) }) // one a connection
 	})

@@ -20,8 +20,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"noctule/broker/admit"
+	"noctule/broker/clock"
+	"noctule/broker/crash"
 	"noctule/broker/durable"
 	"noctule/broker/grants"
+	"noctule/broker/knock"
 	"noctule/broker/listener"
 	"noctule/broker/retained"
 	"noctule/broker/session"
@@ -44,7 +47,7 @@ type Broker struct {
 	seed      maphash.Seed
 	hangAfter time.Duration
 	started   time.Time
-	clock     *clock
+	clock     *clock.Clock
 	inside    *Listener // of Pipe
 
 	// Set by New if there is a store, then read-only:
@@ -53,7 +56,8 @@ type Broker struct {
 	// Set by New, then read-only; nil if max_queued_memory sets no bound:
 	queueMemory *session.Memory
 
-	knocks knocks // connections that came to nothing
+	knocks *knock.Log      // connections that came to nothing
+	crash  *crash.Reporter // of a panic
 
 	// Atomic:
 	lastNumber  atomic.Uint64 // session numbers given out
@@ -61,7 +65,6 @@ type Broker struct {
 	routes      durable.Routes
 	stopping    atomic.Bool
 	storeError  atomic.Pointer[error] // of the last commit that failed; it stays when commits succeed again
-	crashing    atomic.Bool           // a goroutine has panicked
 	sessions    atomic.Int64          // of all shards
 	maxSessions atomic.Int64          // highest number of sessions that a snapshot has seen
 	sysWaiting  atomic.Int64          // calls of PublishSys that the loop has not handled
@@ -93,14 +96,17 @@ func New(o Options) (*Broker, error) {
 		started:   now(),
 		hangAfter: hangLimit,
 		ended:     make(chan struct{}),
+		knocks:    knock.New(o.Log, now),
+		crash:     &crash.Reporter{Log: o.Log, Flush: o.FlushLog},
 	}
+	b.crash.Stop = b.stopLoops
 	b.openTables()
 	b.openMemory()
 	if err := b.openAway(); err != nil {
 		return nil, err
 	}
 	var err error
-	if b.clock, err = openClock(o.Clock, o.Store); err != nil {
+	if b.clock, err = clock.Open(o.Clock, o.Store); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	var r *restoring
@@ -110,16 +116,13 @@ func New(o Options) (*Broker, error) {
 		}
 		b.openCommitter()
 	}
-	b.desk = admit.New(admit.Config{
-		Max: o.MaxAdmissions, Hashing: o.Hashing, Go: b.asked.Go, Guard: b.guard,
-		Now: func() int64 { return now().Sub(b.started).Milliseconds() },
-	})
+	b.openDesk()
 	server, err := wsnet.New(wsnet.Config{
 		Loops:          o.Loops,
 		Portable:       o.Portable,
 		MaxConnections: o.MaxConnections,
 		MaxInput:       o.maxInput(),
-		Clock:          &b.clock.source,
+		Clock:          &b.clock.Source,
 		Log:            o.Log,
 		OnCrash:        b.crashed,
 		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
@@ -174,7 +177,7 @@ func Vacant(network, address string) error { return wsnet.Vacant(network, addres
 
 // Listen opens one listener.
 func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	o.Net.OnRefuse = b.logRefused
+	o.Net.OnRefuse = b.knocks.Refused
 	l, err := listener.Open(b.net, o)
 	if err != nil {
 		return nil, err

@@ -1,13 +1,12 @@
 package broker
 
 import (
-	"errors"
-
 	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
+	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/broker/message"
 	"noctule/broker/retained"
@@ -234,7 +233,7 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	s.count.publishBytesOut += int64(len(m.Payload))
 	if s.debug {
 		s.debugf("Sending PUBLISH to %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", c.id,
-			flag(d.Dup), d.QoS, flag(d.Retain), d.PacketID, m.Topic, len(m.Payload))
+			line.Flag(d.Dup), d.QoS, line.Flag(d.Retain), d.PacketID, m.Topic, len(m.Payload))
 	}
 	return true
 }
@@ -316,13 +315,4 @@ func malformed(t codec.Type, detail string) error {
 
 func protocolError(t codec.Type, detail string) error {
 	return &codec.Error{Reason: codec.ProtocolError, Packet: t, Detail: detail}
-}
-
-// reasonOf is the reason code that an error puts on the wire.
-func reasonOf(err error) codec.Reason {
-	var e *codec.Error
-	if errors.As(err, &e) {
-		return e.Reason
-	}
-	return codec.UnspecifiedError
 }

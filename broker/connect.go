@@ -10,7 +10,10 @@ import (
 	"strings"
 
 	"noctule/broker/auth"
+	"noctule/broker/crash"
+	"noctule/broker/line"
 	"noctule/broker/listener"
+	"noctule/broker/reason"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -29,9 +32,9 @@ type greet struct {
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	s.handling = handling{conn: g.conn, packet: g.packet, connect: true}
+	s.handling = crash.Handling{Conn: g.conn, Packet: g.packet, Connect: true}
 	g.run(s)
-	s.handling = handling{}
+	s.handling = crash.Handling{}
 }
 
 // run is Run on shard s.
@@ -108,14 +111,14 @@ var errVersion = &codec.Error{
 // refuseConnect answers a CONNECT that does not parse: an unknown protocol level is told, all else is only
 // closed, except that MQTT 5 clients hear the reason [MQTT-3.1.4-1].
 func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
-	r := reasonOf(err)
+	r := reason.Of(err)
 	switch {
 	case r == codec.UnsupportedProtocolVersion && (p.Level&0x7F == 3 || p.Level&0x7F == 4):
 		s.answer(c, codec.V311, &codec.Connack{Reason: r})
 	case r == codec.UnsupportedProtocolVersion, p.Version == codec.V5:
 		s.answer(c, codec.V5, &codec.Connack{Reason: r})
 	}
-	s.turnDown(c, nil, s.refusalOf(p, r), refusalText(r), err)
+	s.turnDown(c, nil, reason.RefusalOf(p, r, s.opts.MaxKeepAlive), reason.RefusalText(r), err)
 }
 
 // refuse answers a CONNECT that is not acceptable and closes.
@@ -124,48 +127,24 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 	if q := listener.Of(c).Options().MaxQoS; q < 2 && p.Version == codec.V5 {
 		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
 	}
-	if p.Version == codec.V5 || hasCode(r) {
+	if p.Version == codec.V5 || reason.HasCode(r) {
 		s.answer(c, p.Version, &ack)
 		if s.debug {
-			s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, connackCode(p.Version, r))
+			s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, reason.ConnackCode(p.Version, r))
 		}
 	}
 	err := fmt.Errorf("broker: connection refused: %s", r)
-	s.turnDown(c, p.ClientID, s.refusalOf(p, r), refusalText(r), err)
+	s.turnDown(c, p.ClientID, reason.RefusalOf(p, r, s.opts.MaxKeepAlive), reason.RefusalText(r), err)
 }
 
 // turnDown ends a connection that is no client's, with a line about it.
-func (s *shard) turnDown(c *wsnet.Conn, id []byte, why RefusalReason, text string, reason error) {
+func (s *shard) turnDown(c *wsnet.Conn, id []byte, why RefusalReason, text string, err error) {
 	s.count.refused[why]++
 	if g, ok := c.Attachment.(*greeting); ok {
 		g.done = true
 	}
 	s.logEnd(c, id, text)
-	c.Close(reason)
-}
-
-// hasCode says that MQTT 3 has a return code for a refusal; without one the connection is only closed
-// [MQTT-3.2.2-6].
-func hasCode(r codec.Reason) bool {
-	return r != codec.QoSNotSupported && r != codec.RetainNotSupported && r != codec.TopicNameInvalid
-}
-
-// connackCode is the number of a refusal on the wire.
-func connackCode(v codec.Version, r codec.Reason) byte {
-	ack := codec.Connack{Reason: r}
-	return ack.Append(nil, v)[3]
-}
-
-// refusalText is closeText for CONNECT.
-func refusalText(r codec.Reason) string {
-	switch r {
-	case codec.BadUserNameOrPassword:
-		return "not authorised"
-	case codec.UnsupportedProtocolVersion, codec.ClientIdentifierNotValid, codec.UnspecifiedError:
-		return "protocol error"
-	default:
-		return closeText(r)
-	}
+	c.Close(err)
 }
 
 func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
@@ -214,7 +193,7 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
 		return codec.BadAuthenticationMethod
 	}
-	if s.keptAliveTooLong(p) {
+	if reason.KeptAliveTooLong(p, o.MaxKeepAlive) {
 		return codec.ClientIdentifierNotValid
 	}
 	if p.HasWill {
@@ -324,7 +303,7 @@ func (s *shard) welcome(g *greet) {
 		cl.wait()
 	}
 	if s.debug {
-		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, flag(present))
+		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, line.Flag(present))
 	}
 	cl.Resume(window, s.loop.Now(), cl)
 	cl.updateFull()
@@ -346,7 +325,7 @@ func (s *shard) turnsAway(g *greet, old *client, foreign bool) bool {
 	case foreign && s.opts.OtherUsers == RefuseSession:
 		s.leaveOut(g)
 		s.logf(LevelNotice, "Client %s [%s] is refused: another user's session has this client id.",
-			old.id, peer(c))
+			old.id, line.Peer(c))
 		s.refuse(c, p, codec.ClientIdentifierNotValid)
 	case old == nil && s.full():
 		s.leaveOut(g)
@@ -378,7 +357,7 @@ func (s *shard) turnAway(c *wsnet.Conn, p *codec.Connect) {
 		s.refuse(c, p, codec.ServerBusy)
 		return
 	}
-	s.turnDown(c, p.ClientID, RefusedBusy, refusalText(codec.ServerBusy), errFull)
+	s.turnDown(c, p.ClientID, RefusedBusy, reason.RefusalText(codec.ServerBusy), errFull)
 }
 
 var errFull = errors.New("broker: as many clients as there may be")
@@ -497,8 +476,8 @@ func (s *shard) logWill(p *codec.Connect) {
 	switch {
 	case !s.debug:
 	case p.HasWill:
-		s.debugf("Will message specified (%d bytes) (r%d, q%d).", len(p.Will.Payload), flag(p.Will.Retain),
-			p.Will.QoS)
+		s.debugf("Will message specified (%d bytes) (r%d, q%d).",
+			len(p.Will.Payload), line.Flag(p.Will.Retain), p.Will.QoS)
 		s.debugf("\t%s", p.Will.Topic)
 	default:
 		s.debugf("No will message specified.")
@@ -518,10 +497,10 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		kind = "bridge"
 	}
 	s.logf(LevelNotice, "New %s connected from %s as %s (p%d, c%d, k%d%s).",
-		kind, peer(cl.conn), cl.id, p.Version, flag(p.CleanStart), p.KeepAlive, user)
+		kind, line.Peer(cl.conn), cl.id, p.Version, line.Flag(p.CleanStart), p.KeepAlive, user)
 	if t := cl.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
-		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, cipherText(t.CipherSuite))
+		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, line.Cipher(t.CipherSuite))
 	}
 	s.logWill(p)
 }

@@ -1,54 +1,27 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
+	"noctule/broker/line"
 	"noctule/broker/listener"
+	"noctule/broker/reason"
 	"noctule/codec"
 	"noctule/wsnet"
 )
 
-// closeText is the sentence part with which Mosquitto's log ends "Client ID [address] disconnected: ".
-func closeText(r codec.Reason) string {
-	switch r {
-	case codec.MalformedPacket:
-		return "malformed packet"
-	case codec.ProtocolError, codec.TopicAliasInvalid, codec.ReceiveMaximumExceeded:
-		return "protocol error"
-	case codec.PacketTooLarge:
-		return "oversize packet"
-	case codec.SessionTakenOver:
-		return "session taken over"
-	case codec.AdministrativeAction:
-		return "administrative action"
-	case codec.NotAuthorized:
-		return "not authorised"
-	case codec.QoSNotSupported, codec.RetainNotSupported, codec.BadAuthenticationMethod:
-		return "used disallowed feature (QoS too high, retain not supported, or bad AUTH method)"
-	case codec.KeepAliveTimeout:
-		return "exceeded timeout"
-	case codec.QuotaExceeded:
-		return "quota exceeded"
-	case codec.ServerBusy:
-		return "server busy"
-	default:
-		return "unspecified error"
-	}
-}
-
 // fail ends a connection because of what the client sent: an MQTT 5 client is told the reason
 // [MQTT-4.13.1-1], others are only closed.
 func (s *shard) fail(cl *client, err error) {
-	r := reasonOf(err)
+	r := reason.Of(err)
 	s.logf(LevelInternal, "Client %s is ended: %v", cl.id, err)
-	s.end(cl, r, endOfError(err))
+	s.end(cl, r, reason.EndOfError(err))
 }
 
 // kick ends a connection from the broker's side. No DISCONNECT goes out on a keep alive timeout, as with
 // Mosquitto.
-func (s *shard) kick(cl *client, r codec.Reason) { s.end(cl, r, endOf(r)) }
+func (s *shard) kick(cl *client, r codec.Reason) { s.end(cl, r, reason.EndOf(r)) }
 
 // end is kick, counted for a reason that r may not tell.
 func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
@@ -64,32 +37,24 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 		s.journal.Begin()
 		_ = cl.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
 	}
-	s.logEnd(conn, []byte(cl.id), closeText(r))
+	s.logEnd(conn, []byte(cl.id), reason.CloseText(r))
 	s.offline(cl, true)
-	conn.Close(fmt.Errorf("broker: %s", closeText(r)))
+	conn.Close(fmt.Errorf("broker: %s", reason.CloseText(r)))
 }
 
 // lost handles a connection that ended without DISCONNECT.
-func (s *shard) lost(cl *client, reason error) {
+func (s *shard) lost(cl *client, why error) {
 	s.loop.MustBeHere()
-	s.count.disconnects[endOfLoss(reason)]++
-	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: endOfLoss(reason)})
-	s.logLost(cl.conn, []byte(cl.id), reason)
+	s.count.disconnects[reason.EndOfLoss(why)]++
+	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: reason.EndOfLoss(why)})
+	s.logLost(cl.conn, []byte(cl.id), why)
 	s.offline(cl, true)
 }
 
 // logLost logs the end of a connection that the broker did not end, unless it ends as a whole.
-func (s *shard) logLost(c *wsnet.Conn, id []byte, reason error) {
-	switch {
-	case errors.Is(reason, wsnet.ErrServerClosed):
-	case errors.Is(reason, wsnet.ErrProtocol):
-		s.logEnd(c, id, "protocol error")
-	case errors.Is(reason, wsnet.ErrInputGaveWay), errors.Is(reason, wsnet.ErrPending):
-		s.logEnd(c, id, closeText(codec.QuotaExceeded))
-	case errors.Is(reason, wsnet.ErrGaveWay):
-		s.logEnd(c, id, closeText(codec.ServerBusy))
-	default: // whatever way it broke
-		s.logEnd(c, id, "connection closed by client")
+func (s *shard) logLost(c *wsnet.Conn, id []byte, why error) {
+	if text := reason.LossText(why); text != "" {
+		s.logEnd(c, id, text)
 	}
 }
 
@@ -99,9 +64,9 @@ func (s *shard) logEnd(c *wsnet.Conn, id []byte, text string) {
 		return
 	}
 	if len(id) == 0 {
-		id = []byte(peerHost(c))
+		id = []byte(line.Host(c))
 	}
-	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, peer(c), text)
+	s.logf(LevelNotice, "Client %s [%s] disconnected: %s.", id, line.Peer(c), text)
 }
 
 // handleDisconnect handles a clean end. MQTT 5 clients may change their session expiry, not from 0
@@ -120,7 +85,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 	s.debugf("Received DISCONNECT from %s", cl)
 	conn := cl.conn
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, peer(conn))
+		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, line.Peer(conn))
 	}
 	s.count.disconnects[EndByClient]++
 	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: EndByClient})
@@ -131,7 +96,7 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 
 // offline takes the connection off a session, then ends the session or keeps it for its expiry interval.
 func (s *shard) offline(cl *client, sendWill bool) {
-	s.departed.add(cl)
+	s.departed.Add(cl.number, cl.id, cl.conn)
 	listener.Of(cl.conn).Count(cl.version, -1)
 	cl.conn.Attachment = nil
 	cl.conn = nil

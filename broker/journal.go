@@ -8,6 +8,8 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
+	"noctule/broker/line"
+	"noctule/broker/reason"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/codec"
@@ -73,11 +75,11 @@ func (b *Broker) newJournal(loop int) *durable.Journal {
 
 func (b *Broker) commitFailed(err error) {
 	if err == nil {
-		logf(b.opts.Log, LevelNotice, "Persistent state can be written again.")
+		line.Write(b.opts.Log, LevelNotice, "Persistent state can be written again.")
 		return
 	}
 	b.storeError.Store(&err)
-	logf(b.opts.Log, LevelError,
+	line.Write(b.opts.Log, LevelError,
 		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
 	for _, s := range b.shards {
 		s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // once a failure
@@ -105,7 +107,7 @@ func (s *shard) resume() {
 // errStore refuses what an MQTT 3 client could not be told otherwise.
 func errStore(t codec.Type) error {
 	const detail = "persistent state cannot be written"
-	return ending{&codec.Error{Reason: codec.QuotaExceeded, Packet: t, Detail: detail}, EndStore}
+	return reason.Because(&codec.Error{Reason: codec.QuotaExceeded, Packet: t, Detail: detail}, EndStore)
 }
 
 // Changed implements session.Sink.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"noctule/broker/line"
 	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/internal/memguard"
@@ -81,7 +82,7 @@ func (s *shard) denyMemory(c *wsnet.Conn) {
 	s.count.refusedMemory++
 	s.count.refused[RefusedMemory]++
 	if s.opts.ConnectionMessages {
-		s.logf(LevelNotice, "Client connection from %s denied: memory_limit exceeded.", peerHost(c))
+		s.logf(LevelNotice, "Client connection from %s denied: memory_limit exceeded.", line.Host(c))
 	}
 	c.Close(errMemory)
 }

@@ -86,7 +86,7 @@ func (s *shard) clientOf(cl *client) Client {
 		c.WebSocket, c.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
 	} else {
 		ago := time.Duration(max(s.seconds()-int64(cl.offlineAt), 0)) * time.Second
-		c.OfflineSince = time.UnixMilli(s.b.clock.source.Wall()).Add(-ago).Truncate(time.Second)
+		c.OfflineSince = time.UnixMilli(s.b.clock.Source.Wall()).Add(-ago).Truncate(time.Second)
 	}
 	return c
 }
@@ -201,7 +201,7 @@ func (b *Broker) Recheck(ctx context.Context, match func(*Client) bool) error {
 // Retained reads the retained messages whose topics match a filter, in no order, by at most 4 MiB of payloads
 // a page. No loop is asked.
 func (b *Broker) Retained(filter string) (*Cursor[Retained], error) {
-	return view.RetainedOf(&b.pages, b.retained, filter, b.clock.source.Now, b.clock.source.Wall)
+	return view.RetainedOf(&b.pages, b.retained, filter, b.clock.Source.Now, b.clock.Source.Wall)
 }
 
 // Shares reads the shared subscriptions, in no order.
@@ -255,7 +255,7 @@ func (b *Broker) Watch(hold int) *Watch { return b.watching.Watch(hold) }
 // tellEvent tells those who watch of an event of cl, which is connected.
 func (s *shard) tellEvent(cl *client, e Event) {
 	if s.b.watching.Any() {
-		e.At, e.Client = time.UnixMilli(s.b.clock.source.Wall()), s.clientOf(cl)
+		e.At, e.Client = time.UnixMilli(s.b.clock.Source.Wall()), s.clientOf(cl)
 		s.b.watching.Tell(e)
 	}
 }

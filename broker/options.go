@@ -7,8 +7,10 @@ import (
 	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
+	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/broker/store"
+	"noctule/broker/tally"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -143,18 +145,21 @@ type Options struct {
 	FlushLog func()
 }
 
-// Log levels, one per log_type of Mosquitto, in slog's order.
+// Log levels, one per log_type of Mosquitto, in slog's order; see broker/line.
 const (
-	LevelInternal    = slog.LevelDebug - 1 // log_type internal: what Mosquitto has no line for
-	LevelDebug       = slog.LevelDebug     // log_type debug
-	LevelUnsubscribe = slog.LevelDebug + 1 // log_type unsubscribe
-	LevelSubscribe   = slog.LevelDebug + 2 // log_type subscribe
-	LevelWebSockets  = slog.LevelDebug + 3 // log_type websockets
-	LevelInfo        = slog.LevelInfo      // log_type information
-	LevelNotice      = slog.LevelInfo + 2  // log_type notice
-	LevelWarning     = slog.LevelWarn      // log_type warning
-	LevelError       = slog.LevelError     // log_type error
+	LevelInternal    = line.Internal
+	LevelDebug       = line.Debug
+	LevelUnsubscribe = line.Unsubscribe
+	LevelSubscribe   = line.Subscribe
+	LevelWebSockets  = line.WebSockets
+	LevelInfo        = line.Info
+	LevelNotice      = line.Notice
+	LevelWarning     = line.Warning
+	LevelError       = line.Error
 )
+
+// Metrics is a snapshot of the broker's counters and gauges, summed over its loops.
+type Metrics = tally.Metrics
 
 // DefaultOptions are those of Mosquitto 2.1 without a configuration file.
 func DefaultOptions() Options {

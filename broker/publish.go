@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	"noctule/broker/auth"
+	"noctule/broker/line"
 	"noctule/broker/message"
+	"noctule/broker/reason"
 	"noctule/codec"
 	"noctule/topictree"
 )
@@ -47,7 +49,7 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	}
 	if s.debug {
 		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), cl.id,
-			flag(p.Dup), p.QoS, flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
+			line.Flag(p.Dup), p.QoS, line.Flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
 	}
 	if lost && p.QoS > 0 && cl.version != codec.V5 {
 		return errStore(h.Type)
@@ -296,10 +298,10 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 			f.incoming = append(f.incoming, nil)
 		}
 		if len(topic) > max(smallMax, cap(f.incoming[a-1])) && c.shard.b.memory.Short() {
-			return nil, ending{&codec.Error{
+			return nil, reason.Because(&codec.Error{
 				Reason: codec.QuotaExceeded, Packet: codec.PUBLISH,
 				Detail: "memory_limit: a long topic for an alias",
-			}, EndMemory}
+			}, EndMemory)
 		}
 		f.incoming[a-1] = append(f.incoming[a-1][:0], topic...)
 		return topic, nil

@@ -19,7 +19,7 @@ func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]
 	o.Features = b.opts.Features
 	o.settle()
 	for l, lo := range listeners {
-		lo.Net.OnRefuse = b.logRefused
+		lo.Net.OnRefuse = b.knocks.Refused
 		l.Update(lo)
 	}
 	done := make(chan struct{}, len(b.shards))

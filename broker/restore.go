@@ -9,6 +9,7 @@ import (
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
+	"noctule/broker/line"
 	"noctule/broker/message"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -98,7 +99,7 @@ func (r *restoring) restore() error {
 		return fmt.Errorf("persistent state cannot be written: %w", err)
 	}
 	if len(r.Sessions)+r.Retained > 0 {
-		logf(b.opts.Log, LevelInfo,
+		line.Write(b.opts.Log, LevelInfo,
 			"Restored %d sessions with %d messages and %d retained messages in %.1f s.",
 			len(r.Sessions), r.Entries, r.Retained, now().Sub(r.began).Seconds())
 	}
@@ -142,7 +143,7 @@ func (r *restoring) read() (err error) {
 	o := state.Options{
 		Retain: r.retain,
 		Progress: func(n int) {
-			logf(b.opts.Log, LevelInfo, "Reading persistent state: %d records.", n)
+			line.Write(b.opts.Log, LevelInfo, "Reading persistent state: %d records.", n)
 		},
 	}
 	if q := b.queueMemory; q != nil {
@@ -152,7 +153,7 @@ func (r *restoring) read() (err error) {
 		return err
 	}
 	if r.Lost > 0 { // no crash leaves such records, only an older program, or damage that it has not seen
-		logf(b.opts.Log, LevelError,
+		line.Write(b.opts.Log, LevelError,
 			"Error: %d records of persistent state, which refer to what is not there, are removed.", r.Lost)
 	}
 	b.grants.Begin(r.Revision)
@@ -162,7 +163,7 @@ func (r *restoring) read() (err error) {
 
 // retain takes a retained message.
 func (r *restoring) retain(m *message.Message) (keep bool, err error) {
-	if m.Expired(r.b.clock.source.Now()) {
+	if m.Expired(r.b.clock.Source.Now()) {
 		return false, nil
 	}
 	if !r.b.opts.CheckRetainSource {

@@ -6,18 +6,18 @@ import (
 	"errors"
 	"log/slog"
 	"math"
-	"net"
-	"net/netip"
-	"strings"
 	"time"
 
 	"noctule/broker/admit"
 	"noctule/broker/auth"
+	"noctule/broker/crash"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
+	"noctule/broker/line"
 	"noctule/broker/mail"
 	"noctule/broker/message"
+	"noctule/broker/reason"
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -84,8 +84,8 @@ type shard struct {
 	// While a passage picks, where its clients are in picked:
 	pickedIn  map[*client]int
 	publisher *wsnet.Conn        // whose PUBLISH or PUBREL is handled
-	handling  handling           // for the report of a panic
-	departed  departures         // for the report of a panic
+	handling  crash.Handling     // for the report of a panic
+	departed  crash.Departures   // for the report of a panic
 	fresh     []*retained.Replay // of the SUBSCRIBE being handled
 
 	// Owned by the loop, scratch for clients of mount points:
@@ -131,7 +131,7 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 // watchLevels notes which of the levels that cost something are on, and whether connections have lines.
 func (s *shard) watchLevels() {
 	if s.index == 0 {
-		s.b.knocks.silent.Store(!s.opts.ConnectionMessages)
+		s.b.knocks.Silence(!s.opts.ConnectionMessages)
 	}
 	s.debug = s.opts.Log.Enabled(context.Background(), LevelDebug)
 	s.logSubs = s.opts.Log.Enabled(context.Background(), LevelSubscribe)
@@ -152,18 +152,30 @@ func (s *shard) Opened(c *wsnet.Conn) {
 	s.greeting.Push(g)
 }
 
+// announce logs a new connection. One through a proxy is not worth a line, unless it tells of TLS.
+func (s *shard) announce(c *wsnet.Conn) {
+	if c.Listener().Config().ProxyProtocol == 0 {
+		s.logf(LevelNotice, "New connection from %s on port %d.", line.Peer(c), line.PortOf(c.Listener()))
+		return
+	}
+	if h := c.Proxied(); h != nil && h.TLS != nil {
+		t := h.TLS
+		s.logf(LevelNotice, "Connection from %s negotiated %s cipher %s", line.Peer(c), t.Version, t.Cipher)
+	}
+}
+
 // Data implements wsnet.Handler: it handles every whole packet in b.
 func (s *shard) Data(c *wsnet.Conn, b []byte) (used, need int) {
 	s.loop.MustBeHere()
-	s.handling.conn = c
+	s.handling.Conn = c
 	used, need = s.packets(c, b)
-	s.handling = handling{}
+	s.handling = crash.Handling{}
 	return used, need
 }
 
 func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 	for {
-		s.handling.packet = b[used:]
+		s.handling.Packet = b[used:]
 		h, err := codec.ParseHeader(b[used:])
 		cl, connected := c.Attachment.(*client)
 		if err != nil && flagsUnused(cl, h) {
@@ -259,24 +271,24 @@ func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err erro
 	switch {
 	case cl != nil:
 		s.fail(cl, err)
-	case bytes.HasPrefix(s.handling.packet, []byte("GET ")): // no packet begins so
-		s.b.logKnock(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (71). "+
-			"It is HTTP: WebSocket needs a listener with protocol websockets.", peer(c))
+	case bytes.HasPrefix(s.handling.Packet, []byte("GET ")): // no packet begins so
+		s.b.knocks.Say(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (71). "+
+			"It is HTTP: WebSocket needs a listener with protocol websockets.", line.Peer(c))
 		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	case err == nil && h.Type != codec.CONNECT:
-		s.b.logKnock(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (%d).",
-			peer(c), byte(h.Type)<<4|h.Flags)
+		s.b.knocks.Say(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (%d).",
+			line.Peer(c), byte(h.Type)<<4|h.Flags)
 		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	case h.Type == codec.CONNECT && h.Flags == tlsHello&0x0F && c.TLS() == nil:
-		s.b.logKnock(c.RemoteAddr().Addr(),
-			"Client from %s appears to be using TLS to connect to a non-TLS listener.", peer(c))
+		s.b.knocks.Say(c.RemoteAddr().Addr(),
+			"Client from %s appears to be using TLS to connect to a non-TLS listener.", line.Peer(c))
 		s.turnDown(c, nil, RefusedNotConnect, "protocol error", errNotConnect)
 	default:
 		why := RefusedNotConnect
 		if h.Type == codec.CONNECT {
-			why = s.refusalOf(&codec.Connect{}, reasonOf(err))
+			why = reason.RefusalOf(&codec.Connect{}, reason.Of(err), s.opts.MaxKeepAlive)
 		}
-		s.turnDown(c, nil, why, closeText(reasonOf(err)), errNotConnect)
+		s.turnDown(c, nil, why, reason.CloseText(reason.Of(err)), errNotConnect)
 	}
 }
 
@@ -392,7 +404,7 @@ func (s *shard) Tick(now int64) {
 		}
 		s.greeting.Pop()
 		if !g.done {
-			s.turnDown(g.conn, nil, RefusedTimeout, closeText(codec.KeepAliveTimeout), errTimeout)
+			s.turnDown(g.conn, nil, RefusedTimeout, reason.CloseText(codec.KeepAliveTimeout), errTimeout)
 		}
 	}
 	s.timers.Advance(now/1000, s.timer)
@@ -402,7 +414,7 @@ func (s *shard) Tick(now int64) {
 	if s.index == 0 {
 		s.watchClock()
 		s.sampleMemory()
-		s.b.tellKnocks()
+		s.b.knocks.Rest()
 		if s.sys != nil {
 			s.sys.tick(now)
 		}
@@ -448,43 +460,12 @@ func (s *shard) halt(on bool) {
 	}
 }
 
-// portOf is the port of a listener, 0 for unix sockets.
-func portOf(l *wsnet.Listener) int {
-	if a, ok := l.Addr().(*net.TCPAddr); ok {
-		return a.Port
-	}
-	return 0
-}
-
-// peer is the remote address as Mosquitto's log prints it: address:port, IPv6 without brackets.
-func peer(c *wsnet.Conn) string {
-	if h := c.Proxied(); h != nil && h.Unix {
-		return addrText(netip.AddrPort{}, h.Path)
-	}
-	if c.Piped() {
-		return addrText(netip.AddrPort{}, wsnet.PipeNetwork)
-	}
-	return addrText(c.RemoteAddr(), c.Listener().Config().Address)
-}
-
-// peerHost is the remote address without its port.
-func peerHost(c *wsnet.Conn) string {
-	return strings.TrimSuffix(peer(c), portText(c.RemoteAddr().Port()))
-}
-
-func addrText(a netip.AddrPort, path string) string {
-	if !a.IsValid() {
-		return path + ":0"
-	}
-	return a.Addr().Unmap().WithZone("").String() + portText(a.Port())
-}
-
 func (s *shard) logf(level slog.Level, format string, args ...any) {
-	logf(s.opts.Log, level, format, args...)
+	line.Write(s.opts.Log, level, format, args...)
 }
 
 func (s *shard) debugf(format string, args ...any) {
 	if s.debug {
-		logf(s.opts.Log, LevelDebug, format, args...)
+		line.Write(s.opts.Log, LevelDebug, format, args...)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/message"
 	"noctule/broker/sys"
+	"noctule/broker/tally"
 	"noctule/internal/version"
 	"noctule/wsnet"
 )
@@ -37,10 +38,7 @@ func (s *shard) startSys() {
 	s.loop.MustBeHere()
 	t := &sysTree{
 		s: s, schedule: sys.Schedule{Interval: wholeSeconds(s.opts.SysInterval)},
-		tree: sys.New(
-			"messages/received", "messages/sent", "publish/dropped", "publish/received", "publish/sent",
-			"bytes/received", "bytes/sent", "sockets", "connections",
-		),
+		tree: sys.New(tally.LoadNames()...),
 	}
 	s.sys = t
 	t.publish(t.tree.Say(nil, sys.Prefix+"version", "mosquitto version "+s.opts.Version))
@@ -48,17 +46,9 @@ func (s *shard) startSys() {
 	t.ask()
 }
 
-// loadCounters are the counters of which $SYS tells averages, as startSys names them.
-func (m *Metrics) loadCounters() []int64 {
-	return []int64{
-		m.PacketsReceived, m.PacketsSent, m.DroppedTotal(), m.PublishReceived, m.PublishSent,
-		m.BytesReceived, m.BytesSent, m.ConnectionsTotal, m.Connects,
-	}
-}
-
 // tick starts an update when its time has come.
 func (t *sysTree) tick(now int64) {
-	if !t.asked && t.schedule.Due(t.s.b.clock.wall(now)/1000) {
+	if !t.asked && t.schedule.Due(t.s.b.clock.Wall(now)/1000) {
 		t.ask()
 	}
 }
@@ -66,7 +56,7 @@ func (t *sysTree) tick(now int64) {
 // ask gathers the numbers of all loops and updates the tree when the last has answered.
 func (t *sysTree) ask() {
 	t.asked = true
-	t.schedule.Begin(t.s.b.clock.wall(t.s.loop.Now()) / 1000)
+	t.schedule.Begin(t.s.b.clock.Wall(t.s.loop.Now()) / 1000)
 	var mu sync.Mutex
 	m := new(Metrics)
 	left := len(t.s.b.shards)
@@ -86,7 +76,7 @@ func (t *sysTree) ask() {
 // update works out what has changed, and has it published. Off the loops.
 func (t *sysTree) update(m *Metrics, now int64) {
 	t.s.b.fill(m)
-	list := t.tree.Update(now, m.SysValues(), m.loadCounters())
+	list := t.tree.Update(now, m.SysValues(), m.Loads())
 	t.s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { // one an interval
 		t.asked = false
 		t.publish(list)
@@ -102,49 +92,6 @@ func (t *sysTree) publish(list []sys.Text) {
 
 // SysValue is one number of the $SYS tree.
 type SysValue = sys.Value
-
-// SysValues are the whole numbers of the $SYS tree, in Mosquitto's order; the uptime is seconds.
-func (m *Metrics) SysValues() []SysValue {
-	stored := m.Retained + m.QueuedMessages + m.InflightMessages
-	values := []struct {
-		name string
-		n    int64
-	}{
-		{"uptime", int64(m.Uptime)},
-		{"clients/total", m.Sessions},
-		{"clients/maximum", m.SessionsMaximum},
-		{"clients/disconnected", m.Sessions - m.Connections},
-		{"clients/inactive", m.Sessions - m.Connections},
-		{"clients/connected", m.Connections},
-		{"clients/active", m.Connections},
-		{"clients/expired", m.SessionsExpired},
-		{"messages/stored", stored},
-		{"store/messages/count", stored},
-		{"store/messages/bytes", m.RetainedBytes + m.QueuedBytes},
-		{"subscriptions/count", m.Subscriptions},
-		{"shared_subscriptions/count", m.SharedSubscriptions},
-		{"retained messages/count", m.Retained},
-		{"heap/current", m.Heap},
-		{"heap/maximum", m.HeapMaximum},
-		{"messages/received", m.PacketsReceived},
-		{"messages/sent", m.PacketsSent},
-		{"bytes/received", m.BytesReceived},
-		{"bytes/sent", m.BytesSent},
-		{"publish/bytes/received", m.PublishBytesReceived},
-		{"publish/bytes/sent", m.PublishBytesSent},
-		{"packet/out/count", m.QueuedMessages},
-		{"packet/out/bytes", m.QueuedBytes},
-		{"connections/socket/count", m.ConnectionsTotal},
-		{"publish/messages/dropped", m.DroppedTotal()},
-		{"publish/messages/received", m.PublishReceived},
-		{"publish/messages/sent", m.PublishSent},
-	}
-	list := make([]SysValue, 0, len(values))
-	for _, v := range values {
-		list = append(list, SysValue{Topic: sys.Prefix + v.name, Value: v.n})
-	}
-	return list
-}
 
 // sysWaitingMax is how many messages of PublishSys may wait for the loop.
 const sysWaitingMax = 1024

@@ -1,7 +1,10 @@
-package broker
+// Package knock writes the lines about connections that came to nothing: not more than a log can bear, and
+// fair between addresses.
+package knock
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -9,20 +12,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"noctule/broker/line"
 	"noctule/wsnet"
 )
 
 // Bounds of the lines about connections that come to nothing: a port scan, or a client that has been given
 // the wrong port and tries for ever, must not fill the disk.
 const (
-	knockWindow  = 10 * time.Second
-	knockLines   = 50 // in a window
-	knockAddress = 10 // of them about one address, or IPv6 /64
+	window     = 10 * time.Second
+	linesMax   = 50 // in a window
+	addressMax = 10 // of them about one address, or IPv6 /64
 )
 
-// knocks says which connections that came to nothing have a line in the log. Any goroutine may use it.
-type knocks struct {
-	silent atomic.Bool // connection_messages false
+// Log writes them. Any goroutine may use it.
+type Log struct {
+	// Set by New, then read-only:
+	out *slog.Logger
+	now func() time.Time
+
+	silent atomic.Bool // Atomic: there are to be none
 
 	mu struct {
 		sync.Mutex
@@ -33,8 +41,14 @@ type knocks struct {
 	}
 }
 
+// New makes one that writes to a log.
+func New(out *slog.Logger, now func() time.Time) *Log { return &Log{out: out, now: now} }
+
+// Silence says whether there are to be no lines.
+func (k *Log) Silence(on bool) { k.silent.Store(on) }
+
 // line reports whether there is to be a line about an address.
-func (k *knocks) line(from netip.Addr, now time.Time) bool {
+func (k *Log) line(from netip.Addr, now time.Time) bool {
 	bits := 64
 	if from = from.Unmap(); from.Is4() {
 		bits = 32
@@ -46,7 +60,7 @@ func (k *knocks) line(from netip.Addr, now time.Time) bool {
 	if m.lines == 0 {
 		m.began = now
 	}
-	if m.lines >= knockLines || m.of[net] >= knockAddress {
+	if m.lines >= linesMax || m.of[net] >= addressMax {
 		m.left++
 		return false
 	}
@@ -59,11 +73,11 @@ func (k *knocks) line(from netip.Addr, now time.Time) bool {
 }
 
 // rest begins a new window when the last is over, and returns how many connections had no line in it.
-func (k *knocks) rest(now time.Time) (left int) {
+func (k *Log) rest(now time.Time) (left int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m := &k.mu
-	if m.lines == 0 || now.Sub(m.began) < knockWindow {
+	if m.lines == 0 || now.Sub(m.began) < window {
 		return 0
 	}
 	left = m.left
@@ -72,32 +86,33 @@ func (k *knocks) rest(now time.Time) (left int) {
 	return left
 }
 
-// logKnock writes one line about a connection that came to nothing, if it is to have one.
-func (b *Broker) logKnock(from netip.Addr, format string, args ...any) {
-	if !b.knocks.silent.Load() && b.knocks.line(from, now()) {
-		logf(b.opts.Log, LevelNotice, format, args...)
+// Say writes one line about a connection of an address that came to nothing, if it is to have one.
+func (k *Log) Say(from netip.Addr, format string, args ...any) {
+	if !k.silent.Load() && k.line(from, k.now()) {
+		line.Write(k.out, line.Notice, format, args...)
 	}
 }
 
-// tellKnocks says how many had no line. The first shard calls it once a second.
-func (b *Broker) tellKnocks() {
-	if n := b.knocks.rest(now()); n > 0 {
-		logf(b.opts.Log, LevelNotice, "%d more connections came to nothing in the last %d seconds.",
-			n, int(knockWindow.Seconds()))
+// Rest says how many had no line. It is called about once a second.
+func (k *Log) Rest() {
+	if n := k.rest(k.now()); n > 0 {
+		line.Write(k.out, line.Notice, "%d more connections came to nothing in the last %d seconds.",
+			n, int(window.Seconds()))
 	}
 }
 
-// logRefused is called by loops, and by goroutines that accept and shake hands.
-func (b *Broker) logRefused(r wsnet.Refusal) {
-	at, on := addrText(r.Addr, r.Path), r.Listener.Config().Address
+// Refused writes the line of a connection that has come to nothing before its listener's loop had it: it is a
+// listener's OnRefuse.
+func (k *Log) Refused(r wsnet.Refusal) {
+	at, on := line.Addr(r.Addr, r.Path), r.Listener.Config().Address
 	if !r.Addr.IsValid() && r.Path == "" {
-		at = addrText(r.Addr, on)
+		at = line.Addr(r.Addr, on)
 	}
-	if p := portOf(r.Listener); p != 0 {
+	if p := line.PortOf(r.Listener); p != 0 {
 		on = fmt.Sprintf("port %d", p)
 	}
-	host := strings.TrimSuffix(at, portText(r.Addr.Port()))
-	say := func(format string, args ...any) { b.logKnock(r.Addr.Addr(), format, args...) }
+	host := strings.TrimSuffix(at, line.Port(r.Addr.Port()))
+	say := func(format string, args ...any) { k.Say(r.Addr.Addr(), format, args...) }
 	switch r.Cause {
 	case wsnet.CauseTooMany:
 		say("Client connection from %s denied: max_connections exceeded.", host)

@@ -1,14 +1,16 @@
-package broker
+// Package tally is what a broker counts: a snapshot over all loops, and what the $SYS tree has of it.
+package tally
 
 import (
 	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/listener"
+	"noctule/broker/reason"
 	"noctule/broker/store"
 	"noctule/wsnet"
 )
 
-// Metrics is a snapshot of the broker's counters and gauges, summed over its loops. Counters start at 0
+// Metrics is a snapshot of a broker's counters and gauges, summed over its loops. Counters start at 0
 // with the process.
 type Metrics struct {
 	Uptime float64 // seconds
@@ -46,9 +48,9 @@ type Metrics struct {
 	MemoryRefused                          int64 // sockets closed because of memory_limit
 	SubscriptionsRefused                   int64 // by MaxSubscriptions, or because of memory_limit
 	SysDropped                             int64 // messages that PublishSys did not take
-	Dropped                                [DropReasons]int64
-	Disconnects                            [EndReasons]int64
-	ConnectsRefused                        [RefusalReasons]int64
+	Dropped                                [reason.Drops]int64
+	Disconnects                            [reason.Ends]int64
+	ConnectsRefused                        [reason.Refusals]int64
 
 	// Store is what the committer of persistent state counted; zero without one.
 	Store store.Stats
@@ -62,34 +64,12 @@ type Metrics struct {
 	Listeners []listener.Metrics
 }
 
-// DropReason names why a message was not delivered to one receiver.
-type DropReason uint8
-
-// The reasons a message is dropped for one receiver.
-const (
-	DropQueueFull    DropReason = iota // max_queued_messages or max_queued_bytes reached
-	DropSlowReceiver                   // QoS 0 to a client whose output buffer is full
-	DropExpired                        // Message Expiry Interval passed
-	DropTooLarge                       // larger than the client's Maximum Packet Size
-	DropOffline                        // QoS 0 to an offline member, or none of a shared group is online
-	DropMemory                         // memory_limit: the message would have had to be kept
-	DropDenied                         // an ACL denies it: to a receiver, or to be published at all
-	DropReasons                        // number of reasons
-)
-
-// String is the label value in the metrics.
-func (r DropReason) String() string {
-	return [...]string{
-		"queue_full", "slow_receiver", "expired", "too_large", "offline", "memory", "denied",
-	}[r]
-}
-
 // DroppedTotal is the sum over all reasons but DropDenied: the $SYS tree does not count what is as it should
 // be.
 func (m *Metrics) DroppedTotal() int64 {
 	var n int64
 	for r, v := range m.Dropped {
-		if DropReason(r) != DropDenied {
+		if reason.Drop(r) != reason.DropDenied {
 			n += v
 		}
 	}

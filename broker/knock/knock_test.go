@@ -1,4 +1,4 @@
-package broker
+package knock
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // TestKnocksAreBounded: one address cannot have all lines, all together cannot have more than the window's, and
 // what had none is counted.
 func TestKnocksAreBounded(t *testing.T) {
-	var k knocks
+	var k Log
 	start := time.Now()
 	scan := func(from string, n int, now time.Time) (lines int) {
 		for range n {
@@ -27,7 +27,7 @@ func TestKnocksAreBounded(t *testing.T) {
 		}
 		return lines
 	}
-	if n := scan("192.0.2.1", 1000, start); n != knockAddress {
+	if n := scan("192.0.2.1", 1000, start); n != addressMax {
 		t.Errorf("one address has %d lines", n)
 	}
 	if n := scan("::ffff:192.0.2.1", 1, start); n != 0 {
@@ -36,34 +36,34 @@ func TestKnocksAreBounded(t *testing.T) {
 	if n := scan("192.0.2.2", 1, start); n != 1 {
 		t.Error("another address has none")
 	}
-	six := scan("2001:db8::1", knockAddress, start) + scan("2001:db8::2", 3, start) + scan("2001:db8:0:1::1", 2, start)
-	if six != knockAddress+2 {
+	six := scan("2001:db8::1", addressMax, start) + scan("2001:db8::2", 3, start) + scan("2001:db8:0:1::1", 2, start)
+	if six != addressMax+2 {
 		t.Errorf("IPv6 has %d lines", six)
 	}
 	if !k.line(netip.Addr{}, start) {
 		t.Error("a unix socket has no line")
 	}
-	all := 2*knockAddress + 1 + 2 + 1
+	all := 2*addressMax + 1 + 2 + 1
 	for i := range 1000 {
 		all += scan(fmt.Sprintf("198.51.%d.%d", i/250, i%250), 1, start)
 	}
-	if all != knockLines {
+	if all != linesMax {
 		t.Errorf("%d lines in one window", all)
 	}
-	if len(k.mu.of) > knockLines {
+	if len(k.mu.of) > linesMax {
 		t.Errorf("%d addresses are remembered", len(k.mu.of))
 	}
-	if n := k.rest(start.Add(knockWindow - 1)); n != 0 {
+	if n := k.rest(start.Add(window - 1)); n != 0 {
 		t.Errorf("%d are told too early", n)
 	}
-	want := 1000 - knockAddress + 1 + 3 + 1000 - (knockLines - 2*knockAddress - 4)
-	if n := k.rest(start.Add(knockWindow)); n != want {
+	want := 1000 - addressMax + 1 + 3 + 1000 - (linesMax - 2*addressMax - 4)
+	if n := k.rest(start.Add(window)); n != want {
 		t.Errorf("%d had no line, want %d", n, want)
 	}
-	if n := k.rest(start.Add(2 * knockWindow)); n != 0 {
+	if n := k.rest(start.Add(2 * window)); n != 0 {
 		t.Errorf("%d are told twice", n)
 	}
-	if n := scan("192.0.2.1", 100, start.Add(2*knockWindow)); n != knockAddress {
+	if n := scan("192.0.2.1", 100, start.Add(2*window)); n != addressMax {
 		t.Errorf("%d lines in the next window", n)
 	}
 }
@@ -117,7 +117,6 @@ func TestRefusalLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	on := fmt.Sprintf("port %d", ln.Addr().(*net.TCPAddr).Port)
-	b := &Broker{opts: Options{Log: slog.New(h)}}
 	broken, missing := errors.New("wsproto: bad\nthing"), errors.New("nothing was sent")
 	addr := netip.MustParseAddrPort("192.0.2.7:1234")
 	tests := []struct {
@@ -140,10 +139,10 @@ func TestRefusalLines(t *testing.T) {
 	for _, tt := range tests {
 		for _, silent := range []bool{false, true} {
 			h.text = nil
-			b.knocks = knocks{}
-			b.knocks.silent.Store(silent)
+			k := New(slog.New(h), time.Now)
+			k.Silence(silent)
 			tt.r.Listener, tt.r.Addr = ln, addr
-			b.logRefused(tt.r)
+			k.Refused(tt.r)
 			want := tt.want
 			if silent {
 				want = ""
@@ -152,5 +151,22 @@ func TestRefusalLines(t *testing.T) {
 				t.Errorf("%s, silent %t: %q, want %q", tt.r.Cause, silent, got, want)
 			}
 		}
+	}
+}
+
+// What had no line is told once its window is over.
+func TestRest(t *testing.T) {
+	h := &scribe{}
+	now := time.Unix(1_800_000_000, 0)
+	k := New(slog.New(h), func() time.Time { return now })
+	for range addressMax + 5 {
+		k.Say(netip.MustParseAddr("192.0.2.1"), "came to nothing")
+	}
+	k.Rest()
+	now = now.Add(window)
+	k.Rest()
+	k.Rest()
+	if n := len(h.text); n != addressMax+1 || h.text[n-1] != "5 more connections came to nothing in the last 10 seconds." {
+		t.Errorf("%q", h.text)
 	}
 }
