@@ -43,7 +43,7 @@ var rooms = map[string]room{
 	"broker": {
 		ours: "broker/admit broker/auth broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
 			"broker/knock broker/line broker/listener broker/mail broker/message " +
-			"broker/reason broker/retained broker/session " +
+			"broker/offer broker/reason broker/retained broker/session " +
 			"broker/store broker/store/state broker/sys broker/tally broker/view codec internal/memguard internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
@@ -58,9 +58,14 @@ var rooms = map[string]room{
 	"broker/auth/scram": {ours: "broker/auth broker/auth/hash codec", others: "github.com/xdg-go/scram"},
 	"broker/auth/token": {ours: "broker/auth codec", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
-	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/clock":      {ours: "broker/store broker/store/state wsnet"},
 	"broker/crash":      {ours: "broker/line broker/message codec wsnet"},
+	"broker/knock":      {ours: "broker/line wsnet"},
+	"broker/line":       {ours: "wsnet"},
+	"broker/offer":      {ours: "broker/reason codec"},
+	"broker/reason":     {ours: "codec wsnet"},
+	"broker/tally":      {ours: "broker/admit broker/auth broker/listener broker/reason broker/store broker/sys wsnet"},
+	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
 	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
 	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},
 	"broker/grants": {
@@ -69,11 +74,7 @@ var rooms = map[string]room{
 	},
 	"broker/listener": {ours: "broker/auth codec wsnet"},
 	"broker/lookup": {
-		ours:             "internal/places internal/regular",
-		"broker/mail":    {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
-		"broker/message": {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
-		"broker/knock":   {ours: "broker/line wsnet"},
-		"broker/line":    {ours: "wsnet"},
+		ours: "internal/places internal/regular",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +
 			"github.com/hashicorp/golang-lru/v2/simplelru github.com/jackc/pgx/v5/stdlib github.com/ncruces/go-sqlite3/driver " +
 			"github.com/sony/gobreaker/v2",
@@ -85,7 +86,6 @@ var rooms = map[string]room{
 			"topictree",
 		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},
-	"broker/reason":          {ours: "codec wsnet"},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
@@ -94,7 +94,6 @@ var rooms = map[string]room{
 	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store codec"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
-	"broker/tally":           {ours: "broker/admit broker/auth broker/listener broker/reason broker/store broker/sys wsnet"},
 	"broker/view":            {ours: "broker/message broker/retained codec"},
 	"cmd/internal/cli":       {others: "github.com/spf13/pflag"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},

@@ -9,6 +9,7 @@ import (
 	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/broker/message"
+	"noctule/broker/offer"
 	"noctule/broker/retained"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -121,7 +122,7 @@ type fiveState struct {
 }
 
 // never is the session expiry interval that does not pass [MQTT-3.1.2.11.2].
-const never = 0xFFFFFFFF
+const never = offer.Never
 
 // String is the client id, as logs show it.
 func (c *client) String() string { return c.id }
@@ -139,8 +140,8 @@ func (c *client) listener() *ListenerOptions { return listener.Of(c.conn).Option
 
 // sent counts one packet of n bytes, other than PUBLISH.
 func (c *client) sent(n int) {
-	c.shard.count.packetsOut++
-	c.shard.count.bytesOut += int64(n)
+	c.shard.count.PacketsOut++
+	c.shard.count.BytesOut += int64(n)
 	c.answers += int32(n)
 }
 
@@ -227,10 +228,10 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 		copy(b[len(head):], m.Payload)
 		message.Patch(b, pid, d)
 	}
-	s.count.packetsOut++
-	s.count.bytesOut += int64(n)
-	s.count.publishOut++
-	s.count.publishBytesOut += int64(len(m.Payload))
+	s.count.PacketsOut++
+	s.count.BytesOut += int64(n)
+	s.count.PublishOut++
+	s.count.PublishBytesOut += int64(len(m.Payload))
 	if s.debug {
 		s.debugf("Sending PUBLISH to %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", c.id,
 			line.Flag(d.Dup), d.QoS, line.Flag(d.Retain), d.PacketID, m.Topic, len(m.Payload))

@@ -2,17 +2,16 @@ package broker
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 
 	"noctule/broker/auth"
 	"noctule/broker/crash"
 	"noctule/broker/line"
 	"noctule/broker/listener"
+	"noctule/broker/offer"
 	"noctule/broker/reason"
 	"noctule/broker/session"
 	"noctule/codec"
@@ -64,7 +63,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuseConnect(c, p, err)
 		return true
 	}
-	s.count.connects++
+	s.count.Connects++
 	c.Arrived()
 	l := listener.Of(c).Options()
 	if !l.AcceptVersions.Has(p.Version) {
@@ -123,12 +122,9 @@ func (s *shard) refuseConnect(c *wsnet.Conn, p *codec.Connect, err error) {
 
 // refuse answers a CONNECT that is not acceptable and closes.
 func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
-	ack := codec.Connack{Reason: r}
-	if q := listener.Of(c).Options().MaxQoS; q < 2 && p.Version == codec.V5 {
-		ack.Properties = codec.AppendUintProperty(nil, codec.MaximumQoS, uint32(q))
-	}
 	if p.Version == codec.V5 || reason.HasCode(r) {
-		s.answer(c, p.Version, &ack)
+		of := s.offer(listener.Of(c).Options())
+		s.answer(c, p.Version, of.Refusal(p.Version, r))
 		if s.debug {
 			s.debugf("Sending CONNACK to %s (0, %d)", p.ClientID, reason.ConnackCode(p.Version, r))
 		}
@@ -139,7 +135,7 @@ func (s *shard) refuse(c *wsnet.Conn, p *codec.Connect, r codec.Reason) {
 
 // turnDown ends a connection that is no client's, with a line about it.
 func (s *shard) turnDown(c *wsnet.Conn, id []byte, why RefusalReason, text string, err error) {
-	s.count.refused[why]++
+	s.count.Refused[why]++
 	if g, ok := c.Attachment.(*greeting); ok {
 		g.done = true
 	}
@@ -150,8 +146,8 @@ func (s *shard) turnDown(c *wsnet.Conn, id []byte, why RefusalReason, text strin
 func (s *shard) answer(c *wsnet.Conn, v codec.Version, ack *codec.Connack) {
 	n := ack.Len(v)
 	ack.Append(c.Reserve(n)[:0], v)
-	s.count.packetsOut++
-	s.count.bytesOut += int64(n)
+	s.count.PacketsOut++
+	s.count.BytesOut += int64(n)
 }
 
 // checkConnect decides whether a valid CONNECT is welcome, passwords apart, makes a client id where the
@@ -169,7 +165,8 @@ func (s *shard) checkConnect(
 	}
 	id := p.ClientID
 	if len(id) == 0 {
-		if made, r = makeID(l, p); r != codec.Success {
+		of := s.offer(l)
+		if made, r = of.MakeID(p); r != codec.Success {
 			return nil, nil, r
 		}
 		id = made
@@ -186,52 +183,26 @@ func (s *shard) checkConnect(
 
 // checkFeatures holds a CONNECT against what the broker and the listener offer.
 func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason {
-	o := s.opts
 	if s.b.stopping.Load() {
 		return codec.ServerShuttingDown
 	}
 	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
 		return codec.BadAuthenticationMethod
 	}
-	if reason.KeptAliveTooLong(p, o.MaxKeepAlive) {
-		return codec.ClientIdentifierNotValid
-	}
-	if p.HasWill {
-		switch {
-		case p.Will.QoS > l.MaxQoS:
-			return codec.QoSNotSupported
-		case p.Will.Retain && !o.RetainAvailable:
-			return codec.RetainNotSupported
-		case bytes.HasPrefix(p.Will.Topic, []byte("$CONTROL/")):
-			return codec.NotAuthorized
-		case len(l.MountPoint)+len(p.Will.Topic) > topicMax:
-			return codec.TopicNameInvalid
-		case o.MessageSizeLimit > 0 && len(p.Will.Payload) > int(o.MessageSizeLimit):
-			return codec.PacketTooLarge
-		}
-	}
-	return codec.Success
+	of := s.offer(l)
+	return of.Check(p)
 }
 
-// makeID makes a client id, if the client may be without one.
-func makeID(l *ListenerOptions, p *codec.Connect) (made []byte, r codec.Reason) {
-	switch {
-	case p.Version == codec.V31, p.Version == codec.V311 && !p.CleanStart: // [MQTT-3.1.3-8]
-		return nil, codec.ClientIdentifierNotValid
-	case !l.AllowZeroLengthClientID && p.Version == codec.V5:
-		return nil, codec.UnspecifiedError
-	case !l.AllowZeroLengthClientID:
-		return nil, codec.ClientIdentifierNotValid
+// offer is what holds for a listener's clients.
+func (s *shard) offer(l *ListenerOptions) offer.Offer {
+	o := s.opts
+	return offer.Offer{
+		MaxQoS: l.MaxQoS, Mount: l.MountPoint, NoID: l.AllowZeroLengthClientID, IDPrefix: l.AutoIDPrefix,
+		MaxTopicAlias: l.MaxTopicAlias, MaxTopicAliasBroker: l.MaxTopicAliasBroker,
+		RetainAvailable: o.RetainAvailable, MaxKeepAlive: o.MaxKeepAlive, MaxInflight: o.MaxInflight,
+		MaxPacketSize: o.MaxPacketSize, MessageSizeLimit: o.MessageSizeLimit,
+		MaxExpiry: o.PersistentClientExpiration,
 	}
-	return generateID(l.AutoIDPrefix), codec.Success
-}
-
-// generateID makes a client id in Mosquitto's form: prefix and a random UUID in upper case [MQTT-3.1.3-6].
-func generateID(prefix string) []byte {
-	var u [16]byte
-	_, _ = rand.Read(u[:]) // never fails
-	u[6], u[8] = u[6]&0x0F|0x40, u[8]&0x3F|0x80
-	return fmt.Appendf(nil, "%s%X-%X-%X-%X-%X", prefix, u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
 // makeDurable stores the session of a client that has connected, if there is a store.
@@ -264,7 +235,8 @@ func (s *shard) welcome(g *greet) {
 		id = made
 	}
 	fails := s.journal.Failing()
-	if fails && s.wantsKept(p) && (p.CleanStart || s.sessions[string(id)] == nil) { // which is stored already
+	stored := !p.CleanStart && s.sessions[string(id)] != nil
+	if fails && offer.Outlives(p) && !stored {
 		s.grants.Unpin(g.grants)
 		s.refuse(c, p, codec.ServerUnavailable)
 		return
@@ -284,18 +256,25 @@ func (s *shard) welcome(g *greet) {
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
 	cl.listed = false
-	window := s.adopt(cl, p)
+	of := s.offer(g.opts)
+	wishes := of.Wishes(p)
+	cl.adopt(&wishes)
 	if p.HasWill {
 		cl.extra().will = newWill(cl, &p.Will)
 	}
 	s.makeDurable(cl, present)
 	waits := fails && present && cl.Durable() && s.comesBack(cl)
-	s.count.connections++
+	s.count.Connections++
 	listener.Of(c).Count(cl.version, 1)
 	s.logConnected(cl, p)
 	s.tellEvent(cl, Event{Kind: EventConnected})
 	s.grants.Admit(cl, g.grants)
-	if err := cl.send(s.connack(cl, p, made, present)); err != nil {
+	ack := of.Accept(p, made, present)
+	cl.keepAlive = of.KeepAlive(p)
+	if p.Version == codec.V5 {
+		ack.Properties = cl.grants().AppendProperties(ack.Properties)
+	}
+	if err := cl.send(ack); err != nil {
 		s.fail(cl, err)
 		return
 	}
@@ -305,7 +284,7 @@ func (s *shard) welcome(g *greet) {
 	if s.debug {
 		s.debugf("Sending CONNACK to %s (%d, 0)", cl.id, line.Flag(present))
 	}
-	cl.Resume(window, s.loop.Now(), cl)
+	cl.Resume(wishes.ReceiveMaximum, s.loop.Now(), cl)
 	cl.updateFull()
 	s.arm(cl)
 	if present {
@@ -383,92 +362,67 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	}
 	cl = &client{Session: session.New(&s.limits), id: id, number: s.b.lastNumber.Add(1), shard: s}
 	s.sessions[id] = cl
-	s.count.sessions++
+	s.count.Sessions++
 	s.b.sessions.Add(1)
 	return cl, false
 }
 
-// wantsKept reports whether the session of a CONNECT outlives its connection.
-func (s *shard) wantsKept(p *codec.Connect) bool {
-	if p.Version != codec.V5 {
-		return !p.CleanStart
+// adopt takes over what the client asks for in CONNECT.
+func (c *client) adopt(w *offer.Wishes) {
+	c.expiry = w.Expiry
+	if w.MaxPacket > 0 || w.AliasMax > 0 || w.NoProblem {
+		f := c.features()
+		f.maxPacket, f.aliasMax, f.noProblem = w.MaxPacket, w.AliasMax, w.NoProblem
 	}
-	n, _ := p.Properties.Uint(codec.SessionExpiry)
-	return n > 0
 }
 
-// adopt reads what the client asks for in CONNECT; it returns the Receive Maximum (0: none).
-func (s *shard) adopt(cl *client, p *codec.Connect) (window uint16) {
-	if p.Version != codec.V5 {
-		cl.expiry = 0
-		if !p.CleanStart {
-			cl.expiry = s.capExpiry(never)
-		}
-		return 0
+// memory_limit. Mosquitto counts what it allocates and lets an allocation above the limit fail. Go has no
+// allocation that fails, so the broker measures (internal/memguard), and refuses beforehand: near the limit
+// clients without a session are turned away, and messages that would have to be kept (QoS 1 and 2, retained
+// ones, those for offline sessions) are refused or dropped, and so are subscriptions, until enough has gone.
+// QoS 0 to connected clients goes on as long as they read, and who has a session may come and fetch what is
+// queued for it: else nothing would ever go.
+
+// greetingsShort is how many connections of one loop may be without a CONNECT while memory is short.
+const greetingsShort = 256
+
+// refuseSocket closes a new connection while memory is short and many others have not sent CONNECT.
+func (s *shard) refuseSocket(c *wsnet.Conn) bool {
+	if !s.b.memory.Short() || s.greeting.Len() < greetingsShort {
+		return false
 	}
-	cl.expiry = 0
-	for id, v := range p.Properties.All() {
-		switch id {
-		case codec.SessionExpiry:
-			cl.expiry = s.capExpiry(v.Num)
-		case codec.ReceiveMaximum:
-			window = uint16(v.Num)
-		case codec.MaximumPacketSize:
-			cl.features().maxPacket = v.Num
-		case codec.TopicAliasMaximum:
-			if n := min(uint16(v.Num), cl.listener().MaxTopicAliasBroker); n > 0 {
-				cl.features().aliasMax = n
-			}
-		case codec.RequestProblemInfo:
-			if v.Num == 0 {
-				cl.features().noProblem = true
-			}
-		}
-	}
-	return window
+	s.denyMemory(c)
+	return true
 }
 
-// capExpiry holds a session expiry interval against persistent_client_expiration.
-func (s *shard) capExpiry(e uint32) uint32 {
-	limit := s.opts.PersistentClientExpiration
-	if limit <= 0 {
-		return e
+// smallMax is the size, in bytes, of what is taken for a client that has a session while memory is short: a
+// will, a topic that gets an alias.
+const smallMax = 256
+
+// tooLarge reports that a CONNECT for a session makes it larger: by a will.
+func tooLarge(w *codec.Will, cl *client) bool {
+	have := int64(smallMax)
+	if old := cl.will(); old != nil {
+		have += old.m.Held()
 	}
-	return uint32(min(int64(e), wholeSeconds(limit), math.MaxUint32))
+	return int64(len(w.Topic)+len(w.Payload)+len(w.Properties)) > have
 }
 
-// connack builds the positive answer; MQTT 5 properties are in Mosquitto's order, byte for byte.
-func (s *shard) connack(cl *client, p *codec.Connect, made []byte, present bool) *codec.Connack {
-	ack := &codec.Connack{SessionPresent: present && p.Version != codec.V31}
-	if p.Version != codec.V5 {
-		return ack
+// refuseMemory turns a client away while memory is short: MQTT 5 clients hear why.
+func (s *shard) refuseMemory(c *wsnet.Conn, p *codec.Connect) {
+	if p.Version == codec.V5 {
+		s.answer(c, p.Version, &codec.Connack{Reason: codec.QuotaExceeded})
 	}
-	o, l := s.opts, cl.listener()
-	var props codec.Properties
-	if o.MaxKeepAlive > 0 && (p.KeepAlive == 0 || p.KeepAlive > o.MaxKeepAlive) {
-		cl.keepAlive = o.MaxKeepAlive
-		props = codec.AppendUintProperty(props, codec.ServerKeepAlive, uint32(o.MaxKeepAlive))
+	s.denyMemory(c)
+}
+
+func (s *shard) denyMemory(c *wsnet.Conn) {
+	s.count.RefusedMemory++
+	s.count.Refused[RefusedMemory]++
+	if s.opts.ConnectionMessages {
+		s.logf(LevelNotice, "Client connection from %s denied: memory_limit exceeded.", line.Host(c))
 	}
-	if l.MaxTopicAlias > 0 {
-		props = codec.AppendUintProperty(props, codec.TopicAliasMaximum, uint32(l.MaxTopicAlias))
-	}
-	if made != nil {
-		props = codec.AppendBytesProperty(props, codec.AssignedClientID, made)
-	}
-	if !o.RetainAvailable {
-		props = codec.AppendUintProperty(props, codec.RetainAvailable, 0)
-	}
-	if o.MaxPacketSize > 0 {
-		props = codec.AppendUintProperty(props, codec.MaximumPacketSize, o.MaxPacketSize)
-	}
-	if o.MaxInflight > 0 && o.MaxInflight < 65535 {
-		props = codec.AppendUintProperty(props, codec.ReceiveMaximum, uint32(o.MaxInflight))
-	}
-	if l.MaxQoS < 2 {
-		props = codec.AppendUintProperty(props, codec.MaximumQoS, uint32(l.MaxQoS))
-	}
-	ack.Properties = cl.grants().AppendProperties(props)
-	return ack
+	c.Close(errMemory)
 }
 
 // logWill tells of the will, or of none.

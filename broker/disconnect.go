@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/line"
 	"noctule/broker/listener"
+	"noctule/broker/offer"
 	"noctule/broker/reason"
 	"noctule/codec"
 	"noctule/wsnet"
@@ -29,7 +30,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 	if conn == nil {
 		return
 	}
-	s.count.disconnects[why]++
+	s.count.Disconnects[why]++
 	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: why})
 	cl.dropGate() // what has waited is not acknowledged
 	if cl.version == codec.V5 && r != codec.KeepAliveTimeout {
@@ -45,7 +46,7 @@ func (s *shard) end(cl *client, r codec.Reason, why EndReason) {
 // lost handles a connection that ended without DISCONNECT.
 func (s *shard) lost(cl *client, why error) {
 	s.loop.MustBeHere()
-	s.count.disconnects[reason.EndOfLoss(why)]++
+	s.count.Disconnects[reason.EndOfLoss(why)]++
 	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: reason.EndOfLoss(why)})
 	s.logLost(cl.conn, []byte(cl.id), why)
 	s.offline(cl, true)
@@ -80,14 +81,14 @@ func (s *shard) handleDisconnect(cl *client, h codec.Header, body []byte) error 
 		if cl.expiry == 0 && e != 0 {
 			return protocolError(h.Type, "Session Expiry Interval was 0 [MQTT-3.14.2-2]")
 		}
-		cl.expiry = s.capExpiry(e)
+		cl.expiry = offer.CapExpiry(e, s.opts.PersistentClientExpiration)
 	}
 	s.debugf("Received DISCONNECT from %s", cl)
 	conn := cl.conn
 	if s.opts.ConnectionMessages {
 		s.logf(LevelNotice, "Client %s [%s] disconnected.", cl.id, line.Peer(conn))
 	}
-	s.count.disconnects[EndByClient]++
+	s.count.Disconnects[EndByClient]++
 	s.tellEvent(cl, Event{Kind: EventDisconnected, Reason: EndByClient})
 	s.offline(cl, p.Reason == codec.DisconnectWithWill) // [MQTT-3.14.4-3]
 	conn.Close(io.EOF)
@@ -105,7 +106,7 @@ func (s *shard) offline(cl *client, sendWill bool) {
 	cl.keepAlive = 0
 	cl.answers = 0
 	cl.offlineAt = uint32(s.secondsUp())
-	s.count.connections--
+	s.count.Connections--
 	if cl.five != nil {
 		cl.five = nil // aliases and limits are a connection's [MQTT-3.3.2-7]
 	}
@@ -156,6 +157,6 @@ func (s *shard) endSession(cl *client) {
 	}
 	delete(s.sessions, cl.id)
 	cl.Forget()
-	s.count.sessions--
+	s.count.Sessions--
 	s.b.sessions.Add(-1)
 }

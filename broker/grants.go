@@ -164,7 +164,7 @@ func (g *granting) Join(
 	m := newShareMember(cl, id, home, o, subID)
 	s.joinShare(m)
 	cl.shared++
-	s.count.sharedSubscriptions++
+	s.count.SharedSubscriptions++
 	if cl.Durable() {
 		s.journal.Enter(id)
 	}
@@ -176,7 +176,7 @@ func (g *granting) Join(
 func (g *granting) Leave(cl *client, m *shareMember) {
 	s := (*shard)(g)
 	cl.shared--
-	s.count.sharedSubscriptions--
+	s.count.SharedSubscriptions--
 	if cl.Durable() {
 		s.journal.Leave(m.ID)
 	}

@@ -19,8 +19,8 @@ func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
 	if err := p.Parse(h.Flags, body, cl.version); err != nil {
 		return err
 	}
-	s.count.publishIn++
-	s.count.publishBytesIn += int64(len(p.Payload))
+	s.count.PublishIn++
+	s.count.PublishBytesIn += int64(len(p.Payload))
 	if err := s.checkPublish(cl, p); err != nil {
 		return err
 	}
@@ -83,8 +83,8 @@ func (s *shard) nameTopic(cl *client, m *message.Message) error {
 		}
 	}
 	if cl.asks() && s.mustAsk(cl, auth.Write, written(m)...) {
-		s.count.publishIn--
-		s.count.publishBytesIn -= int64(len(m.Payload))
+		s.count.PublishIn--
+		s.count.PublishBytesIn -= int64(len(m.Payload))
 		return errAsked
 	}
 	return nil
@@ -364,4 +364,14 @@ func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
 		return err
 	}
 	return s.checkOutput(cl)
+}
+
+// tooMuch reports a message of a client that would have to be kept while memory is short. What removes a
+// retained message is welcome.
+func (s *shard) tooMuch(m *message.Message) bool {
+	if !s.b.memory.Short() || m.QoS == 0 && !m.Retain || m.Retain && len(m.Payload) == 0 {
+		return false
+	}
+	s.drop(DropMemory)
+	return true
 }

@@ -11,6 +11,7 @@ import (
 	"noctule/broker/grants"
 	"noctule/broker/line"
 	"noctule/broker/message"
+	"noctule/broker/offer"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/broker/store/state"
@@ -182,7 +183,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		}
 		cl := &client{Session: session.New(&s.limits), id: x.ClientID, number: x.Number, shard: s}
 		cl.SetDurable()
-		cl.expiry = s.capExpiry(x.Expiry)
+		cl.expiry = offer.CapExpiry(x.Expiry, s.opts.PersistentClientExpiration)
 		cl.offlineAt = uint32(s.secondsUp())
 		if x.OfflineAt != 0 { // and not later than now, whoever has written that
 			cl.offlineAt = uint32(min(max(x.OfflineAt, 0), int64(cl.offlineAt)))
@@ -199,7 +200,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 			cl.extra().will = &will{m: w.Message.Keep(), delay: w.Delay, expiry: w.Expiry}
 		}
 		s.sessions[cl.id] = cl
-		s.count.sessions++
+		s.count.Sessions++
 		s.b.sessions.Add(1)
 		for i := range x.Subscriptions {
 			s.adoptSubscription(cl, &x.Subscriptions[i])

@@ -225,7 +225,7 @@ func (s *shard) send(c *client, m *message.Message, g session.Grant) {
 }
 
 // drop counts a message that one receiver does not get.
-func (s *shard) drop(r DropReason) { s.count.dropped[r]++ }
+func (s *shard) drop(r DropReason) { s.count.Dropped[r]++ }
 
 // dropped counts a message lost to a full client and says so once, as Mosquitto does.
 func (c *client) dropped(r DropReason) {

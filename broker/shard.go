@@ -20,6 +20,7 @@ import (
 	"noctule/broker/reason"
 	"noctule/broker/retained"
 	"noctule/broker/session"
+	"noctule/broker/tally"
 	"noctule/codec"
 	"noctule/internal/memguard"
 	"noctule/internal/ring"
@@ -60,7 +61,7 @@ type shard struct {
 	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
 	checking *recheck               // what a reload has left to do; nil: nothing
 	halted   int                    // reasons to leave sockets unread
-	count    counters
+	count    tally.Counters
 	journal  *durable.Journal // nil without a store
 	late     durable.Late[*client]
 	away     *durable.Fetcher[*client] // nil unless max_queued_memory sets a bound
@@ -140,7 +141,7 @@ func (s *shard) watchLevels() {
 // Opened implements wsnet.Handler.
 func (s *shard) Opened(c *wsnet.Conn) {
 	s.loop.MustBeHere()
-	s.count.accepted++
+	s.count.Accepted++
 	if s.refuseSocket(c) {
 		return
 	}
@@ -197,8 +198,8 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		}
 		body := b[used+h.Size : used+total]
 		used += total
-		s.count.packetsIn++
-		s.count.bytesIn += int64(total)
+		s.count.PacketsIn++
+		s.count.BytesIn += int64(total)
 		if !connected {
 			if s.handleConnect(c, h, body) {
 				return used, 0
@@ -209,8 +210,8 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		s.journal.Begin()
 		if err := s.handle(cl, h, body); err != nil {
 			if errors.Is(err, errAsked) {
-				s.count.packetsIn--
-				s.count.bytesIn -= int64(total)
+				s.count.PacketsIn--
+				s.count.BytesIn -= int64(total)
 				return used - total, 0 // it comes again, with the answer
 			}
 			s.fail(cl, err)

@@ -90,7 +90,7 @@ func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec
 	group, name, shared := codec.SplitShare(f.Name)
 	o |= cl.coverage(f.Name)
 	if s.mayNotGrow(cl) && !s.has(cl, f.Name) {
-		s.count.refusedSubscriptions++
+		s.count.RefusedSubscriptions++
 		return refused(cl, codec.QuotaExceeded), false
 	}
 	if cl.Durable() && s.journal.Failing() {
@@ -146,7 +146,7 @@ func (s *shard) subscribePlain(
 	}
 	at := s.receivers.Join(id, member{C: cl, Options: o, SubID: subID})
 	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
-	s.count.subscriptions++
+	s.count.Subscriptions++
 	if cl.Durable() {
 		s.journal.Enter(id)
 	}
@@ -176,7 +176,7 @@ func (s *shard) subscribeShared(
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
 	cl.shared++
 	cl.updateFull()
-	s.count.sharedSubscriptions++
+	s.count.SharedSubscriptions++
 	if cl.Durable() {
 		s.journal.Enter(id)
 	}
@@ -274,11 +274,11 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	}
 	if sub.share != nil {
 		cl.shared--
-		s.count.sharedSubscriptions--
+		s.count.SharedSubscriptions--
 		s.leaveShare(sub.share)
 		return
 	}
-	s.count.subscriptions--
+	s.count.Subscriptions--
 	s.receivers.Leave(sub.id, int(sub.at))
 }
 

@@ -96,7 +96,7 @@ func (s *shard) overdue(cl *client) (ended bool) {
 	now := s.seconds()
 	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {
 		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
-		s.count.expired++
+		s.count.Expired++
 		s.endSession(cl)
 		return true
 	}

@@ -1,6 +1,7 @@
 package tally
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -30,5 +31,43 @@ func TestSysValues(t *testing.T) {
 			t.Error(v.Topic)
 		}
 		seen[v.Topic] = true
+	}
+}
+
+// Each counter of a loop is in the snapshot, once, and loops add up.
+func TestCountersAddUp(t *testing.T) {
+	var c Counters
+	v := reflect.ValueOf(&c).Elem()
+	fill := func(x reflect.Value, n int64) { x.SetInt(n) }
+	sum := int64(0)
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.Kind() == reflect.Int64 {
+			sum += int64(1) << i
+			fill(f, int64(1)<<i)
+			continue
+		}
+		for k := range f.Len() {
+			sum += int64(k+1) << 32
+			fill(f.Index(k), int64(k+1)<<32)
+		}
+	}
+	var m Metrics
+	c.AddTo(&m)
+	c.AddTo(&m)
+	got := int64(0)
+	for f := range reflect.TypeFor[Metrics]().Fields() {
+		switch x := reflect.ValueOf(m).FieldByIndex(f.Index); x.Kind() {
+		case reflect.Int64:
+			got += x.Int()
+		case reflect.Array:
+			for k := range x.Len() {
+				got += x.Index(k).Int()
+			}
+		default:
+		}
+	}
+	if got != 2*sum {
+		t.Errorf("the sum is %x, want %x", got, 2*sum)
 	}
 }
