@@ -194,8 +194,30 @@ func TestTenantTokens(t *testing.T) {
 	x.want(200, `"disconnected":1`, "DELETE", "/api/v1/sessions/c1/connection", "", one...)
 }
 
-// TestTenantTokensAreHeldToAccessRules: acl bypass is not for them.
-func TestTenantTokensAreHeldToAccessRules(t *testing.T) {
+// TestTokensChangeUnderAListing: a listing that a token has begun ends when the tokens are replaced, and a job that
+// its principal may not have any more is stopped.
+func TestTokensChangeUnderAListing(t *testing.T) {
+	x := newDoorOf(t, twoTenants, "crm "+secret)
+	x.as("c1", "ann@e1")
+	x.as("c2", "bob@e2")
+	_, text := x.do("GET", "/api/v1/sessions?limit=1", "")
+	_, cursor, _ := strings.Cut(text, `"next":"`)
+	stopped := false
+	x.door.jobs.list = []*job{{Principal: "crm", cancel: func() { stopped = true }}}
+	tokens, err := LoadTokens(tokenFile(t, 0o600, "crm "+secret+" tenant=e1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.door.SetTokens(tokens)
+	x.want(410, "begin anew", "GET", "/api/v1/sessions?cursor="+strings.TrimSuffix(cursor, `"}`), "")
+	x.want(200, `{"sessions":[{"clientid":"c1"`, "GET", "/api/v1/sessions", "")
+	if !stopped {
+		t.Error("a job of all tenants goes on")
+	}
+}
+
+// TestTenantsOfTokens: whose a client is, by each way to say it.
+func TestTenantsOfTokens(t *testing.T) {
 	for _, tt := range []struct{ tenant, id, user, want string }{
 		{"{value: e1}", "c1", "", "new"},
 		{"{value: e2}", "c1", "", ""},

@@ -30,6 +30,7 @@ func Presub(e *presub.Engine, t *Tokens) *Door {
 // principals that have no token any more that may do the same are stopped.
 func (d *Door) SetTokens(t *Tokens) {
 	d.tokens.Store(t)
+	d.pages.endAll()
 	d.jobs.stop(func(x *job) bool { return !t.writes(x.Principal, x.tenants) })
 }
 

@@ -153,6 +153,15 @@ func (p *pages) find(principal, cursor string) (x *listingOpen, page int, ok boo
 	return x, page, true
 }
 
+// endAll ends all listings: whom they were for may see others now.
+func (p *pages) endAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, x := range p.open {
+		p.endLocked(x)
+	}
+}
+
 func (p *pages) end(x *listingOpen) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
