@@ -81,6 +81,8 @@ func (s *shard) clientOf(cl *client) Client {
 	if cl.expiry == never {
 		c.Expiry = SessionForever
 	}
+	n, size := s.opts.MaxQueuedMessages, s.opts.MaxQueuedBytes
+	c.QueueFull = n > 0 && c.Queued >= n || size > 0 && c.QueuedBytes >= size
 	if conn := cl.conn; conn != nil {
 		c.Address, c.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
 		c.WebSocket, c.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()

@@ -136,6 +136,9 @@ type Grant struct {
 	// Late, when not nil, says that this is not the client's list yet, which somebody goes on asking for. It
 	// is called on an event loop when the client is in, and must not block.
 	Late func()
+	// Refused, when not nil, hears of the topics that the client may not have, by filter as the broker has
+	// it, before CONNACK and off the event loops.
+	Refused func(filters map[string]codec.Reason)
 }
 
 // Holding is the subscriptions of one origin that a session has.

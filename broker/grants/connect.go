@@ -125,7 +125,11 @@ func (d *Doors[C]) Plant(
 		p := Pinned[C]{origin: g.Origin, keep: g.Keep, late: g.Late}
 		if !g.Keep && g.Topics.Len() > 0 {
 			terms := b.terms(g.Origin)
-			want := behalf.NewPlan(nil, im.Replace, g.Topics, &terms).Want
+			plan := behalf.NewPlan(nil, im.Replace, g.Topics, &terms)
+			if g.Refused != nil && len(plan.Refused) > 0 {
+				g.Refused(plan.Refused)
+			}
+			want := plan.Want
 			if p.set = t.hold(ctx, want, g.Origin.Bypass); p.set == nil && want.Len() > 0 {
 				return all, false
 			}

@@ -224,6 +224,9 @@ func (l *Lookup[A]) Edit(f func(A) (A, bool)) { l.cache.edit(f) }
 // Waiting is the number of lookups that wait for their turn.
 func (l *Lookup[A]) Waiting() int { return l.queue.len() }
 
+// Circuit is the state of the circuit: closed, half-open, or open while the source is left alone.
+func (l *Lookup[A]) Circuit() string { return l.breaker.State().String() }
+
 // Cached is how many answers are cached, and the bytes that they take.
 func (l *Lookup[A]) Cached() (n int, bytes int64) { return l.cache.size() }
 

@@ -39,6 +39,7 @@ type debt struct {
 	c     Client
 	tries int
 	due   time.Time
+	last  string // why it has not come
 }
 
 // debts is a heap of what is due first.
@@ -122,6 +123,16 @@ func (x *chase) forget(clientID string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.mu.owed, clientID)
+}
+
+// owes reports whether a client has not got its list yet, and why it was not there when last asked for.
+func (x *chase) owes(clientID string) (owed bool, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.mu.owed[clientID]; d != nil {
+		return true, d.last
+	}
+	return false, ""
 }
 
 // len is the number of clients without their list.
@@ -226,6 +237,7 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	var err error
 	if x.isOwed(d) {
 		set, _, err = x.p.lookup(ctx, &d.c)
+		x.p.trouble.note(err)
 	}
 	if err == nil && x.isOwed(d) {
 		err = applied(x.p.apply(ctx, &d.c, set))
@@ -235,6 +247,9 @@ func (x *chase) try(ctx context.Context, d *debt) {
 	defer x.wakeLocked()
 	m := &x.mu
 	m.away--
+	if err != nil {
+		d.last = err.Error()
+	}
 	var final lookup.Final
 	switch {
 	case err == nil:

@@ -187,8 +187,20 @@ func (e *Engine) MayPublish(username string, topic, payload []byte) codec.Reason
 	if name := string(topic); !e.logins.roomy(name, len(topic)+len(payload)) {
 		return e.full(name, payload)
 	}
+	if len(topic)+len(payload) <= authorKeyMax {
+		e.authors.Add(authorKey(topic, payload), username)
+	}
 	return codec.Success
 }
+
+// authorsMax is how many logins may be on their way from who may publish them to who hears them.
+const authorsMax = 8192
+
+// authorKeyMax is how long topic and payload of a login may be for its author to be known.
+const authorKeyMax = 1024
+
+// authorKey is what a login is known by on the way.
+func authorKey(topic, payload []byte) string { return string(topic) + "\x00" + string(payload) }
 
 // full answers a login that finds no room.
 func (e *Engine) full(topic string, payload []byte) codec.Reason {
@@ -208,6 +220,8 @@ func (e *Engine) ConnectTopic() string { return e.config().Connect.Topic }
 type login struct {
 	ClientID string `json:"clientid"`
 	Username string `json:"username"`
+
+	author string // who says so
 }
 
 // Connected takes a message of the connect topic over: the client whose id it carries gets its lists, and the
@@ -221,6 +235,9 @@ func (e *Engine) Connected(topic, payload []byte) {
 		e.acknowledgeLater(name, &a)
 		return
 	}
+	key := authorKey(topic, payload)
+	who.author, _ = e.authors.Peek(key) // nobody's, if it has not come from a client
+	e.authors.Remove(key)
 	do := func(ctx context.Context) { e.connected(ctx, name, who) }
 	if !e.logins.submit(name, len(topic)+len(payload), do) { // it has not come from a client: MayPublish
 		e.full(name, payload)
@@ -251,11 +268,12 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 	defer e.release(rules.providers...)
 	c := Client{ID: who.ClientID, Username: who.Username, Tenant: rules.cfg.tenantOf(topic, who)}
 	named := c.Username != ""
+	t := &account{topic: topic, author: who.author, c: &c}
 	if !named {
 		l, err := e.broker.List(ctx, c.ID)
 		if errors.Is(err, behalf.ErrNoAnswer) { // asked without the name, providers might give another list
 			busy := answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
-			e.told(topic, &c, busy)
+			e.told(t, busy)
 			return
 		}
 		c.Username, named = l.Username, err == nil
@@ -274,6 +292,7 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 		if err != nil {
 			out.Code = uint8(behalf.Unavailable)
 			out.Error = fmt.Sprintf("provider %s: %v", p.cfg.Name, err)
+			t.note(p, "failed")
 			continue
 		}
 		wait := time.Duration(rules.cfg.Pending.DefaultWait)
@@ -283,11 +302,12 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 			Promises: &promises,
 			Later: func(a behalf.Answer) { // on an event loop
 				x := answerOf(&a, nil)
-				e.acknowledgeLater(topic, &x)
+				e.acknowledgeEnded(t, p.origin.Name, &x)
 			},
 		}
 		for _, a := range e.broker.Apply(ctx, r) {
 			x := answerOf(&a, nil)
+			t.note(p, outcome([]Answer{x}))
 			out.Results = append(out.Results, x.Results...)
 			out.Revision = max(out.Revision, x.Revision)
 			if x.Code != 0 {
@@ -298,15 +318,50 @@ func (e *Engine) connected(ctx context.Context, topic string, who login) {
 	if !promises.Wait(ctx) {
 		out = answerOf(&behalf.Answer{ClientID: c.ID, Code: behalf.Busy}, nil)
 	}
-	e.told(topic, &c, out)
+	e.told(t, out)
+}
+
+// account is what has come of an event, for the audit.
+type account struct {
+	topic, author string
+	c             *Client
+	providers     []string // with their outcomes
+}
+
+func (t *account) note(p *provider, outcome string) {
+	t.providers = append(t.providers, p.cfg.Name+": "+outcome)
+}
+
+// caller is who has said that a client has logged in; its line names the topic too.
+func (t *account) caller() Caller {
+	principal := t.author
+	if principal == "" {
+		principal = t.topic
+	}
+	return Caller{Door: Connect, Principal: principal, Allowed: true, Quiet: true}
 }
 
 // told records and sends what has come of an event.
-func (e *Engine) told(topic string, c *Client, out Answer) {
-	caller := Caller{Door: Connect, Principal: topic, Allowed: true}
-	x := Entry{ClientID: c.ID, Action: im.Replace.String()}
+func (e *Engine) told(t *account, out Answer) {
+	caller := t.caller()
+	x := Entry{ClientID: t.c.ID, Action: im.Replace.String()}
 	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})
-	e.acknowledge(topic, &out)
+	e.audit(caller, x.Action, "topic", t.topic, "clientid", t.c.ID, "username", t.c.Username,
+		"providers", strings.Join(t.providers, "; "), "revision", out.Revision, "reason", out.Error)
+	e.acknowledge(t.topic, &out)
+}
+
+// acknowledgeEnded answers a login whose client came later, or not at all.
+func (e *Engine) acknowledgeEnded(t *account, origin string, a *Answer) {
+	x, caller := *a, t.caller()
+	caller.Quiet = false
+	ok := e.answers.submit(t.topic, len(t.topic)+x.size(), func(context.Context) {
+		e.ended(caller, origin, &x)
+		e.acknowledge(t.topic, &x)
+	})
+	if !ok {
+		e.lost(caller, "the answer about client "+x.ClientID)
+	}
 }
 
 // tenantOf is the level under the topic's first "+" in the filter, else what the configuration says.

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"noctule/broker"
 	"noctule/broker/behalf"
 	"noctule/broker/lookup"
@@ -33,6 +35,8 @@ const (
 	HTTP    Door = "http"    // the admin listener
 	Connect Door = "connect" // the topic that says who has logged in
 	Go      Door = "go"      // the program itself
+
+	AtConnect Door = "admission" // no request: a list that a provider has for who connects
 )
 
 // Caller is who asks.
@@ -63,6 +67,9 @@ type Engine struct {
 	metrics *metrics
 	unsent  *lookup.Digest                                                       // answers
 	dial    func(ctx context.Context, network, address string) (net.Conn, error) // by tests; nil: the network
+
+	denials *lru.Cache[string, []denial] // by client id
+	authors *lru.Cache[string, string]   // usernames, by topic and payload of logins that are on their way
 
 	// Set by Attach, then read-only:
 	b   *broker.Broker
@@ -100,6 +107,8 @@ func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 		log: log, sets: newInterner(), metrics: newMetrics(),
 	}
 	e.unsent = lookup.NewDigest(e.tell)
+	e.denials, _ = lru.New[string, []denial](denialsMax) // it fails for sizes below 1 only
+	e.authors, _ = lru.New[string, string](authorsMax)
 	e.tapped.Store(new(string))
 	e.mu.origins = make(map[originKey]*behalf.Origin)
 	e.mu.uses = make(map[*provider]int)
@@ -222,17 +231,19 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 	}
 	r.Wait, r.Hold = x.wait(time.Duration(e.config().Pending.DefaultWait))
 	order := orderOf(x.Topics)
-	if later != nil {
-		r.Later = func(a behalf.Answer) { // on an event loop
-			done := e.answers.submit(c.Principal, 128+96*len(a.Results), func(context.Context) {
-				out := answerOf(&a, nil)
-				order.sort(out.Results)
-				out.RequestID, out.Entry = x.RequestID, at
-				later(out)
-			})
-			if !done {
-				e.lost(c, "the second answer about client "+a.ClientID)
+	r.Later = func(a behalf.Answer) { // on an event loop
+		done := e.answers.submit(c.Principal, 128+96*len(a.Results), func(context.Context) {
+			out := answerOf(&a, nil)
+			e.ended(c, o.Name, &out)
+			if later == nil {
+				return
 			}
+			order.sort(out.Results)
+			out.RequestID, out.Entry = x.RequestID, at
+			later(out)
+		})
+		if !done {
+			e.lost(c, "the second answer about client "+a.ClientID)
 		}
 	}
 	var answers []behalf.Answer

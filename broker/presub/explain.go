@@ -75,11 +75,14 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 	}
 	out.noteMatches()
 	out.noteWaiting(&l, topic)
+	out.noteIncomplete(&l)
+	e.noteQueue(ctx, &out)
+	e.noteDenied(&out, full)
 	e.noteProviders(ctx, &out)
 	return out, nil
 }
 
-// noteProviders tells of the providers that are not asked for the client's list.
+// noteProviders tells of the providers that are not asked for the client's list, or do not answer.
 func (e *Engine) noteProviders(ctx context.Context, x *Explanation) {
 	r := e.rules.Load()
 	c := Client{ID: x.ClientID, Username: x.Username, Tenant: r.cfg.Tenant.of(x.ClientID, x.Username)}
@@ -88,6 +91,8 @@ func (e *Engine) noteProviders(ctx context.Context, x *Explanation) {
 		p := &r.cfg.Providers[i]
 		if why := p.whyNot(&candidate); why != "" {
 			x.Notes = append(x.Notes, fmt.Sprintf("provider %s is not asked: %s", p.Name, why))
+		} else {
+			r.providers[i].noteTrouble(x)
 		}
 	}
 }

@@ -19,6 +19,8 @@ type metrics struct {
 	size     *prometheus.HistogramVec // provider; topics of a list
 	evicted  *prometheus.CounterVec   // provider
 	skipped  *prometheus.CounterVec   // provider; topics
+	denied   *prometheus.CounterVec   // provider, code; topics
+	ended    *prometheus.CounterVec   // door, outcome
 	overload prometheus.Counter
 	without  *prometheus.Desc // provider
 	waiting  *prometheus.Desc // provider
@@ -65,6 +67,14 @@ func Metrics() []metric.Def {
 			"Topics of the lists that providers have answered with.", provider),
 		def("topics_skipped_total", metric.Counter,
 			"Topics of providers' lists that nobody may subscribe to.", provider),
+		def("topics_refused_total", metric.Counter,
+			"Topics of providers' lists that clients which connected were not given, by reason code.",
+			provider, metric.Label{Name: "code", Help: "such as 0x87"}),
+		def("pending_ended_total", metric.Counter,
+			"Requests that were pending and have ended, by the door they came through: they took effect "+
+				"when the client came, ran out before, or failed.",
+			metric.Of("door", string(MQTT), string(HTTP), string(Connect), string(Go)),
+			metric.Of("outcome", "effective", "expired", "failed")),
 		def("sessions_without_list", metric.Gauge,
 			"Clients that are in without their list of topics, which the provider is still asked for.",
 			provider),
@@ -106,6 +116,8 @@ func newMetrics() *metrics {
 		skipped:  counter("topics_skipped_total"),
 		latency:  histogram("lookup_seconds", .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5),
 		size:     histogram("set_topics", prometheus.ExponentialBuckets(1, 4, 8)...),
+		denied:   counter("topics_refused_total"),
+		ended:    counter("pending_ended_total"),
 		overload: counter("overload_total").WithLabelValues(),
 	}
 }
@@ -144,6 +156,6 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.skipped, m.evicted,
-		m.overload,
+		m.denied, m.ended, m.overload,
 	}
 }

@@ -50,6 +50,7 @@ type provider struct {
 	chase   *chase
 	failing *lookup.Digest // clients without their list
 	leftOut *lookup.Digest // topics
+	trouble trouble
 }
 
 // Errors of providers.
@@ -246,7 +247,9 @@ func (p *provider) grant(ctx context.Context, c *Client) (behalf.Grant, error) {
 		g.Keep, g.Late = true, p.late(c, 0)
 		return g, nil
 	}
+	g.Refused = p.e.denied(c, p)
 	set, last, err := p.lookup(ctx, c)
+	p.trouble.note(err)
 	if err == nil {
 		g.Topics = set
 		return g, nil

@@ -31,6 +31,7 @@ type Client struct {
 	Granted       int   // made by servers
 	Queued        int   // messages that wait
 	QueuedBytes   int64 // their payloads
+	QueueFull     bool  // no more may wait
 	Inflight      int   // sent, and not acknowledged
 }
 

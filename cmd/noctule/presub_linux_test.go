@@ -98,6 +98,13 @@ providers:
 	if code != 0 || !strings.Contains(text, "of api:crm, QoS 1") || !strings.Contains(text, "It gets 1 of each message") {
 		t.Errorf("explain: %d %s", code, text)
 	}
+	for want, args := range map[int]string{
+		exitConfig: "presub explain -u " + url + " -t /nowhere/token web1 x", 1: "presub explain -u http://127.0.0.1:1 web1 x",
+	} {
+		if code, text = outcome(t, strings.Fields(args)...); code != want || !strings.HasPrefix(text, "Error: ") {
+			t.Errorf("%s: %d %s", args, code, text)
+		}
+	}
 	if code, text = outcome(t, "presub", "explain", "-u", url, "web1", "x"); code != 1 || !strings.Contains(text, "token") {
 		t.Errorf("explain without a token: %d %s", code, text)
 	}
