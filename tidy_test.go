@@ -82,7 +82,8 @@ var rooms = map[string]room{
 	"broker/mail":    {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
 	"broker/message": {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
-		ours: "broker broker/auth/token broker/behalf broker/lookup codec codec/im internal/metric internal/places internal/regular " +
+		ours: "broker broker/auth/token broker/behalf broker/lookup broker/store codec codec/im internal/metric internal/places " +
+			"internal/regular " +
 			"topictree",
 		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},

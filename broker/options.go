@@ -94,6 +94,8 @@ type Options struct {
 	// Features are parts of the program that add to these options, in order; see Feature. Reload keeps those
 	// that New was given.
 	Features []Feature
+	// Stored are tables that features have. Reload keeps those that New was given.
+	Stored []Stored
 	// Admitters are asked, in order, about each CONNECT that is acceptable otherwise, off the loops.
 	Admitters []Admitter `reload:"yes"`
 	// MaxAdmissions is how many CONNECTs may wait for their password to be checked and for Admitters, 16 384

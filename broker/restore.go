@@ -159,7 +159,7 @@ func (r *restoring) read() (err error) {
 	}
 	b.grants.Begin(r.Revision)
 	b.grants.Hold(r.Sets) // until LetGo
-	return nil
+	return b.showStored()
 }
 
 // retain takes a retained message.

@@ -39,12 +39,14 @@ type cache[A any] struct {
 	max        int64 // bytes
 	cost       func(A) (bytes int, of any)
 	evicted    func()
+	saver      Saver[A] // nil: nobody
 
 	mu struct { // Guarded by mu:
 		sync.Mutex
 		lru    *simplelru.LRU[Key, known[A]]
 		bytes  int64
 		shared map[any]int // answers by what they share
+		moving bool        // what leaves the cache is put back at once
 	}
 }
 
@@ -65,8 +67,16 @@ func newCache[A any](s *Cache, last bool, cost func(A) (int, any), evicted func(
 		c.stale = time.Duration(s.Stale)
 	}
 	c.mu.shared = make(map[any]int)
-	c.mu.lru, _ = simplelru.NewLRU(max(1, s.Max), func(_ Key, x known[A]) { c.countLocked(x.answer, -1) })
+	c.mu.lru, _ = simplelru.NewLRU(max(1, s.Max), c.leftLocked)
 	return c
+}
+
+// leftLocked is told what leaves the cache.
+func (c *cache[A]) leftLocked(k Key, x known[A]) {
+	c.countLocked(x.answer, -1)
+	if c.saver != nil && !c.mu.moving {
+		c.saver.Drop(k)
+	}
 }
 
 // countLocked adds an answer to what is held, or takes it off.
@@ -116,16 +126,33 @@ func (c *cache[A]) put(k Key, a A) {
 	at := now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.expireLocked(at)
 	c.addLocked(k, known[A]{
 		answer: a, stale: at.Add(c.ttl + c.stale),
 		fresh: at.Add(time.Duration(float64(c.ttl) * (0.9 + 0.2*rand.Float64()))),
 	})
 }
 
+// expireLocked removes answers that have run out from the end at which the others are that nobody asks for.
+func (c *cache[A]) expireLocked(at time.Time) {
+	for range 2 { // more than come
+		_, x, ok := c.mu.lru.GetOldest()
+		if !ok || at.Before(x.stale) || at.Before(x.fresh) {
+			return
+		}
+		c.mu.lru.RemoveOldest()
+	}
+}
+
 func (c *cache[A]) addLocked(k Key, x known[A]) {
 	m := &c.mu
+	m.moving = true
 	m.lru.Remove(k)
+	m.moving = false
 	c.countLocked(x.answer, 1)
+	if c.saver != nil && c.stale > 0 {
+		c.saver.Save(k, x.answer, x.stale)
+	}
 	gone := 0
 	if m.lru.Add(k, x) {
 		gone++
@@ -161,6 +188,43 @@ func (c *cache[A]) editOne(k Key, f func(A) (A, bool)) {
 	}
 	if x.answer, ok = f(x.answer); ok {
 		c.addLocked(k, x)
+	}
+}
+
+// Kept is an answer that may be used until a time if there is no better one.
+type Kept[A any] struct {
+	Key    Key
+	Answer A
+	Until  time.Time
+}
+
+// kept is what is held, what was not asked for longest first.
+func (c *cache[A]) kept() (list []Kept[A]) {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.mu.lru.Keys() {
+		x, _ := c.mu.lru.Peek(k)
+		list = append(list, Kept[A]{k, x.answer, x.stale})
+	}
+	return list
+}
+
+// restore takes answers that are not fresh.
+func (c *cache[A]) restore(list []Kept[A]) {
+	if c == nil {
+		return
+	}
+	latest := now().Add(c.ttl + c.stale)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range list {
+		if x.Until.After(latest) { // a clock was set, or the file says less now
+			x.Until = latest
+		}
+		c.addLocked(x.Key, known[A]{answer: x.Answer, stale: x.Until})
 	}
 }
 

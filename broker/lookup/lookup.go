@@ -25,9 +25,12 @@
 package lookup
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"net"
 	"slices"
@@ -84,9 +87,19 @@ type Options[A any] struct {
 	Cost func(A) (bytes int, of any)
 	// Last keeps answers for Last.
 	Last   bool
+	Saver  Saver[A] // of those; nil: they end with the process
 	Events Events
 	// Dial connects to a webservice in another way than by the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Saver keeps answers for Last beyond the process: who has one gives them back with Restore. It is called
+// with a lock held, one call at a time, and must not block. Answers to questions with secrets are not kept.
+type Saver[A any] interface {
+	// Save is told of an answer that is cached, and until when it may be used.
+	Save(k Key, a A, until time.Time)
+	// Drop is told that an answer is cached no longer.
+	Drop(k Key)
 }
 
 // Events are called when something has happened, for metrics; those that are nil are not. They must not
@@ -120,7 +133,7 @@ type Lookup[A any] struct {
 	many    Batcher[A] // source, if it takes several questions
 	budget  time.Duration
 	uses    []int
-	salt    []byte // of keys
+	salt    []byte // of keys: of another request, or one with secrets, they are others
 	events  Events
 	queue   *queue[A]
 	cache   *cache[A]
@@ -168,13 +181,16 @@ func Over[A any](s *Settings, src Source[A], turns int, o Options[A]) *Lookup[A]
 	}
 	slices.Sort(l.uses)
 	l.uses = slices.Compact(l.uses)
-	for _, i := range l.uses {
-		if o.Names[i].Secret && l.salt == nil { // a hash of a password alone could be guessed at
-			l.salt = make([]byte, 32)
-			_, _ = rand.Read(l.salt) // never fails
-		}
-	}
 	l.cache = newCache(&s.Cache, o.Last, o.Cost, l.evicted)
+	l.salt = s.shape()
+	if !slices.ContainsFunc(l.uses, func(i int) bool { return o.Names[i].Secret }) {
+		if l.cache != nil && o.Last {
+			l.cache.saver = o.Saver
+		}
+	} else { // a hash of a password alone could be guessed at
+		l.salt = make([]byte, sha256.Size)
+		_, _ = rand.Read(l.salt) // never fails
+	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.breaker = gobreaker.NewCircuitBreaker[[]Found[A]](gobreaker.Settings{
 		Name: o.Name, Timeout: OpenFor,
@@ -218,6 +234,13 @@ func (l *Lookup[A]) Last(q *Question) (A, bool) {
 	return a, ok
 }
 
+// Kept is what is cached, what was not asked for longest first.
+func (l *Lookup[A]) Kept() []Kept[A] { return l.cache.kept() }
+
+// Restore caches answers of before, for Last: those that a Saver has kept, or that were Kept by a Lookup
+// whose request is the same. Who comes last leaves last.
+func (l *Lookup[A]) Restore(list []Kept[A]) { l.cache.restore(list) }
+
 // Edit changes cached answers: f returns another one, or false to leave it.
 func (l *Lookup[A]) Edit(f func(A) (A, bool)) { l.cache.edit(f) }
 
@@ -229,6 +252,28 @@ func (l *Lookup[A]) Circuit() string { return l.breaker.State().String() }
 
 // Cached is how many answers are cached, and the bytes that they take.
 func (l *Lookup[A]) Cached() (n int, bytes int64) { return l.cache.size() }
+
+// SameRequest reports whether another one asks the same, so that its answers are of use to this one.
+func (l *Lookup[A]) SameRequest(other *Lookup[A]) bool { return bytes.Equal(l.salt, other.salt) }
+
+// shape stands for what is asked: of settings with another one, answers of before are not to be used.
+func (s *Settings) shape() []byte {
+	var x struct {
+		Key                                         []string
+		URL, Method, Body, Type, Driver, DSN, Query string
+		Headers                                     map[string]string
+	}
+	x.Key = s.Key
+	if h := s.HTTP; h != nil {
+		x.URL, x.Method, x.Body, x.Type, x.Headers = h.URL, h.Method, h.Body, h.ContentType, h.Headers
+	}
+	if q := s.SQL; q != nil {
+		x.Driver, x.DSN, x.Query = q.Driver, q.DSN+"\x00"+q.DSNFile, q.Query
+	}
+	b, _ := json.Marshal(&x) // of texts, which has no errors
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
 
 // Slots is how many questions can be asked at a time, by a source with so many turns.
 func (s *Settings) Slots() int {

@@ -65,7 +65,8 @@ type Engine struct {
 	answers *lane          // what is only to be published
 	workers sync.WaitGroup // of Go
 	metrics *metrics
-	unsent  *lookup.Digest                                                       // answers
+	unsent  *lookup.Digest // answers
+	kept    *kept
 	dial    func(ctx context.Context, network, address string) (net.Conn, error) // by tests; nil: the network
 
 	denials *lru.Cache[string, []denial] // by client id
@@ -104,7 +105,7 @@ const originsMax = 10000
 // New makes an engine for a broker that has it among its features.
 func New(cfg *Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{
-		log: log, sets: newInterner(), metrics: newMetrics(),
+		log: log, sets: newInterner(), metrics: newMetrics(), kept: newKept(),
 	}
 	e.unsent = lookup.NewDigest(e.tell)
 	e.denials, _ = lru.New[string, []denial](denialsMax) // it fails for sizes below 1 only

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"noctule/broker"
+	"noctule/broker/store"
 	"noctule/codec"
 )
 
@@ -39,6 +40,7 @@ func (e *Engine) Options(o *broker.Options) {
 			ResponseTopic: c.ResponseTopic, MayAnswer: c.MayAnswer, Correlation: c.Correlation,
 		})
 	}
+	o.Stored = append(o.Stored, broker.Stored{Table: store.Answers, Take: e.kept.take})
 	o.MaxPending, o.MaxPendingBytes = rules.Pending.Max, rules.Pending.MaxBytes
 	if len(rules.Providers) > 0 {
 		o.Admitters = append(o.Admitters, admitter{e})
@@ -62,6 +64,7 @@ func (a admitter) Admit(ctx context.Context, x *broker.Admission) codec.Reason {
 // topic.
 func (e *Engine) Attach(b *broker.Broker) error {
 	e.b, e.broker, e.out = b, b, b
+	e.attach(b)
 	return e.Listen()
 }
 

@@ -45,6 +45,7 @@ type provider struct {
 	ask    *lookup.Lookup[*behalf.Set]     // nil if nobody is asked
 	fixed  *behalf.Set                     // the list of everybody, if it does not depend on the client
 	shared *lru.Cache[string, *behalf.Set] // lists by tenant, if it is all that they depend on
+	shelf  *shelf                          // its lists in the store; nil if there are none
 	close  func()                          // gives up what it holds
 
 	chase   *chase
@@ -95,6 +96,12 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 		p.src, err = newJWTSource(cfg.JWT, p.files)
 	default:
 		slots = cfg.Slots()
+		if cfg.OnFailure == "last_known" {
+			p.shelf = &shelf{
+				k: e.kept, source: cfg.Name, stale: time.Duration(cfg.Cache.Stale),
+				written: make(map[lookup.Key]written),
+			}
+		}
 		p.ask, err = lookup.New(&cfg.Settings, p.options())
 	}
 	if err != nil {
@@ -109,7 +116,7 @@ func newProvider(cfg *ProviderConfig, e *Engine) (*provider, error) {
 // options say how others are asked for lists.
 func (p *provider) options() lookup.Options[*behalf.Set] {
 	m, name := p.e.metrics, p.cfg.Name
-	return lookup.Options[*behalf.Set]{
+	o := lookup.Options[*behalf.Set]{
 		Name: name, Names: names(), Files: p.files, Last: p.cfg.OnFailure == "last_known",
 		Dial:  p.connect,
 		Asked: "clients", Answers: "lists", HTTP: lookup.OK(p.setOfJSON), SQL: p.setOfRows, Cost: costOf,
@@ -124,6 +131,10 @@ func (p *provider) options() lookup.Options[*behalf.Set] {
 			},
 		},
 	}
+	if p.shelf != nil {
+		o.Saver = p.shelf
+	}
+	return o
 }
 
 // connect connects to a webservice.

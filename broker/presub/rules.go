@@ -96,6 +96,9 @@ func (e *Engine) warn(r *rules) {
 
 // put is Use without a word. It returns what was in force.
 func (e *Engine) put(x *Plan) *rules {
+	for _, p := range e.rules.Load().providers {
+		p.bequeath(x.next.provider(p.cfg.Name))
+	}
 	e.mu.Lock()
 	old := e.rules.Swap(x.next)
 	for _, p := range x.next.providers {

@@ -154,6 +154,26 @@ func (c *Committer) Shared(f func(b *Batch)) {
 	}
 }
 
+// sparedBytes is how much of what may be lost waits at most.
+const sparedBytes = 4 << 20
+
+// Spared is Shared for what may be lost: when the disk fails or is behind, it does not call f and returns
+// false.
+func (c *Committer) Spared(f func(b *Batch)) bool {
+	if c.failing.Load() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed || c.mu.shared.Size() >= sparedBytes {
+		return false
+	}
+	f(&c.mu.shared)
+	c.mu.made++
+	c.signal()
+	return true
+}
+
 // Failing reports whether the last attempt has failed: what needs the store is to be refused.
 func (c *Committer) Failing() bool { return c.failing.Load() }
 

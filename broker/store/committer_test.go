@@ -258,3 +258,38 @@ func TestCommitterBeginsWithStart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSparedIsBounded: what may be lost is not taken while the disk is behind or fails, so it cannot pile up.
+func TestSparedIsBounded(t *testing.T) {
+	f, w := &flaky{Memory: store.NewMemory()}, newWatch()
+	failing := true // guarded by f.mu
+	f.fail = func() (bool, bool) { return failing, false }
+	c := store.NewCommitter(f, w.options(1))
+	put := func(b *store.Batch) { b.Put(store.Answers, []byte{0, 1}, make([]byte, 1<<20)) }
+	n := 0
+	for ; n < 100 && c.Spared(put); n++ { // nothing is committed before Start
+	}
+	if n != 4 {
+		t.Errorf("%d MiB wait", n)
+	}
+	c.Start()
+	w.until(func() bool { return len(w.errs) > 0 })
+	if c.Spared(put) {
+		t.Error("taken while the disk fails")
+	}
+	f.mu.Lock()
+	failing = false
+	f.mu.Unlock()
+	if err := c.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Spared(put) {
+		t.Error("not taken afterwards")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Spared(put) {
+		t.Error("taken after Close")
+	}
+}

@@ -34,6 +34,7 @@ const (
 	Sets                       // key -> Set; since version 2 of the file, as is Grants
 	Grants                     // session number, origin -> Grant
 	Denials                    // kind, name -> Denial; files that are older get it when they are opened
+	Answers                    // 0, key -> Set; 1, key of a question, whose -> Answer; as Denials
 	Tables                     // number of tables
 )
 
@@ -41,7 +42,7 @@ const (
 func (t Table) String() string {
 	names := [...]string{
 		"config", "sessions", "subscriptions", "messages", "entries", "inbound", "retained", "transits",
-		"sets", "grants", "denials",
+		"sets", "grants", "denials", "answers",
 	}
 	if int(t) < len(names) {
 		return names[t]

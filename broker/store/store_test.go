@@ -142,6 +142,13 @@ func TestRecords(t *testing.T) {
 	} {
 		record(t, store.Denials, d, func(b *store.Batch) { b.PutDenial(&d) }, store.ReadDenial)
 	}
+	for _, a := range []store.Answer{
+		{Source: "groups", Key: [16]byte{1}, List: store.SetKey{2}, Until: 1_800_000_000}, {Source: long, Until: -1},
+	} {
+		record(t, store.Answers, a, func(b *store.Batch) { b.PutAnswer(&a) }, store.ReadAnswer)
+	}
+	x := store.Set{Key: store.SetKey{15: 9}, Topics: []store.SetTopic{{Filter: "a/+", Options: 0x2E, ID: 268435455}, {Filter: long}}}
+	record(t, store.Answers, x, func(b *store.Batch) { b.PutAnswerList(&x) }, store.ReadAnswerList)
 	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
 	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
 }

@@ -224,8 +224,12 @@ func text(t store.Table, key, value []byte) (line string, err error) {
 		Transit: func(r *store.Transit) error {
 			return say("message %d for loop %d and %q", r.Message, r.Loop, r.Filter)
 		},
-		Set:   func(r *store.Set) error { return say("%s", setText(r)) },
-		Grant: func(r *store.Grant) error { return say("%s", grantText(r)) },
+		Set:        func(r *store.Set) error { return say("%s", setText(r)) },
+		Grant:      func(r *store.Grant) error { return say("%s", grantText(r)) },
+		AnswerList: func(r *store.Set) error { return say("%s", setText(r)) },
+		Answer: func(r *store.Answer) error {
+			return say("provider %q question %x list %x, %s", r.Source, r.Key, r.List, untilText(r.Until))
+		},
 		Denial: func(r *store.Denial) error {
 			return say("%s %q %s by %q: %q", r.Of, r.Name, untilText(r.Until), r.By, r.Reason)
 		},

@@ -3,7 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -104,5 +108,63 @@ func TestGrantWithoutListIsDamage(t *testing.T) {
 	code, text := outcome(t, "-c", confFile(t, persistent(freePort(t), dir)+"user root\n"))
 	if code != exitConfig || !strings.Contains(text, "a grant refers to a list of topics that is not there") {
 		t.Errorf("exit %d: %s", code, text)
+	}
+}
+
+// A browser comes back with another client id each time, and is its user's all the same: in an outage of the
+// webservice, and after a kill of the broker in it, it has the last list that was known.
+func TestLastKnownListSurvivesKill(t *testing.T) {
+	sub, pub := program(t, "mosquitto_sub"), program(t, "mosquitto_pub")
+	port, dir := freePort(t), t.TempDir()
+	lists := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"topics":[{"topic":"im`+r.URL.Path+`","qos":1}]}`)
+	}))
+	defer lists.Close()
+	yaml := filepath.Join(dir, "presub.yaml")
+	text := "providers: [{name: ws, budget: 20s, http: {timeout: 20s, method: GET, url: '" + lists.URL + "/%u'}}]"
+	if err := os.WriteFile(yaml, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := persistent(port, dir) + "presub_file " + yaml + "\n"
+	at := []string{"-h", "127.0.0.1", "-p", fmt.Sprint(port)}
+	browser := 0
+	visit := func(user string) {
+		t.Helper()
+		browser++
+		id := fmt.Sprintf("mqttjs_%d", browser)
+		cmd := exec.Command(sub, append(at[:4:4], "-i", id, "-u", user, "-t", "ready", "-v", "-C", "2", "-W", "20")...)
+		out := runLines(t, cmd)
+		out.want("^ready ")
+		runClient(t, pub, append(at[:4:4], "-q", "1", "-t", "im/"+user, "-m", id)...)
+		out.want("^im/" + user + " " + id + "$")
+	}
+	p := startBroker(t, conf)
+	runClient(t, pub, append(at[:4:4], "-r", "-t", "ready", "-m", "x")...)
+	visit("ann")
+	visit("bob")
+	lists.Close()
+	visit("ann")
+	// What is stored before something that was acknowledged is on the disk with it.
+	runClient(t, pub, append(at[:4:4], "-q", "1", "-r", "-t", "ready", "-m", "y")...)
+	p.stop(t, syscall.SIGKILL)
+	p = startBroker(t, conf)
+	visit("bob")
+	visit("ann")
+	if code := p.stop(t, syscall.SIGTERM); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+	file, copied := filepath.Join(dir, "noctule.db"), filepath.Join(dir, "copy.db")
+	for _, tt := range []struct{ args, want string }{
+		{"dump " + file, `answers: provider "ws" question `},
+		{"dump " + file, `"im/ann" options 0x01 id 0`},
+		{"check " + file, "no problems"},
+		{"backup " + file + " " + copied, ""},
+		{"compact " + copied, ""},
+		{"stats " + copied, "answers                 4 keys"},
+	} {
+		code, text := outcome(t, append([]string{"db"}, strings.Fields(tt.args)...)...)
+		if code != exitOK || !strings.Contains(text, tt.want) {
+			t.Errorf("db %s: exit %d: %s", tt.args, code, text)
+		}
 	}
 }

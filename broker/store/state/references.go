@@ -10,13 +10,14 @@ import (
 // References holds records against those that they refer to. The zero value has seen none.
 type References struct {
 	sessions, messages map[uint64]bool
-	sets               map[store.SetKey]bool
+	sets, lists        map[store.SetKey]bool // lists are those of answers
 }
 
 // Look looks at the next record, table after table, and returns what is wrong with what it refers to.
 func (r *References) Look(t store.Table, key, value []byte) error {
 	if r.sessions == nil {
-		r.sessions, r.messages, r.sets = map[uint64]bool{}, map[uint64]bool{}, map[store.SetKey]bool{}
+		r.sessions, r.messages = map[uint64]bool{}, map[uint64]bool{}
+		r.sets, r.lists = map[store.SetKey]bool{}, map[store.SetKey]bool{}
 	}
 	switch t {
 	case store.Sessions:
@@ -32,7 +33,20 @@ func (r *References) Look(t store.Table, key, value []byte) error {
 		return errors.Join(v.Look(t, key, value), r.session(key))
 	case store.Transits:
 		return r.message(store.KeyNumber(key))
+	case store.Answers:
+		v := Visitor{Answer: r.answer, AnswerList: func(x *store.Set) error {
+			r.lists[x.Key] = true
+			return nil
+		}}
+		return v.Look(t, key, value)
 	default:
+	}
+	return nil
+}
+
+func (r *References) answer(a *store.Answer) error {
+	if !r.lists[a.List] {
+		return fmt.Errorf("%w: it refers to list %x, which is not there", store.ErrCorrupt, a.List)
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ func TestReferences(t *testing.T) {
 	whole.PutTransit(&store.Transit{Message: 2, Filter: "t"})
 	whole.PutGrant(&store.Grant{Session: 1, Origin: "api:a", Set: store.SetKey{3}})
 	whole.PutGrant(&store.Grant{Session: 1, Origin: "api:b"})
+	whole.PutAnswerList(&store.Set{Key: store.SetKey{4}, Topics: []store.SetTopic{{Filter: "t"}}})
+	whole.PutAnswer(&store.Answer{Source: "p", List: store.SetKey{4}})
 	for name, tt := range map[string]struct {
 		drop func(b *store.Batch)
 		want int
@@ -31,6 +33,7 @@ func TestReferences(t *testing.T) {
 		"no session": {func(b *store.Batch) { b.Delete(store.Sessions, []byte{7: 1}) }, 7},
 		"no message": {func(b *store.Batch) { b.DeleteMessage(2) }, 3},
 		"no list":    {func(b *store.Batch) { b.DeleteSet(store.SetKey{3}) }, 1},
+		"no answer":  {func(b *store.Batch) { b.DeleteAnswerList(store.SetKey{4}) }, 1},
 	} {
 		s := store.NewMemory()
 		var fix store.Batch

@@ -33,6 +33,8 @@ func whole(t *testing.T) *store.Memory {
 	b.PutSet(&store.Set{Key: store.SetKey{7}, Topics: []store.SetTopic{{Filter: "t", Options: 0x1D, ID: 8}}})
 	b.PutGrant(&store.Grant{Session: 1, Origin: "api:a", Set: store.SetKey{7}, Revision: 9})
 	b.PutDenial(&store.Denial{Of: store.DenyUser, Name: "u", Since: 10, Until: 11, By: "x", Reason: "y"})
+	b.PutAnswerList(&store.Set{Key: store.SetKey{12}, Topics: []store.SetTopic{{Filter: "t"}}})
+	b.PutAnswer(&store.Answer{Source: "p", Key: [16]byte{13}, List: store.SetKey{12}, Until: 14})
 	return commit(t, store.NewMemory(), &b)
 }
 

@@ -23,6 +23,8 @@ type Visitor struct {
 	Set          func(s *store.Set) error
 	Grant        func(g *store.Grant) error
 	Denial       func(d *store.Denial) error
+	AnswerList   func(s *store.Set) error
+	Answer       func(a *store.Answer) error
 }
 
 // Walk shows a visitor all that it takes, table by table: each record comes behind those that it refers to.
@@ -66,8 +68,10 @@ func (v *Visitor) takes(t store.Table) bool {
 		return v.Set != nil
 	case store.Grants:
 		return v.Grant != nil
-	default:
+	case store.Denials:
 		return v.Denial != nil
+	default:
+		return v.Answer != nil || v.AnswerList != nil
 	}
 }
 
@@ -104,6 +108,11 @@ func (v *Visitor) Look(t store.Table, key, value []byte) error {
 		return give(v.Transit, func() (store.Transit, error) { return store.ReadTransit(key, value) })
 	case store.Sets:
 		return give(v.Set, func() (store.Set, error) { return store.ReadSet(key, value) })
+	case store.Answers:
+		if store.IsAnswerList(key) {
+			return give(v.AnswerList, func() (store.Set, error) { return store.ReadAnswerList(key, value) })
+		}
+		return give(v.Answer, func() (store.Answer, error) { return store.ReadAnswer(key, value) })
 	case store.Denials:
 		return give(v.Denial, func() (store.Denial, error) { return store.ReadDenial(key, value) })
 	default:
