@@ -42,8 +42,8 @@ var rooms = map[string]room{
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
 		ours: "broker/admit broker/auth broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
-			"broker/knock broker/line broker/listener broker/mail broker/message " +
-			"broker/offer broker/reason broker/retained broker/session " +
+			"broker/knock broker/line broker/listener broker/message " +
+			"broker/offer broker/reason broker/retained broker/route broker/session " +
 			"broker/store broker/store/state broker/sys broker/tally broker/view codec internal/memguard internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
@@ -88,6 +88,7 @@ var rooms = map[string]room{
 		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
+	"broker/route":           {ours: "broker/durable broker/fanout broker/mail broker/message broker/store internal/ring topictree wsnet"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},

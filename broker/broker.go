@@ -4,7 +4,7 @@
 // Each event loop of wsnet has one shard. A session lives on the shard that its client id hashes to, and a
 // connection moves there with its CONNECT; so a session, its connection, its subscriptions and its queue
 // are touched by one goroutine only, and takeover is single-threaded. What shards share is the topic index,
-// the retained messages (both safe for concurrent use) and their mailboxes. route.go tells the life of a
+// the retained messages (both safe for concurrent use) and their mailboxes. ARCHITECTURE tells the life of a
 // PUBLISH.
 package broker
 
@@ -27,6 +27,7 @@ import (
 	"noctule/broker/knock"
 	"noctule/broker/listener"
 	"noctule/broker/retained"
+	"noctule/broker/route"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/broker/view"
@@ -63,6 +64,7 @@ type Broker struct {
 	lastNumber  atomic.Uint64 // session numbers given out
 	lastMessage atomic.Uint64 // ids of stored messages given out
 	routes      durable.Routes
+	routers     route.Routers[*client]
 	stopping    atomic.Bool
 	storeError  atomic.Pointer[error] // of the last commit that failed; it stays when commits succeed again
 	sessions    atomic.Int64          // of all shards

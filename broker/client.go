@@ -165,7 +165,7 @@ func (c *client) slow() bool {
 	}
 	if !c.conn.Blocked() {
 		if c.shard.journal == nil { // else it would leave before what it depends on is in the journal
-			c.shard.postRemote()
+			c.shard.router.Post()
 		}
 		c.conn.Flush()
 	}
@@ -176,7 +176,7 @@ func (c *client) slow() bool {
 // shape.
 func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 	s := c.shard
-	h := &s.live
+	h := &s.router.Live
 	if !h.Holds(m) {
 		if !c.may(auth.Read, m.Topic) && !c.grants().Bypasses(m.Topic) {
 			s.drop(DropDenied)

@@ -113,9 +113,7 @@ func (s *shard) inherit(e *estate, m *message.Message, share uint8) {
 	}
 	if b := e.of(m, share); b != nil {
 		if id, ok := s.b.index.LookupShared(b.group, b.filter); ok {
-			s.live.Reset(m, s.loop.Now())
-			s.routeDeal(m, id, s.b.shareHome(b.group, b.filter))
-			s.live.Release()
+			s.router.Deal(m, id, s.b.shareHome(b.group, b.filter))
 			return
 		}
 	}

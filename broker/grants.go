@@ -162,7 +162,7 @@ func (g *granting) Join(
 		return nil, err
 	}
 	m := newShareMember(cl, id, home, o, subID)
-	s.joinShare(m)
+	s.router.Join(m)
 	cl.shared++
 	s.count.SharedSubscriptions++
 	if cl.Durable() {
@@ -180,7 +180,7 @@ func (g *granting) Leave(cl *client, m *shareMember) {
 	if cl.Durable() {
 		s.journal.Leave(m.ID)
 	}
-	s.leaveShare(m)
+	s.router.Leave(m)
 }
 
 // grants is what the client has been given, nil if nothing rare is there.

@@ -20,7 +20,7 @@ func (s *shard) checkInvariants(all bool) {
 		return
 	}
 	for _, check := range []func() error{
-		s.faultOfSums, s.faultOfReceivers, s.faultOfGates, s.faultOfMembers,
+		s.faultOfSums, s.router.Check, s.faultOfReceivers, s.faultOfGates, s.faultOfMembers,
 	} {
 		if err := check(); err != nil {
 			panic(fmt.Sprintf("broker: loop %d: %v", s.index, err))

@@ -208,9 +208,9 @@ func (b *Broker) Retained(filter string) (*Cursor[Retained], error) {
 
 // Shares reads the shared subscriptions, in no order.
 func (b *Broker) Shares() *Cursor[Share] {
-	all := func(loop int) iter.Seq[topictree.FilterID] { return b.shards[loop].shares.All() }
+	all := func(loop int) iter.Seq[topictree.FilterID] { return b.shards[loop].router.Shares.All() }
 	return view.OfTables(&b.pages, all, func(loop int, id topictree.FilterID) (Share, bool) {
-		g := b.shards[loop].shares.Group(id)
+		g := b.shards[loop].router.Shares.Group(id)
 		group, filter, ok := codec.SplitShare([]byte(b.index.Filter(id)))
 		if g == nil || !ok {
 			return Share{}, false
@@ -225,10 +225,10 @@ func (b *Broker) ShareMembers(group, filter string) *Cursor[string] {
 	s, at := b.shards[b.shareHome([]byte(group), []byte(filter))], 0
 	step := func(page []string, limit int) ([]string, bool) {
 		id, ok := b.index.LookupShared([]byte(group), []byte(filter))
-		if !ok || s.shares.Group(id) == nil {
+		if !ok || s.router.Shares.Group(id) == nil {
 			return page, true
 		}
-		g := s.shares.Group(id)
+		g := s.router.Shares.Group(id)
 		for _, m := range g.Page(at, limit) {
 			page = append(page, m.C.id)
 			at++

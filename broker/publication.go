@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"noctule/broker/message"
+	"noctule/broker/route"
 	"noctule/codec"
-	"noctule/topictree"
 	"noctule/wsnet"
 )
 
@@ -101,7 +101,8 @@ func (b *Broker) Publish(ctx context.Context, p Publication) (Result, error) {
 	}
 	r := Result{Accepted: true, Receivers: j.receivers}
 	for _, x := range j.far {
-		if !b.onLoop(ctx, x.s, func() { r.Receivers += x.s.sizes(x.ids) }) {
+		s := b.shards[x.Loop]
+		if !b.onLoop(ctx, s, func() { r.Receivers += s.router.Sizes(x.IDs) }) {
 			return Result{Accepted: true, Receivers: j.receivers}, noAnswer(ctx)
 		}
 	}
@@ -152,14 +153,8 @@ type publishing struct {
 
 	// Of the loop, until done is closed:
 	refused   PublishError
-	receivers int // on this loop, and shared subscriptions
-	far       []farReceivers
-}
-
-// farReceivers are filters of another loop that match.
-type farReceivers struct {
-	s   *shard
-	ids []topictree.FilterID
+	receivers int         // on this loop, and shared subscriptions
+	far       []route.Far // whom to ask about the others
 }
 
 // Run implements wsnet.Task.
@@ -199,7 +194,7 @@ func (j *publishing) publish() {
 	if j.refused = s.refuses(m); j.refused != 0 {
 		return
 	}
-	j.count()
+	j.receivers, j.far = s.router.Count(m.Topic)
 	s.journal.Begin()
 	if j.local {
 		s.routeMessage(m)
@@ -207,7 +202,7 @@ func (j *publishing) publish() {
 		s.publishMessage(m)
 	}
 	s.postJournal() // before others see it, as at the end of a turn
-	s.postRemote()
+	s.router.Post()
 }
 
 // refuses says why the program's own message cannot be passed on.
@@ -221,53 +216,10 @@ func (s *shard) refuses(m *message.Message) PublishError {
 	case s.tooMuch(m):
 		return ErrPublishMemory
 	case !s.journal.Failing():
-	case m.Retain && s.retainLog(m.Topic) != nil, m.QoS > 0 && s.forDurable(m.Topic):
+	case m.Retain && s.retainLog(m.Topic) != nil, m.QoS > 0 && s.router.ForDurable(m.Topic):
 		return ErrPublishStore
 	}
 	return 0
-}
-
-// count counts who gets the message, and notes whom to ask about the others.
-func (j *publishing) count() {
-	s := j.s
-	s.b.index.Match(j.m.Topic, &s.matches)
-	defer s.matches.Trim()
-	var own []topictree.FilterID
-	for i := range s.matches.Hits {
-		h := &s.matches.Hits[i]
-		if h.Shared {
-			j.receivers++
-			continue
-		}
-		for k, other := range s.b.shards {
-			switch {
-			case h.Loops&(1<<k) == 0:
-			case other == s:
-				own = append(own, h.ID)
-			default:
-				j.ask(other, h.ID)
-			}
-		}
-	}
-	j.receivers += s.sizes(own)
-}
-
-func (j *publishing) ask(s *shard, id topictree.FilterID) {
-	for i := range j.far {
-		if j.far[i].s == s {
-			j.far[i].ids = append(j.far[i].ids, id)
-			return
-		}
-	}
-	j.far = append(j.far, farReceivers{s, []topictree.FilterID{id}})
-}
-
-// sizes counts this loop's subscriptions of some filters.
-func (s *shard) sizes(ids []topictree.FilterID) (n int) {
-	for _, id := range ids {
-		n += s.receivers.Size(id)
-	}
-	return n
 }
 
 // forwardable says that properties are well formed and go to receivers as they are.

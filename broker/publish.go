@@ -2,14 +2,12 @@ package broker
 
 import (
 	"bytes"
-	"slices"
 
 	"noctule/broker/auth"
 	"noctule/broker/line"
 	"noctule/broker/message"
 	"noctule/broker/reason"
 	"noctule/codec"
-	"noctule/topictree"
 )
 
 // handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto
@@ -214,16 +212,7 @@ func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Re
 	case m.Retain && s.retainLog(m.Topic) != nil:
 		return true
 	}
-	return m.QoS > 0 && s.forDurable(m.Topic)
-}
-
-// forDurable reports whether a durable session, of whatever loop, may have a subscription that matches. It
-// takes that for granted where the search would be too long for a turn.
-func (s *shard) forDurable(topic []byte) bool {
-	s.b.index.Start(topic, &s.matches)
-	defer s.matches.Trim()
-	return !s.b.index.More(topic, &s.matches, manySteps) ||
-		slices.ContainsFunc(s.matches.Hits, func(h topictree.Hit) bool { return s.b.routes.Of(h.ID) != 0 })
+	return m.QoS > 0 && s.router.ForDurable(m.Topic)
 }
 
 // verdict is how the debug log names what became of a PUBLISH.

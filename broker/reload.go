@@ -60,6 +60,7 @@ func (s *shard) reload(o Options) {
 	}
 	s.opts = &next
 	s.limits.QueueQoS0 = o.QueueQoS0
+	s.router.Once = !o.AllowDuplicates
 	s.grants.Limit(next.grantLimits())
 	s.watchLevels()
 	if s.index == 0 {

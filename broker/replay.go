@@ -173,7 +173,7 @@ func (c *replaying) Current(r *retained.Replay, filter string) (retained.Topic, 
 // before, or in passages.
 func (c *replaying) Behind(r *retained.Replay, t retained.Topic) bool {
 	s, w := c.shard, &r.Wait
-	if !w.Passed(s.passed, s.passages.Len()) || !s.receivers.Passed(t.ID, &w.Slices) {
+	if !w.Passed(s.router.Passages()) || !s.receivers.Passed(t.ID, &w.Slices) {
 		return true
 	}
 	w.Again()

@@ -16,7 +16,7 @@ import (
 //
 //	retains, numbers   retained.Index.Put: the index changes, then the mark follows
 //	matches            index.Match: is the filter's bit of the subscriber's loop set; the envelope waits for the turn
-//	ends its turn      EndTurn: postRemote, then endFence's answers
+//	ends its turn      EndTurn: Router.Post, then endFence's answers
 //	enters             subscribePlain or exchange: the bit is set, the client is a member
 //	marks              Queue.Begin or Replay.Give: mark, skip and fence; then endFence's question
 //	takes mail         batch.Run, fenceAnswer.Run; with a large crowd startJob
@@ -31,7 +31,7 @@ import (
 // nothing that a replay sees, as its fence waits for the packet under way; that a replay in place of another leaves
 // out what that one did (Begin) spares the client a copy that it may get.
 //
-// Not in the model: several topics, a subscription of the client's own beside a granted one, passages (many.go),
+// Not in the model: several topics, a subscription of the client's own beside a granted one, passages (package route),
 // which are waited for as slices are, and the store. TestModelRetainedAndLive has them, at random.
 type rules struct {
 	IndexBeforeMatch  bool // the publisher changes the index before it matches
@@ -40,7 +40,7 @@ type rules struct {
 	SkipOnlyWhenFresh bool // but not of a subscription that was there before
 	PassOver          bool // Give: what is above the mark comes live
 	Fence             bool // the replay begins behind the round
-	AnswerBehindMail  bool // endFence comes behind postRemote
+	AnswerBehindMail  bool // endFence comes behind Router.Post
 	BehindSlices      bool // Behind
 	DropAtEnd         bool // dropReplay, Outdate: a subscription that is new has a new mark
 	ResumedMark       bool // resumeReplays: QoS 0 that was lost meanwhile is the cursor's

@@ -262,13 +262,13 @@ func (r *restoring) payDebts(s *shard) {
 		if _, _, shared := d.Share(); shared {
 			continue
 		}
-		s.live.Reset(d.M, s.loop.Now())
+		s.router.Live.Reset(d.M, s.loop.Now())
 		if d.ByTopic() {
 			r.payTopic(s, &d)
 		} else if id, ok := s.b.index.Lookup([]byte(d.Filter)); ok {
 			r.owners(s, id, d.M, func(mb member) { r.pay(s, &d, mb) })
 		}
-		s.live.Release()
+		s.router.Live.Release()
 	}
 }
 
@@ -285,26 +285,26 @@ func (r *restoring) owners(s *shard, id topictree.FilterID, m *message.Message, 
 func (r *restoring) pay(s *shard, d *state.Debt, mb member) {
 	loop := homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1))
 	if d.IsOf(loop) && mb.C.Durable() && !mb.C.has(d.M) {
-		s.deliver(mb, d.M)
+		mb.C.Take(mb, d.M)
 	}
 }
 
 // payTopic gives each session with a subscription that matches one copy, at the highest QoS of them.
 func (r *restoring) payTopic(s *shard, d *state.Debt) {
-	s.b.index.Match(d.M.Topic, &s.matches)
+	var found topictree.Matches
+	s.b.index.Match(d.M.Topic, &found)
 	best := map[*client]member{}
-	for i := range s.matches.Hits {
-		if s.matches.Hits[i].Shared {
+	for i := range found.Hits {
+		if found.Hits[i].Shared {
 			continue
 		}
-		r.owners(s, s.matches.Hits[i].ID, d.M, func(mb member) {
+		r.owners(s, found.Hits[i].ID, d.M, func(mb member) {
 			old, known := best[mb.C]
 			if !known || old.Options.QoS() < mb.Options.QoS() {
 				best[mb.C] = mb
 			}
 		})
 	}
-	s.matches.Trim()
 	for _, mb := range best {
 		r.pay(s, d, mb)
 	}
@@ -358,10 +358,8 @@ func (r *restoring) payShare(ctx context.Context, m *message.Message, id topictr
 		return err
 	}
 	return r.b.onEach(ctx, func(s *shard) {
-		if s.shares.Group(id) != nil && !has.Load() { // this loop deals
-			s.live.Reset(m, s.loop.Now())
-			s.deal(id, m)
-			s.live.Release()
+		if s.router.Shares.Group(id) != nil && !has.Load() { // this loop deals
+			s.router.Deal(m, id, s.index)
 		}
 	})
 }

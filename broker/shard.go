@@ -15,17 +15,16 @@ import (
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
 	"noctule/broker/line"
-	"noctule/broker/mail"
 	"noctule/broker/message"
 	"noctule/broker/reason"
 	"noctule/broker/retained"
+	"noctule/broker/route"
 	"noctule/broker/session"
 	"noctule/broker/tally"
 	"noctule/codec"
 	"noctule/internal/memguard"
 	"noctule/internal/ring"
 	"noctule/internal/wheel"
-	"noctule/topictree"
 	"noctule/wsnet"
 )
 
@@ -37,6 +36,7 @@ type shard struct {
 	loop      *wsnet.Loop
 	index     int
 	receivers *fanout.Table[*client] // of what this loop has subscribers for
+	router    *route.Router[*client] // which brings messages to them, and to other loops
 	grants    *grants.Table[*client] // what servers have given sessions
 
 	// Owned by the loop:
@@ -46,16 +46,11 @@ type shard struct {
 	debug    bool           // log_type debug is on
 	logSubs  bool           // log_type subscribe is on
 	sessions map[string]*client
-	shares   fanout.Shares[*client] // that this loop deals
-	greeting ring.Ring[*greeting]   // connections that have not sent CONNECT, oldest first
+	greeting ring.Ring[*greeting] // connections that have not sent CONNECT, oldest first
 	timers   *wheel.Wheel[*alarm]
-	remote   []mail.Box[order] // one per shard
 	fence    retained.Fence[*client, *wsnet.Conn]
-	passages ring.Ring[*passage]
-	passed   uint32 // passages that have ended
 	covering auth.Uncovered[*client]
 	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
-	backlog  int                    // jobs of sliced fan-outs and passages
 	relays   []*forwarder           // hear of what is published; nil mostly
 	told     *client                // whose packet is handled with answers; nil mostly
 	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
@@ -70,20 +65,14 @@ type shard struct {
 	sweeper  retained.Sweep            // shard 0 only
 
 	// Owned by the loop, scratch of the current packet:
-	matches topictree.Matches
-	live    message.Heads   // of the message being published
-	stored  message.Heads   // of a message that comes out of a queue
-	pub     message.Message // loan of the PUBLISH being handled
-	far     message.Message // loan of a message from another shard
-	publish codec.Publish
-	connect codec.Connect
-	subs    codec.Subscribe
-	unsubs  codec.Unsubscribe
-	codes   []codec.Reason
-	props   codec.Properties
-	picked  []member
-	// While a passage picks, where its clients are in picked:
-	pickedIn  map[*client]int
+	stored    message.Heads   // of a message that comes out of a queue
+	pub       message.Message // loan of the PUBLISH being handled
+	publish   codec.Publish
+	connect   codec.Connect
+	subs      codec.Subscribe
+	unsubs    codec.Unsubscribe
+	codes     []codec.Reason
+	props     codec.Properties
 	publisher *wsnet.Conn        // whose PUBLISH or PUBREL is handled
 	handling  crash.Handling     // for the report of a panic
 	departed  crash.Departures   // for the report of a panic
@@ -119,11 +108,11 @@ func newShard(b *Broker, l *wsnet.Loop) *shard {
 		sessions:  make(map[string]*client),
 		receivers: fanout.New[*client](b.index, l.Index(), slice),
 		timers:    wheel.New[*alarm](512),
-		remote:    make([]mail.Box[order], maxLoops),
 		journal:   b.newJournal(l.Index()),
 		away:      b.newFetcher(),
 	}
 	s.limits.Totals = &s.totals
+	s.router = s.newRouter()
 	s.openGrants()
 	s.watchLevels()
 	return s
@@ -388,7 +377,7 @@ func (s *shard) InputGaveWay(c *wsnet.Conn) {
 func (s *shard) EndTurn() {
 	s.loop.MustBeHere()
 	s.postJournal() // what others will refer to
-	s.postRemote()
+	s.router.Post()
 	s.endFence() // behind the messages
 	s.readAway()
 	s.watchMemory()

@@ -172,7 +172,7 @@ func (s *shard) subscribeShared(
 	}
 	s.grants.LeaveShare(cl, id)
 	m := newShareMember(cl, id, home, o, subID)
-	s.joinShare(m)
+	s.router.Join(m)
 	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
 	cl.shared++
 	cl.updateFull()
@@ -275,7 +275,7 @@ func (s *shard) unsubscribe(cl *client, i int) {
 	if sub.share != nil {
 		cl.shared--
 		s.count.SharedSubscriptions--
-		s.leaveShare(sub.share)
+		s.router.Leave(sub.share)
 		return
 	}
 	s.count.Subscriptions--

@@ -305,7 +305,7 @@ func (b *Broker) stopLoops(except int) {
 
 // doing says what the loop is doing for a client, c being the connection that it serves, if it does.
 func (s *shard) doing(c *wsnet.Conn) string {
-	x := crash.Scene{Handling: s.handling, Topic: s.pub.Topic, Message: s.live.Message()}
+	x := crash.Scene{Handling: s.handling, Topic: s.pub.Topic, Message: s.router.Live.Message()}
 	if x.Conn != nil {
 		x.Who = s.who(x.Conn)
 		_, x.Known = x.Conn.Attachment.(*client)

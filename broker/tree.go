@@ -206,7 +206,7 @@ func (s *shard) query(ctx context.Context, f func()) error {
 // list is a part of this loop's subscribers of a filter, or of the members it deals to.
 func (s *shard) list(id topictree.FilterID, from, limit int) (out []subscriber) {
 	s.loop.MustBeHere()
-	if g := s.shares.Group(id); g != nil {
+	if g := s.router.Shares.Group(id); g != nil {
 		for _, m := range g.Page(from, limit) {
 			out = append(out, subscriber{id: m.C.id, shared: m})
 		}

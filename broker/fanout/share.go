@@ -17,6 +17,7 @@ type Share[C comparable] struct {
 	C     C
 	ID    topictree.FilterID
 	Home  int        // the loop that deals
+	Loop  int        // the receiver's
 	Mark  uint8      // of the shared subscription, on what comes by it
 	Ready *Readiness // the receiver's
 

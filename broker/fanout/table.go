@@ -210,6 +210,14 @@ func (t *Table[C]) forget(id topictree.FilterID) {
 // Len is the number of filters.
 func (t *Table[C]) Len() int { return len(t.only) + len(t.crowds) }
 
+// Jobs is the number of messages under way in slices. It walks through all crowds: for tests and checks.
+func (t *Table[C]) Jobs() (n int) {
+	for _, cr := range t.crowds {
+		n += cr.jobs.Len()
+	}
+	return n
+}
+
 // Load is Size, and whether jobs of the filter are under way.
 func (t *Table[C]) Load(id topictree.FilterID) (n int, busy bool) {
 	cr := t.crowds[id]

@@ -34,10 +34,10 @@ type Letter[X any] struct {
 	retain    bool
 }
 
-// Batch is the messages of one turn for one loop.
-type Batch[X any] struct {
-	From int   // the loop that sends it
-	Debt *Debt // of that loop at the receiving one
+// Batch is the messages of one turn for one loop. L is a loop to who uses it.
+type Batch[L, X any] struct {
+	From, To L
+	Debt     *Debt // of From at To
 
 	letters []Letter[X]
 	ids     []topictree.FilterID
@@ -53,7 +53,7 @@ func Keeps(m *message.Message) bool {
 
 // Add puts m, which may be a loan unless Keeps says so, into the batch. The letter is good until the next
 // Add.
-func (b *Batch[X]) Add(m *message.Message) *Letter[X] {
+func (b *Batch[L, X]) Add(m *message.Message) *Letter[X] {
 	b.letters = append(b.letters, Letter[X]{})
 	l := &b.letters[len(b.letters)-1]
 	b.cost += letterCost + int64(len(m.Payload))
@@ -72,22 +72,22 @@ func (b *Batch[X]) Add(m *message.Message) *Letter[X] {
 }
 
 // For notes that the letter is for the receivers of a filter.
-func (b *Batch[X]) For(l *Letter[X], id topictree.FilterID) {
+func (b *Batch[L, X]) For(l *Letter[X], id topictree.FilterID) {
 	b.ids = append(b.ids, id)
 	l.ids++
 }
 
 // Owe notes that the store has the letter in transit for a filter.
-func (b *Batch[X]) Owe(l *Letter[X], id topictree.FilterID) {
+func (b *Batch[L, X]) Owe(l *Letter[X], id topictree.FilterID) {
 	b.owed = append(b.owed, id)
 	l.owed++
 }
 
 // Costs adds to what the batch costs in the debt; who asks for it settles that part.
-func (b *Batch[X]) Costs(n int64) { b.cost += n }
+func (b *Batch[L, X]) Costs(n int64) { b.cost += n }
 
 // Cost is what the batch costs in the debt.
-func (b *Batch[X]) Cost() int64 { return b.cost }
+func (b *Batch[L, X]) Cost() int64 { return b.cost }
 
 // Opened is a letter as the receiving loop sees it.
 type Opened[X any] struct {
@@ -98,7 +98,7 @@ type Opened[X any] struct {
 }
 
 // Each shows all letters in their order. far holds a loan from the batch.
-func (b *Batch[X]) Each(far *message.Message, show func(o Opened[X])) {
+func (b *Batch[L, X]) Each(far *message.Message, show func(o Opened[X])) {
 	ids, owed := b.ids, b.owed
 	for i := range b.letters {
 		l := &b.letters[i]
@@ -131,26 +131,26 @@ func (d *Debt) Settle(cost int64) (low bool) {
 }
 
 // Box is what a loop has for one other loop. The zero value is ready.
-type Box[X any] struct {
-	open    *Batch[X]
+type Box[L, X any] struct {
+	open    *Batch[L, X]
 	debt    *Debt
 	blocked bool // the debt is too high
 }
 
-// Open is the batch of this turn, made on first use, from a loop.
-func (o *Box[X]) Open(from int) *Batch[X] {
+// Open is the batch of this turn, made on first use, from one loop to another.
+func (o *Box[L, X]) Open(from, to L) *Batch[L, X] {
 	if o.open == nil {
 		if o.debt == nil {
 			o.debt = &Debt{}
 		}
-		o.open = &Batch[X]{From: from, Debt: o.debt}
+		o.open = &Batch[L, X]{From: from, To: to, Debt: o.debt}
 	}
 	return o.open
 }
 
 // Close takes the batch of this turn, nil if there is none, to be posted. block says that from now on the
 // debt is too high, until Unblock.
-func (o *Box[X]) Close() (b *Batch[X], block bool) {
+func (o *Box[L, X]) Close() (b *Batch[L, X], block bool) {
 	b = o.open
 	if b == nil {
 		return nil, false
@@ -163,7 +163,7 @@ func (o *Box[X]) Close() (b *Batch[X], block bool) {
 }
 
 // Unblock reports once that the debt is low again.
-func (o *Box[X]) Unblock() bool {
+func (o *Box[L, X]) Unblock() bool {
 	if !o.blocked || o.debt.n.Load() > DebtMax/2 {
 		return false
 	}

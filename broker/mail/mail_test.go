@@ -24,7 +24,7 @@ func TestLettersComeAsTheyWere(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	var box mail.Box[int]
+	var box mail.Box[int, int]
 	var want []string
 	text := func(m *message.Message, order int, ids, owed []topictree.FilterID) string {
 		return fmt.Sprint(order, string(m.Topic), len(m.Payload), m.QoS, m.Retain, m.Publisher, m.Expiry, m.Interval, ids, owed)
@@ -35,7 +35,7 @@ func TestLettersComeAsTheyWere(t *testing.T) {
 			Topic: fmt.Append(loan[:0], "t/", i), Payload: loan[100 : 100+rnd.IntN(2000)], QoS: uint8(rnd.IntN(3)),
 			Retain: rnd.IntN(2) == 0, Publisher: rnd.Uint64(), Expiry: rnd.Int64(), Interval: rnd.Uint32(),
 		}
-		b := box.Open(3)
+		b := box.Open(3, 4)
 		l := b.Add(m)
 		l.Order = i
 		var to, owed []topictree.FilterID
@@ -58,7 +58,7 @@ func TestLettersComeAsTheyWere(t *testing.T) {
 		}
 		n++
 	})
-	if n != len(want) || b.From != 3 {
+	if n != len(want) || b.From != 3 || b.To != 4 {
 		t.Errorf("%d letters from %d", n, b.From)
 	}
 	if b, _ := box.Close(); b != nil {
@@ -68,12 +68,12 @@ func TestLettersComeAsTheyWere(t *testing.T) {
 
 // Who has too much at another loop stops once, and goes on once when half of it has been done.
 func TestDebt(t *testing.T) {
-	var box mail.Box[int]
+	var box mail.Box[int, int]
 	payload := make([]byte, 1<<20)
-	var posted []*mail.Batch[int]
+	var posted []*mail.Batch[int, int]
 	blocks := 0
 	for range 20 {
-		box.Open(0).Add(&message.Message{Topic: []byte("t"), Payload: payload})
+		box.Open(0, 1).Add(&message.Message{Topic: []byte("t"), Payload: payload})
 		b, block := box.Close()
 		if posted = append(posted, b); block {
 			blocks++
