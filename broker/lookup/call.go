@@ -221,10 +221,28 @@ func (l *Lookup[A]) ask(g *group[A]) ([]Found[A], error) {
 		a, err = l.source.Ask(g.ctx, g.calls[0].q)
 		list = []Found[A]{{Answer: a}}
 	}
-	if err != nil && l.deserted(g) {
+	switch {
+	case err == nil, isFinal(err):
+	case l.deserted(g):
 		err = errors.Join(ErrBusy, err)
+	case sent.UnixNano() < l.failed.Load():
+		err = sameFailure{err}
+	default:
+		l.failed.Store(now().UnixNano())
 	}
 	return list, err
+}
+
+// sameFailure is the failure of a request that was under way when another one failed: a source that stalls
+// for a moment, or cuts its connections, has failed once and not as often as it was being asked.
+type sameFailure struct{ error }
+
+// Unwrap is for errors.Is.
+func (f sameFailure) Unwrap() error { return f.error }
+
+func isSame(err error) bool {
+	var f sameFailure
+	return errors.As(err, &f)
 }
 
 // settle tells all who wait, and returns how many there are.

@@ -35,6 +35,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -120,7 +121,8 @@ func Outcomes() []string {
 // ErrBusy is why a lookup ends that has had no turn: nobody was asked.
 var ErrBusy = errors.New("too many lookups wait")
 
-// A source that fails so often in a row is left alone for a while.
+// A source that fails so often in a row is left alone for a while. What was under way when it failed counts
+// as one failure with that.
 const (
 	Trips   = 10
 	OpenFor = 5 * time.Second
@@ -142,6 +144,9 @@ type Lookup[A any] struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup // groups
+
+	// Atomic:
+	failed atomic.Int64 // Unix ns of the last failure that counted
 }
 
 // New makes the lookup of checked settings, which have one of HTTP and SQL.
@@ -202,7 +207,7 @@ func Over[A any](s *Settings, src Source[A], turns int, o Options[A]) *Lookup[A]
 		},
 		// Else questions that it does not know would shut the others out.
 		IsSuccessful: func(err error) bool { return err == nil || isFinal(err) },
-		IsExcluded:   func(err error) bool { return errors.Is(err, ErrBusy) },
+		IsExcluded:   func(err error) bool { return errors.Is(err, ErrBusy) || isSame(err) },
 	})
 	return l
 }

@@ -56,11 +56,12 @@ type timed struct {
 	down             atomic.Bool
 	takes            time.Duration
 	stalls           int64 // this call and those that come with it take longer
+	cuts             int64 // this call and the 63 after it fail
 	can              int64 // at a time, the others are answered 503; 0: any number
 }
 
 func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.calls.Add(1)
+	call := s.calls.Add(1)
 	n := s.now.Add(1)
 	defer s.now.Add(-1)
 	for most := s.most.Load(); n > most; most = s.most.Load() {
@@ -74,6 +75,9 @@ func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
 	time.Sleep(s.takes) // of the bubble
+	if s.cuts > 0 && call >= s.cuts && call < s.cuts+64 {
+		panic(http.ErrAbortHandler)
+	}
 	if n := s.calls.Load(); s.stalls > 0 && n >= s.stalls && n < s.stalls+64 {
 		time.Sleep(3 * s.takes)
 	}
@@ -169,6 +173,19 @@ func TestStormBesideStall(t *testing.T) {
 		s := &timed{takes: 100 * time.Millisecond, stalls: 640}
 		defer serve(e, s)()
 		if full, empty, refused, _ := storm(e, 3000); full != 3000 {
+			t.Errorf("%d with their list, %d empty, %d refused", full, empty, refused)
+		}
+	})
+}
+
+// TestStormBesideCut has a webservice cut the connections of all requests that are under way, once: only their clients
+// are let in without their lists, and the others are still asked for.
+func TestStormBesideCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := engine(t, "providers: [{name: ws, http: {url: 'http://lists'}}]")
+		s := &timed{takes: 20 * time.Millisecond, cuts: 641}
+		defer serve(e, s)()
+		if full, empty, refused, _ := storm(e, 3000); full < 3000-64 || empty+refused > 64 {
 			t.Errorf("%d with their list, %d empty, %d refused", full, empty, refused)
 		}
 	})
