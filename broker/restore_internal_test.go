@@ -163,6 +163,9 @@ func (n *noTable) Walk(t store.Table, f func(key, value []byte) error) error {
 // A table that cannot be read ends the start, and nothing has changed.
 func TestATableThatCannotBeReadChangesNothing(t *testing.T) {
 	for table := range store.Tables {
+		if table == store.Answers || table == store.Denials { // read by whoever has put something there
+			continue
+		}
 		s := leftover(t)
 		before := content(t, s)
 		if _, err := startOn(&noTable{s, table}, 2, nil); !errors.Is(err, errTable) {
