@@ -43,7 +43,8 @@ func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
 			HasUsername: login.HasUsername, CleanStart: p.CleanStart, Version: p.Version,
 			Address: c.RemoteAddr(), Listener: listener.Of(c),
 		},
-		Login: login, Admitters: s.opts.Admitters, Size: len(body), Peer: line.Peer(c),
+		Login: login, As: g.as, Naming: g.opts.Naming(), Admitters: s.opts.Admitters, Size: len(body),
+		Peer: line.Peer(c),
 	}
 	if slow {
 		x.Policy = g.opts.Policy
@@ -89,6 +90,9 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 			s.refuse(c, p, r)
 		}
 		return
+	}
+	if x.Pass != nil {
+		g.dress(x.As)
 	}
 	c.Attachment = nil
 	if !c.Release(home.loop, g) {

@@ -28,6 +28,14 @@ type greet struct {
 	grants []pinned         // subscriptions that others have made for it
 }
 
+// dress puts in who a source of logins says that the client is: what it names takes the place of a client id
+// that was made.
+func (g *greet) dress(as *auth.Identity) {
+	if g.as = as; as.ClientID != nil {
+		g.id = nil
+	}
+}
+
 // Run implements wsnet.Task.
 func (g *greet) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)

@@ -75,6 +75,9 @@ func (s *shard) entitle(cl *client, g *greet) {
 	s.loop.MustBeHere()
 	p, o := &s.connect, g.opts
 	who := auth.Rights{Named: p.HasUsername, Identified: g.as.Vouched(), MountPoint: o.MountPoint}
+	if g.as != nil {
+		who.Stay = g.as.Stay
+	}
 	r := rights{Rights: who.Entitled(o.Policy, cl.id, string(p.Username)), via: listener.Of(g.conn)}
 	switch {
 	case r.Tell(o.Policy):

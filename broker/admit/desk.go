@@ -31,7 +31,7 @@ type Admitter interface {
 
 // Admission is a CONNECT that waits for an answer.
 type Admission struct {
-	// Set by the broker, then read-only:
+	// Set by the broker and by the check of the login, then read-only:
 	ClientID    string
 	Username    string
 	Password    []byte // nil without a password; not to be kept
@@ -40,6 +40,8 @@ type Admission struct {
 	Version     codec.Version
 	Address     netip.AddrPort // of the client; zero for unix sockets
 	Listener    *listener.Listener
+	// Pass is what a source of logins has found out, whose names are those above; nil: none has.
+	Pass *auth.Pass
 
 	// Set by Admitters: subscriptions that the client is to have before CONNACK leaves. What the session has
 	// of other origins that are PerConnect is revoked.
@@ -107,11 +109,14 @@ func New(cfg Config) *Desk {
 type Case struct {
 	*Admission
 
-	Login     auth.Login   // what it presents; its password lasts as long as the case
-	Policy    *auth.Policy // checks the password, by hashing; nil if that is not needed
-	Admitters []Admitter   // are asked behind it, in order, until one refuses
-	Size      int          // bytes of the CONNECT, which is kept meanwhile
-	Peer      string       // the client's address, for the report of a panic
+	Login  auth.Login   // what it presents; its password lasts as long as the case
+	Policy *auth.Policy // checks the login, which takes time; nil if that is not needed
+	Naming auth.Naming  // how the client gets its names
+	// As is who the client is where not CONNECT alone says it; what a Pass says is put into another one.
+	As        *auth.Identity
+	Admitters []Admitter // are asked behind it, in order, until one refuses
+	Size      int        // bytes of the CONNECT, which is kept meanwhile
+	Peer      string     // the client's address, for the report of a panic
 
 	// Prepare, when all have said yes, makes ready what they have given; its reason is the answer.
 	Prepare func(ctx context.Context) codec.Reason
@@ -191,7 +196,10 @@ func (d *Desk) Hashing() auth.PoolStats { return d.hashing.Stats() }
 // ask asks the policy and each Admitter, until one refuses.
 func (d *Desk) ask(ctx context.Context, c *Case) codec.Reason {
 	if c.Policy != nil {
-		r := d.hash(ctx, c.Policy, &c.Login, 2*c.Size+len(c.Password))
+		pass, r := d.admit(ctx, c.Policy, &c.Login, 2*c.Size+len(c.Password))
+		if r == codec.Success {
+			r = c.take(pass, "")
+		}
 		if r != codec.Success {
 			return r
 		}
@@ -202,6 +210,42 @@ func (d *Desk) ask(ctx context.Context, c *Case) codec.Reason {
 		}
 	}
 	return codec.Success
+}
+
+// take puts into a case what a source of logins, or a method, has found out; pass may be nil.
+func (c *Case) take(pass *auth.Pass, method string) codec.Reason {
+	as, r := c.Naming.Admitted(c.As, pass, method)
+	if r != codec.Success || pass == nil {
+		return r
+	}
+	c.As, c.Pass = as, pass
+	if as.ClientID != nil {
+		c.ClientID = string(as.ClientID)
+	}
+	if as.Username != nil {
+		c.Username, c.HasUsername = string(as.Username), true
+	}
+	return codec.Success
+}
+
+// admit asks a policy about a login. What hashes does so in the pool: all of the policy, or, where others
+// are asked as well, each source that does.
+func (d *Desk) admit(
+	ctx context.Context, p *auth.Policy, login *auth.Login, size int,
+) (*auth.Pass, codec.Reason) {
+	if !p.Admits() {
+		return nil, d.hash(ctx, login, size, func() bool { return p.Authenticate(login) })
+	}
+	return p.Admit(auth.WithComputer(ctx, d.compute), login)
+}
+
+// compute is how auth.Compute gets its work done: by the pool, among the logins of all.
+func (d *Desk) compute(ctx context.Context, login *auth.Login, work func() (failed bool)) codec.Reason {
+	r := d.hash(ctx, login, len(login.Username)+len(login.Password), func() bool { return !work() })
+	if r == codec.NotAuthorized { // it has been done
+		return codec.Success
+	}
+	return r
 }
 
 // CheckLogin asks a policy about a login that has not come with a CONNECT, such as one of the HTTP API. If
@@ -215,11 +259,12 @@ func (d *Desk) CheckLogin(ctx context.Context, p *auth.Policy, login auth.Login)
 		}
 		return codec.NotAuthorized
 	}
-	return d.hash(ctx, p, &login, len(login.Username)+len(login.Password))
+	_, r := d.admit(ctx, p, &login, len(login.Username)+len(login.Password))
+	return r
 }
 
-// hash has the pool ask a policy, and waits. The login takes so many bytes meanwhile.
-func (d *Desk) hash(ctx context.Context, p *auth.Policy, login *auth.Login, size int) codec.Reason {
+// hash has the pool ask whether a login is good, and waits. The login takes so many bytes meanwhile.
+func (d *Desk) hash(ctx context.Context, login *auth.Login, size int, good func() bool) codec.Reason {
 	verdict := make(chan codec.Reason, 1)
 	accepted := d.hashing.Submit(auth.Job{
 		Address: login.Address,
@@ -230,7 +275,7 @@ func (d *Desk) hash(ctx context.Context, p *auth.Policy, login *auth.Login, size
 			switch {
 			case ctx.Err() != nil: // nobody waits any more
 				return false
-			case p.Authenticate(login):
+			case good():
 				verdict <- codec.Success
 				return false
 			}

@@ -112,8 +112,10 @@ type Policy struct {
 	Authenticators []Authenticator
 	// Authorizers say what may be done, as Combine says.
 	Authorizers []Authorizer
-	// Combine is what several Authorizers come to.
+	// Combine is what several Authorizers, and the Rules of a Pass, come to.
 	Combine Combine
+	// Methods are those of enhanced authentication. A client that uses one is not asked for a password.
+	Methods Methods
 }
 
 // Combine is what the verdicts of several Rules come to.
@@ -134,11 +136,16 @@ func (p *Policy) Slow(l *Login) bool {
 		return false
 	}
 	for _, a := range p.Authenticators {
-		if s, ok := a.(interface{ Slow(l *Login) bool }); !ok || s.Slow(l) {
+		if slow(a, l) {
 			return true
 		}
 	}
 	return false
+}
+
+func slow(a Authenticator, l *Login) bool {
+	s, ok := a.(interface{ Slow(l *Login) bool })
+	return !ok || s.Slow(l)
 }
 
 // Authenticate decides whether a client may connect. Who is identified by certificate or key may. Then the
@@ -170,19 +177,22 @@ func (p *Policy) Authenticate(l *Login) bool {
 // anything. An Authenticator takes part with
 //
 //	Mark(username string) uint64
-func (p *Policy) Mark(username string) uint64 {
+func (p *Policy) Mark(username string) uint32 {
 	var sum uint64
 	for _, a := range p.Authenticators {
 		if m, ok := a.(interface{ Mark(username string) uint64 }); ok {
 			sum = sum*31 + m.Mark(username)
 		}
 	}
-	return sum
+	if sum == 0 {
+		return 0
+	}
+	return max(1, uint32(sum^sum>>32)) // each client keeps one
 }
 
 // StillValid reports whether a client that was let in, with a Mark then, would be let in now, as far as that
 // can be told without its password: a username must have what it had.
-func (p *Policy) StillValid(username string, hasUsername bool, mark uint64) bool {
+func (p *Policy) StillValid(username string, hasUsername bool, mark uint32) bool {
 	switch {
 	case !hasUsername:
 		return p.Authenticate(&Login{})

@@ -14,6 +14,7 @@ type Identity struct {
 	ClientID   []byte // nil: CONNECT's
 	Username   []byte // nil: CONNECT's
 	Identified bool   // a certificate vouches for the username
+	Stay       *Stay  // what of its Pass goes on; nil: it has none
 }
 
 // Naming is how a listener's clients get their names, beside CONNECT.
@@ -44,6 +45,35 @@ func (n Naming) Identify(name string, p *codec.Connect) (*Identity, codec.Reason
 		as.Dress(p)
 	}
 	return as, codec.Success
+}
+
+// Admitted is a with what a source has found out; method is the Authentication Method by which the client has
+// come, "" without. What the source says takes the place of what CONNECT or a certificate says; where
+// usernames are client ids, its username is. Neither a nor pass is changed, and both may be nil. The reason
+// is not Success if the client cannot have that name.
+func (n Naming) Admitted(a *Identity, pass *Pass, method string) (*Identity, codec.Reason) {
+	if pass == nil {
+		return a, codec.Success
+	}
+	next := Identity{}
+	if a != nil {
+		next = *a
+	}
+	next.Stay = pass.Stay(method)
+	if pass.HasUsername && !validName(pass.Username) || !validName(pass.ClientID) {
+		return a, codec.NotAuthorized
+	}
+	if pass.HasUsername {
+		next.Identified = next.Identified && string(next.Username) == pass.Username
+		next.Username = []byte(pass.Username)
+		if n.UsernameAsClientID {
+			next.ClientID = next.Username
+		}
+	}
+	if pass.ClientID != "" {
+		next.ClientID = []byte(pass.ClientID)
+	}
+	return &next, codec.Success
 }
 
 // Dress puts it into a CONNECT.
@@ -77,8 +107,10 @@ func CertificateName(c *x509.Certificate, subject bool) string {
 
 // ValidName is a name if it may be a username, else "".
 func ValidName(name string) string {
-	if !codec.ValidUTF8([]byte(name)) || len(name) > 65535 {
+	if !validName(name) {
 		return ""
 	}
 	return name
 }
+
+func validName(name string) bool { return codec.ValidUTF8([]byte(name)) && len(name) <= 65535 }

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"time"
 
 	"noctule/codec"
 )
@@ -14,7 +13,7 @@ import (
 // The contract with who has the connection: one Exchange belongs to one connection, and its calls come one
 // after another, on any goroutine, since each may take long (Begin may wait for keys). Between two calls the
 // client's packets wait. An Exchange that is not gone on with needs no end. Data are the caller's and are not
-// kept. What is running out is told by Proof.Expires; whoever holds the connection ends it then.
+// kept. What is running out is told by Pass.Expires; whoever holds the connection ends it then.
 
 // Method is one authentication method. It is immutable.
 type Method interface {
@@ -32,29 +31,16 @@ type Exchange interface {
 	Continue(ctx context.Context, data []byte) Step
 }
 
-// Step is what the broker does next: exactly one of Proof and Refused is set, or neither, for a challenge.
+// Step is what the broker does next: exactly one of Pass and Refused is set, or neither, for a challenge.
 type Step struct {
 	Data    []byte       // Authentication Data for AUTH 0x18, or with success for CONNACK or AUTH; nil: none
-	Proof   *Proof       // not nil: the client is who this says
+	Pass    *Pass        // not nil: the client is who this says
 	Refused codec.Reason // not Success: it is not let in, or, if it renews itself, it is disconnected
 	Why     string       // for the log, with Refused: nothing of what the client sent
 }
 
 // Challenge reports that the client is to answer.
-func (s *Step) Challenge() bool { return s.Proof == nil && s.Refused == codec.Success }
-
-// Proof is what a method has found out.
-type Proof struct {
-	Username    string
-	HasUsername bool
-	ClientID    string    // "": CONNECT's
-	Kind        string    // of terminal; "" if the method does not know
-	TokenID     string    // for the table of denials; ""
-	Expires     time.Time // the zero Time: never
-	Rules       Rules     // one more source of rules; nil: none
-	// PreSubscribe are topics to be subscribed to, as package presub reads them; nil: none.
-	PreSubscribe any
-}
+func (s *Step) Challenge() bool { return s.Pass == nil && s.Refused == codec.Success }
 
 // Methods are those of a listener, by their names. nil has none.
 type Methods map[string]Method
@@ -102,8 +88,8 @@ func (b *boundedExchange) Continue(ctx context.Context, data []byte) Step {
 	return s
 }
 
-// Renews reports whether a proof is for the client that is here: who renews itself stays who it is.
-func (p *Proof) Renews(clientID, username string, hasUsername bool) bool {
+// Renews reports whether a pass is for the client that is here: who renews itself stays who it is.
+func (p *Pass) Renews(clientID, username string, hasUsername bool) bool {
 	return (p.ClientID == "" || p.ClientID == clientID) &&
 		p.HasUsername == hasUsername && p.Username == username
 }

@@ -27,7 +27,7 @@ func (x *echoing) Continue(_ context.Context, data []byte) Step {
 	if x.left--; x.left >= 0 {
 		return Step{Data: data}
 	}
-	return Step{Proof: &Proof{Username: x.user, HasUsername: true, Expires: time.Unix(1, 0)}}
+	return Step{Pass: &Pass{Username: x.user, HasUsername: true, Expires: time.Unix(1, 0)}}
 }
 
 // mute challenges and has no exchange.
@@ -47,14 +47,14 @@ func TestMethods(t *testing.T) {
 	if s = x.Continue(t.Context(), []byte("b")); !s.Challenge() {
 		t.Errorf("%+v", s)
 	}
-	if s = x.Continue(t.Context(), nil); s.Proof == nil || s.Challenge() || !s.Proof.Renews("c", "u", true) ||
-		s.Proof.Renews("c", "v", true) || s.Proof.Renews("c", "u", false) {
+	if s = x.Continue(t.Context(), nil); s.Pass == nil || s.Challenge() || !s.Pass.Renews("c", "u", true) ||
+		s.Pass.Renews("c", "v", true) || s.Pass.Renews("c", "u", false) {
 		t.Errorf("%+v", s)
 	}
 	if s = x.Continue(t.Context(), nil); s.Refused != codec.NotAuthorized {
 		t.Errorf("it goes on after its end: %+v", s)
 	}
-	if x, s = m.Begin(t.Context(), "now", l, nil); x != nil || s.Proof == nil {
+	if x, s = m.Begin(t.Context(), "now", l, nil); x != nil || s.Pass == nil {
 		t.Errorf("%+v", s)
 	}
 	if x, s = m.Begin(t.Context(), "mute", l, nil); x != nil || s.Refused != codec.NotAuthorized {
@@ -73,7 +73,7 @@ func TestMethods(t *testing.T) {
 	if s.Refused != codec.NotAuthorized || steps != exchangeSteps+1 {
 		t.Errorf("%+v after %d steps", s, steps)
 	}
-	if p := (&Proof{ClientID: "c"}); !p.Renews("c", "", false) || p.Renews("d", "", false) {
+	if p := (&Pass{ClientID: "c"}); !p.Renews("c", "", false) || p.Renews("d", "", false) {
 		t.Error("another client id renews")
 	}
 }

@@ -4,21 +4,32 @@ import "context"
 
 // Permissions makes what one client may do; nil means that everything is allowed, since nobody restricts.
 func (p *Policy) Permissions(clientID, username string, hasUsername bool) *Permissions {
+	return p.permissions(clientID, username, hasUsername, nil)
+}
+
+// permissions are those with one more source of rules, which comes last; nil: none.
+func (p *Policy) permissions(clientID, username string, hasUsername bool, last Rules) *Permissions {
 	var out *Permissions
 	for _, a := range p.Authorizers {
-		r := a.Rules(clientID, username, hasUsername)
-		switch {
-		case r == nil:
-		case out == nil:
-			out = &Permissions{first: r, combine: p.Combine}
-		default:
-			out.more = append(out.more, r)
-		}
-		if _, asks := r.(Asker); asks {
-			out.asks = true
-		}
+		out = out.and(a.Rules(clientID, username, hasUsername), p.Combine)
 	}
-	return out
+	return out.and(last, p.Combine)
+}
+
+// and adds rules, which may be nil, to those that are there.
+func (p *Permissions) and(r Rules, combine Combine) *Permissions {
+	switch {
+	case r == nil:
+		return p
+	case p == nil:
+		p = &Permissions{first: r, combine: combine}
+	default:
+		p.more = append(p.more, r)
+	}
+	if _, asks := r.(Asker); asks {
+		p.asks = true
+	}
+	return p
 }
 
 // Permissions are the rules of one client. They are immutable, and nil allows everything.

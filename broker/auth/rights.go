@@ -10,7 +10,8 @@ import (
 // matters, and what it may do. A value that others have is read-only.
 type Rights struct {
 	Permissions *Permissions // nil: everything
-	Mark        uint64       // of its entry in the password file; 0 if none has let it in
+	Stay        *Stay        // what of its Pass goes on; nil: it has come without
+	Mark        uint32       // of its entry in the password file; 0 if none has let it in
 	Named       bool         // it has a username, maybe an empty one
 	Identified  bool         // a certificate vouches for it
 	MountPoint  string       // before each of its topics
@@ -20,10 +21,10 @@ type Rights struct {
 func (r Rights) Entitled(p *Policy, clientID, username string) Rights {
 	r.Permissions, r.Mark = nil, 0
 	if p == nil {
-		return r
+		p = &Policy{}
 	}
-	r.Permissions = p.Permissions(clientID, username, r.Named)
-	if !r.Identified && r.Named {
+	r.Permissions = p.permissions(clientID, username, r.Named, r.Stay.rules())
+	if !r.Identified && r.Named && r.Stay == nil {
 		r.Mark = p.Mark(username)
 	}
 	return r
@@ -31,19 +32,26 @@ func (r Rights) Entitled(p *Policy, clientID, username string) Rights {
 
 // Renewed is r by another policy, which may be nil; welcome says whether the client would still be let in,
 // where without a policy everybody is if anonymous says so. Its password is not kept: who has the same
-// entry in the password file as before stays.
+// entry in the password file as before stays,
+// and who came with a Pass if who gave it says so.
 func (r Rights) Renewed(p *Policy, clientID, username string, anonymous bool) (next Rights, welcome bool) {
 	r.Permissions = nil
 	if p == nil {
-		return r, r.Identified || anonymous
+		p = &Policy{AllowAnonymous: anonymous}
 	}
-	r.Permissions = p.Permissions(clientID, username, r.Named)
-	return r, r.Identified || p.StillValid(username, r.Named, r.Mark)
+	r.Permissions = p.permissions(clientID, username, r.Named, r.Stay.rules())
+	switch {
+	case r.Identified:
+		return r, true
+	case r.Stay != nil:
+		return r, p.Keeps(r.Stay, username)
+	}
+	return r, p.StillValid(username, r.Named, r.Mark)
 }
 
 // Tell reports whether there is anything worth remembering; not so for most clients without a username.
 func (r *Rights) Tell(p *Policy) bool {
-	return r.Permissions != nil || r.MountPoint != "" || r.Identified || p != nil && r.Named
+	return r.Permissions != nil || r.MountPoint != "" || r.Identified || r.Stay != nil || p != nil && r.Named
 }
 
 // MayBeGiven reports whether a client may be subscribed to a filter by others. One without wildcards whose

@@ -9,16 +9,20 @@ import (
 // Identify works out who a client is on listeners where not CONNECT alone says it, and puts that into p. The
 // result is nil where it does.
 func (o *Options) Identify(c *wsnet.Conn, p *codec.Connect) (*auth.Identity, codec.Reason) {
-	certified := o.UseIdentityAsUsername || o.UseSubjectAsUsername
-	n := auth.Naming{
-		ByCertificate:      certified && (o.Net.TLS != nil || o.Net.ProxyProtocol == 2),
-		UsernameAsClientID: o.UseUsernameAsClientID,
-	}
-	name := ""
+	n, name := o.Naming(), ""
 	if n.ByCertificate {
 		name = certificateName(c, o.UseSubjectAsUsername)
 	}
 	return n.Identify(name, p)
+}
+
+// Naming is how clients get their names.
+func (o *Options) Naming() auth.Naming {
+	certified := o.UseIdentityAsUsername || o.UseSubjectAsUsername
+	return auth.Naming{
+		ByCertificate:      certified && (o.Net.TLS != nil || o.Net.ProxyProtocol == 2),
+		UsernameAsClientID: o.UseUsernameAsClientID,
+	}
 }
 
 // certificateName is the common name, or the subject, of the client's certificate; empty without. Behind a
@@ -67,10 +71,13 @@ func (o *Options) Stands(old *Options, c *wsnet.Conn, p *codec.Connect, as *auth
 	if as.Vouched() {
 		return true
 	}
-	if o.Policy == nil {
+	switch {
+	case o.Policy == nil:
 		return o.AllowAnonymous
+	case as != nil && as.Stay != nil:
+		return o.Policy.Keeps(as.Stay, string(p.Username))
 	}
-	var mark uint64
+	var mark uint32
 	username := string(p.Username)
 	if old.Policy != nil {
 		mark = old.Policy.Mark(username)

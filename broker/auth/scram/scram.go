@@ -119,7 +119,7 @@ func (x *exchange) Continue(_ context.Context, data []byte) auth.Step {
 		return refused("the proof is wrong")
 	}
 	return auth.Step{
-		Data: []byte(out), Proof: &auth.Proof{Username: x.c.Username(), HasUsername: true},
+		Data: []byte(out), Pass: &auth.Pass{Username: x.c.Username(), HasUsername: true},
 	}
 }
 

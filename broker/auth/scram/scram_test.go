@@ -53,7 +53,7 @@ func TestRFC(t *testing.T) {
 	}
 	s = x.Continue(t.Context(), []byte("c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"+
 		"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="))
-	if s.Proof == nil || s.Proof.Username != "user" || !s.Proof.HasUsername || string(s.Data) != "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=" {
+	if s.Pass == nil || s.Pass.Username != "user" || !s.Pass.HasUsername || string(s.Data) != "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=" {
 		t.Fatalf("%+v %q", s, s.Data)
 	}
 	if s = x.Continue(t.Context(), []byte("c=biws")); s.Refused != codec.NotAuthorized {
@@ -85,7 +85,7 @@ func talk(t *testing.T, m *Method, l *auth.Login, user, password, as string, fir
 		}
 		s = x.Continue(t.Context(), []byte(text))
 	}
-	if s.Proof != nil {
+	if s.Pass != nil {
 		_, err = conv.Step(string(s.Data))
 	}
 	return s, err == nil && conv.Valid()
@@ -114,7 +114,7 @@ func TestWhoGetsIn(t *testing.T) {
 		{"as somebody else", auth.Login{}, "u,=", "secret", "other", true, false},
 	} {
 		s, known := talk(t, m, &c.l, c.user, c.pass, c.as, c.first)
-		if in := s.Proof != nil; in != c.in || in != known || !in && (s.Refused != codec.NotAuthorized || s.Why == "") {
+		if in := s.Pass != nil; in != c.in || in != known || !in && (s.Refused != codec.NotAuthorized || s.Why == "") {
 			t.Errorf("%s: %+v, the client knows the broker: %t", c.name, s, known)
 		}
 		if strings.Contains(s.Why, "u,=") || strings.Contains(s.Why, "nobody") {

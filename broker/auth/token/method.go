@@ -33,7 +33,7 @@ func (m *Method) Begin(ctx context.Context, l *auth.Login, data []byte) (auth.Ex
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return nil, auth.Step{Proof: &auth.Proof{
+	return nil, auth.Step{Pass: &auth.Pass{
 		Username: s.Username, HasUsername: s.HasUsername, ClientID: s.ClientID, Kind: s.Kind, TokenID: s.ID,
 		Expires: s.Expires, Rules: s.Rules, PreSubscribe: s.PreSubscribe,
 	}}

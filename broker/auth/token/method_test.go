@@ -16,12 +16,12 @@ func TestMethod(t *testing.T) {
 	m := auth.Methods{MethodName: NewMethod(v, &Mapping{Username: "sub", Topics: []string{"read a/%u"}})}
 	l := &auth.Login{ClientID: "c"}
 	x, s := m.Begin(t.Context(), "jwt", l, sign(t, jwt.SigningMethodHS256, k.secret, "", claims(nil)))
-	if x != nil || s.Proof == nil || s.Proof.Username != "alice" || s.Proof.TokenID != "t1" || s.Proof.Expires.Unix() != noon().Unix()+60 ||
-		s.Proof.Rules.Check(auth.Read, []byte("a/alice")) != auth.Allow || !s.Proof.Renews("c", "alice", true) {
+	if x != nil || s.Pass == nil || s.Pass.Username != "alice" || s.Pass.TokenID != "t1" || s.Pass.Expires.Unix() != noon().Unix()+60 ||
+		s.Pass.Rules.Check(auth.Read, []byte("a/alice")) != auth.Allow || !s.Pass.Renews("c", "alice", true) {
 		t.Errorf("%+v", s)
 	}
 	_, s = m.Begin(t.Context(), "jwt", l, sign(t, jwt.SigningMethodHS256, k.secret, "", claims(map[string]any{"sub": "bob"})))
-	if s.Proof == nil || s.Proof.Renews("c", "alice", true) {
+	if s.Pass == nil || s.Pass.Renews("c", "alice", true) {
 		t.Errorf("another user's token renews: %+v", s)
 	}
 	for _, bad := range [][]byte{nil, []byte("x"), sign(t, jwt.SigningMethodHS256, k.secret, "", claims(map[string]any{"sub": nil}))} {
