@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -93,14 +94,11 @@ func TestDescribedRoutes(t *testing.T) {
 // fields are the keys of a type in JSON, and whether each is always there.
 func fields(x reflect.Type) map[string]bool {
 	out := map[string]bool{}
-	for i := range x.NumField() {
-		f := x.Field(i)
+	for f := range x.Fields() {
 		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous:
-			for name, always := range fields(f.Type) {
-				out[name] = always
-			}
+			maps.Copy(out, fields(f.Type))
 		case tag != "-" && f.IsExported():
 			out[tag] = options != "omitempty"
 		}

@@ -212,8 +212,10 @@ func (d *Door) listSessions(w http.ResponseWriter, r *http.Request, c *call) {
 		}
 		limit = n
 	}
-	x, page, ok := (*listingOpen)(nil), 1, false
+	var x *listingOpen
+	page := 1
 	if cursor := q.Get("cursor"); cursor != "" {
+		var ok bool
 		if x, page, ok = d.pages.find(c.principal, cursor); !ok {
 			fail(w, http.StatusGone, "the cursor has ended: begin anew")
 			return

@@ -84,7 +84,11 @@ func (s *supply) close() {
 func (s *supply) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := s.now.Add(1)
 	defer s.now.Add(-1)
-	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	for {
+		most := s.most.Load()
+		if n <= most || s.most.CompareAndSwap(most, n) {
+			break
+		}
 	}
 	s.requests.Add(1)
 	type client struct {

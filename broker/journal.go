@@ -298,11 +298,9 @@ func (c *client) sendLate(p packet) error {
 		p.Append(c.reserveNow(n)[:0], c.version)
 		return nil
 	}
-	post := uint64(0)
+	post := gate.Last()
 	if changed {
 		post = j.Ticket().Number
-	} else {
-		post = gate.Last()
 	}
 	s.late.Add(c, p.Append(nil, c.version), post, s.loop.Now())
 	return nil

@@ -20,9 +20,6 @@ import (
 // What the broker tells of itself: numbers, as a snapshot and below $SYS, what it sees of memory and the
 // system's clock, whether it lives, and whose packet it was when something panics.
 
-// now is the only place where this package reads the clock; loops pass their own time of the turn.
-func now() time.Time { return time.Now() }
-
 // watchClock looks whether the system's clock has been set. Shard 0 only.
 func (s *shard) watchClock() {
 	moved, note := s.b.clock.Watch()

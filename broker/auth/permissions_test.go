@@ -36,15 +36,15 @@ func (o opinion) Covers([]byte) bool {
 func combined(c Combine, list []opinion, topic string) Verdict {
 	granted, deferred, asks := false, false, false
 	for _, o := range list {
-		switch v := o.at[topic]; {
-		case v == Deny:
+		switch v := o.at[topic]; v {
+		case Deny:
 			return Deny
-		case v == Allow || v == Ask:
+		case Allow, Ask:
 			if c == First {
 				return v
 			}
 			granted, asks = granted || v == Allow, asks || v == Ask
-		case v == Defer:
+		case Defer:
 			deferred = true
 		}
 	}

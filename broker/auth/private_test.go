@@ -32,8 +32,13 @@ func TestPrivate(t *testing.T) {
 		topic, username string
 		want            bool
 	}{
-		{"in/x", "u", true}, {"in/y", "u", true}, {"in/x", "v", false}, {"in/y", "v", false}, {"in/y", "", false},
-		{"out", "", true}, {"in/x/y", "", true},
+		{"in/x", "u", true},
+		{"in/y", "u", true},
+		{"in/x", "v", false},
+		{"in/y", "v", false},
+		{"in/y", "", false},
+		{"out", "", true},
+		{"in/x/y", "", true},
 	} {
 		if got := list.MayRead([]byte(c.topic), c.username, nil); got != c.want {
 			t.Errorf("%s by %q: %v", c.topic, c.username, got)

@@ -51,8 +51,14 @@ func TestGivenAndCovered(t *testing.T) {
 		filter         string
 		given, covered bool
 	}{
-		{"a", true, false}, {"c", false, false}, {"c/+", true, false}, {"no/#", false, false},
-		{"b/+", true, true}, {"$share/g/b/+", true, true}, {"$share/g/a", true, false}, {"$share/g/c", false, false},
+		{"a", true, false},
+		{"c", false, false},
+		{"c/+", true, false},
+		{"no/#", false, false},
+		{"b/+", true, true},
+		{"$share/g/b/+", true, true},
+		{"$share/g/a", true, false},
+		{"$share/g/c", false, false},
 	} {
 		if p.MayBeGiven(tt.filter) != tt.given || p.CoversSubscription([]byte(tt.filter)) != tt.covered {
 			t.Errorf("%+v", tt)

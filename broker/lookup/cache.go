@@ -81,22 +81,24 @@ func (c *cache[A]) leftLocked(k Key, x known[A]) {
 
 // countLocked adds an answer to what is held, or takes it off.
 func (c *cache[A]) countLocked(a A, sign int) {
-	bytes, of := entryBytes, any(nil)
+	bytes := entryBytes
 	if c.cost != nil {
-		var own int
-		if own, of = c.cost(a); of == nil {
+		if own, of := c.cost(a); of == nil || c.firstOrLastLocked(of, sign) {
 			bytes += own
-		} else {
-			had := c.mu.shared[of]
-			if c.mu.shared[of] += sign; had == 0 || had+sign == 0 {
-				bytes += own
-			}
-			if had+sign == 0 {
-				delete(c.mu.shared, of)
-			}
 		}
 	}
 	c.mu.bytes += int64(sign * bytes)
+}
+
+// firstOrLastLocked counts who shares of, and reports whether it comes or goes with this one.
+func (c *cache[A]) firstOrLastLocked(of any, sign int) bool {
+	had := c.mu.shared[of]
+	if had+sign == 0 {
+		delete(c.mu.shared, of)
+		return true
+	}
+	c.mu.shared[of] += sign
+	return had == 0
 }
 
 // get is a cached answer that has not run out, and whether it is fresh.

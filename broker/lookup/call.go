@@ -226,22 +226,22 @@ func (l *Lookup[A]) ask(g *group[A]) ([]Found[A], error) {
 	case l.deserted(g):
 		err = errors.Join(ErrBusy, err)
 	case sent.UnixNano() < l.failed.Load():
-		err = sameFailure{err}
+		err = sameFailureError{err}
 	default:
 		l.failed.Store(now().UnixNano())
 	}
 	return list, err
 }
 
-// sameFailure is the failure of a request that was under way when another one failed: a source that stalls
-// for a moment, or cuts its connections, has failed once and not as often as it was being asked.
-type sameFailure struct{ error }
+// sameFailureError is the failure of a request that was under way when another one failed: a source that
+// stalls for a moment, or cuts its connections, has failed once and not as often as it was being asked.
+type sameFailureError struct{ error }
 
 // Unwrap is for errors.Is.
-func (f sameFailure) Unwrap() error { return f.error }
+func (f sameFailureError) Unwrap() error { return f.error }
 
 func isSame(err error) bool {
-	var f sameFailure
+	var f sameFailureError
 	return errors.As(err, &f)
 }
 

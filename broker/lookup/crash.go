@@ -6,7 +6,7 @@ import (
 )
 
 // Thrown is a panic of another goroutine, on its way to the one that knows for whom it asked.
-type Thrown struct {
+type Thrown struct { //nolint:errname // a panic is no error that anybody handles
 	Value any
 	Stack []byte
 }

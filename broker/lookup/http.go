@@ -79,6 +79,16 @@ func (h *HTTP) check(path string, names Names) error {
 	if _, err := names.Parse(h.Body); err != nil {
 		return Wrong(path+".body", "%v", err)
 	}
+	if err := h.checkHeaders(path, names); err != nil {
+		return err
+	}
+	if err := OneOf(path+".content_type", h.ContentType, typeJSON, typeForm); err != nil {
+		return err
+	}
+	return OneOf(path+".method", h.Method, http.MethodGet, http.MethodPost)
+}
+
+func (h *HTTP) checkHeaders(path string, names Names) error {
 	for _, k := range slices.Sorted(maps.Keys(h.Headers)) {
 		t, err := names.Parse(h.Headers[k])
 		if err != nil {
@@ -88,15 +98,12 @@ func (h *HTTP) check(path string, names Names) error {
 			return Wrong(path+".headers", "%s: a batch has one header for all", k)
 		}
 	}
-	if err := OneOf(path+".content_type", h.ContentType, typeJSON, typeForm); err != nil {
-		return err
-	}
-	return OneOf(path+".method", h.Method, http.MethodGet, http.MethodPost)
+	return nil
 }
 
 // Final is an error that another attempt will not mend, and that says nothing about other questions: it is no
 // failure of who was asked.
-type Final struct{ Err error }
+type Final struct{ Err error } //nolint:errname // it is used as an adjective of errors
 
 // Error implements error.
 func (f Final) Error() string { return f.Err.Error() }

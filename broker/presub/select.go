@@ -66,7 +66,7 @@ func (x *Selector) none() bool {
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
 func (p *Patterns) UnmarshalYAML(n ast.Node) error {
-	return eachValue(n, func(node ast.Node, text string) error {
+	return eachValue(n, func(_ ast.Node, text string) error {
 		*p = append(*p, text)
 		return nil
 	})
@@ -225,6 +225,7 @@ func (p *ProviderConfig) whyNot(c *candidate) string {
 		return ""
 	case unknown:
 		return "it is not known " + missing(c) + " before the client connects"
+	case fitsNot:
 	}
 	if out, by := p.NotFor.fit(c); out == fits {
 		return "its not_for fits " + aspects(Selectors{*by}, c)

@@ -166,7 +166,7 @@ func (q *Queue) List(round uint64) bool {
 // Live reports whether a message that a cursor has, whose mark is given, comes live and is not to be sent by
 // the cursor too. lossy is that of QoS 0 which is not queued.
 func (q *Queue) Live(m *message.Message, mark uint64, lossy bool) bool {
-	return m.Number > mark && !(lossy && m.Number <= q.Resumed)
+	return m.Number > mark && (!lossy || m.Number > q.Resumed)
 }
 
 // Remove forgets what a replay had still to send.

@@ -267,7 +267,8 @@ func TestSparedIsBounded(t *testing.T) {
 	c := store.NewCommitter(f, w.options(1))
 	put := func(b *store.Batch) { b.Put(store.Answers, []byte{0, 1}, make([]byte, 1<<20)) }
 	n := 0
-	for ; n < 100 && c.Spared(put); n++ { // nothing is committed before Start
+	for n < 100 && c.Spared(put) { // nothing is committed before Start
+		n++
 	}
 	if n != 4 {
 		t.Errorf("%d MiB wait", n)

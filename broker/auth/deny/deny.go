@@ -403,8 +403,8 @@ func (t *Table) addressLocked(a netip.Addr, now int64) *entry {
 	if a.Is4() {
 		lengths = t.mu.lengths4[:]
 	}
-	for bits := len(lengths) - 1; bits >= 0; bits-- {
-		if lengths[bits] == 0 {
+	for bits, n := range slices.Backward(lengths) {
+		if n == 0 {
 			continue
 		}
 		p, err := a.Prefix(bits)

@@ -319,7 +319,8 @@ func TestModel(t *testing.T) {
 			}
 		}
 	}
-	for f.Expire(100) > 0 {
+	for more := true; more; {
+		more = f.Expire(100) > 0
 	}
 	n := 0
 	for _, e := range list {

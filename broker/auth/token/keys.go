@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/MicahParks/jwkset"
@@ -125,7 +126,7 @@ func readKey(m jwkset.JWKMarshal) (key, bool) {
 	if m.USE != "" && m.USE != jwkset.UseSig {
 		return key{}, false
 	}
-	if len(m.KEYOPS) > 0 && !contains(m.KEYOPS, jwkset.KeyOpsVerify) {
+	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
 		return key{}, false
 	}
 	m.X5C, m.X5T, m.X5TS256, m.X5U = nil, "", "", ""
@@ -145,15 +146,6 @@ func readKey(m jwkset.JWKMarshal) (key, bool) {
 		return k, true
 	}
 	return key{}, false
-}
-
-func contains(list []jwkset.KEYOPS, x jwkset.KEYOPS) bool {
-	for _, o := range list {
-		if o == x {
-			return true
-		}
-	}
-	return false
 }
 
 func symmetric(k any) bool {

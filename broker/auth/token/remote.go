@@ -117,7 +117,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	case err != nil:
 		return nil, errors.New("the URL of the keys cannot be read")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
-		return nil, errors.New("the URL of the keys must be https://HOST...")
+		return nil, errors.New("the URL of the keys must be https://HOST and a path")
 	case u.Scheme == "http" && !cfg.PlainHTTP && !loopback(u.Hostname()):
 		return nil, errors.New("the URL of the keys is http: whoever is on the way could log in as " +
 			"anybody; plain_http: true takes it")

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -268,9 +269,7 @@ func rsaJWK(kid string, k *rsa.PublicKey, more map[string]any) map[string]any {
 	m := map[string]any{
 		"kty": "RSA", "kid": kid, "n": base64.RawURLEncoding.EncodeToString(k.N.Bytes()), "e": "AQAB",
 	}
-	for key, v := range more {
-		m[key] = v
-	}
+	maps.Copy(m, more)
 	return m
 }
 

@@ -182,7 +182,8 @@ func WriteJSON(w io.Writer, from Source) error {
 		}
 	}
 	for _, v := range []Visitor{
-		{List: optional[List](j, "subscription-lists")}, {Grant: optional[Grant](j, "subscription-grants")},
+		{List: optional[List](j, "subscription-lists")},
+		{Grant: optional[Grant](j, "subscription-grants")},
 		{Denial: optional[Denial](j, "denials")},
 	} {
 		if err := from.Each(&v); err != nil {

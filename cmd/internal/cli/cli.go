@@ -186,7 +186,7 @@ func (l *Line) flagFault(set *pflag.FlagSet, err error) error {
 	case errors.As(err, &invalid):
 		return l.usage(fmt.Errorf("--%s: %w", invalid.GetFlag().Name, errors.Unwrap(invalid)))
 	case errors.As(err, &bare):
-		return l.usage(&inOurWords{"--" + bare.GetFlag().Name + " needs a value", err})
+		return l.usage(&wordedError{"--" + bare.GetFlag().Name + " needs a value", err})
 	case !errors.As(err, &unknown):
 		return l.usage(err)
 	case unknown.GetSpecifiedShortnames() != "":
@@ -198,17 +198,17 @@ func (l *Line) flagFault(set *pflag.FlagSet, err error) error {
 	return l.fault("unknown flag "+name, name, words)
 }
 
-// inOurWords is an error of pflag's that says something else.
-type inOurWords struct {
+// wordedError is an error of pflag's that says something else.
+type wordedError struct {
 	text string
 	err  error
 }
 
 // Error is our words.
-func (e *inOurWords) Error() string { return e.text }
+func (e *wordedError) Error() string { return e.text }
 
 // Unwrap is pflag's error.
-func (e *inOurWords) Unwrap() error { return e.err }
+func (e *wordedError) Unwrap() error { return e.err }
 
 // fault is an error of the line, with a guess among words at what was meant by what was typed.
 func (l *Line) fault(text, typed string, words []string) error {
@@ -222,9 +222,9 @@ func (l *Line) usage(err error) error { return &UsageError{Err: err, Command: l.
 
 // name is the command, from the program on.
 func (l *Line) name() string {
-	out := l.p.Name
+	words := []string{l.p.Name}
 	for _, c := range l.path {
-		out += " " + c.Name
+		words = append(words, c.Name)
 	}
-	return out
+	return strings.Join(words, " ")
 }
