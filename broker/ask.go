@@ -125,34 +125,35 @@ func (c *client) asks() bool {
 
 // mustAsk, for a client that asks, reports whether something of a packet is for somebody else to say, which
 // has not been asked yet. Then the connection is held, and the packet is to be left unread.
-func (s *shard) mustAsk(cl *client, a auth.Access, topics ...[]byte) bool {
-	q := cl.heard().Ask(cl.rights().Permissions, a, topics...)
+func (c *client) mustAsk(a auth.Access, topics ...[]byte) bool {
+	q := c.heard().Ask(c.rights().Permissions, a, topics...)
 	if q == nil {
 		return false
 	}
-	conn := cl.conn
+	conn := c.conn
 	conn.Hold()
-	q.ClientID, q.Peer, q.Address, q.Trusted = cl.id, line.Peer(conn), conn.RemoteAddr().Addr(), conn.Local()
-	s.b.desk.Resolve(q, func(r codec.Reason) {
-		s.post(func() { s.goOn(cl, conn, q, r) }) // one a connection
+	q.ClientID, q.Peer, q.Address, q.Trusted = c.id, line.Peer(conn), conn.RemoteAddr().Addr(), conn.Local()
+	c.shard.b.desk.Resolve(q, func(r codec.Reason) {
+		c.shard.post(func() { c.goOn(conn, q, r) }) // one a connection
 	})
 	return true
 }
 
 // goOn lets a connection go on whose packet was asked about.
-func (s *shard) goOn(cl *client, conn *wsnet.Conn, q *admit.Question, r codec.Reason) {
-	if cl.conn != conn { // it has ended meanwhile
+func (c *client) goOn(conn *wsnet.Conn, q *admit.Question, r codec.Reason) {
+	s := c.shard
+	if c.conn != conn { // it has ended meanwhile
 		return
 	}
 	if r != codec.Success {
-		s.fail(cl, &codec.Error{Reason: r, Detail: "nobody says what the client may do"})
+		c.fail(&codec.Error{Reason: r, Detail: "nobody says what the client may do"})
 		return
 	}
 	conn.Release(s.loop, wsnet.TaskFunc(func(*wsnet.Loop) {
-		cl.lastSeen = uint32(s.seconds())
-		x := cl.extra()
+		c.lastSeen = uint32(s.seconds())
+		x := c.extra()
 		x.answers = q.Answers(x.answers)
-		s.told = cl
+		s.told = c
 	}))
 }
 

@@ -214,15 +214,15 @@ func (s *shard) offer(l *ListenerOptions) offer.Offer {
 }
 
 // makeDurable stores the session of a client that has connected, if there is a store.
-func (s *shard) makeDurable(cl *client, present bool) {
-	if s.journal == nil {
+func (c *client) makeDurable(present bool) {
+	if c.shard.journal == nil {
 		return
 	}
-	if !present && cl.expiry > 0 {
-		cl.SetDurable()
-		cl.bear()
+	if !present && c.expiry > 0 {
+		c.SetDurable()
+		c.bear()
 	}
-	s.saveSession(cl)
+	c.save()
 }
 
 // tellForeign logs that a session goes because another user has come.
@@ -258,8 +258,8 @@ func (s *shard) welcome(g *greet) {
 	cl, present := s.session(string(id), p.CleanStart || foreign)
 	cl.conn, c.Attachment = c, cl
 	cl.version, cl.bridge = p.Version, p.Bridge
-	s.rename(cl, string(p.Username))
-	s.entitle(cl, g)
+	cl.rename(string(p.Username))
+	cl.entitle(g)
 	cl.anyUser, cl.anyMount = false, false
 	cl.lastSeen = uint32(s.seconds())
 	cl.keepAlive = p.KeepAlive
@@ -270,12 +270,12 @@ func (s *shard) welcome(g *greet) {
 	if p.HasWill {
 		cl.extra().will = newWill(cl, &p.Will)
 	}
-	s.makeDurable(cl, present)
-	waits := fails && present && cl.Durable() && s.comesBack(cl)
+	cl.makeDurable(present)
+	waits := fails && present && cl.Durable() && cl.comesBack()
 	s.count.Connections++
 	listener.Of(c).Count(cl.version, 1)
-	s.logConnected(cl, p)
-	s.tellEvent(cl, Event{Kind: EventConnected})
+	cl.logConnected(p)
+	cl.tellEvent(Event{Kind: EventConnected})
 	s.grants.Admit(cl, g.grants)
 	ack := of.Accept(p, made, present)
 	cl.keepAlive = of.KeepAlive(p)
@@ -283,7 +283,7 @@ func (s *shard) welcome(g *greet) {
 		ack.Properties = cl.grants().AppendProperties(ack.Properties)
 	}
 	if err := cl.send(ack); err != nil {
-		s.fail(cl, err)
+		cl.fail(err)
 		return
 	}
 	if waits {
@@ -294,13 +294,13 @@ func (s *shard) welcome(g *greet) {
 	}
 	cl.Resume(wishes.ReceiveMaximum, s.loop.Now(), cl)
 	cl.updateFull()
-	s.arm(cl)
+	cl.arm()
 	if present {
-		s.resumeReplays(cl)
+		cl.resumeReplays()
 	}
-	s.replayRetained(cl)
+	cl.replayRetained()
 	if !cl.grants().Empty() {
-		s.tell(cl)
+		cl.tell()
 	}
 }
 
@@ -355,11 +355,11 @@ func (s *shard) session(id string, clean bool) (cl *client, present bool) {
 	cl, ok := s.sessions[id]
 	if ok && cl.conn != nil {
 		// A delayed will is not sent when the session goes on [MQTT-3.1.3-9].
-		s.kick(cl, codec.SessionTakenOver)
+		cl.kick(codec.SessionTakenOver)
 		cl, ok = s.sessions[id]
 	}
 	if ok && clean {
-		s.endSession(cl) // [MQTT-3.1.2-4]
+		cl.endSession() // [MQTT-3.1.2-4]
 		ok = false
 	}
 	if ok {
@@ -446,7 +446,8 @@ func (s *shard) logWill(p *codec.Connect) {
 	}
 }
 
-func (s *shard) logConnected(cl *client, p *codec.Connect) {
+func (c *client) logConnected(p *codec.Connect) {
+	s := c.shard
 	if !s.opts.ConnectionMessages {
 		return
 	}
@@ -459,10 +460,10 @@ func (s *shard) logConnected(cl *client, p *codec.Connect) {
 		kind = "bridge"
 	}
 	s.logf(LevelNotice, "New %s connected from %s as %s (p%d, c%d, k%d%s).",
-		kind, line.Peer(cl.conn), cl.id, p.Version, line.Flag(p.CleanStart), p.KeepAlive, user)
-	if t := cl.conn.TLS(); t != nil {
+		kind, line.Peer(c.conn), c.id, p.Version, line.Flag(p.CleanStart), p.KeepAlive, user)
+	if t := c.conn.TLS(); t != nil {
 		version := strings.Replace(tls.VersionName(t.Version), " ", "v", 1)
-		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", cl.id, version, line.Cipher(t.CipherSuite))
+		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", c.id, version, line.Cipher(t.CipherSuite))
 	}
 	s.logWill(p)
 }

@@ -121,7 +121,7 @@ func (c *client) Take(mb member, m *message.Message) {
 		s.drop(DropDenied)
 		return
 	}
-	s.send(c, m, s.grant(m, mb.Options, mb.SubID))
+	c.give(m, s.grant(m, mb.Options, mb.SubID))
 }
 
 // TakeShared implements route.Receiver.
@@ -135,7 +135,7 @@ func (c *client) TakeShared(mb *shareMember, m *message.Message) bool {
 	default:
 		g := s.grant(m, mb.Options, mb.SubID)
 		g.Share = mb.Mark
-		s.send(c, m, g)
+		c.give(m, g)
 	}
 	return true
 }
@@ -151,8 +151,9 @@ func (s *shard) grant(m *message.Message, o fanout.Options, subID uint32) sessio
 	return g
 }
 
-// send gives m to one client: the one function that decides between wire, queue and drop.
-func (s *shard) send(c *client, m *message.Message, g session.Grant) {
+// give brings m to the client: the one function that decides between wire, queue and drop.
+func (c *client) give(m *message.Message, g session.Grant) {
+	s := c.shard
 	s.loop.MustBeHere()
 	if g.QoS == 0 && c.conn != nil {
 		if c.slow() {

@@ -35,18 +35,18 @@ type bequest struct {
 const estateSlice = 512
 
 // newEstate notes the shared subscriptions of a session that ends, if messages may have come by them.
-func (s *shard) newEstate(cl *client) *estate {
-	if cl.shared == 0 || cl.Outgoing() == 0 {
+func (c *client) newEstate() *estate {
+	if c.shared == 0 || c.Outgoing() == 0 {
 		return nil
 	}
 	e := &estate{}
-	for i := range cl.subs {
-		if m := cl.subs[i].share; m != nil {
-			e.add(s.b.index.Filter(m.ID))
+	for i := range c.subs {
+		if m := c.subs[i].share; m != nil {
+			e.add(c.shard.b.index.Filter(m.ID))
 		}
 	}
-	for m := range cl.grants().Shares {
-		e.add(s.b.index.Filter(m.ID))
+	for m := range c.grants().Shares {
+		e.add(c.shard.b.index.Filter(m.ID))
 	}
 	return e
 }
@@ -57,13 +57,13 @@ func (e *estate) add(name string) {
 	}
 }
 
-// openEstate begins to deal out what cl, whose session has ended, leaves.
-func (s *shard) openEstate(cl *client, e *estate) {
-	cl.extra().estate = e
-	if cl.Durable() {
-		s.journal.Batch.PutSession(&store.Session{Number: cl.number, ClientID: cl.id, OfflineAt: 1})
+// openEstate begins to deal out what the session, which has ended, leaves.
+func (c *client) openEstate(e *estate) {
+	c.extra().estate = e
+	if c.Durable() {
+		c.shard.journal.Batch.PutSession(&store.Session{Number: c.number, ClientID: c.id, OfflineAt: 1})
 	}
-	s.loop.Again(estateTask{cl})
+	c.shard.loop.Again(estateTask{c})
 }
 
 // ended reports whether a stored session is an estate.
@@ -100,7 +100,7 @@ func (t estateTask) Run(l *wsnet.Loop) {
 		l.Again(t)
 	case session.NoneLeft:
 		cl.rare.estate = nil
-		s.saveEnd(cl)
+		cl.saveEnd()
 	case session.AwayLeft: // Run of awayRead goes on
 	}
 }

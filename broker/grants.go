@@ -136,16 +136,15 @@ func (g *granting) Session(id string) (*client, bool) {
 // Replays implements grants.Host.
 func (g *granting) Replays(cl *client, wait bool) (q *retained.Queue, round uint64) {
 	if q = cl.replayQueue(); wait {
-		round = (*shard)(g).fenceFor(cl)
+		round = cl.fenceFor()
 	}
 	return q, round
 }
 
 // Changed implements grants.Host.
 func (g *granting) Changed(cl *client) {
-	s := (*shard)(g)
-	s.replayRetained(cl)
-	s.tell(cl)
+	cl.replayRetained()
+	cl.tell()
 }
 
 // Join implements grants.Shares.
@@ -261,13 +260,13 @@ func (b *Broker) plantGrants(ctx context.Context, a *Admission) (list []pinned, 
 }
 
 // rename notes the username of a session.
-func (s *shard) rename(cl *client, name string) {
-	before := cl.username()
+func (c *client) rename(name string) {
+	before := c.username()
 	if before == name {
 		return
 	}
-	cl.extra().username = name
-	s.grants.Rename(cl, before, name)
+	c.extra().username = name
+	c.shard.grants.Rename(c, before, name)
 }
 
 // selfTopic is where a client hears what it is subscribed to on its behalf, if it has asked for it: by a
@@ -275,39 +274,40 @@ func (s *shard) rename(cl *client, name string) {
 const selfTopic = "$me/subscriptions"
 
 // tell sends a client the list of what others have subscribed it to, if it wants to know.
-func (s *shard) tell(cl *client) {
+func (c *client) tell() {
+	s := c.shard
 	s.loop.MustBeHere()
-	if s.opts.Describe == nil || cl.conn == nil || cl.mount() != "" {
+	if s.opts.Describe == nil || c.conn == nil || c.mount() != "" {
 		return
 	}
-	o, ok := s.selfOptions(cl)
+	o, ok := c.selfOptions()
 	if !ok {
 		return
 	}
-	l, n := cl.grants().Told()
-	l.ClientID, l.Connected = cl.id, true
+	l, n := c.grants().Told()
+	l.ClientID, l.Connected = c.id, true
 	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.QoS(), false)
-	s.send(cl, m, session.Grant{QoS: o.QoS()})
+	c.give(m, session.Grant{QoS: o.QoS()})
 }
 
 // selfOptions is with what options a client has subscribed to selfTopic.
-func (s *shard) selfOptions(cl *client) (fanout.Options, bool) {
-	id, ok := s.b.index.Lookup([]byte(selfTopic))
+func (c *client) selfOptions() (fanout.Options, bool) {
+	id, ok := c.shard.b.index.Lookup([]byte(selfTopic))
 	if !ok {
 		return 0, false
 	}
-	if i, ok := cl.find(id); ok {
-		return cl.subs[i].opts, true
+	if i, ok := c.find(id); ok {
+		return c.subs[i].opts, true
 	}
-	mb, ok := cl.granted(id)
+	mb, ok := c.granted(id)
 	return mb.Options, ok
 }
 
 // tellSubscriber answers a SUBSCRIBE to selfTopic, as a retained message would.
-func (s *shard) tellSubscriber(cl *client, filters []codec.Filter) {
+func (c *client) tellSubscriber(filters []codec.Filter) {
 	for i := range filters {
 		if string(filters[i].Name) == selfTopic {
-			s.tell(cl)
+			c.tell()
 			return
 		}
 	}

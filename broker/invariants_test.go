@@ -52,7 +52,7 @@ func plantFaults(t *testing.T, s *shard) {
 		s.grants.Restore(cl, given, grants.Lists{key: list}, origins)
 	}
 	j := s.journal
-	plain, _ := s.lookup(a, []byte("t"))
+	plain, _ := a.lookup([]byte("t"))
 	x, _ := s.b.index.Lookup([]byte("x"))
 	plant := func(want string, do, undo func()) {
 		t.Helper()

@@ -128,47 +128,47 @@ func (c *client) Changed(ch session.Change) {
 	}
 }
 
-// saveSession notes what CONNECT, DISCONNECT and the will have made of a durable session.
-func (s *shard) saveSession(cl *client) {
-	if !cl.Durable() {
+// save notes what CONNECT, DISCONNECT and the will have made of a durable session.
+func (c *client) save() {
+	if !c.Durable() {
 		return
 	}
-	r := store.Session{Number: cl.number, ClientID: cl.id, Expiry: cl.expiry}
-	if cl.conn == nil {
-		r.OfflineAt = int64(cl.offlineAt)
+	r := store.Session{Number: c.number, ClientID: c.id, Expiry: c.expiry}
+	if c.conn == nil {
+		r.OfflineAt = int64(c.offlineAt)
 	}
-	r.Username, r.MountPoint = cl.username(), cl.rights().mountPoint()
-	r.AnyUser, r.AnyMount = cl.anyUser, cl.anyMount
+	r.Username, r.MountPoint = c.username(), c.rights().mountPoint()
+	r.AnyUser, r.AnyMount = c.anyUser, c.anyMount
 	// What its client may do is not stored, so a will that may not be published now never is after a restart.
-	if w := cl.will(); w != nil && cl.may(auth.Write, w.m.Topic) {
+	if w := c.will(); w != nil && c.may(auth.Write, w.m.Topic) {
 		r.Will = &store.Will{Message: *w.m, Delay: w.delay, Expiry: w.expiry}
 	}
-	s.journal.Batch.PutSession(&r)
+	c.shard.journal.Batch.PutSession(&r)
 }
 
 // saveEnd notes that a durable session is no more.
-func (s *shard) saveEnd(cl *client) {
-	if cl.Durable() {
-		cl.Stored(s.journal.Unref)
-		cl.End()
-		s.journal.Batch.DropSession(cl.number)
+func (c *client) saveEnd() {
+	if c.Durable() {
+		c.Stored(c.shard.journal.Unref)
+		c.End()
+		c.shard.journal.Batch.DropSession(c.number)
 	}
 }
 
 // saveSubscription notes a subscription that was granted.
-func (s *shard) saveSubscription(cl *client, f *codec.Filter, o fanout.Options, subID uint32) {
-	if !cl.Durable() {
+func (c *client) saveSubscription(f *codec.Filter, o fanout.Options, subID uint32) {
+	if !c.Durable() {
 		return
 	}
 	r := store.Subscription{
-		Session: cl.number, Filter: string(f.Name), Options: uint8(o & fanout.Stored), ID: subID,
+		Session: c.number, Filter: string(f.Name), Options: uint8(o & fanout.Stored), ID: subID,
 	}
-	if q := cl.replays(); q != nil {
-		if i, ok := s.lookup(cl, f.Name); ok {
-			r.Owed = q.Of(cl.subs[i].id) != nil
+	if q := c.replays(); q != nil {
+		if i, ok := c.lookup(f.Name); ok {
+			r.Owed = q.Of(c.subs[i].id) != nil
 		}
 	}
-	s.journal.Batch.PutSubscription(&r)
+	c.shard.journal.Batch.PutSubscription(&r)
 }
 
 // promise makes what goes to c from now on wait if the current packet has changed anything.
@@ -244,15 +244,15 @@ func (c *client) bear() {
 // stored, and what it leads to makes room. A session that is not stored yet waits. What its client was not
 // told before its connection ended, since it was not durable, it must not hear in answer to a repetition
 // that changes nothing any more: then all behind CONNACK waits.
-func (s *shard) comesBack(cl *client) (waits bool) {
-	r := cl.rare
+func (c *client) comesBack() (waits bool) {
+	r := c.rare
 	if r != nil {
-		r.promises.Kept(s.journal.Reached())
+		r.promises.Kept(c.shard.journal.Reached())
 		if r.promises.Unborn() {
 			return false
 		}
 	}
-	s.journal.Begin()
+	c.shard.journal.Begin()
 	return r != nil && r.promises.Owes()
 }
 
@@ -276,7 +276,7 @@ func (c *client) Opens(g *durable.Gate, post uint64) {
 	if !c.conn.Blocked() { // otherwise Drained goes on
 		c.Continue(c.shard.loop.Now(), c)
 		c.updateFull()
-		c.shard.replayRetained(c)
+		c.replayRetained()
 	}
 }
 

@@ -69,28 +69,29 @@ func (b *Broker) answer(ctx context.Context, s *shard, f func()) error {
 	return nil
 }
 
-// clientOf tells of a session. On the loop.
-func (s *shard) clientOf(cl *client) Client {
-	c := Client{
-		ID: cl.id, Username: cl.username(), Connected: cl.conn != nil, Version: cl.version, Bridge: cl.bridge,
-		KeepAlive: time.Duration(cl.keepAlive) * time.Second, Will: cl.will() != nil, Stored: cl.Durable(),
-		Subscriptions: len(cl.subs), Granted: cl.grants().Topics(), Queued: cl.Queued(),
-		QueuedBytes: cl.QueuedBytes(), Inflight: cl.Inflight(),
-		Expiry: time.Duration(cl.expiry) * time.Second,
+// view tells of the session. On the loop.
+func (c *client) view() Client {
+	s := c.shard
+	x := Client{
+		ID: c.id, Username: c.username(), Connected: c.conn != nil, Version: c.version, Bridge: c.bridge,
+		KeepAlive: time.Duration(c.keepAlive) * time.Second, Will: c.will() != nil, Stored: c.Durable(),
+		Subscriptions: len(c.subs), Granted: c.grants().Topics(), Queued: c.Queued(),
+		QueuedBytes: c.QueuedBytes(), Inflight: c.Inflight(),
+		Expiry: time.Duration(c.expiry) * time.Second,
 	}
-	if cl.expiry == never {
-		c.Expiry = SessionForever
+	if c.expiry == never {
+		x.Expiry = SessionForever
 	}
 	n, size := s.opts.MaxQueuedMessages, s.opts.MaxQueuedBytes
-	c.QueueFull = n > 0 && c.Queued >= n || size > 0 && c.QueuedBytes >= size
-	if conn := cl.conn; conn != nil {
-		c.Address, c.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
-		c.WebSocket, c.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
+	x.QueueFull = n > 0 && x.Queued >= n || size > 0 && x.QueuedBytes >= size
+	if conn := c.conn; conn != nil {
+		x.Address, x.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
+		x.WebSocket, x.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
 	} else {
-		ago := time.Duration(max(s.seconds()-int64(cl.offlineAt), 0)) * time.Second
-		c.OfflineSince = time.UnixMilli(s.b.clock.Source.Wall()).Add(-ago).Truncate(time.Second)
+		ago := time.Duration(max(s.seconds()-int64(c.offlineAt), 0)) * time.Second
+		x.OfflineSince = time.UnixMilli(s.b.clock.Source.Wall()).Add(-ago).Truncate(time.Second)
 	}
-	return c
+	return x
 }
 
 // Find tells of the session of a client id; ok is false if there is none.
@@ -100,7 +101,7 @@ func (b *Broker) Find(ctx context.Context, id string) (_ Client, ok bool, err er
 	found := false
 	err = b.answer(ctx, s, func() {
 		if cl := s.sessions[id]; cl != nil {
-			c, found = s.clientOf(cl), true
+			c, found = cl.view(), true
 		}
 	})
 	if err != nil {
@@ -115,7 +116,7 @@ func (b *Broker) Clients(match func(*Client) bool) *Cursor[Client] {
 	all := func(loop int) iter.Seq[*client] { return maps.Values(b.shards[loop].sessions) }
 	return view.OfTables(&b.pages, all, func(loop int, cl *client) (Client, bool) {
 		s := b.shards[loop]
-		c := s.clientOf(cl)
+		c := cl.view()
 		return c, s.sessions[cl.id] == cl && (match == nil || match(&c))
 	})
 }
@@ -165,7 +166,7 @@ func (b *Broker) Disconnect(
 			if !will && cl.will() != nil {
 				cl.rare.will = nil
 			}
-			s.end(cl, reason, EndAdministrative)
+			cl.end(reason, EndAdministrative)
 		}
 	})
 	if err != nil {
@@ -189,7 +190,7 @@ func (b *Broker) Recheck(ctx context.Context, match func(*Client) bool) error {
 	for _, s := range b.shards {
 		asked := b.await(ctx, s, func(done func()) {
 			s.newRecheck(func(cl *client) bool {
-				c := s.clientOf(cl)
+				c := cl.view()
 				return match == nil || match(&c)
 			}, done).Run(s.loop)
 		})
@@ -254,17 +255,18 @@ func (s *shard) post(f func()) { s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop
 // nobody watches, events cost a comparison each, and messages never anything. Any goroutine.
 func (b *Broker) Watch(hold int) *Watch { return b.watching.Watch(hold) }
 
-// tellEvent tells those who watch of an event of cl, which is connected.
-func (s *shard) tellEvent(cl *client, e Event) {
+// tellEvent tells those who watch of an event of the client, which is connected.
+func (c *client) tellEvent(e Event) {
+	s := c.shard
 	if s.b.watching.Any() {
-		e.At, e.Client = time.UnixMilli(s.b.clock.Source.Wall()), s.clientOf(cl)
+		e.At, e.Client = time.UnixMilli(s.b.clock.Source.Wall()), c.view()
 		s.b.watching.Tell(e)
 	}
 }
 
 // tellSubscribed tells of one subscription.
-func (s *shard) tellSubscribed(cl *client, f *codec.Filter, granted codec.Reason) {
-	if s.b.watching.Any() {
-		s.tellEvent(cl, Event{Kind: EventSubscribed, Filter: string(f.Name), QoS: uint8(granted)})
+func (c *client) tellSubscribed(f *codec.Filter, granted codec.Reason) {
+	if c.shard.b.watching.Any() {
+		c.tellEvent(Event{Kind: EventSubscribed, Filter: string(f.Name), QoS: uint8(granted)})
 	}
 }

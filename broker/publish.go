@@ -12,75 +12,77 @@ import (
 
 // handlePublish takes one PUBLISH: QoS 0 and 1 are passed on at once, QoS 2 at its PUBREL, as Mosquitto
 // does.
-func (s *shard) handlePublish(cl *client, h codec.Header, body []byte) error {
+func (c *client) handlePublish(h codec.Header, body []byte) error {
+	s := c.shard
 	p := &s.publish
-	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+	if err := p.Parse(h.Flags, body, c.version); err != nil {
 		return err
 	}
 	s.count.PublishIn++
 	s.count.PublishBytesIn += int64(len(p.Payload))
-	if err := s.checkPublish(cl, p); err != nil {
+	if err := c.checkPublish(p); err != nil {
 		return err
 	}
 	m := &s.pub
 	*m = message.Message{
-		Topic: p.Topic, Payload: p.Payload, Publisher: cl.number, QoS: p.QoS, Retain: p.Retain,
+		Topic: p.Topic, Payload: p.Payload, Publisher: c.number, QoS: p.QoS, Retain: p.Retain,
 	}
 	if len(p.Properties) > 0 {
-		if err := s.readProperties(cl, p, m); err != nil {
+		if err := c.readProperties(p, m); err != nil {
 			return err
 		}
 	}
-	if err := s.nameTopic(cl, m); err != nil {
+	if err := c.nameTopic(m); err != nil {
 		return err
 	}
 	if m.Retain && s.opts.CheckRetainSource {
-		m.Source = cl.sourceOf()
+		m.Source = c.sourceOf()
 	}
-	r, err := untold(cl, p, s.admit(cl, m))
+	r, err := untold(c, p, c.admitted(m))
 	if err != nil {
 		return err
 	}
-	lost := s.cannotKeep(cl, p.PacketID, m, r)
+	lost := c.cannotKeep(p.PacketID, m, r)
 	if lost && r == codec.Success {
 		r = codec.QuotaExceeded
 	}
 	if s.debug {
-		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), cl.id,
+		s.debugf("%s PUBLISH from %s (d%d, q%d, r%d, m%d, '%s', ... (%d bytes))", verdict(r), c.id,
 			line.Flag(p.Dup), p.QoS, line.Flag(p.Retain), p.PacketID, m.Topic, len(p.Payload))
 	}
-	if lost && p.QoS > 0 && cl.version != codec.V5 {
+	if lost && p.QoS > 0 && c.version != codec.V5 {
 		return errStore(h.Type)
 	}
 	switch p.QoS {
 	case 0:
 		if r == codec.Success {
-			s.pass(cl, m)
+			c.pass(m)
 		}
 		return nil
 	case 1:
 		if r == codec.Success {
-			if r, err = untold(cl, p, s.pass(cl, m)); err != nil {
+			if r, err = untold(c, p, c.pass(m)); err != nil {
 				return err
 			}
 		}
-		cl.SendAck(codec.PUBACK, p.PacketID, ackReason(cl, r)) // after the fan-out
-		return s.checkOutput(cl)
+		c.SendAck(codec.PUBACK, p.PacketID, ackReason(c, r)) // after the fan-out
+		return c.checkOutput()
 	}
-	return s.receive(cl, p.PacketID, m, r)
+	return c.receive(p.PacketID, m, r)
 }
 
 // nameTopic gives m its full name; errAsked if somebody has to be asked whether the client may publish there.
-func (s *shard) nameTopic(cl *client, m *message.Message) error {
+func (c *client) nameTopic(m *message.Message) error {
+	s := c.shard
 	if len(m.Topic) == 0 {
 		return protocolError(codec.PUBLISH, "no topic and no alias [MQTT-3.3.2-8]")
 	}
-	if mount := cl.mount(); mount != "" {
+	if mount := c.mount(); mount != "" {
 		if err := s.mountTopic(mount, m); err != nil {
 			return err
 		}
 	}
-	if cl.asks() && s.mustAsk(cl, auth.Write, written(m)...) {
+	if c.asks() && c.mustAsk(auth.Write, written(m)...) {
 		s.count.PublishIn--
 		s.count.PublishBytesIn -= int64(len(m.Payload))
 		return errAsked
@@ -114,25 +116,26 @@ func untold(cl *client, p *codec.Publish, r codec.Reason) (codec.Reason, error) 
 }
 
 // guarded asks who has the say over some topics, if anybody has.
-func (s *shard) guarded(cl *client, m *message.Message) codec.Reason {
-	if s.opts.Guard == nil {
+func (c *client) guarded(m *message.Message) codec.Reason {
+	if c.shard.opts.Guard == nil {
 		return codec.Success
 	}
 	username := ""
-	if cl.rare != nil {
-		username = cl.rare.username
+	if c.rare != nil {
+		username = c.rare.username
 	}
-	return s.opts.Guard(username, m.Topic, m.Payload)
+	return c.shard.opts.Guard(username, m.Topic, m.Payload)
 }
 
 // pass publishes an admitted message, or gives it to who has taken its topic over.
-func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
+func (c *client) pass(m *message.Message) codec.Reason {
+	s := c.shard
 	if m.Topic[0] == '$' {
-		if r, taken := s.control(cl, m); taken {
+		if r, taken := c.control(m); taken {
 			return r
 		}
 	}
-	s.publisher = cl.conn
+	s.publisher = c.conn
 	matched := s.publishMessage(m)
 	s.publisher = nil
 	if !matched {
@@ -143,17 +146,17 @@ func (s *shard) pass(cl *client, m *message.Message) codec.Reason {
 
 // receive hands a QoS 2 message to the session. What is not admitted is refused in MQTT 5; MQTT 3 has no
 // way to say so, the handshake runs and the message goes nowhere.
-func (s *shard) receive(cl *client, id uint16, m *message.Message, r codec.Reason) error {
+func (c *client) receive(id uint16, m *message.Message, r codec.Reason) error {
 	var err error
-	if r != codec.Success && cl.version != codec.V5 {
-		err = cl.ReceiveDenied(id, m, cl)
+	if r != codec.Success && c.version != codec.V5 {
+		err = c.ReceiveDenied(id, m, c)
 	} else {
-		err = cl.Receive(id, m, r, cl)
+		err = c.Receive(id, m, r, c)
 	}
 	if err != nil {
 		return err
 	}
-	return s.checkOutput(cl)
+	return c.checkOutput()
 }
 
 func ackReason(cl *client, r codec.Reason) codec.Reason {
@@ -164,11 +167,11 @@ func ackReason(cl *client, r codec.Reason) codec.Reason {
 }
 
 // checkPublish enforces what CONNACK announced; a breach ends the connection.
-func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
-	if p.QoS > cl.listener().MaxQoS { // [MQTT-3.2.2-11]
+func (c *client) checkPublish(p *codec.Publish) error {
+	if p.QoS > c.listener().MaxQoS { // [MQTT-3.2.2-11]
 		return &codec.Error{Reason: codec.QoSNotSupported, Packet: codec.PUBLISH, Detail: "above Maximum QoS"}
 	}
-	if p.Retain && !s.opts.RetainAvailable { // [MQTT-3.2.2-14]
+	if p.Retain && !c.shard.opts.RetainAvailable { // [MQTT-3.2.2-14]
 		return &codec.Error{
 			Reason: codec.RetainNotSupported,
 			Packet: codec.PUBLISH,
@@ -178,34 +181,36 @@ func (s *shard) checkPublish(cl *client, p *codec.Publish) error {
 	return nil
 }
 
-// admit decides whether a well-formed message may be passed on; the connection goes on in any case.
-func (s *shard) admit(cl *client, m *message.Message) codec.Reason {
+// admitted decides whether a well-formed message may be passed on; the connection goes on in any case.
+func (c *client) admitted(m *message.Message) codec.Reason {
+	s := c.shard
 	if limit := s.opts.MessageSizeLimit; limit > 0 && len(m.Payload) > int(limit) {
 		return codec.PacketTooLarge
 	}
-	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !cl.may(auth.Write, m.Topic) {
+	if m.Topic[0] == '$' && reservedTopic(m.Topic) || !c.may(auth.Write, m.Topic) {
 		s.drop(DropDenied)
 		return codec.NotAuthorized
 	}
 	if s.tooMuch(m) {
 		return codec.QuotaExceeded
 	}
-	r := s.guarded(cl, m)
+	r := c.guarded(m)
 	if r == codec.NotAuthorized {
 		s.drop(DropDenied)
 	}
 	return r
 }
 
-// cannotKeep reports whether the acknowledgement of m, which admit has answered with r, would promise what
+// cannotKeep reports whether the acknowledgement of m, which admitted has answered with r, would promise what
 // the store cannot keep at the moment: a handshake, a retained message, or one for a durable session. It asks
 // before anybody gets m, so that a refused message goes to nobody. What subscribes between this and the
 // fan-out is noted there, and the acknowledgement waits.
-func (s *shard) cannotKeep(cl *client, id uint16, m *message.Message, r codec.Reason) bool {
+func (c *client) cannotKeep(id uint16, m *message.Message, r codec.Reason) bool {
+	s := c.shard
 	switch {
 	case m.QoS == 0 && !m.Retain || !s.journal.Failing():
 		return false
-	case m.QoS == 2 && cl.Durable() && !cl.Repeats(id, m):
+	case m.QoS == 2 && c.Durable() && !c.Repeats(id, m):
 		return true
 	case r != codec.Success:
 		return false
@@ -248,12 +253,13 @@ func reservedTopic(topic []byte) bool {
 const propsKept = 4096
 
 // readProperties resolves the Topic Alias and takes over what is forwarded.
-func (s *shard) readProperties(cl *client, p *codec.Publish, m *message.Message) error {
+func (c *client) readProperties(p *codec.Publish, m *message.Message) error {
+	s := c.shard
 	if _, ok := p.Properties.Uint(codec.SubscriptionIdentifier); ok {
 		return protocolError(codec.PUBLISH, "Subscription Identifier from a client [MQTT-3.3.4-6]")
 	}
 	if a, ok := p.Properties.Uint(codec.TopicAlias); ok {
-		topic, err := cl.resolveAlias(int(a), p.Topic)
+		topic, err := c.resolveAlias(int(a), p.Topic)
 		if err != nil {
 			return err
 		}
@@ -302,57 +308,59 @@ func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
 }
 
 // release passes on the message that has waited for a PUBREL.
-func (s *shard) release(cl *client, id uint16) codec.Reason {
-	m, r := cl.Release(id, cl)
+func (c *client) release(id uint16) codec.Reason {
+	s := c.shard
+	m, r := c.Release(id, c)
 	switch {
 	case m == nil:
 	case m.Expired(s.loop.Now()): // between PUBLISH and PUBREL [MQTT-3.3.2-5]
 		s.drop(DropExpired)
 	default:
-		s.pass(cl, m)
+		c.pass(m)
 	}
-	if m != nil && cl.Durable() {
+	if m != nil && c.Durable() {
 		s.journal.Unref(m.Keep().Stored)
 	}
 	return r
 }
 
 // handleAck takes PUBACK, PUBREC, PUBREL and PUBCOMP.
-func (s *shard) handleAck(cl *client, h codec.Header, body []byte) error {
+func (c *client) handleAck(h codec.Header, body []byte) error {
+	s := c.shard
 	a := codec.Ack{Type: h.Type}
-	if err := a.Parse(h.Flags, body, cl.version); err != nil {
+	if err := a.Parse(h.Flags, body, c.version); err != nil {
 		return err
 	}
 	if s.debug {
 		switch h.Type {
 		case codec.PUBACK, codec.PUBCOMP:
-			s.debugf("Received %s from %s (Mid: %d, RC:%d)", h.Type, cl.id, a.PacketID, byte(a.Reason))
+			s.debugf("Received %s from %s (Mid: %d, RC:%d)", h.Type, c.id, a.PacketID, byte(a.Reason))
 		default:
-			s.debugf("Received %s from %s (Mid: %d)", h.Type, cl.id, a.PacketID)
+			s.debugf("Received %s from %s (Mid: %d)", h.Type, c.id, a.PacketID)
 		}
 	}
 	now := s.loop.Now()
 	var err error
 	switch h.Type {
 	case codec.PUBACK:
-		err = cl.Puback(a.PacketID, now, cl)
+		err = c.Puback(a.PacketID, now, c)
 	case codec.PUBREC:
-		err = cl.Pubrec(a.PacketID, a.Reason, now, cl)
+		err = c.Pubrec(a.PacketID, a.Reason, now, c)
 	case codec.PUBCOMP:
-		err = cl.Pubcomp(a.PacketID, now, cl)
+		err = c.Pubcomp(a.PacketID, now, c)
 	default:
-		r := s.release(cl, a.PacketID)
-		cl.SendAck(codec.PUBCOMP, a.PacketID, ackReason(cl, r))
-		return s.checkOutput(cl)
+		r := c.release(a.PacketID)
+		c.SendAck(codec.PUBCOMP, a.PacketID, ackReason(c, r))
+		return c.checkOutput()
 	}
-	cl.updateFull()
-	if cl.replays() != nil {
-		s.replayRetained(cl)
+	c.updateFull()
+	if c.replays() != nil {
+		c.replayRetained()
 	}
 	if err != nil {
 		return err
 	}
-	return s.checkOutput(cl)
+	return c.checkOutput()
 }
 
 // tooMuch reports a message of a client that would have to be kept while memory is short. What removes a

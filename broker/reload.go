@@ -96,12 +96,12 @@ func (s *shard) newRecheck(match func(*client) bool, done func()) *recheck {
 		if match != nil && !match(cl) {
 			return 0
 		}
-		if !s.renew(cl) {
-			s.kick(cl, codec.NotAuthorized)
+		if !cl.renew() {
+			cl.kick(codec.NotAuthorized)
 		}
 		return len(cl.subs)
 	}
-	return &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, s.cover), done: done}
+	return &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, (*client).cover), done: done}
 }
 
 // Run implements wsnet.Task: one slice.

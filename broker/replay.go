@@ -29,35 +29,37 @@ func (c *client) isOwed(filter string) bool { return c.replays() != nil && c.gra
 
 // newReplay is the replay of a subscription, nil if it gets no retained messages; shared ones never do. It is
 // called with the subscription in effect; if no message matches, all that are stored from now on come live.
-func (s *shard) newReplay(cl *client, f *codec.Filter, fresh bool) *retained.Replay {
+func (c *client) newReplay(f *codec.Filter, fresh bool) *retained.Replay {
+	s := c.shard
 	if !s.opts.RetainAvailable || s.b.retained.Len() == 0 {
 		return nil
 	}
 	if _, _, shared := codec.SplitShare(f.Name); shared {
 		return nil
 	}
-	if !retained.Due(cl.version, f.RetainHandling, fresh || cl.isOwed(string(f.Name))) {
+	if !retained.Due(c.version, f.RetainHandling, fresh || c.isOwed(string(f.Name))) {
 		return nil
 	}
-	i, ok := s.lookup(cl, f.Name)
+	i, ok := c.lookup(f.Name)
 	if !ok || !s.b.retained.MayMatch(f.Name) {
 		return nil
 	}
-	return retained.One(cl.subs[i].id, fresh)
+	return retained.One(c.subs[i].id, fresh)
 }
 
 // addReplays begins with the replays of a SUBSCRIBE, which have one mark: what comes live later matches all
 // of its filters alike.
-func (s *shard) addReplays(cl *client) (fenced bool) {
+func (c *client) addReplays() (fenced bool) {
+	s := c.shard
 	s.loop.MustBeHere()
 	if len(s.fresh) == 0 {
 		return false
 	}
-	mark, q := s.b.retained.Mark(), cl.replayQueue()
+	mark, q := s.b.retained.Mark(), c.replayQueue()
 	for i, r := range s.fresh {
 		s.fresh[i] = nil
-		q.Begin(r, mark, s.fenceFor(cl))
-		s.saveReplay(cl, r, true)
+		q.Begin(r, mark, c.fenceFor())
+		c.saveReplay(r, true)
 	}
 	s.fresh = s.fresh[:0]
 	return len(s.b.shards) > 1
@@ -72,19 +74,20 @@ func (c *client) replayQueue() *retained.Queue {
 	return x.replays
 }
 
-// fenceFor is the round that a replay of cl must wait for from now on; at its end the replays go on.
-func (s *shard) fenceFor(cl *client) uint64 {
+// fenceFor is the round that a replay of the client must wait for from now on; at its end the replays go on.
+func (c *client) fenceFor() uint64 {
+	s := c.shard
 	round := s.fence.Want(len(s.b.shards))
-	if cl.replays().List(round) {
-		s.fence.Wait(cl)
+	if c.replays().List(round) {
+		s.fence.Wait(c)
 	}
 	return round
 }
 
 // resumeReplays makes what is still to be sent go on when the session has a connection again.
-func (s *shard) resumeReplays(cl *client) {
-	if q := cl.replays(); q != nil {
-		q.Resume(s.b.retained.Mark(), s.fenceFor(cl))
+func (c *client) resumeReplays() {
+	if q := c.replays(); q != nil {
+		q.Resume(c.shard.b.retained.Mark(), c.fenceFor())
 	}
 }
 
@@ -108,18 +111,19 @@ func (c *client) endReplay(r *retained.Replay) {
 
 // replayRetained sends the next piece. It is called after SUBSCRIBE and CONNECT, by Again, and when the
 // window or the socket has room.
-func (s *shard) replayRetained(cl *client) {
+func (c *client) replayRetained() {
+	s := c.shard
 	s.loop.MustBeHere()
-	for left := retained.Steps; left > 0 && cl.conn != nil && cl.replays() != nil; {
-		q := cl.replays()
+	for left := retained.Steps; left > 0 && c.conn != nil && c.replays() != nil; {
+		q := c.replays()
 		r := q.First()
-		switch q.Run(s.b.retained, (*replaying)(cl), s.fence.Passed(), &left) {
+		switch q.Run(s.b.retained, (*replaying)(c), s.fence.Passed(), &left) {
 		case retained.Over:
-			cl.endReplay(r)
+			c.endReplay(r)
 			if r.IsList() {
-				s.grants.Sent(cl, r)
+				s.grants.Sent(c, r)
 			} else {
-				s.saveReplay(cl, r, false)
+				c.saveReplay(r, false)
 			}
 		case retained.Waits:
 			return
@@ -127,14 +131,14 @@ func (s *shard) replayRetained(cl *client) {
 			left = 0
 		}
 	}
-	s.replayLater(cl)
+	c.replayLater()
 }
 
 // replayLater goes on with what is left in a later turn.
-func (s *shard) replayLater(cl *client) {
-	if q := cl.replays(); cl.conn != nil && q != nil && !q.Booked {
+func (c *client) replayLater() {
+	if q := c.replays(); c.conn != nil && q != nil && !q.Booked {
 		q.Booked = true
-		s.loop.Again(replayTask{cl, q})
+		c.shard.loop.Again(replayTask{c, q})
 	}
 }
 
@@ -147,7 +151,7 @@ type replayTask struct {
 // Run implements wsnet.Task.
 func (t replayTask) Run(*wsnet.Loop) {
 	t.q.Booked = false
-	t.cl.shard.replayRetained(t.cl)
+	t.cl.replayRetained()
 }
 
 // replaying is a client as the receiver of its replays.
@@ -219,28 +223,28 @@ func (c *replaying) Give(r *retained.Replay, m *message.Message, mark uint64) {
 	if g.QoS > 0 && cl.Durable() {
 		m = m.Clone() // other loops have this one too, and each may store it
 	}
-	s.send(cl, m, g)
+	cl.give(m, g)
 }
 
 // saveReplay notes in the store that a subscription's retained messages are still to be sent, or that all
 // are. After a restart they begin anew.
-func (s *shard) saveReplay(cl *client, r *retained.Replay, owed bool) {
-	if !cl.Durable() {
+func (c *client) saveReplay(r *retained.Replay, owed bool) {
+	if !c.Durable() {
 		return
 	}
-	if i, ok := cl.find(r.ID); ok {
-		sub := &cl.subs[i]
-		s.journal.Batch.PutSubscription(&store.Subscription{
-			Session: cl.number, Filter: r.ID.Filter(), Options: uint8(sub.opts & fanout.Stored),
+	if i, ok := c.find(r.ID); ok {
+		sub := &c.subs[i]
+		c.shard.journal.Batch.PutSubscription(&store.Subscription{
+			Session: c.number, Filter: r.ID.Filter(), Options: uint8(sub.opts & fanout.Stored),
 			ID: sub.subID, Owed: owed,
 		})
 	}
 }
 
 // adoptReplay makes a replay again that the store has noted.
-func (s *shard) adoptReplay(cl *client, filter string) {
-	if i, ok := s.lookup(cl, []byte(filter)); ok && s.opts.RetainAvailable {
-		cl.replayQueue().Begin(retained.One(cl.subs[i].id, false), s.b.retained.Mark(), 0)
+func (c *client) adoptReplay(filter string) {
+	if i, ok := c.lookup([]byte(filter)); ok && c.shard.opts.RetainAvailable {
+		c.replayQueue().Begin(retained.One(c.subs[i].id, false), c.shard.b.retained.Mark(), 0)
 	}
 }
 
@@ -271,9 +275,9 @@ func (s *shard) retainLog(topic []byte) retained.Log {
 // holdForFence takes no further packet of a client until the replays of its SUBSCRIBE have begun, behind the
 // next round: what it sends right behind SUBSCRIBE, an UNSUBSCRIBE or a PINGREQ to know that all retained
 // messages are there, finds them sent as with a broker of one loop.
-func (s *shard) holdForFence(cl *client) {
-	cl.conn.Hold()
-	s.fence.Hold(cl.conn)
+func (c *client) holdForFence() {
+	c.conn.Hold()
+	c.shard.fence.Hold(c.conn)
 }
 
 // endFence answers the loops that have asked, behind the messages for them, and begins the next round, if one
@@ -301,7 +305,7 @@ type fenceAnswer uint8
 // Run implements wsnet.Task.
 func (a fenceAnswer) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	s.fence.Answer(int(a), s.replayLater, func(conn *wsnet.Conn) { l.Again(releaseTask{conn}) })
+	s.fence.Answer(int(a), (*client).replayLater, func(conn *wsnet.Conn) { l.Again(releaseTask{conn}) })
 }
 
 // releaseTask lets a connection go on. It is booked behind the replays.

@@ -189,7 +189,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 			cl.offlineAt = uint32(min(max(x.OfflineAt, 0), int64(cl.offlineAt)))
 		}
 		if x.Username != "" {
-			s.rename(cl, x.Username)
+			cl.rename(x.Username)
 		}
 		if x.MountPoint != "" {
 			r := auth.Rights{MountPoint: x.MountPoint, Named: x.Username != ""}
@@ -203,7 +203,7 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 		s.count.Sessions++
 		s.b.sessions.Add(1)
 		for i := range x.Subscriptions {
-			s.adoptSubscription(cl, &x.Subscriptions[i])
+			cl.adoptSubscription(&x.Subscriptions[i])
 		}
 		s.grants.Restore(cl, x.Grants, r.Sets, origins)
 		if len(x.Out) > 0 {
@@ -215,20 +215,20 @@ func (r *restoring) adoptAll(s *shard, list []*restored) {
 	}
 }
 
-func (s *shard) adoptSubscription(cl *client, r *store.Subscription) {
+func (c *client) adoptSubscription(r *store.Subscription) {
 	name, o := []byte(r.Filter), fanout.Options(r.Options)&fanout.Stored|fanout.Covered
 	var err error
 	if group, filter, shared := codec.SplitShare(name); shared {
-		_, err = s.subscribeShared(cl, group, filter, o, r.ID)
+		_, err = c.subscribeShared(group, filter, o, r.ID)
 	} else {
-		_, err = s.subscribePlain(cl, name, o, r.ID)
+		_, err = c.subscribePlain(name, o, r.ID)
 	}
 	if err != nil {
-		s.logf(LevelWarning, "Subscription of %s to %q is not restored: %v.", cl.id, r.Filter, err)
+		c.shard.logf(LevelWarning, "Subscription of %s to %q is not restored: %v.", c.id, r.Filter, err)
 		return
 	}
 	if r.Owed {
-		s.adoptReplay(cl, r.Filter)
+		c.adoptReplay(r.Filter)
 	}
 }
 
@@ -246,11 +246,11 @@ func (s *shard) endLost(list []*restored) {
 			continue
 		}
 		if r.OfflineAt == 0 {
-			s.lapse(cl)
+			cl.lapse()
 			continue
 		}
-		if !s.overdue(cl) {
-			s.arm(cl)
+		if !cl.overdue() {
+			cl.arm()
 		}
 	}
 }

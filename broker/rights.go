@@ -71,41 +71,42 @@ func (r *rights) bounds() grants.Bounds {
 
 // entitle gives a client that connects its rights by the settings of g. If these are replaced meanwhile, a
 // recheck follows.
-func (s *shard) entitle(cl *client, g *greet) {
+func (c *client) entitle(g *greet) {
+	s := c.shard
 	s.loop.MustBeHere()
 	p, o := &s.connect, g.opts
 	who := auth.Rights{Named: p.HasUsername, Identified: g.as.Vouched(), MountPoint: o.MountPoint}
 	if g.as != nil {
 		who.Stay = g.as.Stay
 	}
-	r := rights{Rights: who.Entitled(o.Policy, cl.id, string(p.Username)), via: listener.Of(g.conn)}
+	r := rights{Rights: who.Entitled(o.Policy, c.id, string(p.Username)), via: listener.Of(g.conn)}
 	switch {
 	case r.Tell(o.Policy):
-		cl.extra().rights = &r
-	case cl.rights() == nil:
+		c.extra().rights = &r
+	case c.rights() == nil:
 		if len(s.opts.Private) > 0 { // a session that was stored has not been asked
-			s.coverAll(cl)
+			c.coverAll()
 		}
 		return
 	default:
-		cl.rare.rights = nil
+		c.rare.rights = nil
 	}
-	s.coverAll(cl)
+	c.coverAll()
 }
 
 // coverAll sets the bit Covered of all subscriptions, as the rights are now: of very many in later turns.
 // Until then their messages are asked about.
-func (s *shard) coverAll(cl *client) {
-	n := len(cl.subs)
+func (c *client) coverAll() {
+	n := len(c.subs)
 	if n <= auth.ReviewSlice {
-		s.cover(cl, 0, n)
+		c.cover(0, n)
 		return
 	}
-	for i := range cl.subs {
-		s.setCoverage(cl, i, 0)
+	for i := range c.subs {
+		c.setCoverage(i, 0)
 	}
-	if s.covering.Add(cl, n) {
-		s.loop.Again(coverTask{})
+	if c.shard.covering.Add(c, n) {
+		c.shard.loop.Again(coverTask{})
 	}
 }
 
@@ -115,7 +116,8 @@ type coverTask struct{}
 // Run implements wsnet.Task.
 func (t coverTask) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
-	s.cover(s.covering.Next())
+	cl, from, to := s.covering.Next()
+	cl.cover(from, to)
 	if s.covering.Len() > 0 {
 		l.Again(t)
 	}
@@ -124,43 +126,43 @@ func (t coverTask) Run(l *wsnet.Loop) {
 // renew works the rights out again after a reload; false means that the client would not be let in any
 // more. Its password is not kept: who has the same entry in the password file as before stays. The bits
 // Covered of its subscriptions are the caller's to set.
-func (s *shard) renew(cl *client) bool {
-	s.loop.MustBeHere()
+func (c *client) renew() bool {
+	c.shard.loop.MustBeHere()
 	var username string
-	if cl.rare != nil {
-		username = cl.rare.username
+	if c.rare != nil {
+		username = c.rare.username
 	}
-	r := cl.rights()
+	r := c.rights()
 	if r == nil || r.via == nil {
-		if cl.conn == nil { // nothing is known of where it came in
+		if c.conn == nil { // nothing is known of where it came in
 			return true
 		}
-		r = &rights{Rights: auth.Rights{Named: username != ""}, via: listener.Of(cl.conn)}
+		r = &rights{Rights: auth.Rights{Named: username != ""}, via: listener.Of(c.conn)}
 	}
 	o := r.via.Options()
-	barred := cl.conn != nil && o.Bars(cl.conn)
-	now, welcome := r.Renewed(o.Policy, cl.id, username, o.AllowAnonymous)
+	barred := c.conn != nil && o.Bars(c.conn)
+	now, welcome := r.Renewed(o.Policy, c.id, username, o.AllowAnonymous)
 	next := rights{Rights: now, via: r.via}
 	switch {
 	case next.Tell(o.Policy):
-		cl.extra().rights = &next
-	case cl.rare != nil:
-		cl.rare.rights = nil
-		cl.settle()
+		c.extra().rights = &next
+	case c.rare != nil:
+		c.rare.rights = nil
+		c.settle()
 	}
 	return welcome && !barred
 }
 
 // cover sets the bit Covered of the subscriptions from one to another, as the rights are now.
-func (s *shard) cover(cl *client, from, to int) {
-	for i := from; i < min(to, len(cl.subs)); i++ {
-		s.setCoverage(cl, i, cl.coverage([]byte(s.b.index.Filter(cl.subs[i].id))))
+func (c *client) cover(from, to int) {
+	for i := from; i < min(to, len(c.subs)); i++ {
+		c.setCoverage(i, c.coverage([]byte(c.shard.b.index.Filter(c.subs[i].id))))
 	}
 }
 
 // setCoverage sets or clears the bit of one subscription.
-func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
-	sub := &cl.subs[i]
+func (c *client) setCoverage(i int, bit fanout.Options) {
+	sub := &c.subs[i]
 	o := sub.opts&^fanout.Covered | bit
 	if o == sub.opts {
 		return
@@ -170,7 +172,7 @@ func (s *shard) setCoverage(cl *client, i int, bit fanout.Options) {
 		sub.share.Options = o
 		return
 	}
-	s.receivers.Change(sub.id, int(sub.at), member{C: cl, Options: o, SubID: sub.subID})
+	c.shard.receivers.Change(sub.id, int(sub.at), member{C: c, Options: o, SubID: sub.subID})
 }
 
 // coverage is the bit Covered if the client may read whatever matches filter, which may be shared.

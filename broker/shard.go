@@ -197,13 +197,13 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		}
 		cl.lastSeen = uint32(s.seconds())
 		s.journal.Begin()
-		if err := s.handle(cl, h, body); err != nil {
+		if err := cl.handle(h, body); err != nil {
 			if errors.Is(err, errAsked) {
 				s.count.PacketsIn--
 				s.count.BytesIn -= int64(total)
 				return used - total, 0 // it comes again, with the answer
 			}
-			s.fail(cl, err)
+			cl.fail(err)
 		}
 		if s.told == cl {
 			s.forgetAnswers()
@@ -260,7 +260,7 @@ func (s *shard) checkSize(h codec.Header) error {
 func (s *shard) refuseHeader(c *wsnet.Conn, cl *client, h codec.Header, err error) {
 	switch {
 	case cl != nil:
-		s.fail(cl, err)
+		cl.fail(err)
 	case bytes.HasPrefix(s.handling.Packet, []byte("GET ")): // no packet begins so
 		s.b.knocks.Say(c.RemoteAddr().Addr(), "Protocol error from %s: First packet not CONNECT (71). "+
 			"It is HTTP: WebSocket needs a listener with protocol websockets.", line.Peer(c))
@@ -288,27 +288,27 @@ const tlsHello = 0x16
 var errNotConnect = errors.New("broker: first packet is not a valid CONNECT")
 
 // handle dispatches one packet of a connected client. An error ends the connection.
-func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
+func (c *client) handle(h codec.Header, body []byte) error {
 	switch h.Type {
 	case codec.PUBLISH:
-		return s.handlePublish(cl, h, body)
+		return c.handlePublish(h, body)
 	case codec.PUBACK, codec.PUBREC, codec.PUBREL, codec.PUBCOMP:
-		return s.handleAck(cl, h, body)
+		return c.handleAck(h, body)
 	case codec.PINGREQ:
 		if len(body) > 0 {
 			return malformed(h.Type, "body is not empty")
 		}
-		s.debugf("Received PINGREQ from %s", cl)
-		s.debugf("Sending PINGRESP to %s", cl)
-		cl.sent(2)
-		codec.AppendPingresp(cl.reserveNow(2)[:0])
-		return s.checkOutput(cl)
+		c.shard.debugf("Received PINGREQ from %s", c)
+		c.shard.debugf("Sending PINGRESP to %s", c)
+		c.sent(2)
+		codec.AppendPingresp(c.reserveNow(2)[:0])
+		return c.checkOutput()
 	case codec.SUBSCRIBE:
-		return s.handleSubscribe(cl, h, body)
+		return c.handleSubscribe(h, body)
 	case codec.UNSUBSCRIBE:
-		return s.handleUnsubscribe(cl, h, body)
+		return c.handleUnsubscribe(h, body)
 	case codec.DISCONNECT:
-		return s.handleDisconnect(cl, h, body)
+		return c.handleDisconnect(h, body)
 	default: // a second CONNECT [MQTT-3.1.0-2], AUTH without method, and what only servers send
 		return &codec.Error{
 			Reason: codec.ProtocolError,
@@ -320,12 +320,12 @@ func (s *shard) handle(cl *client, h codec.Header, body []byte) error {
 
 // checkOutput ends a client that makes the broker answer and does not read. Messages in transit do not
 // count: their number has limits of its own, and a client on a slow line must be able to ping meanwhile.
-func (s *shard) checkOutput(cl *client) error {
-	if int(cl.answers) <= s.opts.MaxBufferedBytes {
+func (c *client) checkOutput() error {
+	if int(c.answers) <= c.shard.opts.MaxBufferedBytes {
 		return nil
 	}
-	cl.answers = int32(min(int(cl.answers), cl.buffered()))
-	if int(cl.answers) > 4*s.opts.MaxBufferedBytes {
+	c.answers = int32(min(int(c.answers), c.buffered()))
+	if int(c.answers) > 4*c.shard.opts.MaxBufferedBytes {
 		return &codec.Error{Reason: codec.QuotaExceeded, Detail: "answers are not read"}
 	}
 	return nil
@@ -347,7 +347,7 @@ func (s *shard) Closed(c *wsnet.Conn, reason error) {
 		a.done = true
 	case *client:
 		if a.conn == c {
-			s.lost(a, reason)
+			a.lost(reason)
 			s.EndTurn() // it was called before this: a will must not wait for the next turn
 		}
 	}
@@ -360,7 +360,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
 		cl.Continue(s.loop.Now(), cl)
 		cl.updateFull()
-		s.replayRetained(cl)
+		cl.replayRetained()
 	}
 }
 
@@ -368,7 +368,7 @@ func (s *shard) Drained(c *wsnet.Conn) {
 func (s *shard) InputGaveWay(c *wsnet.Conn) {
 	s.loop.MustBeHere()
 	if cl, ok := c.Attachment.(*client); ok && cl.conn == c {
-		s.fail(cl, &codec.Error{Reason: codec.QuotaExceeded, Detail: "packets of all clients are too large"})
+		cl.fail(&codec.Error{Reason: codec.QuotaExceeded, Detail: "packets of all clients are too large"})
 	}
 }
 

@@ -21,103 +21,105 @@ type subscription struct {
 const indexFrom = 32
 
 // handleSubscribe adds subscriptions, answers, and then starts on the retained messages.
-func (s *shard) handleSubscribe(cl *client, h codec.Header, body []byte) error {
+func (c *client) handleSubscribe(h codec.Header, body []byte) error {
+	s := c.shard
 	p := &s.subs
-	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+	if err := p.Parse(h.Flags, body, c.version); err != nil {
 		return err
 	}
-	if cl.asks() && s.mustAsk(cl, auth.Subscribe, filterNames(cl, p)...) {
+	if c.asks() && c.mustAsk(auth.Subscribe, filterNames(c, p)...) {
 		return errAsked
 	}
 	subID, _ := p.Properties.Uint(codec.SubscriptionIdentifier)
 	if s.debug {
-		s.debugf("Received SUBSCRIBE from %s", cl.id)
+		s.debugf("Received SUBSCRIBE from %s", c.id)
 	}
 	s.codes = s.codes[:0]
 	for i := range p.Filters {
 		f := &p.Filters[i]
-		f.Name = cl.mounted(f.Name)
+		f.Name = c.mounted(f.Name)
 		if s.debug {
 			s.debugf("\t%s (QoS %d)", f.Name, f.QoS)
 		}
-		if cl.bridge { // as MQTT 5 bridges ask for: what they bring does not go back, retained stays retained
+		if c.bridge { // as MQTT 5 bridges ask for: what they bring does not go back, retained stays retained
 			_, _, shared := codec.SplitShare(f.Name)
 			f.NoLocal, f.RetainAsPublished = !shared, true
 		}
-		code, fresh := s.subscribe(cl, f, subID)
+		code, fresh := c.subscribe(f, subID)
 		s.codes = append(s.codes, code)
 		if code >= 0x80 {
 			continue
 		}
-		s.logSubscribed(cl, f)
-		s.tellSubscribed(cl, f, code)
-		if r := s.newReplay(cl, f, fresh); r != nil {
+		c.logSubscribed(f)
+		c.tellSubscribed(f, code)
+		if r := c.newReplay(f, fresh); r != nil {
 			s.fresh = append(s.fresh, r)
 		}
 	}
-	fenced := s.addReplays(cl)
+	fenced := c.addReplays()
 	if s.debug {
-		s.debugf("Sending SUBACK to %s", cl.id)
+		s.debugf("Sending SUBACK to %s", c.id)
 	}
-	if err := cl.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.8.4-1]
+	if err := c.send(&codec.Suback{PacketID: p.PacketID, Codes: s.codes}); err != nil { // [MQTT-3.8.4-1]
 		return err
 	}
-	s.replayRetained(cl)
-	if fenced && cl.conn != nil {
-		s.holdForFence(cl)
+	c.replayRetained()
+	if fenced && c.conn != nil {
+		c.holdForFence()
 	}
 	if s.opts.Describe != nil {
-		s.tellSubscriber(cl, p.Filters)
+		c.tellSubscriber(p.Filters)
 	}
-	return s.checkOutput(cl)
+	return c.checkOutput()
 }
 
-func (s *shard) logSubscribed(cl *client, f *codec.Filter) {
-	if s.logSubs {
-		s.logf(LevelSubscribe, "%s %d %s", cl.id, f.QoS, f.Name)
+func (c *client) logSubscribed(f *codec.Filter) {
+	if c.shard.logSubs {
+		c.shard.logf(LevelSubscribe, "%s %d %s", c.id, f.QoS, f.Name)
 	}
 }
 
 // subscribe adds or changes one subscription [MQTT-3.8.4-3]; fresh reports a new one. The code is the
 // granted QoS.
-func (s *shard) subscribe(cl *client, f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
+func (c *client) subscribe(f *codec.Filter, subID uint32) (code codec.Reason, fresh bool) {
+	s := c.shard
 	s.loop.MustBeHere()
-	qos := min(f.QoS, cl.listener().MaxQoS)
+	qos := min(f.QoS, c.listener().MaxQoS)
 	o := fanout.NewOptions(qos, f.NoLocal, f.RetainAsPublished)
-	if !cl.may(auth.Subscribe, f.Name) {
-		return refused(cl, codec.NotAuthorized), false
+	if !c.may(auth.Subscribe, f.Name) {
+		return refused(c, codec.NotAuthorized), false
 	}
 	group, name, shared := codec.SplitShare(f.Name)
-	o |= cl.coverage(f.Name)
-	if s.mayNotGrow(cl) && !s.has(cl, f.Name) {
+	o |= c.coverage(f.Name)
+	if c.mayNotGrow() && !c.subscribed(f.Name) {
 		s.count.RefusedSubscriptions++
-		return refused(cl, codec.QuotaExceeded), false
+		return refused(c, codec.QuotaExceeded), false
 	}
-	if cl.Durable() && s.journal.Failing() {
-		return refused(cl, codec.QuotaExceeded), false
+	if c.Durable() && s.journal.Failing() {
+		return refused(c, codec.QuotaExceeded), false
 	}
 	var err error
 	if shared {
-		fresh, err = s.subscribeShared(cl, group, name, o, subID)
+		fresh, err = c.subscribeShared(group, name, o, subID)
 	} else {
-		fresh, err = s.subscribePlain(cl, f.Name, o, subID)
+		fresh, err = c.subscribePlain(f.Name, o, subID)
 	}
 	if err != nil {
-		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", cl.id, f.Name, err)
-		return refused(cl, codec.QuotaExceeded), false
+		s.logf(LevelWarning, "Subscription of %s to %q refused: %v.", c.id, f.Name, err)
+		return refused(c, codec.QuotaExceeded), false
 	}
-	s.saveSubscription(cl, f, o, subID)
-	if fresh && !cl.grants().Empty() {
-		fresh = !cl.grants().Has(string(f.Name), "")
+	c.saveSubscription(f, o, subID)
+	if fresh && !c.grants().Empty() {
+		fresh = !c.grants().Has(string(f.Name), "")
 	}
 	return codec.Reason(qos), fresh
 }
 
 // mayNotGrow reports that a client can have no further subscription: it has as many as it may, or memory is
 // short. Changing one goes on.
-func (s *shard) mayNotGrow(cl *client) bool {
-	full := s.opts.MaxSubscriptions
-	return s.b.memory.Short() || full > 0 && len(cl.subs)+cl.grants().Topics() >= full
+func (c *client) mayNotGrow() bool {
+	full := c.shard.opts.MaxSubscriptions
+	return c.shard.b.memory.Short() || full > 0 && len(c.subs)+c.grants().Topics() >= full
 }
 
 // refused is the SUBACK code of a refusal: MQTT 3 knows only one.
@@ -128,124 +130,125 @@ func refused(cl *client, r codec.Reason) codec.Reason {
 	return r
 }
 
-func (s *shard) subscribePlain(
-	cl *client,
+func (c *client) subscribePlain(
 	name []byte,
 	o fanout.Options,
 	subID uint32,
 ) (fresh bool, err error) {
+	s := c.shard
 	id, err := s.b.index.Add(name, s.index)
 	if err != nil {
 		return false, err
 	}
-	if i, ok := cl.find(id); ok {
-		sub := &cl.subs[i]
+	if i, ok := c.find(id); ok {
+		sub := &c.subs[i]
 		sub.opts, sub.subID = o, subID
-		s.receivers.Change(id, int(sub.at), member{C: cl, Options: o, SubID: subID})
+		s.receivers.Change(id, int(sub.at), member{C: c, Options: o, SubID: subID})
 		return false, nil
 	}
-	at := s.receivers.Join(id, member{C: cl, Options: o, SubID: subID})
-	cl.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
+	at := s.receivers.Join(id, member{C: c, Options: o, SubID: subID})
+	c.addSub(subscription{id: id, at: int32(at), subID: subID, opts: o})
 	s.count.Subscriptions++
-	if cl.Durable() {
+	if c.Durable() {
 		s.journal.Enter(id)
 	}
 	return true, nil
 }
 
-func (s *shard) subscribeShared(
-	cl *client,
+func (c *client) subscribeShared(
 	group, name []byte,
 	o fanout.Options,
 	subID uint32,
 ) (fresh bool, err error) {
+	s := c.shard
 	home := s.b.shareHome(group, name)
 	id, err := s.b.index.AddShared(group, name, home)
 	if err != nil {
 		return false, err
 	}
-	if i, ok := cl.find(id); ok {
+	if i, ok := c.find(id); ok {
 		s.b.index.RemoveShared(id) // it was counted already
-		m := cl.subs[i].share
+		m := c.subs[i].share
 		m.Options, m.SubID = o, subID
 		return false, nil
 	}
-	s.grants.LeaveShare(cl, id)
-	m := newShareMember(cl, id, home, o, subID)
+	s.grants.LeaveShare(c, id)
+	m := newShareMember(c, id, home, o, subID)
 	s.router.Join(m)
-	cl.addSub(subscription{id: id, share: m, subID: subID, opts: o})
-	cl.shared++
-	cl.updateFull()
+	c.addSub(subscription{id: id, share: m, subID: subID, opts: o})
+	c.shared++
+	c.updateFull()
 	s.count.SharedSubscriptions++
-	if cl.Durable() {
+	if c.Durable() {
 		s.journal.Enter(id)
 	}
 	return true, nil
 }
 
-// has reports whether the client has this very subscription.
-func (s *shard) has(cl *client, filter []byte) bool {
-	_, ok := s.lookup(cl, filter)
+// subscribed reports whether the client has this very subscription.
+func (c *client) subscribed(filter []byte) bool {
+	_, ok := c.lookup(filter)
 	return ok
 }
 
 // lookup finds the place of a subscription in the client's list.
-func (s *shard) lookup(cl *client, filter []byte) (int, bool) {
+func (c *client) lookup(filter []byte) (int, bool) {
 	var id topictree.FilterID
 	var ok bool
 	if group, name, shared := codec.SplitShare(filter); shared {
-		id, ok = s.b.index.LookupShared(group, name)
+		id, ok = c.shard.b.index.LookupShared(group, name)
 	} else {
-		id, ok = s.b.index.Lookup(filter)
+		id, ok = c.shard.b.index.Lookup(filter)
 	}
 	if !ok {
 		return 0, false
 	}
-	return cl.find(id)
+	return c.find(id)
 }
 
 // handleUnsubscribe removes subscriptions [MQTT-3.10.4-1] and answers [MQTT-3.10.4-4].
-func (s *shard) handleUnsubscribe(cl *client, h codec.Header, body []byte) error {
+func (c *client) handleUnsubscribe(h codec.Header, body []byte) error {
+	s := c.shard
 	p := &s.unsubs
-	if err := p.Parse(h.Flags, body, cl.version); err != nil {
+	if err := p.Parse(h.Flags, body, c.version); err != nil {
 		return err
 	}
-	if cl.asks() && s.mustAsk(cl, auth.Unsubscribe, mountedNames(cl, p.Filters)...) {
+	if c.asks() && c.mustAsk(auth.Unsubscribe, mountedNames(c, p.Filters)...) {
 		return errAsked
 	}
 	if s.debug {
-		s.debugf("Received UNSUBSCRIBE from %s", cl.id)
+		s.debugf("Received UNSUBSCRIBE from %s", c.id)
 	}
 	s.codes = s.codes[:0]
 	for _, name := range p.Filters {
-		name = cl.mounted(name)
+		name = c.mounted(name)
 		code := codec.NotAuthorized
-		if cl.may(auth.Unsubscribe, name) {
-			code = s.endSubscription(cl, name)
+		if c.may(auth.Unsubscribe, name) {
+			code = c.endSubscription(name)
 		}
 		if s.debug {
 			s.debugf("\t%s", name)
 		}
-		s.logf(LevelUnsubscribe, "%s %s", cl.id, name)
+		s.logf(LevelUnsubscribe, "%s %s", c.id, name)
 		if code == codec.Success && s.b.watching.Any() {
-			s.tellEvent(cl, Event{Kind: EventUnsubscribed, Filter: string(name)})
+			c.tellEvent(Event{Kind: EventUnsubscribed, Filter: string(name)})
 		}
 		s.codes = append(s.codes, code)
 	}
 	if s.debug {
-		s.debugf("Sending UNSUBACK to %s", cl.id)
+		s.debugf("Sending UNSUBACK to %s", c.id)
 	}
-	if err := cl.sendLate(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}); err != nil {
+	if err := c.sendLate(&codec.Unsuback{PacketID: p.PacketID, Codes: s.codes}); err != nil {
 		return err
 	}
-	return s.checkOutput(cl)
+	return c.checkOutput()
 }
 
 // endSubscription ends what a client has of a filter, by itself or by others.
-func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
+func (c *client) endSubscription(name []byte) codec.Reason {
 	code := codec.NoSubscriptionExisted
-	if !cl.grants().Empty() {
-		done, denied := s.grants.Withdraw(cl, string(name))
+	if !c.grants().Empty() {
+		done, denied := c.shard.grants.Withdraw(c, string(name))
 		if denied {
 			return codec.NotAuthorized
 		}
@@ -253,10 +256,10 @@ func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 			code = codec.Success
 		}
 	}
-	if i, ok := s.lookup(cl, name); ok {
-		s.unsubscribe(cl, i)
-		if cl.Durable() {
-			s.journal.Batch.DeleteSubscription(cl.number, string(name))
+	if i, ok := c.lookup(name); ok {
+		c.unsubscribe(i)
+		if c.Durable() {
+			c.shard.journal.Batch.DeleteSubscription(c.number, string(name))
 		}
 		code = codec.Success
 	}
@@ -264,16 +267,17 @@ func (s *shard) endSubscription(cl *client, name []byte) codec.Reason {
 }
 
 // unsubscribe removes the i-th subscription of a session.
-func (s *shard) unsubscribe(cl *client, i int) {
+func (c *client) unsubscribe(i int) {
+	s := c.shard
 	s.loop.MustBeHere()
-	sub := cl.subs[i]
-	cl.removeSub(i)
-	cl.dropReplay(sub.id) // [MQTT-3.10.4-2]
-	if cl.Durable() {
+	sub := c.subs[i]
+	c.removeSub(i)
+	c.dropReplay(sub.id) // [MQTT-3.10.4-2]
+	if c.Durable() {
 		s.journal.Leave(sub.id)
 	}
 	if sub.share != nil {
-		cl.shared--
+		c.shared--
 		s.count.SharedSubscriptions--
 		s.router.Leave(sub.share)
 		return
@@ -287,29 +291,30 @@ const endSlice = 1024
 
 // dropSubscriptions removes all of them, when a session ends; very many in later turns, a slice a turn of
 // all sessions. Until then nothing is sent to it, nor dealt.
-func (s *shard) dropSubscriptions(cl *client) {
-	if len(cl.subs) <= endSlice {
-		s.dropSome(cl, len(cl.subs))
+func (c *client) dropSubscriptions() {
+	s := c.shard
+	if len(c.subs) <= endSlice {
+		c.dropSome(len(c.subs))
 		return
 	}
-	cl.ready.End()
-	s.leaving.Push(cl)
+	c.ready.End()
+	s.leaving.Push(c)
 	if s.leaving.Len() == 1 {
 		s.loop.Again(leaveTask{})
 	}
 }
 
 // dropSome removes the last n.
-func (s *shard) dropSome(cl *client, n int) {
+func (c *client) dropSome(n int) {
 	for range n {
-		s.unsubscribe(cl, len(cl.subs)-1)
+		c.unsubscribe(len(c.subs) - 1)
 	}
-	if len(cl.subs) > 0 {
+	if len(c.subs) > 0 {
 		return
 	}
-	cl.subs = nil
-	if cl.rare != nil {
-		cl.rare.subIndex = nil
+	c.subs = nil
+	if c.rare != nil {
+		c.rare.subIndex = nil
 	}
 }
 
@@ -320,7 +325,7 @@ type leaveTask struct{}
 func (t leaveTask) Run(l *wsnet.Loop) {
 	s := l.Handler().(*shard)
 	cl := *s.leaving.At(0)
-	s.dropSome(cl, min(endSlice, len(cl.subs)))
+	cl.dropSome(min(endSlice, len(cl.subs)))
 	if len(cl.subs) == 0 {
 		s.leaving.Pop()
 	}

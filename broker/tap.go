@@ -74,27 +74,27 @@ type Control struct {
 type ControlFunc func(c *Control) codec.Reason
 
 // control gives a PUBLISH to who has taken its topic over; false when nobody has.
-func (s *shard) control(cl *client, m *message.Message) (codec.Reason, bool) {
-	f := s.opts.Controls[string(m.Topic)]
+func (c *client) control(m *message.Message) (codec.Reason, bool) {
+	f := c.shard.opts.Controls[string(m.Topic)]
 	if f == nil {
 		return codec.Success, false
 	}
-	c := &Control{ClientID: cl.id, Topic: string(m.Topic), Payload: bytes.Clone(m.Payload)}
-	if cl.rare != nil {
-		c.Username = cl.rare.username
+	x := &Control{ClientID: c.id, Topic: string(m.Topic), Payload: bytes.Clone(m.Payload)}
+	if c.rare != nil {
+		x.Username = c.rare.username
 	}
-	if r := cl.rights(); r != nil && r.Permissions != nil {
-		c.Allowed = cl.may(auth.Write, m.Topic)
+	if r := c.rights(); r != nil && r.Permissions != nil {
+		x.Allowed = c.may(auth.Write, m.Topic)
 	}
 	for id, v := range m.Properties.All() {
 		switch id {
 		case codec.ResponseTopic:
-			c.ResponseTopic = string(v.Bytes)
-			c.MayAnswer = !reservedTopic(v.Bytes) && cl.may(auth.Write, v.Bytes) &&
-				s.guarded(cl, &message.Message{Topic: v.Bytes}) == codec.Success
+			x.ResponseTopic = string(v.Bytes)
+			x.MayAnswer = !reservedTopic(v.Bytes) && c.may(auth.Write, v.Bytes) &&
+				c.guarded(&message.Message{Topic: v.Bytes}) == codec.Success
 		case codec.CorrelationData:
-			c.Correlation = bytes.Clone(v.Bytes)
+			x.Correlation = bytes.Clone(v.Bytes)
 		}
 	}
-	return f(c), true
+	return f(x), true
 }

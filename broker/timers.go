@@ -15,39 +15,40 @@ import (
 // Nothing comes before its interval has passed: lastSeen is the beginning of a second, so keep alive adds
 // one, and offlineAt is rounded up.
 
-// due is the second at which something happens to cl if nothing else does; 0 means nothing.
-func (cl *client) due() int64 {
-	if cl.conn != nil {
-		if cl.keepAlive == 0 {
+// due is the second at which something happens to the client if nothing else does; 0 means nothing.
+func (c *client) due() int64 {
+	if c.conn != nil {
+		if c.keepAlive == 0 {
 			return 0
 		}
-		return int64(cl.lastSeen) + (int64(cl.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
+		return int64(c.lastSeen) + (int64(c.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
 	}
 	var at int64
-	if cl.expiry != never {
-		at = int64(cl.offlineAt) + int64(cl.expiry)
+	if c.expiry != never {
+		at = int64(c.offlineAt) + int64(c.expiry)
 	}
-	if will := cl.will(); will != nil {
-		if w := int64(cl.offlineAt) + int64(will.delay); at == 0 || w < at {
+	if will := c.will(); will != nil {
+		if w := int64(c.offlineAt) + int64(will.delay); at == 0 || w < at {
 			at = w
 		}
 	}
 	return at
 }
 
-// arm makes sure that the wheel has an entry for cl no later than it is due.
-func (s *shard) arm(cl *client) {
+// arm makes sure that the wheel has an entry for the client no later than it is due.
+func (c *client) arm() {
+	s := c.shard
 	s.loop.MustBeHere()
-	at := cl.due()
-	if at == 0 || cl.wheelAt != 0 && int64(cl.wheelAt) <= at {
+	at := c.due()
+	if at == 0 || c.wheelAt != 0 && int64(c.wheelAt) <= at {
 		return
 	}
 	at = min(at, math.MaxUint32) // far enough to look again
-	cl.wheelAt = uint32(at)
-	if cl.alarm == nil {
-		cl.alarm = &alarm{cl}
+	c.wheelAt = uint32(at)
+	if c.alarm == nil {
+		c.alarm = &alarm{c}
 	}
-	s.timers.Add(s.seconds(), at, cl.alarm)
+	s.timers.Add(s.seconds(), at, c.alarm)
 }
 
 // progressMin is how many bytes of a packet on its way are a sign of life, within one and a half keep
@@ -71,37 +72,38 @@ func (s *shard) timer(a *alarm, at int64) {
 		return
 	}
 	if due > now {
-		s.arm(cl)
+		cl.arm()
 		return
 	}
 	if cl.conn != nil {
 		// We do not listen, or it is at it.
 		if s.halted > 0 || cl.conn.Held() || cl.conn.Progress() >= progressMin {
 			cl.lastSeen = uint32(now)
-			s.arm(cl)
+			cl.arm()
 			return
 		}
-		s.kick(cl, codec.KeepAliveTimeout)
+		cl.kick(codec.KeepAliveTimeout)
 		return
 	}
-	if !s.overdue(cl) {
-		s.arm(cl)
+	if !cl.overdue() {
+		cl.arm()
 	}
 }
 
 // overdue does what is due of a session that is offline: it reports whether that was the end of the session
 // [MQTT-3.1.2-23], and publishes the will [MQTT-3.1.3-9].
-func (s *shard) overdue(cl *client) (ended bool) {
+func (c *client) overdue() (ended bool) {
+	s := c.shard
 	s.loop.MustBeHere()
 	now := s.seconds()
-	if cl.expiry != never && int64(cl.offlineAt)+int64(cl.expiry) <= now {
-		s.logf(LevelNotice, "Expiring client %s due to timeout.", cl.id)
+	if c.expiry != never && int64(c.offlineAt)+int64(c.expiry) <= now {
+		s.logf(LevelNotice, "Expiring client %s due to timeout.", c.id)
 		s.count.Expired++
-		s.endSession(cl)
+		c.endSession()
 		return true
 	}
-	if w := cl.will(); w != nil && int64(cl.offlineAt)+int64(w.delay) <= now {
-		s.sendWill(cl)
+	if w := c.will(); w != nil && int64(c.offlineAt)+int64(w.delay) <= now {
+		c.sendWill()
 	}
 	return false
 }
@@ -111,7 +113,7 @@ func (s *shard) overdue(cl *client) (ended bool) {
 func (s *shard) sessionOf(id []byte) *client {
 	s.loop.MustBeHere()
 	cl := s.sessions[string(id)]
-	if cl == nil || cl.conn == nil && s.overdue(cl) {
+	if cl == nil || cl.conn == nil && cl.overdue() {
 		return nil
 	}
 	return cl
@@ -147,13 +149,14 @@ func newWill(cl *client, w *codec.Will) *will {
 }
 
 // sendWill publishes the will and forgets it, since it is sent once [MQTT-3.1.2-10].
-func (s *shard) sendWill(cl *client) {
+func (c *client) sendWill() {
+	s := c.shard
 	s.loop.MustBeHere()
-	w := cl.will()
-	cl.rare.will = nil
-	s.saveSession(cl) // in one with the message
-	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !cl.may(auth.Write, w.m.Topic) ||
-		s.guarded(cl, w.m) != codec.Success {
+	w := c.will()
+	c.rare.will = nil
+	c.save() // in one with the message
+	if len(w.m.Topic) > topicMax || reservedTopic(w.m.Topic) || !c.may(auth.Write, w.m.Topic) ||
+		c.guarded(w.m) != codec.Success {
 		s.drop(DropDenied)
 		return
 	}
@@ -178,7 +181,7 @@ func (s *shard) sendPendingWills() {
 	s.checking.end()
 	for _, cl := range s.sessions {
 		if cl.will() != nil {
-			s.sendWill(cl)
+			cl.sendWill()
 		}
 	}
 }
