@@ -298,9 +298,11 @@ func (c *client) sendLate(p packet) error {
 		p.Append(c.reserveNow(n)[:0], c.version)
 		return nil
 	}
-	post := gate.Last()
+	var post uint64
 	if changed {
 		post = j.Ticket().Number
+	} else { // then there is a gate
+		post = gate.Last()
 	}
 	s.late.Add(c, p.Append(nil, c.version), post, s.loop.Now())
 	return nil
