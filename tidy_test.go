@@ -96,7 +96,7 @@ var rooms = map[string]room{
 	"broker/store/state":     {ours: "broker/behalf broker/message broker/session broker/store codec"},
 	"broker/store/storetest": {ours: "broker/store"},
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
-	"broker/view":            {ours: "broker/message broker/retained codec"},
+	"broker/view":            {ours: "broker/fanout broker/message broker/retained codec topictree"},
 	"cmd/internal/cli":       {others: "github.com/spf13/pflag"},
 	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"maps"
 	"time"
@@ -237,6 +238,18 @@ func (b *Broker) ShareMembers(group, filter string) *Cursor[string] {
 		return page, at >= g.Len()
 	}
 	return view.OfLoop(&b.pages, s.index, step)
+}
+
+// WriteTree writes all subscriptions to w, as Mosquitto prints them on SIGUSR2; see view.Tree. Any goroutine
+// but a loop's.
+func (b *Broker) WriteTree(ctx context.Context, w io.Writer) error {
+	t := view.Tree[*client]{
+		Index: b.index, Loops: (*loops)(b), Name: (*client).String,
+		At: func(loop int) (*fanout.Table[*client], *fanout.Shares[*client]) {
+			return b.shards[loop].receivers, &b.shards[loop].router.Shares
+		},
+	}
+	return t.Write(ctx, w)
 }
 
 // unanswered is the error of a wait for a loop that has ended: the context's, if it is that.

@@ -1,4 +1,4 @@
-package broker
+package view
 
 import (
 	"bufio"
@@ -10,7 +10,6 @@ import (
 
 	"noctule/broker/fanout"
 	"noctule/topictree"
-	"noctule/wsnet"
 )
 
 // The subscription tree for operators, as Mosquitto prints it on SIGUSR2: a level a line, and behind the
@@ -24,25 +23,35 @@ const (
 	treePiece = 2048 // subscribers of one filter in one turn
 )
 
-// subscriber is one line's share of one client.
-type subscriber struct {
-	id     string
-	qos    uint8
-	shared *shareMember // qos is still to be asked for
+// Tree is what the printed tree is made of. A receiver is a C.
+type Tree[C fanout.Receiver[C]] struct {
+	Index *topictree.Index
+	Loops Loops
+	// At is who has subscribed on a loop, and the shared subscriptions that it deals. Any goroutine calls it;
+	// what it returns is looked at on the loop.
+	At   func(loop int) (*fanout.Table[C], *fanout.Shares[C])
+	Name func(c C) string // on the loop
 }
 
-// WriteTree writes all subscriptions to w. It takes as long as w does, and sees a busy broker at different
-// moments. Any goroutine but a loop's.
-func (b *Broker) WriteTree(ctx context.Context, w io.Writer) error {
+// subscriber is one line's share of one client.
+type subscriber[C fanout.Receiver[C]] struct {
+	id     string
+	qos    uint8
+	shared *fanout.Share[C] // qos is still to be asked for
+}
+
+// Write writes all subscriptions to w. It takes as long as w does, and sees busy loops at different moments.
+// Any goroutine but a loop's.
+func (x *Tree[C]) Write(ctx context.Context, w io.Writer) error {
 	var ids []topictree.FilterID
-	b.index.Each(func(id topictree.FilterID) bool {
+	x.Index.Each(func(id topictree.FilterID) bool {
 		ids = append(ids, id)
 		return true
 	})
-	slices.SortFunc(ids, func(x, y topictree.FilterID) int {
-		return compareLevels(b.index.Filter(x), b.index.Filter(y))
+	slices.SortFunc(ids, func(a, b topictree.FilterID) int {
+		return compareLevels(x.Index.Filter(a), x.Index.Filter(b))
 	})
-	t := &treeWriter{b: b, out: bufio.NewWriterSize(w, 64<<10)}
+	t := &treeWriter[C]{Tree: x, out: bufio.NewWriterSize(w, 64<<10)}
 	for batch := range slices.Chunk(ids, treeBatch) {
 		if err := t.batch(ctx, batch); err != nil {
 			return err
@@ -71,17 +80,17 @@ func compareLevels(a, b string) int {
 }
 
 // treeWriter is one print of the tree.
-type treeWriter struct {
-	b    *Broker
+type treeWriter[C fanout.Receiver[C]] struct {
+	*Tree[C]
 	out  *bufio.Writer
 	path []string // of the last filter printed
 }
 
 // batch prints a few filters.
-func (t *treeWriter) batch(ctx context.Context, ids []topictree.FilterID) error {
-	found := make([][][]subscriber, len(t.b.shards)) // by loop, then filter
-	for i, s := range t.b.shards {
-		got, err := t.b.subscribers(ctx, s, ids, 0, treeFew)
+func (t *treeWriter[C]) batch(ctx context.Context, ids []topictree.FilterID) error {
+	found := make([][][]subscriber[C], t.Loops.Len()) // by loop, then filter
+	for i := range found {
+		got, err := t.subscribers(ctx, i, ids, 0, treeFew)
 		if err != nil {
 			return err
 		}
@@ -95,9 +104,9 @@ func (t *treeWriter) batch(ctx context.Context, ids []topictree.FilterID) error 
 		if !some {
 			continue // it has gone meanwhile
 		}
-		t.levels(t.b.index.Filter(id))
-		for i, s := range t.b.shards {
-			if err := t.rest(ctx, s, id, found[i][k]); err != nil {
+		t.levels(t.Index.Filter(id))
+		for i := range found {
+			if err := t.rest(ctx, i, id, found[i][k]); err != nil {
 				return err
 			}
 		}
@@ -107,7 +116,9 @@ func (t *treeWriter) batch(ctx context.Context, ids []topictree.FilterID) error 
 }
 
 // rest prints subscribers of one filter and loop, and asks for more when there may be.
-func (t *treeWriter) rest(ctx context.Context, s *shard, id topictree.FilterID, list []subscriber) error {
+func (t *treeWriter[C]) rest(
+	ctx context.Context, loop int, id topictree.FilterID, list []subscriber[C],
+) error {
 	from, limit := 0, treeFew
 	for {
 		for _, sub := range list {
@@ -117,7 +128,7 @@ func (t *treeWriter) rest(ctx context.Context, s *shard, id topictree.FilterID, 
 			return nil
 		}
 		from, limit = from+limit, treePiece
-		got, err := t.b.subscribers(ctx, s, []topictree.FilterID{id}, from, limit)
+		got, err := t.subscribers(ctx, loop, []topictree.FilterID{id}, from, limit)
 		if err != nil {
 			return err
 		}
@@ -127,7 +138,7 @@ func (t *treeWriter) rest(ctx context.Context, s *shard, id topictree.FilterID, 
 
 // levels prints the levels of a filter in which it differs from the one before; the last line stays open.
 // Filters without $ are below a root without a name, as in Mosquitto.
-func (t *treeWriter) levels(filter string) {
+func (t *treeWriter[C]) levels(filter string) {
 	path := append([]string{""}, strings.Split(filter, "/")...)
 	if strings.HasPrefix(filter, "$") {
 		path[0] = path[1]
@@ -146,37 +157,37 @@ func (t *treeWriter) levels(filter string) {
 }
 
 // text writes; the Writer keeps the first error for Flush.
-func (t *treeWriter) text(s string) { _, _ = t.out.WriteString(s) }
+func (t *treeWriter[C]) text(s string) { _, _ = t.out.WriteString(s) }
 
 // subscribers asks one loop for subscribers of each filter, at most limit of them from a place in its list
 // on.
-func (b *Broker) subscribers(
-	ctx context.Context, s *shard, ids []topictree.FilterID, from, limit int,
-) ([][]subscriber, error) {
-	out := make([][]subscriber, len(ids))
-	err := s.query(ctx, func() {
+func (x *Tree[C]) subscribers(
+	ctx context.Context, loop int, ids []topictree.FilterID, from, limit int,
+) ([][]subscriber[C], error) {
+	out := make([][]subscriber[C], len(ids))
+	err := x.Loops.Ask(ctx, loop, func() {
 		for i, id := range ids {
-			out[i] = s.list(id, from, limit)
+			out[i] = x.list(loop, id, from, limit)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return out, b.sharedQoS(ctx, out)
+	return out, x.sharedQoS(ctx, out)
 }
 
 // sharedQoS asks the members of shared subscriptions, each on its own loop, for what they subscribed with.
-func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
-	of := make(map[*shard][]*subscriber)
+func (x *Tree[C]) sharedQoS(ctx context.Context, out [][]subscriber[C]) error {
+	of := make(map[int][]*subscriber[C]) // by loop
 	for i := range out {
 		for k := range out[i] {
 			if m := out[i][k].shared; m != nil {
-				of[m.C.shard] = append(of[m.C.shard], &out[i][k])
+				of[m.Loop] = append(of[m.Loop], &out[i][k])
 			}
 		}
 	}
-	for s, list := range of {
-		err := s.query(ctx, func() {
+	for loop, list := range of {
+		err := x.Loops.Ask(ctx, loop, func() {
 			for _, sub := range list {
 				sub.qos = sub.shared.Options.QoS()
 			}
@@ -188,34 +199,20 @@ func (b *Broker) sharedQoS(ctx context.Context, out [][]subscriber) error {
 	return nil
 }
 
-// query runs f on the shard's loop and waits.
-func (s *shard) query(ctx context.Context, f func()) error {
-	done := make(chan struct{})
-	s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
-		f()
-		close(done)
-	}))
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// list is a part of this loop's subscribers of a filter, or of the members it deals to.
-func (s *shard) list(id topictree.FilterID, from, limit int) (out []subscriber) {
-	s.loop.MustBeHere()
-	if g := s.router.Shares.Group(id); g != nil {
+// list is a part of a loop's subscribers of a filter, or of the members it deals to. On the loop.
+func (x *Tree[C]) list(loop int, id topictree.FilterID, from, limit int) (out []subscriber[C]) {
+	table, shares := x.At(loop)
+	if g := shares.Group(id); g != nil {
 		for _, m := range g.Page(from, limit) {
-			out = append(out, subscriber{id: m.C.id, shared: m})
+			out = append(out, subscriber[C]{id: x.Name(m.C), shared: m})
 		}
 		return out
 	}
-	s.receivers.Page(id, from, limit, func(c *client, o fanout.Options) {
-		sub := subscriber{qos: o.QoS()} // without a name: it has left while a slice is under way
-		if c != nil {
-			sub.id = c.id
+	var nobody C
+	table.Page(id, from, limit, func(c C, o fanout.Options) {
+		sub := subscriber[C]{qos: o.QoS()} // without a name: it has left while a slice is under way
+		if c != nobody {
+			sub.id = x.Name(c)
 		}
 		out = append(out, sub)
 	})
