@@ -82,6 +82,9 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 	if r == codec.Success && s.b.stopping.Load() {
 		r = codec.ServerShuttingDown
 	}
+	if r == codec.Success && x.Pass != nil && x.As.Stay.Left(s.b.clock.Source.Wall()) <= 0 {
+		r = codec.NotAuthorized
+	}
 	if r != codec.Success {
 		s.b.grants.Drop(home.index, g.grants)
 		p := &s.connect

@@ -37,11 +37,25 @@ func (c *client) end(r codec.Reason, why EndReason) {
 	if c.version == codec.V5 && r != codec.KeepAliveTimeout {
 		s.debugf("Sending DISCONNECT to %s (rc%d)", c.id, byte(r))
 		s.journal.Begin()
-		_ = c.send(&codec.Disconnect{Reason: r}) // the connection ends anyway
+		c.farewell(r, why)
 	}
 	s.logEnd(conn, []byte(c.id), reason.CloseText(r))
-	c.offline(true)
+	c.offline(why != EndExpired || c.stay().SendsWill())
 	conn.Close(fmt.Errorf("broker: %s", reason.CloseText(r)))
+}
+
+// farewell sends DISCONNECT, with what there is to tell if that is not more than the client takes
+// [MQTT-3.14.2-3]. The connection ends anyway.
+func (c *client) farewell(r codec.Reason, why EndReason) {
+	d := codec.Disconnect{Reason: r}
+	if text := why.Told(); text != "" {
+		d.Properties = codec.AppendBytesProperty(nil, codec.ReasonString, []byte(text))
+		if c.send(&d) == nil {
+			return
+		}
+		d.Properties = nil
+	}
+	_ = c.send(&d)
 }
 
 // lost handles a connection that ended without DISCONNECT.

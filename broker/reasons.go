@@ -33,6 +33,8 @@ const (
 	EndMemory         = reason.EndMemory
 	EndStore          = reason.EndStore
 	EndAdministrative = reason.EndAdministrative
+	EndExpired        = reason.EndExpired
+	EndBanned         = reason.EndBanned
 	EndShutdown       = reason.EndShutdown
 	EndOther          = reason.EndOther
 

@@ -54,6 +54,7 @@ type shard struct {
 	relays   []*forwarder           // hear of what is published; nil mostly
 	told     *client                // whose packet is handled with answers; nil mostly
 	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
+	expiring ring.Ring[*client]     // whose time is over, and who are still to be told
 	checking *recheck               // what a reload has left to do; nil: nothing
 	halted   int                    // reasons to leave sockets unread
 	count    tally.Counters

@@ -18,10 +18,11 @@ import (
 // due is the second at which something happens to the client if nothing else does; 0 means nothing.
 func (c *client) due() int64 {
 	if c.conn != nil {
-		if c.keepAlive == 0 {
-			return 0
+		at, end := c.silentAt(), c.leavesAt()
+		if at == 0 || end != 0 && end < at {
+			at = end
 		}
-		return int64(c.lastSeen) + (int64(c.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
+		return at
 	}
 	var at int64
 	if c.expiry != never {
@@ -33,6 +34,14 @@ func (c *client) due() int64 {
 		}
 	}
 	return at
+}
+
+// silentAt is the second at which nothing has come from the client for too long; 0 means never.
+func (c *client) silentAt() int64 {
+	if c.keepAlive == 0 {
+		return 0
+	}
+	return int64(c.lastSeen) + (int64(c.keepAlive)*3+1)/2 + 1 // [MQTT-3.1.2-22]
 }
 
 // arm makes sure that the wheel has an entry for the client no later than it is due.
@@ -76,18 +85,31 @@ func (s *shard) timer(a *alarm, at int64) {
 		return
 	}
 	if cl.conn != nil {
-		// We do not listen, or it is at it.
-		if s.halted > 0 || cl.conn.Held() || cl.conn.Progress() >= progressMin {
-			cl.lastSeen = uint32(now)
-			cl.arm()
-			return
-		}
-		cl.kick(codec.KeepAliveTimeout)
+		cl.look()
 		return
 	}
 	if !cl.overdue() {
 		cl.arm()
 	}
+}
+
+// look ends the client, which is online, if its time is over, or if it has been silent for too long.
+func (c *client) look() {
+	s := c.shard
+	if c.outstayed() {
+		s.expire(c)
+		return
+	}
+	now := s.seconds()
+	if at := c.silentAt(); at != 0 && at <= now {
+		// We do not listen, or it is at it.
+		if s.halted == 0 && !c.conn.Held() && c.conn.Progress() < progressMin {
+			c.kick(codec.KeepAliveTimeout)
+			return
+		}
+		c.lastSeen = uint32(now)
+	}
+	c.arm()
 }
 
 // overdue does what is due of a session that is offline: it reports whether that was the end of the session

@@ -27,6 +27,9 @@ func (s *shard) watchClock() {
 		s.logf(LevelNotice,
 			"The system's clock has moved by %s (set, or asleep); intervals go on as they were.",
 			moved.Round(time.Second))
+		for _, o := range s.b.shards {
+			o.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { o.clockMoved() }))
+		}
 	}
 	if note {
 		s.noteClock()

@@ -155,7 +155,7 @@ func (p *Pass) Stay(method string) *Stay {
 		Rules: p.Rules, Mark: p.Mark, NoWill: p.NoWill,
 	}
 	if !p.Expires.IsZero() {
-		s.Expires = max(1, p.Expires.UnixMilli())
+		s.Expires = min(max(1, p.Expires.UnixMilli()), math.MaxInt64/2)
 	}
 	return s
 }
@@ -167,6 +167,9 @@ func (s *Stay) Left(now int64) int64 {
 	}
 	return s.Expires - now
 }
+
+// SendsWill says whether the will is sent when the time is over.
+func (s *Stay) SendsWill() bool { return s == nil || !s.NoWill }
 
 // rules are those of the pass; s may be nil.
 func (s *Stay) rules() Rules {

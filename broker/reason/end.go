@@ -30,6 +30,8 @@ const (
 	EndMemory                    // memory_limit
 	EndStore                     // persistent state cannot be written; MQTT 3 has no code for it
 	EndAdministrative            // an operator has ended it
+	EndExpired                   // the time for which it was let in is over
+	EndBanned                    // it is in the table of who may not be here
 	EndShutdown                  // the broker ends
 	EndOther
 	Ends // number of reasons
@@ -40,8 +42,16 @@ func (r End) String() string {
 	return [...]string{
 		"client", "connection_lost", "keep_alive_timeout", "taken_over", "malformed_packet", "protocol_error",
 		"packet_too_large", "receive_maximum_exceeded", "not_authorized", "not_supported", "quota_exceeded",
-		"memory", "store_failing", "administrative", "shutdown", "other",
+		"memory", "store_failing", "administrative", "expired", "banned", "shutdown", "other",
 	}[r]
+}
+
+// Told is what an MQTT 5 client is told of the reason, beside MQTT's code; mostly "".
+func (r End) Told() string {
+	if r == EndExpired {
+		return "the login has expired"
+	}
+	return ""
 }
 
 // Error is an error that ends a connection for another reason than its code tells.
@@ -98,6 +108,10 @@ func EndOf(r codec.Reason) End {
 		return EndQuota
 	case codec.AdministrativeAction:
 		return EndAdministrative
+	case codec.MaximumConnectTime:
+		return EndExpired
+	case codec.Banned:
+		return EndBanned
 	case codec.ServerShuttingDown:
 		return EndShutdown
 	default:

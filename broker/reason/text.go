@@ -30,6 +30,10 @@ func CloseText(r codec.Reason) string {
 		return "quota exceeded"
 	case codec.ServerBusy:
 		return "server busy"
+	case codec.MaximumConnectTime:
+		return "login expired"
+	case codec.Banned:
+		return "banned"
 	default:
 		return "unspecified error"
 	}
