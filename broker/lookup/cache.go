@@ -39,7 +39,8 @@ type cache[A any] struct {
 	max        int64 // bytes
 	cost       func(A) (bytes int, of any)
 	evicted    func()
-	saver      Saver[A] // nil: nobody
+	saver      Saver[A]              // nil: nobody
+	lives      func(A) time.Duration // nil: all as long as ttl
 
 	mu struct { // Guarded by mu:
 		sync.Mutex
@@ -126,12 +127,18 @@ func (c *cache[A]) put(k Key, a A) {
 		return
 	}
 	at := now()
+	ttl, stale := c.ttl, c.stale
+	if c.lives != nil {
+		if most := c.lives(a); most > 0 && most < ttl {
+			ttl, stale = most, 0
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expireLocked(at)
 	c.addLocked(k, known[A]{
-		answer: a, stale: at.Add(c.ttl + c.stale),
-		fresh: at.Add(time.Duration(float64(c.ttl) * (0.9 + 0.2*rand.Float64()))),
+		answer: a, stale: at.Add(ttl + stale),
+		fresh: at.Add(time.Duration(float64(ttl) * (0.9 + 0.2*rand.Float64()))),
 	})
 }
 

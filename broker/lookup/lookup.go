@@ -86,6 +86,8 @@ type Options[A any] struct {
 	Asked, Answers string
 	// Cost is the bytes of an answer, and, if several share them, what they share: a pointer.
 	Cost func(A) (bytes int, of any)
+	// Lives is how long an answer is kept at most, within Cache.TTL; nil and 0 say nothing about it.
+	Lives func(A) time.Duration
 	// Last keeps answers for Last.
 	Last   bool
 	Saver  Saver[A] // of those; nil: they end with the process
@@ -195,6 +197,9 @@ func Over[A any](s *Settings, src Source[A], turns int, o Options[A]) *Lookup[A]
 	} else { // a hash of a password alone could be guessed at
 		l.salt = make([]byte, sha256.Size)
 		_, _ = rand.Read(l.salt) // never fails
+	}
+	if l.cache != nil {
+		l.cache.lives = o.Lives
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.breaker = gobreaker.NewCircuitBreaker[[]Found[A]](gobreaker.Settings{

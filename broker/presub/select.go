@@ -3,12 +3,13 @@ package presub
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+
+	"noctule/broker/lookup"
 )
 
 // Selector says which clients it fits: those that all of its settings fit. A setting that is a list fits if
@@ -24,18 +25,14 @@ type Selector struct {
 // Selectors are one or several; they fit if one of them does.
 type Selectors []Selector
 
-// Patterns are globs: "*" stands for any characters, also for none, everything else for itself. So "" is a
-// client that has no such name.
-type Patterns []string
-
-// Prefixes are networks; an address is one that has nothing else in it.
-type Prefixes []netip.Prefix
-
-// Limits of selectors.
-const (
-	selectorsMax = 100
-	valuesMax    = 1000 // of one setting
+// Patterns and Prefixes are the values of a selector.
+type (
+	Patterns = lookup.Patterns
+	Prefixes = lookup.Prefixes
 )
+
+// selectorsMax is how many selectors there may be.
+const selectorsMax = 100
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
 func (s *Selectors) UnmarshalYAML(n ast.Node) error {
@@ -44,7 +41,7 @@ func (s *Selectors) UnmarshalYAML(n ast.Node) error {
 		nodes = seq.Values
 	}
 	if len(nodes) == 0 || len(nodes) > selectorsMax {
-		return misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
+		return lookup.Misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
 	}
 	for _, node := range nodes {
 		var x Selector
@@ -52,7 +49,8 @@ func (s *Selectors) UnmarshalYAML(n ast.Node) error {
 			return err
 		}
 		if x.none() {
-			return misplaced(node, "a selector needs one of username, clientid, tenant, listener, address")
+			const text = "a selector needs one of username, clientid, tenant, listener, address"
+			return lookup.Misplaced(node, text)
 		}
 		*s = append(*s, x)
 	}
@@ -62,63 +60,6 @@ func (s *Selectors) UnmarshalYAML(n ast.Node) error {
 // none reports whether nothing is selected by, which would fit everybody.
 func (x *Selector) none() bool {
 	return len(x.Username)+len(x.ClientID)+len(x.Tenant)+len(x.Listener)+len(x.Address) == 0
-}
-
-// UnmarshalYAML implements yaml.NodeUnmarshaler.
-func (p *Patterns) UnmarshalYAML(n ast.Node) error {
-	return eachValue(n, func(_ ast.Node, text string) error {
-		*p = append(*p, text)
-		return nil
-	})
-}
-
-// UnmarshalYAML implements yaml.NodeUnmarshaler.
-func (p *Prefixes) UnmarshalYAML(n ast.Node) error {
-	return eachValue(n, func(node ast.Node, text string) error {
-		prefix, err := netip.ParsePrefix(text)
-		if a, aerr := netip.ParseAddr(text); aerr == nil && a.Zone() == "" {
-			prefix, err = a.Unmap().Prefix(a.Unmap().BitLen())
-		}
-		if err != nil {
-			return misplaced(node, "%q is not an address, nor a network such as 10.0.0.0/8", text)
-		}
-		if prefix != prefix.Masked() {
-			return misplaced(node, "%q has bits beyond the network %s", text, prefix.Masked())
-		}
-		*p = append(*p, prefix)
-		return nil
-	})
-}
-
-// eachValue goes through a scalar, or a list of at least one.
-func eachValue(n ast.Node, f func(node ast.Node, text string) error) error {
-	nodes := []ast.Node{n}
-	if seq, ok := n.(*ast.SequenceNode); ok {
-		nodes = seq.Values
-	}
-	if len(nodes) == 0 || len(nodes) > valuesMax {
-		return misplaced(n, "a list of %d values, 1 to %d are allowed", len(nodes), valuesMax)
-	}
-	for _, node := range nodes {
-		scalar, ok := node.(ast.ScalarNode)
-		if !ok || node.Type() == ast.NullType {
-			return misplaced(node, "not a value, nor a list of values")
-		}
-		text := scalar.GetToken().Value
-		if s, ok := node.(*ast.StringNode); ok {
-			text = s.Value
-		}
-		if err := f(node, text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// misplaced is an error with the place of a node, as the YAML reader has it.
-func misplaced(n ast.Node, format string, args ...any) error {
-	pos := n.GetToken().Position
-	return fmt.Errorf("[%d:%d] %s", pos.Line, pos.Column, fmt.Sprintf(format, args...))
 }
 
 // candidate is a client as far as it is known: that is more once it has connected.
@@ -155,11 +96,11 @@ func (x *Selector) fit(c *candidate) fit {
 	for _, s := range []struct {
 		set, known, fits bool
 	}{
-		{x.Username != nil, c.named, x.Username.fit(c.Username)},
-		{x.ClientID != nil, true, x.ClientID.fit(c.ID)},
-		{x.Tenant != nil, c.named || c.Tenant != "", x.Tenant.fit(c.Tenant)},
-		{x.Listener != nil, c.placed, x.Listener.fit(c.Listener)},
-		{x.Address != nil, c.placed, x.Address.fit(c.Address)},
+		{x.Username != nil, c.named, x.Username.Fit(c.Username)},
+		{x.ClientID != nil, true, x.ClientID.Fit(c.ID)},
+		{x.Tenant != nil, c.named || c.Tenant != "", x.Tenant.Fit(c.Tenant)},
+		{x.Listener != nil, c.placed, x.Listener.Fit(c.Listener)},
+		{x.Address != nil, c.placed, x.Address.Fit(c.Address)},
 	} {
 		switch {
 		case !s.set:
@@ -170,32 +111,6 @@ func (x *Selector) fit(c *candidate) fit {
 		}
 	}
 	return out
-}
-
-func (p Patterns) fit(name string) bool {
-	return slices.ContainsFunc(p, func(pattern string) bool { return globFits(pattern, name) })
-}
-
-func (p Prefixes) fit(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
-}
-
-// globFits takes time in proportion to name, whatever the pattern: names are for clients to choose.
-func globFits(pattern, name string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == name
-	}
-	name, ok := strings.CutPrefix(name, first)
-	for ok {
-		var piece string
-		if piece, rest, star = strings.Cut(rest, "*"); !star {
-			return strings.HasSuffix(name, piece)
-		}
-		_, name, ok = strings.Cut(name, piece)
-	}
-	return false
 }
 
 // fit is the best of them, and which one it is.

@@ -123,7 +123,7 @@ func TestGlobs(t *testing.T) {
 		{"a*b*c", "acb", false}, {"*ab*ab", "ab", false}, {"*ab*ab", "abab", true}, {"**", "x", true}, {"a.c", "abc", false},
 		{"*b*", "abc", true}, {"a*bc*c", "abc", false},
 	} {
-		if got := globFits(tt.pattern, tt.name); got != tt.want {
+		if got := (Patterns{tt.pattern}).Fit(tt.name); got != tt.want {
 			t.Errorf("%q, %q: %v", tt.pattern, tt.name, got)
 		}
 	}
