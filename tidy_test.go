@@ -56,6 +56,12 @@ var rooms = map[string]room{
 	"broker/auth/deny":  {ours: "broker/auth broker/store"},
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
 	"broker/auth/scram": {ours: "broker/auth broker/auth/hash codec", others: "github.com/xdg-go/scram"},
+	"broker/auth/source": {
+		ours: "broker/auth broker/auth/hash broker/auth/token broker/lookup broker/lookup/ldap broker/lookup/redis codec " +
+			"internal/metric internal/places internal/regular",
+		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2/simplelru " +
+			"github.com/prometheus/client_golang/prometheus",
+	},
 	"broker/auth/token": {ours: "broker/auth codec", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
 	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
 	"broker/clock":      {ours: "broker/store broker/store/state wsnet"},
@@ -79,8 +85,10 @@ var rooms = map[string]room{
 			"github.com/hashicorp/golang-lru/v2/simplelru github.com/jackc/pgx/v5/stdlib github.com/ncruces/go-sqlite3/driver " +
 			"github.com/sony/gobreaker/v2",
 	},
-	"broker/mail":    {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
-	"broker/message": {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
+	"broker/lookup/ldap":  {ours: "broker/lookup", others: "github.com/go-ldap/ldap/v3"},
+	"broker/lookup/redis": {ours: "broker/lookup", others: "github.com/redis/go-redis/v9"},
+	"broker/mail":         {ours: "broker/message codec topictree", pure: true, std: "sync/atomic"},
+	"broker/message":      {ours: "codec", pure: true, std: "encoding/binary math sync/atomic unsafe"},
 	"broker/presub": {
 		ours: "broker broker/auth/token broker/behalf broker/lookup broker/store codec codec/im internal/metric internal/places " +
 			"internal/regular " +

@@ -42,3 +42,9 @@ func (g Given) NoZero(path, name string, zero bool) error {
 	}
 	return nil
 }
+
+// Part is the part of a setting that has settings of its own.
+func (g Given) Part(name string) Given {
+	settings, _ := g.value.(map[string]any)
+	return Given{settings[name]}
+}
