@@ -43,7 +43,7 @@ var rooms = map[string]room{
 	"broker": {
 		ours: "broker/admit broker/auth broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
 			"broker/knock broker/line broker/listener broker/message " +
-			"broker/offer broker/reason broker/retained broker/route broker/session " +
+			"broker/offer broker/publication broker/reason broker/retained broker/route broker/session " +
 			"broker/store broker/store/state broker/sys broker/tally broker/view codec internal/memguard internal/ring internal/version " +
 			"internal/wheel topictree wsnet",
 		others: "github.com/cespare/xxhash/v2",
@@ -62,18 +62,19 @@ var rooms = map[string]room{
 		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2/simplelru " +
 			"github.com/prometheus/client_golang/prometheus",
 	},
-	"broker/auth/token": {ours: "broker/auth codec", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
-	"broker/behalf":     {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
-	"broker/clock":      {ours: "broker/store broker/store/state wsnet"},
-	"broker/crash":      {ours: "broker/line broker/message codec wsnet"},
-	"broker/knock":      {ours: "broker/line wsnet"},
-	"broker/line":       {ours: "wsnet"},
-	"broker/offer":      {ours: "broker/reason codec"},
-	"broker/reason":     {ours: "codec wsnet"},
-	"broker/tally":      {ours: "broker/admit broker/auth broker/listener broker/reason broker/store broker/sys wsnet"},
-	"broker/brokertest": {ours: "broker broker/store codec wsnet"},
-	"broker/durable":    {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
-	"broker/fanout":     {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},
+	"broker/auth/token":  {ours: "broker/auth codec", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
+	"broker/behalf":      {ours: "codec codec/im", pure: true, std: "context crypto/sha256 encoding/binary errors slices strings time"},
+	"broker/clock":       {ours: "broker/store broker/store/state wsnet"},
+	"broker/crash":       {ours: "broker/line broker/message codec wsnet"},
+	"broker/knock":       {ours: "broker/line wsnet"},
+	"broker/line":        {ours: "wsnet"},
+	"broker/offer":       {ours: "broker/reason codec"},
+	"broker/publication": {ours: "broker/message codec"},
+	"broker/reason":      {ours: "codec wsnet"},
+	"broker/tally":       {ours: "broker/admit broker/auth broker/listener broker/reason broker/store broker/sys wsnet"},
+	"broker/brokertest":  {ours: "broker broker/store codec wsnet"},
+	"broker/durable":     {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
+	"broker/fanout":      {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},
 	"broker/grants": {
 		ours: "broker/behalf broker/durable broker/fanout broker/message broker/retained broker/store codec codec/im " +
 			"topictree",
@@ -96,7 +97,7 @@ var rooms = map[string]room{
 		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
-	"broker/route":           {ours: "broker/durable broker/fanout broker/mail broker/message broker/store internal/ring topictree wsnet"},
+	"broker/route":           {ours: "broker/durable broker/fanout broker/mail broker/message broker/session broker/store codec internal/ring topictree wsnet"},
 	"broker/session":         {ours: "broker/message codec internal/ring", pure: true, std: "bytes cmp fmt slices sync/atomic"},
 	"broker/store":           {ours: "broker/message codec"},
 	"broker/store/bolt":      {ours: "broker/store internal/regular", others: "go.etcd.io/bbolt go.etcd.io/bbolt/errors"},

@@ -11,6 +11,7 @@ import (
 	"noctule/broker/message"
 	"noctule/broker/offer"
 	"noctule/broker/retained"
+	"noctule/broker/route"
 	"noctule/broker/session"
 	"noctule/codec"
 	"noctule/topictree"
@@ -60,7 +61,7 @@ type rareState struct {
 	grants   grants.List[*client]       // subscriptions that others have made; one an origin
 	answers  *admit.Answers             // of who was asked about the packet that comes again
 	rights   *rights                    // nil: nothing is restricted
-	estate   *estate                    // of a session that has ended
+	estate   *route.Estate              // of a session that has ended
 	promises durable.Promises           // what waits until something is durable
 }
 

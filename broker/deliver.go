@@ -47,10 +47,10 @@ func (s *shard) holdPublisher() (release func()) {
 // subscription matches. m may be a loan.
 func (s *shard) publishMessage(m *message.Message) bool {
 	matched := s.routeMessage(m)
-	if s.relays != nil {
-		return s.forwardOn(m) || matched
+	if s.relays.None() {
+		return matched
 	}
-	return matched
+	return s.relays.Tell(m, s.loop.Now()) || matched
 }
 
 // routeMessage is publishMessage on this node alone.
@@ -195,19 +195,9 @@ func (c *client) dropped(r DropReason) {
 // newShareMember is a client's part in a shared subscription that home deals.
 func newShareMember(c *client, id topictree.FilterID, home int, o fanout.Options, subID uint32) *shareMember {
 	return &shareMember{
-		C: c, ID: id, Home: home, Loop: c.shard.index, Mark: shareMark(id.Filter()), Ready: &c.ready,
+		C: c, ID: id, Home: home, Loop: c.shard.index, Mark: route.Mark(id.Filter()), Ready: &c.ready,
 		Options: o, SubID: subID,
 	}
-}
-
-// shareMark is a mark of a shared subscription. It is stored, so it follows from the name alone; two may
-// have the same.
-func shareMark(name string) uint8 {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(name) {
-		h = (h ^ uint32(name[i])) * 16777619
-	}
-	return uint8(1 + h%session.ShareMax)
 }
 
 // updateFull publishes how the client is to those who deal shared subscriptions.

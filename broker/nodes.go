@@ -1,13 +1,9 @@
 package broker
 
 import (
-	"bytes"
 	"context"
-	"slices"
-	"time"
 
-	"noctule/broker/message"
-	"noctule/codec"
+	"noctule/broker/route"
 )
 
 // The doors of what joins several brokers: which filters have subscribers here, and what is published here.
@@ -23,18 +19,7 @@ import (
 func (b *Broker) Interest(f func(filter string, wanted bool)) (stop func()) { return b.index.Watch(f) }
 
 // Forwarded is a message that was published on this node. It is a loan that ends with the call.
-type Forwarded struct {
-	Topic, Payload []byte
-	Properties     codec.Properties // that go to receivers as they are
-	QoS            uint8
-	Retain         bool
-	Expiry         time.Duration // what remains of its Message Expiry Interval; 0: it has none
-}
-
-// forwarder is who has asked by Forward.
-type forwarder struct {
-	f func(m *Forwarded) (elsewhere bool)
-}
+type Forwarded = route.Forwarded
 
 // Forward has f called for every message that a client, a will or the program publishes here, when it has
 // been matched and passed on on this node, whether anybody gets it here or not. Not forwarded are the
@@ -43,40 +28,17 @@ type forwarder struct {
 // wait for more. It runs on an event loop, several at once, and must not block. It is in effect when Forward
 // returns. stop ends it; f may be called until the loops have heard of that. Any goroutine but a loop's.
 func (b *Broker) Forward(ctx context.Context, f func(m *Forwarded) bool) (stop func(), err error) {
-	w := &forwarder{f}
+	w := &route.Relay{F: f}
 	stop = func() {
 		for _, s := range b.shards {
-			s.post(func() { // once a Forward
-				rest := slices.Clone(s.relays)
-				s.relays = slices.DeleteFunc(rest, func(o *forwarder) bool { return o == w })
-				if len(s.relays) == 0 {
-					s.relays = nil
-				}
-			})
+			s.post(func() { s.relays.Drop(w) }) // once a Forward
 		}
 	}
 	for _, s := range b.shards {
-		if !b.onLoop(ctx, s, func() { s.relays = append(slices.Clip(s.relays), w) }) {
+		if !b.onLoop(ctx, s, func() { s.relays.Add(w) }) {
 			stop()
 			return nil, unanswered(ctx)
 		}
 	}
 	return stop, nil
-}
-
-// forwardOn gives m to all who have asked; true if somebody elsewhere gets it.
-func (s *shard) forwardOn(m *message.Message) (elsewhere bool) {
-	if bytes.HasPrefix(m.Topic, []byte("$SYS/")) {
-		return false
-	}
-	x := Forwarded{
-		Topic: m.Topic, Payload: m.Payload, Properties: m.Properties, QoS: m.QoS, Retain: m.Retain,
-	}
-	if m.Expiry != 0 {
-		x.Expiry = time.Duration(m.Left(s.loop.Now())) * time.Second
-	}
-	for _, w := range s.relays {
-		elsewhere = w.f(&x) || elsewhere
-	}
-	return elsewhere
 }

@@ -7,71 +7,29 @@ import (
 	"time"
 
 	"noctule/broker/message"
+	"noctule/broker/publication"
 	"noctule/broker/route"
-	"noctule/codec"
 	"noctule/wsnet"
 )
 
-// Publication is a message of the program's own. What it refers to must not change any more.
-type Publication struct {
-	Topic   string
-	Payload []byte
-	QoS     uint8
-	Retain  bool
-	// Expiry is the Message Expiry Interval, in seconds on the wire, parts of one counted as one; 0 means
-	// none.
-	Expiry time.Duration
-	// Properties are those of MQTT 5 that go to receivers as they are: Payload Format Indicator, Content
-	// Type, Response Topic, Correlation Data, User Properties.
-	Properties codec.Properties
-	// Durable has Publish wait until what the broker keeps of the message is on disk: for sessions that
-	// outlive their connection, and as retained. With a store that syncs in intervals, or none, it does not
-	// wait.
-	Durable bool
-	// Local keeps it from those who have asked by Forward: it has come from another node.
-	Local bool
-}
-
-// Result is what became of a Publication.
-type Result struct {
-	// Accepted says that it is on its way to all who get it. It is so, too, where an error is only that the
-	// context has ended while Publish waited for more.
-	Accepted bool
-	// Receivers is how many subscriptions match: a client with two that do counts twice, a shared
-	// subscription once. Whether a client has room for it, or may read it, is not known here.
-	Receivers int
-}
-
-// PublishError is why a Publication is refused: nobody gets it, and it is not kept. It is an error.
-type PublishError uint8
-
-// The reasons.
-const (
-	ErrPublishTopic      PublishError = iota + 1 // not a Topic Name
-	ErrPublishQoS                                // above 2
-	ErrPublishProperties                         // not of a PUBLISH, or the broker's to set
-	ErrPublishSize                               // larger than MessageSizeLimit
-	ErrPublishRetain                             // retained messages are not available
-	ErrPublishMemory                             // memory_limit: it would have to be kept
-	ErrPublishStore                              // it would have to be on disk, which cannot be written
-	ErrPublishEnd                                // the broker shuts down
+// What a message of the program's own is; the types are publication's.
+type (
+	Publication  = publication.Publication
+	Result       = publication.Result
+	PublishError = publication.Error
 )
 
-// Error implements error.
-func (r PublishError) Error() string { return "broker: publication refused: " + r.String() }
-
-// String names the reason in a few words.
-func (r PublishError) String() string {
-	names := [...]string{
-		"", "not a topic name", "not a QoS", "not properties of a message", "too large",
-		"retained messages are not available", "memory is short",
-		"persistent state cannot be written", "the broker shuts down",
-	}
-	if int(r) >= len(names) {
-		return "unknown"
-	}
-	return names[r]
-}
+// Why a Publication is refused.
+const (
+	ErrPublishTopic      = publication.ErrTopic      // not a Topic Name
+	ErrPublishQoS        = publication.ErrQoS        // above 2
+	ErrPublishProperties = publication.ErrProperties // not of a PUBLISH, or the broker's to set
+	ErrPublishSize       = publication.ErrSize       // larger than MessageSizeLimit
+	ErrPublishRetain     = publication.ErrRetain     // retained messages are not available
+	ErrPublishMemory     = publication.ErrMemory     // memory_limit: it would have to be kept
+	ErrPublishStore      = publication.ErrStore      // it would have to be on disk, which cannot be written
+	ErrPublishEnd        = publication.ErrEnd        // the broker shuts down
+)
 
 // Publish publishes a message of the program's own, which no policy applies to, and returns when it has been
 // passed on: subscribers of all loops have it before what a client sends later. The error is a
@@ -79,11 +37,14 @@ func (r PublishError) String() string {
 // publishes reads no sockets, since others, or the disk, do not keep up, it waits, as clients do. Order holds
 // between calls of one goroutine with one topic. Any goroutine but a loop's may call it.
 func (b *Broker) Publish(ctx context.Context, p Publication) (Result, error) {
-	if err := b.checkPublication(&p); err != nil {
+	err := p.Check()
+	if err == 0 && b.stopping.Load() {
+		err = ErrPublishEnd
+	}
+	if err != 0 {
 		return Result{}, err
 	}
-	m := message.New([]byte(p.Topic), p.Payload, p.QoS, p.Retain)
-	m.Properties = p.Properties
+	m := p.Message()
 	j := &publishing{s: b.home(m.Topic), m: m, expiry: p.Expiry, local: p.Local, done: make(chan struct{})}
 	j.s.loop.MustPost(j) // bounded by the callers, who wait
 	select {
@@ -120,27 +81,6 @@ func noAnswer(ctx context.Context) error {
 	return ErrPublishEnd
 }
 
-// checkPublication holds a publication against what no loop needs to be asked about.
-func (b *Broker) checkPublication(p *Publication) error {
-	switch {
-	case len(p.Topic) > topicMax || codec.CheckTopicName([]byte(p.Topic)) != nil:
-		return ErrPublishTopic
-	case p.QoS > 2:
-		return ErrPublishQoS
-	case !forwardable(p.Properties):
-		return ErrPublishProperties
-	case len(p.Topic)+len(p.Properties)+len(p.Payload) > codec.MaxRemaining-publicationHead:
-		return ErrPublishSize
-	case b.stopping.Load():
-		return ErrPublishEnd
-	}
-	return nil
-}
-
-// publicationHead is what a PUBLISH may have in front of topic, properties and payload, in bytes: lengths,
-// packet id, expiry, alias and a Subscription Identifier.
-const publicationHead = 32
-
 // publishing is a publication on its way to the loop that its topic belongs to.
 type publishing struct {
 	s      *shard
@@ -158,28 +98,7 @@ type publishing struct {
 }
 
 // Run implements wsnet.Task.
-func (j *publishing) Run(*wsnet.Loop) {
-	s := j.s
-	if s.halted > 0 || s.pubs.Len() > 0 {
-		s.pubs.Push(j)
-		return
-	}
-	j.publish()
-}
-
-// publicationsTask publishes those that have waited.
-type publicationsTask struct{}
-
-// Run implements wsnet.Task.
-func (publicationsTask) Run(l *wsnet.Loop) {
-	s := l.Handler().(*shard)
-	for n := s.pubs.Len(); n > 0 && s.halted == 0; n-- {
-		s.pubs.Pop().publish()
-	}
-	if s.pubs.Len() > 0 && s.halted == 0 {
-		l.Again(publicationsTask{})
-	}
-}
+func (j *publishing) Run(*wsnet.Loop) { j.s.reading(j.publish) }
 
 // publish does it, unless nobody waits for it any more.
 func (j *publishing) publish() {
@@ -191,7 +110,7 @@ func (j *publishing) publish() {
 	if j.expiry > 0 {
 		m.Expire(s.loop.Now(), uint32(min(wholeSeconds(j.expiry), math.MaxUint32)))
 	}
-	if j.refused = s.refuses(m); j.refused != 0 {
+	if j.refused = j.refuses(); j.refused != 0 {
 		return
 	}
 	j.receivers, j.far = s.router.Count(m.Topic)
@@ -205,8 +124,9 @@ func (j *publishing) publish() {
 	s.router.Post()
 }
 
-// refuses says why the program's own message cannot be passed on.
-func (s *shard) refuses(m *message.Message) PublishError {
+// refuses says why the loop cannot pass it on.
+func (j *publishing) refuses() PublishError {
+	s, m := j.s, j.m
 	limit := int(s.opts.MessageSizeLimit)
 	switch {
 	case limit > 0 && len(m.Payload) > limit:
@@ -220,23 +140,4 @@ func (s *shard) refuses(m *message.Message) PublishError {
 		return ErrPublishStore
 	}
 	return 0
-}
-
-// forwardable says that properties are well formed and go to receivers as they are.
-func forwardable(p codec.Properties) bool {
-	if len(p) == 0 {
-		return true
-	}
-	whole := codec.Publish{Topic: []byte("t"), Properties: p}
-	raw := whole.Append(nil, codec.V5)
-	h, err := codec.ParseHeader(raw)
-	if err != nil || new(codec.Publish).Parse(h.Flags, raw[h.Size:], codec.V5) != nil {
-		return false
-	}
-	for id := range p.All() {
-		if !id.Forwarded() {
-			return false
-		}
-	}
-	return true
 }

@@ -12,6 +12,7 @@ import (
 	"noctule/broker/line"
 	"noctule/broker/message"
 	"noctule/broker/offer"
+	"noctule/broker/route"
 	"noctule/broker/session"
 	"noctule/broker/store"
 	"noctule/broker/store/state"
@@ -87,7 +88,7 @@ func (r *restoring) restore() error {
 		{"shared debts", r.payShares},
 		{"payments", b.settle}, // from now on they come before what follows
 		r.onEach("end of debts", r.clearDebts),
-		r.onEach("lost connections", func(s *shard) { s.endLost(parts[s.index]) }),
+		r.onEach("lost connections", func(s *shard) { r.endLost(s, parts[s.index]) }),
 		{"posts", b.settle},
 	} {
 		if err := r.take(ctx, x); err != nil {
@@ -232,20 +233,42 @@ func (c *client) adoptSubscription(r *store.Subscription) {
 	}
 }
 
+// ended reports whether a stored session is an estate.
+func (r *restored) ended() bool { return r.Expiry == 0 && r.OfflineAt != 0 }
+
+// adoptEstate makes an estate again that lives on this loop.
+func (r *restored) adoptEstate(s *shard) {
+	cl := &client{Session: session.New(&s.limits), id: r.ClientID, number: r.Number, shard: s, ended: true}
+	cl.SetDurable()
+	cl.Forget()
+	if len(r.Out) > 0 {
+		cl.Restore(r.Out)
+	}
+	for _, h := range r.Held {
+		cl.RestoreHeld(h.ID, h.Message)
+	}
+	e := &route.Estate{}
+	for i := range r.Subscriptions {
+		e.Add(r.Subscriptions[i].Filter)
+	}
+	cl.extra().estate = e
+	r.estate = cl
+}
+
 // endLost does for sessions that were online when the last broker ended what the end of a connection without
 // DISCONNECT does: their wills are due [MQTT-3.1.2-8], and who has no expiry interval has ended. For the
 // others it does what has become due while there was no broker, before anybody can connect.
-func (s *shard) endLost(list []*restored) {
-	for _, r := range list {
-		if r.estate != nil {
-			s.loop.Again(estateTask{r.estate})
+func (r *restoring) endLost(s *shard, list []*restored) {
+	for _, x := range list {
+		if x.estate != nil {
+			s.loop.Again(estateTask{x.estate})
 			continue
 		}
-		cl := s.sessions[r.ClientID]
-		if cl == nil || cl.number != r.Number {
+		cl := s.sessions[x.ClientID]
+		if cl == nil || cl.number != x.Number {
 			continue
 		}
-		if r.OfflineAt == 0 {
+		if x.OfflineAt == 0 {
 			cl.lapse()
 			continue
 		}
@@ -262,85 +285,31 @@ func (r *restoring) payDebts(s *shard) {
 		if _, _, shared := d.Share(); shared {
 			continue
 		}
-		s.router.Live.Reset(d.M, s.loop.Now())
-		if d.ByTopic() {
-			r.payTopic(s, &d)
-		} else if id, ok := s.b.index.Lookup([]byte(d.Filter)); ok {
-			r.owners(s, id, d.M, func(mb member) { r.pay(s, &d, mb) })
-		}
-		s.router.Live.Release()
-	}
-}
-
-// owners calls f for all whom a filter brings a message.
-func (r *restoring) owners(s *shard, id topictree.FilterID, m *message.Message, f func(mb member)) {
-	s.receivers.Each(id, m, func(id topictree.FilterID, h hit, m *message.Message) {
-		if mb, ok := h.C.takes(id, h, m); ok {
-			f(mb)
-		}
-	})
-}
-
-// pay gives one session what its loop has not taken.
-func (r *restoring) pay(s *shard, d *state.Debt, mb member) {
-	loop := homeOf(r.meta.Seed, []byte(mb.C.id), max(r.meta.Loops, 1))
-	if d.IsOf(loop) && mb.C.Durable() && !mb.C.has(d.M) {
-		mb.C.Take(mb, d.M)
-	}
-}
-
-// payTopic gives each session with a subscription that matches one copy, at the highest QoS of them.
-func (r *restoring) payTopic(s *shard, d *state.Debt) {
-	var found topictree.Matches
-	s.b.index.Match(d.M.Topic, &found)
-	best := map[*client]member{}
-	for i := range found.Hits {
-		if found.Hits[i].Shared {
-			continue
-		}
-		r.owners(s, found.Hits[i].ID, d.M, func(mb member) {
-			old, known := best[mb.C]
-			if !known || old.Options.QoS() < mb.Options.QoS() {
-				best[mb.C] = mb
-			}
+		s.router.Repay(d.M, d.Filter, func(c *client) bool {
+			loop := homeOf(r.meta.Seed, []byte(c.id), max(r.meta.Loops, 1))
+			return d.IsOf(loop) && c.Durable() && !c.has(d.M)
 		})
-	}
-	for _, mb := range best {
-		r.pay(s, d, mb)
 	}
 }
 
 // payShares deals again what was on its way to members of shared subscriptions.
 func (r *restoring) payShares(ctx context.Context) error {
 	for d := range r.Debts() {
-		for _, id := range r.sharesOf(&d) {
+		var ids []topictree.FilterID
+		if group, filter, shared := d.Share(); shared {
+			if id, ok := r.b.index.LookupShared(group, filter); ok {
+				ids = append(ids, id)
+			}
+		} else if d.ByTopic() {
+			ids = route.SharesOf(r.b.index, d.M.Topic)
+		}
+		for _, id := range ids {
 			if err := r.payShare(ctx, d.M, id); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// sharesOf is the shared subscriptions that a debt is for.
-func (r *restoring) sharesOf(d *state.Debt) (ids []topictree.FilterID) {
-	if group, filter, shared := d.Share(); shared {
-		if id, ok := r.b.index.LookupShared(group, filter); ok {
-			ids = append(ids, id)
-		}
-		return ids
-	}
-	if !d.ByTopic() {
-		return nil
-	}
-	var found topictree.Matches
-	r.b.index.Match(d.M.Topic, &found)
-	for _, h := range found.Hits {
-		if h.Shared {
-			ids = append(ids, h.ID)
-		}
-	}
-	return ids
 }
 
 // payShare deals a message to a member of a shared subscription, unless one has it.

@@ -50,13 +50,13 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	fence    retained.Fence[*client, *wsnet.Conn]
 	covering auth.Uncovered[*client]
-	leaving  ring.Ring[*client]     // sessions that have ended and still have subscriptions
-	relays   []*forwarder           // hear of what is published; nil mostly
-	told     *client                // whose packet is handled with answers; nil mostly
-	pubs     ring.Ring[*publishing] // that wait as long as no socket is read
-	expiring ring.Ring[*client]     // whose time is over, and who are still to be told
-	checking *recheck               // what a reload has left to do; nil: nothing
-	halted   int                    // reasons to leave sockets unread
+	leaving  ring.Ring[*client] // sessions that have ended and still have subscriptions
+	relays   route.Relays       // hear of what is published
+	told     *client            // whose packet is handled with answers; nil mostly
+	expiring ring.Ring[*client] // whose time is over, and who are still to be told
+	unread   ring.Ring[func()]  // what waits as long as no socket is read
+	checking *recheck           // what a reload has left to do; nil: nothing
+	halted   int                // reasons to leave sockets unread
 	count    tally.Counters
 	journal  *durable.Journal // nil without a store
 	late     durable.Late[*client]
@@ -446,8 +446,32 @@ func (s *shard) halt(on bool) {
 		s.halted--
 	}
 	s.loop.PauseReads(s.halted > 0)
-	if s.halted == 0 && s.pubs.Len() > 0 {
-		s.loop.Again(publicationsTask{})
+	if s.halted == 0 && s.unread.Len() > 0 {
+		s.loop.Again(unreadTask{})
+	}
+}
+
+// reading runs f when sockets are read, behind what has waited for that before: what others but clients want
+// of the loop waits as they do.
+func (s *shard) reading(f func()) {
+	if s.halted > 0 || s.unread.Len() > 0 {
+		s.unread.Push(f)
+		return
+	}
+	f()
+}
+
+// unreadTask goes on with what has waited.
+type unreadTask struct{}
+
+// Run implements wsnet.Task.
+func (unreadTask) Run(l *wsnet.Loop) {
+	s := l.Handler().(*shard)
+	for n := s.unread.Len(); n > 0 && s.halted == 0; n-- {
+		s.unread.Pop()()
+	}
+	if s.unread.Len() > 0 && s.halted == 0 {
+		l.Again(unreadTask{})
 	}
 }
 
