@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -34,12 +35,16 @@ type Engine struct {
 	metrics *metrics
 	lives   *lives
 	asking  *askers
+	dial    dialer // by tests; nil: the network
 
 	work sync.WaitGroup
 
 	// Atomic:
 	current atomic.Pointer[map[string]*running]
 }
+
+// dialer connects to webservices.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // New makes an engine without sources.
 func New(log *slog.Logger) *Engine {

@@ -148,6 +148,7 @@ func (r *running) options(about string, n lookup.Names) lookup.Options[*answer] 
 	refused := time.Duration(r.cfg.Refused)
 	return lookup.Options[*answer]{
 		Name: r.cfg.Name, Names: n, Files: r.files, Cost: cost, Last: r.cfg.OnFailure == LastKnown,
+		Dial: r.e.dial,
 		Lives: func(a *answer) time.Duration {
 			left := time.Duration(0)
 			if !a.expires.IsZero() {
