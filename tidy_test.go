@@ -27,7 +27,7 @@ type room struct {
 // rooms is the walls: one row for each folder with code. Imports run downwards only.
 var rooms = map[string]room{
 	"admin": {
-		ours: "broker broker/behalf broker/listener broker/presub codec internal/metric internal/places internal/regular " +
+		ours: "broker broker/auth/source broker/behalf broker/listener broker/presub codec internal/metric internal/places internal/regular " +
 			"internal/version wsnet",
 		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
@@ -114,7 +114,7 @@ var rooms = map[string]room{
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/auth/hash broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+		ours: "admin broker broker/auth broker/auth/hash broker/auth/source broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/spf13/pflag golang.org/x/sys/unix golang.org/x/term",

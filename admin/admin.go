@@ -66,6 +66,14 @@ type Part interface {
 	add(mux *http.ServeMux, reg prometheus.Registerer)
 }
 
+// Counts is what counts by itself, for /metrics; Metrics has to tell of it.
+func Counts(c prometheus.Collector) Part { return counts{c} }
+
+type counts struct{ of prometheus.Collector }
+
+// add implements Part.
+func (c counts) add(_ *http.ServeMux, reg prometheus.Registerer) { reg.MustRegister(c.of) }
+
 // Start listens on address (host:port) and serves, with the parts given, until Close. Until Use has been
 // called only /healthz and /readyz answer, the latter that it is not ready. program may be nil.
 func Start(address string, program func() Program, parts ...Part) (*Server, error) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"noctule/broker"
+	logins "noctule/broker/auth/source"
 	"noctule/broker/listener"
 	"noctule/broker/presub"
 	"noctule/internal/metric"
@@ -21,7 +22,8 @@ func Metrics() []metric.Group {
 		}
 		out = append(out, x)
 	}
-	return append(out, metric.Group{Title: "Providers of pre-subscription", Defs: presub.Metrics()})
+	return append(out, metric.Group{Title: "Sources of logins", Defs: logins.Metrics()},
+		metric.Group{Title: "Providers of pre-subscription", Defs: presub.Metrics()})
 }
 
 // tables are all metrics, with the way each is read.

@@ -13,6 +13,7 @@ import (
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/auth/source"
 	"noctule/broker/presub"
 	"noctule/cmd/internal/cli"
 	"noctule/cmd/internal/conf"
@@ -77,7 +78,7 @@ type checking struct {
 func (c *command) check(file string) int {
 	k := &checking{
 		command: c, wasRoot: os.Geteuid() == 0, said: map[string]bool{},
-		policies: loader{passwords: map[string]*auth.Passwords{}, acls: map[string]*auth.ACL{}},
+		policies: *newLoader(),
 	}
 	var notes []conf.Note
 	k.cfg, notes = conf.Check([]string{file}, nil)
@@ -192,11 +193,31 @@ func (k *checking) security(l *conf.Listener) {
 			k.content(f.At(), "acl_file", err)
 		}
 	}
+	for _, f := range l.Sources {
+		if k.readable(f.At(), "auth_file", f.Path) {
+			k.content(f.At(), "auth_file", trySources(f.Path))
+		}
+	}
 	for _, w := range k.policies.warnings {
 		if !strings.HasPrefix(w, "Warning: File ") { // readable has said so, with what to do
 			k.say(conf.Note{Text: w, Level: broker.LevelWarning})
 		}
 	}
+}
+
+// trySources reads an auth_file and what it names, without using them.
+func trySources(path string) error {
+	file, err := source.Load(path)
+	if err != nil {
+		return err
+	}
+	e := source.New(slog.New(slog.DiscardHandler))
+	defer e.Close()
+	plan, err := e.Prepare([]*source.Config{file})
+	if err == nil {
+		plan.Discard()
+	}
+	return err
 }
 
 // content reports what is wrong in a file, at its own line.

@@ -245,6 +245,7 @@ func TestCheckAgreesForTheUser(t *testing.T) {
 		{"plugin's passwords of root", "listener PORT ::1\nplugin /mosquitto_password_file.so\nplugin_opt_password_file $/pw", files(map[string]os.FileMode{"pw": 0o600}), true, "test.conf:2: Error: password_file '$/pw': "},
 		{"ACL of root", plain + "acl_file $/acl", files(map[string]os.FileMode{"acl": 0o600}), true, "test.conf:3: Error: acl_file '$/acl': " + fix("$/acl")},
 		{"tokens of root", plain + "admin_token_file $/tokens", files(map[string]os.FileMode{"tokens": 0o600}), true, "test.conf:3: Error: admin_token_file '$/tokens': permission denied for user nobody: chown nobody: $/tokens && chmod 600 $/tokens."},
+		{"sources of root", plain + "auth_file $/a.yaml", files(map[string]os.FileMode{"a.yaml": 0o600}), true, "test.conf:3: Error: auth_file '$/a.yaml': "},
 		{"presub of root", plain + "presub_file $/p.yaml", files(map[string]os.FileMode{"p.yaml": 0o600}), true, "test.conf:3: Error: presub_file '$/p.yaml': "},
 		{"state of root", plain + "persistence true\npersistence_location $/d", files(map[string]os.FileMode{"d/": 0o755}), true, "test.conf:4: Error: persistence_location: permission denied for user nobody: chown nobody: $/d."},
 		{"state of the user", plain + "persistence true\npersistence_location $/d/", all(files(map[string]os.FileMode{"d/": 0o755}), mine("d")), false, ""},
@@ -383,6 +384,9 @@ func TestCheckAgrees(t *testing.T) {
 		{"bad passwords", plain + "password_file $/pw", content("pw", "# none\na:b\n"), true, "$/pw:2: Error: "},
 		{"bad ACL", plain + "acl_file $/acl", content("acl", "user a\n\nwrite x\n"), true, "$/acl:3: Error: "},
 		{"bad tokens", plain + "admin_token_file $/f", content("f", "one two three\n"), true, "test.conf:3: Error: admin_token_file: "},
+		{"no sources", plain + "auth_file $/no", nil, true, "test.conf:3: Error: auth_file '$/no': no such file or directory."},
+		{"bad sources", plain + "auth_file $/f", content("f", "sources:\n  - name: a\n    fille: x\n"), true, "$/f:3: Error: unknown field"},
+		{"a source's file", plain + "auth_file $/f", content("f", "sources:\n  - name: a\n    file: /no/where\n"), true, "$/f:3: Error: source a: open /no/where: no such file or directory"},
 		{"no presub", plain + "presub_file $/no", nil, true, "test.conf:3: Error: presub_file '$/no': no such file or directory."},
 		{"bad presub", plain + "presub_file $/f", content("f", "nonsense: 1\n"), true, "test.conf:3: Error: presub_file: "},
 	}

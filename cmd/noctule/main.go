@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"noctule/admin"
+	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
 	"noctule/internal/version"
@@ -206,13 +208,12 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		defer keys.Close() //nolint:errcheck // the program ends
 	}
 
-	policies, warnings, err := loadPolicies(cfg.Listeners)
+	sources := source.New(c.log)
+	defer sources.Close()
+	policies, err := c.startPolicies(cfg, sources)
 	if err != nil {
 		c.fail(err)
 		return exitCode(err)
-	}
-	for _, w := range warnings {
-		c.log.Warn(w)
 	}
 	limitMemory(cfg.Options.MemoryLimit)
 	cfg.Options.Log, cfg.Options.Version = c.log, compatible
@@ -223,7 +224,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
-	ops, err := c.openOperators(cfg.Admin, pre)
+	ops, err := c.openOperators(cfg.Admin, append(pre.parts(), admin.Counts(sources)))
 	if err != nil {
 		c.fail(err)
 		return exitListener
@@ -248,7 +249,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 	c.handler.PublishTo(func(topic string, line []byte) { b.PublishSys(topic, line, logExpiry) })
 	svc := &service{
 		command: c, flags: f, cfg: cfg, b: b, keys: keys, pre: pre, database: c.newFileWatch(up.path),
-		operators: ops,
+		operators: ops, sources: sources,
 	}
 	code := svc.operate(policies, signals)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

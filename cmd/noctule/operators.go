@@ -24,14 +24,14 @@ type operators struct {
 
 // openOperators starts the server, if address is not empty. It says that the broker is starting until ready
 // is called.
-func (c *command) openOperators(address string, pre *presubscription) (*operators, error) {
+func (c *command) openOperators(address string, parts []admin.Part) (*operators, error) {
 	o := &operators{command: c}
 	o.reloaded(true, nil)
 	if address == "" {
 		return o, nil
 	}
 	var err error
-	if o.server, err = admin.Start(address, o.program, pre.parts()...); err != nil {
+	if o.server, err = admin.Start(address, o.program, parts...); err != nil {
 		return nil, err
 	}
 	c.info("Opening admin listen socket on %s.", o.server.Addr())

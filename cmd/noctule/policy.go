@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"noctule/broker/auth"
+	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 )
 
@@ -11,26 +12,86 @@ import (
 type loader struct {
 	passwords map[string]*auth.Passwords
 	acls      map[string]*auth.ACL
+	sets      map[string]*source.Set // of auth_file
 	warnings  []string
 }
 
-// loadPolicies reads the files of all listeners. The policies are those of the listeners, in their order; nil
-// for one that has no files. An error is an *auth.FileError.
-func loadPolicies(listeners []conf.Listener) (policies []*auth.Policy, warnings []string, err error) {
-	ld := &loader{passwords: map[string]*auth.Passwords{}, acls: map[string]*auth.ACL{}}
-	for i := range listeners {
-		p, err := ld.policy(&listeners[i])
-		if err != nil {
-			return nil, nil, err
-		}
-		policies = append(policies, p)
+// newLoader has loaded nothing.
+func newLoader() *loader {
+	return &loader{passwords: map[string]*auth.Passwords{}, acls: map[string]*auth.ACL{}}
+}
+
+// securityPlan is what the files of all listeners come to. It ends with use or discard.
+type securityPlan struct {
+	policies []*auth.Policy // of the listeners, in their order; nil for one that has no files
+	warnings []string
+	sources  *source.Plan
+}
+
+// loadPolicies reads the files of all listeners; engine asks what auth_file names, once it is told to by use.
+// An error about a line of a file is an *auth.FileError, or has file and line in it.
+func loadPolicies(listeners []conf.Listener, engine *source.Engine) (*securityPlan, error) {
+	ld := newLoader()
+	p := &securityPlan{}
+	var err error
+	if p.sources, err = ld.sources(listeners, engine); err != nil {
+		return nil, err
 	}
-	return policies, ld.warnings, nil
+	for i := range listeners {
+		policy, err := ld.policy(&listeners[i])
+		if err != nil {
+			p.sources.Discard()
+			return nil, err
+		}
+		p.policies = append(p.policies, policy)
+	}
+	p.warnings = ld.warnings
+	return p, nil
+}
+
+// startPolicies are loadPolicies at a start, in force.
+func (c *command) startPolicies(cfg *conf.Config, engine *source.Engine) ([]*auth.Policy, error) {
+	p, err := loadPolicies(cfg.Listeners, engine)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range p.warnings {
+		c.log.Warn(w)
+	}
+	engine.Use(p.sources)
+	return p.policies, nil
+}
+
+// sources reads the files that auth_file names, each once.
+func (ld *loader) sources(listeners []conf.Listener, engine *source.Engine) (*source.Plan, error) {
+	ld.sets = map[string]*source.Set{}
+	var paths []string
+	var files []*source.Config
+	for i := range listeners {
+		for _, f := range listeners[i].Sources {
+			if slices.Contains(paths, f.Path) {
+				continue
+			}
+			file, err := source.Load(f.Path)
+			if err != nil {
+				return nil, err
+			}
+			paths, files = append(paths, f.Path), append(files, file)
+		}
+	}
+	plan, err := engine.Prepare(files)
+	if err != nil {
+		return nil, err
+	}
+	for i, path := range paths {
+		ld.sets[path] = plan.Sets[i]
+	}
+	return plan, nil
 }
 
 // policy is what a listener's configuration says about its clients.
 func (ld *loader) policy(l *conf.Listener) (*auth.Policy, error) {
-	if len(l.Passwords) == 0 && len(l.ACLs) == 0 {
+	if len(l.Passwords)+len(l.ACLs)+len(l.Sources) == 0 {
 		return nil, nil
 	}
 	p := &auth.Policy{AllowAnonymous: l.AllowAnonymous}
@@ -40,6 +101,13 @@ func (ld *loader) policy(l *conf.Listener) (*auth.Policy, error) {
 			return nil, err
 		}
 		p.Authenticators = append(p.Authenticators, file)
+	}
+	for _, f := range l.Sources {
+		set := ld.sets[f.Path]
+		p.Authenticators = append(p.Authenticators, set.Authenticators...)
+		if p.Methods == nil {
+			p.Methods = set.Methods
+		}
 	}
 	for _, f := range l.ACLs {
 		file, err := once(ld, ld.acls, f.Path, auth.LoadACL)

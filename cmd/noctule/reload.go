@@ -65,27 +65,33 @@ type settings struct {
 	listeners []broker.ListenerOptions // of each of cfg's listeners, without where it listens
 	notes     []conf.Note
 	pre       *presubPlan // nil: nothing was configured at the start
+	security  *securityPlan
 }
 
 // read reads everything and changes nothing.
-func (s *service) read() (*settings, error) {
+func (s *service) read() (next *settings, err error) {
 	cfg, notes, err := s.cfg.Reload(s.flags.files, s.flags.ports)
 	if err != nil {
 		return nil, err
 	}
-	next := &settings{cfg: cfg, notes: append(cfg.Notes, notes...)}
-	policies, warnings, err := loadPolicies(cfg.Listeners)
-	if err != nil {
+	next = &settings{cfg: cfg, notes: append(cfg.Notes, notes...)}
+	if next.security, err = loadPolicies(cfg.Listeners, s.sources); err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
+	defer func() {
+		if err != nil {
+			next.security.sources.Discard()
+			next = nil
+		}
+	}()
+	for _, w := range next.security.warnings {
 		next.notes = append(next.notes, conf.Note{Text: w, Level: broker.LevelWarning})
 	}
 	for i := range cfg.Listeners {
-		cfg.Listeners[i].Policy = policies[i]
+		cfg.Listeners[i].Policy = next.security.policies[i]
 		o, err := cfg.Listeners[i].Load()
 		if err != nil {
-			return nil, err
+			return next, err
 		}
 		if o.Net.TLS != nil && s.keys != nil {
 			o.Net.TLS.KeyLogWriter = s.keys
@@ -97,7 +103,7 @@ func (s *service) read() (*settings, error) {
 	}
 	var note string
 	if next.pre, note, err = s.pre.prepare(cfg); err != nil { // the last: it would have to be given up
-		return nil, err
+		return next, err
 	}
 	if note != "" {
 		next.notes = append(next.notes, conf.Note{Text: note, Level: broker.LevelNotice})
@@ -111,6 +117,7 @@ func (s *service) apply(ctx context.Context, next *settings) error {
 	s.tell()
 	limitMemory(s.cfg.Options.MemoryLimit)
 	s.pre.use(next.pre)
+	s.sources.Use(next.security.sources)
 	for _, a := range s.apis {
 		a.set(next.listeners[a.index])
 	}

@@ -13,6 +13,7 @@ import (
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/broker/auth"
+	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 )
 
@@ -28,6 +29,7 @@ type service struct {
 	apis    []*api               // of listeners with protocol http_api
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
+	sources *source.Engine
 
 	database  *fileWatch // the persistent state; nil: none
 	operators *operators

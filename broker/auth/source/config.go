@@ -169,15 +169,15 @@ func (s Selectors) fit(l *auth.Login) bool {
 	return false
 }
 
-// Load reads auth.yaml. Errors name the line.
+// Load reads auth.yaml. Errors of what is in it are *auth.FileError.
 func Load(path string) (*Config, error) {
 	raw, err := regular.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, &auth.FileError{Path: path, Text: err.Error(), Err: err}
 	}
 	c, err := Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, inFile(path, err)
 	}
 	c.file = path
 	return c, nil
@@ -208,9 +208,19 @@ func (c *Config) Complete() error { return c.complete(lookup.Given{}) }
 func (c *Config) at(err error) error {
 	err = lookup.WithLine(c.raw, err)
 	if c.file != "" {
-		err = fmt.Errorf("%s: %w", c.file, err)
+		err = inFile(c.file, err)
 	}
 	return err
+}
+
+// inFile is an error that begins with a place, "[3:5] text", as one of a file.
+func inFile(path string, err error) error {
+	f := &auth.FileError{Path: path, Text: err.Error()}
+	var column int
+	if _, bad := fmt.Sscanf(f.Text, "[%d:%d]", &f.Line, &column); bad == nil {
+		_, f.Text, _ = strings.Cut(f.Text, "] ")
+	}
+	return f
 }
 
 func pathOf(i int) string { return fmt.Sprintf("$.sources[%d]", i) }

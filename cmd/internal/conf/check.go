@@ -59,11 +59,12 @@ func (c *checker) listener(l *Listener) {
 	if outside && l.AllowAnonymous && !certified {
 		c.warn(l.at, "listener %s lets everybody in, without a password.", name)
 	}
-	if !l.AllowAnonymous && len(l.Passwords) == 0 && (!certified || !named) {
+	logins := len(l.Passwords)+len(l.Sources) > 0
+	if !l.AllowAnonymous && !logins && (!certified || !named) {
 		c.warn(l.at, "listener %s lets nobody in: it has no password_file, and allow_anonymous is not true.",
 			name)
 	}
-	if outside && !tls && l.ProxyProtocol == 0 && len(l.Passwords) > 0 {
+	if outside && !tls && l.ProxyProtocol == 0 && logins {
 		c.warn(l.at, "listener %s has no TLS: passwords and messages can be read on the way.", name)
 	}
 	c.certificates(l, certified, named)

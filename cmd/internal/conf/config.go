@@ -61,9 +61,10 @@ type Listener struct {
 	ProxyFrom       []netip.Prefix // who may send that header; empty: anybody
 
 	// Passwords and ACLs are what decides about clients of this listener, in the order of their asking:
-	// everybody's before the listener's own, of each first the plugins.
-	Passwords, ACLs []SecurityFile
-	PSKFile         SecurityFile
+	// everybody's before the listener's own, of each first the plugins. Sources are the files of others that
+	// are asked about logins, behind Passwords.
+	Passwords, ACLs, Sources []SecurityFile
+	PSKFile                  SecurityFile
 
 	at       []Place // of the listener line
 	lines    lines   // of the directives below it
@@ -71,7 +72,7 @@ type Listener struct {
 	security local   // security options below the listener line, with per_listener_settings
 }
 
-// SecurityFile is a password file, an ACL file or a file of pre-shared keys.
+// SecurityFile is a password file, an ACL file, an auth_file or a file of pre-shared keys.
 type SecurityFile struct {
 	Path   string
 	Plugin bool // named by the option of a plugin
@@ -124,6 +125,7 @@ type local struct {
 	zeroLength           *bool
 	prefix               *string
 	passwords, acls, psk SecurityFile
+	sources              SecurityFile
 	plugins              []*plugin
 }
 

@@ -209,6 +209,7 @@ func ownDirectives() map[string]directive {
 	return map[string]directive{
 		"admin_listener":     {global, works, once(func(p *parser, v string) { p.cfg.Admin = v }), "our own: host:port of /metrics, /healthz and /readyz", "", restart, func(c *Config) any { return &c.Admin }},
 		"admin_token_file":   {global, works, once(func(p *parser, v string) { p.cfg.AdminTokenFile = v }), "our own: tokens that may use the API of admin_listener", "", again, nil},
+		"auth_file":          {security, works, files(func(s *local) *SecurityFile { return &s.sources }), "our own: logins by tokens, webservices, databases, Redis, LDAP", "", again, nil},
 		"presub_file":        {global, works, once(func(p *parser, v string) { p.cfg.PresubFile = v }), "our own: subscriptions made by the broker", "", again, nil},
 		"persistence_sync":   {global, works, setSync, "our own: `always`, `group` or `interval`, default group", "", restart, func(c *Config) any { return &c.Persistence.Sync }},
 		"max_queued_memory":  {global, works, ints(math.MaxInt64, func(p *parser, v int) { p.cfg.MaxQueuedMemory = int64(v) }), "our own: bytes of queued payloads kept in memory, 0 for all", "", restart, func(c *Config) any { return &c.MaxQueuedMemory }},

@@ -64,7 +64,7 @@ func TestTable(t *testing.T) {
 	}
 	maps.DeleteFunc(ours, func(k string, _ directive) bool { return strings.Contains(k, " ") })
 	own := []string{
-		"admin_listener", "admin_token_file", "log_format", "max_queued_memory", "max_subscriptions",
+		"admin_listener", "admin_token_file", "auth_file", "log_format", "max_queued_memory", "max_subscriptions",
 		"other_user_session", "persistence_sync",
 		"presub_file", "proxy_protocol_from",
 	}

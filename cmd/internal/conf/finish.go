@@ -77,6 +77,7 @@ func (s *local) decide(l *Listener) {
 	}
 	add(&l.Passwords, s.passwords)
 	add(&l.ACLs, s.acls)
+	add(&l.Sources, s.sources)
 	if s.psk.Path != "" {
 		l.PSKFile = s.psk
 	}

@@ -69,7 +69,7 @@ func TestFullFile(t *testing.T) {
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
 		l.at, l.lines, l.own, l.security = nil, nil, local{}, local{}
-		for _, list := range [][]SecurityFile{l.Passwords, l.ACLs} {
+		for _, list := range [][]SecurityFile{l.Passwords, l.ACLs, l.Sources} {
 			for j := range list {
 				list[j].at = nil
 			}
@@ -103,6 +103,7 @@ func fullListeners(t *testing.T) []Listener {
 	l.UseUsernameAsClientID = true
 	l.Passwords = []SecurityFile{{"/passwords 1", true, nil}, {"/passwords 2", false, nil}, {"/passwords 0", true, nil}}
 	l.ACLs = []SecurityFile{acl, {"/acl 1", true, nil}, {"/acl 2", false, nil}}
+	l.Sources = []SecurityFile{{"/auth 2", false, nil}}
 	l = &want[1]
 	l.Port, l.Domain, l.Interface, l.CAFile, l.CAPath = 8883, "tcp6", "lo", "/ca.pem", "/ca"
 	l.CertFile, l.KeyFile, l.RequireCertificate, l.TLSVersion = "/cert.pem", "/key.pem", true, "tlsv1.3"
