@@ -41,7 +41,7 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/admit broker/auth broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
+		ours: "broker/admit broker/auth broker/auth/deny broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
 			"broker/knock broker/line broker/listener broker/message " +
 			"broker/offer broker/publication broker/reason broker/retained broker/route broker/session " +
 			"broker/store broker/store/state broker/sys broker/tally broker/view codec internal/memguard internal/ring internal/version " +
@@ -71,7 +71,7 @@ var rooms = map[string]room{
 	"broker/offer":       {ours: "broker/reason codec"},
 	"broker/publication": {ours: "broker/message codec"},
 	"broker/reason":      {ours: "codec wsnet"},
-	"broker/tally":       {ours: "broker/admit broker/auth broker/listener broker/reason broker/store broker/sys wsnet"},
+	"broker/tally":       {ours: "broker/admit broker/auth broker/auth/deny broker/listener broker/reason broker/store broker/sys wsnet"},
 	"broker/brokertest":  {ours: "broker broker/store codec wsnet"},
 	"broker/durable":     {ours: "broker/message broker/session broker/store broker/store/state internal/ring topictree"},
 	"broker/fanout":      {ours: "broker/message internal/ring topictree", pure: true, std: "fmt iter maps math sync/atomic"},

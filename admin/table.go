@@ -251,6 +251,13 @@ func loginTable() []row {
 			"Logins refused without looking at the password because too many waited, of all or of their "+
 				"address.",
 			func(s *sample) int64 { return s.Hashing.RefusedFull + s.Hashing.RefusedPeer }),
+		gauge("bans", "Entries of the table of who may not be here.",
+			func(s *sample) int64 { return int64(s.Denials.Entries) }),
+		counter("bans_matched_total",
+			"Logins refused because their user, client id, address or token is in that table.",
+			func(s *sample) int64 { return s.Denials.Denied }),
+		counter("bans_refused_total", "Entries that were not taken into that table, since it was full.",
+			func(s *sample) int64 { return s.Denials.Refused }),
 		gauge("admissions_waiting",
 			"Clients whose CONNECT waits for an answer: of the password check, or of a provider of topic "+
 				"lists.",

@@ -103,9 +103,13 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 	}
 }
 
-// CheckLogin asks a policy about a login that has not come with a CONNECT: see admit.Desk. Any goroutine but
+// CheckLogin asks a policy about a login that has not come with a CONNECT: see admit.Desk. Who is banned may
+// not, either. Any goroutine but
 // a loop's may call it.
 func (b *Broker) CheckLogin(ctx context.Context, p *auth.Policy, login auth.Login) codec.Reason {
+	if b.denies(&login, "") {
+		return codec.NotAuthorized
+	}
 	return b.desk.CheckLogin(ctx, p, login)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"noctule/broker/admit"
+	"noctule/broker/auth/deny"
 	"noctule/broker/clock"
 	"noctule/broker/crash"
 	"noctule/broker/durable"
@@ -77,6 +78,7 @@ type Broker struct {
 	watching view.Watches[EndReason]
 	asked    sync.WaitGroup // goroutines of admissions, and those that read queues
 	desk     *admit.Desk    // what takes time to decide
+	denials  *deny.Table    // who may not be here
 	ended    chan struct{}  // closed when Shutdown has stopped the loops, or has given up
 
 	listeners listener.Set
@@ -111,12 +113,9 @@ func New(o Options) (*Broker, error) {
 	if b.clock, err = clock.Open(o.Clock, o.Store); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	var r *restoring
-	if o.Store != nil {
-		if r, err = b.readStore(); err != nil {
-			return nil, fmt.Errorf("broker: %w", err)
-		}
-		b.openCommitter()
+	r, err := b.openStore()
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
 	}
 	b.openDesk()
 	server, err := wsnet.New(wsnet.Config{
@@ -155,6 +154,20 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// openStore reads what the store holds, nil without one, and makes what writes it and the table of denials.
+func (b *Broker) openStore() (r *restoring, err error) {
+	if b.opts.Store != nil {
+		if r, err = b.readStore(); err != nil {
+			return nil, err
+		}
+		b.openCommitter()
+	}
+	if err := b.openDenials(); err != nil {
+		return nil, errors.Join(err, b.committer.Close())
+	}
+	return r, nil
 }
 
 // openTables makes what the loops share of filters, retained messages and what servers give sessions.

@@ -52,6 +52,11 @@ func (g *greet) run(s *shard) {
 		return
 	}
 	g.as.Dress(&s.connect)
+	if s.denied(g) {
+		s.grants.Unpin(g.grants)
+		s.refuse(g.conn, &s.connect, codec.Banned)
+		return
+	}
 	now := listener.Of(g.conn).Options()
 	if !now.Stands(g.opts, g.conn, &s.connect, g.as) {
 		s.grants.Unpin(g.grants)
@@ -88,6 +93,10 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		id = made
 	}
 	login := listener.LoginOf(c, p, id, as)
+	if s.b.denies(&login, "") {
+		s.refuse(c, p, codec.Banned)
+		return true
+	}
 	slow := l.Slow(&login)
 	if !slow && !l.Admits(&login) {
 		s.refuse(c, p, codec.NotAuthorized)

@@ -39,7 +39,11 @@ func (c *client) end(r codec.Reason, why EndReason) {
 		s.journal.Begin()
 		c.farewell(r, why)
 	}
-	s.logEnd(conn, []byte(c.id), reason.CloseText(r))
+	text := reason.CloseText(r)
+	if why == EndBanned {
+		text = reason.CloseText(codec.Banned)
+	}
+	s.logEnd(conn, []byte(c.id), text)
 	c.offline(why != EndExpired || c.stay().SendsWill())
 	conn.Close(fmt.Errorf("broker: %s", reason.CloseText(r)))
 }

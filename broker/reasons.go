@@ -53,6 +53,7 @@ const (
 	RefusedUnavailable   = reason.RefusedUnavailable
 	RefusedTimeout       = reason.RefusedTimeout
 	RefusedShutdown      = reason.RefusedShutdown
+	RefusedBanned        = reason.RefusedBanned
 	RefusedOther         = reason.RefusedOther
 
 	DropQueueFull    = reason.DropQueueFull

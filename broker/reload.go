@@ -74,7 +74,7 @@ func (s *shard) reload(o Options) {
 // slices (auth.Review) and serves its clients in between. Who connects meanwhile is held against the new
 // settings from the start.
 
-// recheck is the work under way on one loop.
+// recheck is the work under way on one loop, which looks at sessions in slices.
 type recheck struct {
 	*auth.Review[*client]
 	current **recheck // the one for all sessions that is under way; nil of one for some only

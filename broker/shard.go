@@ -403,6 +403,7 @@ func (s *shard) Tick(now int64) {
 	s.away.Retry()
 	s.answerLate(0, now)
 	if s.index == 0 {
+		s.b.denials.Expire(expireEach)
 		s.watchClock()
 		s.sampleMemory()
 		s.b.knocks.Rest()

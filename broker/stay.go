@@ -84,17 +84,6 @@ func (s *shard) clockMoved() {
 		}
 		return 0
 	}
-	s.loop.Again(&clockReview{auth.NewReview(maps.Values(s.sessions), look, nil)})
-}
-
-// clockReview is clockMoved in slices.
-type clockReview struct{ *auth.Review[*client] }
-
-// Run implements wsnet.Task.
-func (r *clockReview) Run(l *wsnet.Loop) {
-	if r.Step() {
-		r.End()
-		return
-	}
-	l.Again(r)
+	r := &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, nil), done: func() {}}
+	r.Run(s.loop)
 }

@@ -125,6 +125,7 @@ func (b *Broker) fill(m *Metrics) {
 		m.Store = b.committer.Stats()
 	}
 	m.Hashing = b.desk.Hashing()
+	m.Denials = b.denials.Stats()
 	m.Admissions = b.desk.Stats()
 	for {
 		old := b.maxSessions.Load()

@@ -22,6 +22,7 @@ const (
 	RefusedUnavailable                  // persistent state or a provider fails
 	RefusedTimeout                      // no CONNECT came in time
 	RefusedShutdown                     // the broker ends
+	RefusedBanned                       // it is in the table of who may not be here, or an Admitter says so
 	RefusedOther
 	Refusals // number of reasons
 )
@@ -31,7 +32,7 @@ func (r Refusal) String() string {
 	return [...]string{
 		"not_authorized", "protocol_version", "client_id", "keep_alive", "malformed_packet", "protocol_error",
 		"not_connect", "packet_too_large", "not_supported", "server_busy", "quota_exceeded", "memory",
-		"unavailable", "timeout", "shutdown", "other",
+		"unavailable", "timeout", "shutdown", "banned", "other",
 	}[r]
 }
 
@@ -39,8 +40,10 @@ func (r Refusal) String() string {
 // read in part only.
 func RefusalOf(p *codec.Connect, r codec.Reason, maxKeepAlive uint16) Refusal {
 	switch r {
-	case codec.BadUserNameOrPassword, codec.NotAuthorized, codec.Banned:
+	case codec.BadUserNameOrPassword, codec.NotAuthorized:
 		return RefusedNotAuthorized
+	case codec.Banned:
+		return RefusedBanned
 	case codec.UnsupportedProtocolVersion:
 		return RefusedVersion
 	case codec.ClientIdentifierNotValid:

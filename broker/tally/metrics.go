@@ -4,6 +4,7 @@ package tally
 import (
 	"noctule/broker/admit"
 	"noctule/broker/auth"
+	"noctule/broker/auth/deny"
 	"noctule/broker/listener"
 	"noctule/broker/reason"
 	"noctule/broker/store"
@@ -56,6 +57,8 @@ type Metrics struct {
 	Store store.Stats
 	// Hashing is what checking passwords took.
 	Hashing auth.PoolStats
+	// Denials are the table of who may not be here.
+	Denials deny.Stats
 	// Admissions are the CONNECTs that wait for an answer.
 	Admissions admit.Stats
 	// Net is what the event loops counted.

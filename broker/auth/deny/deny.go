@@ -365,10 +365,13 @@ func (t *Table) expireOneLocked(now int64) bool {
 	return true
 }
 
+// Empty reports that there is no entry, ended or not. It takes no lock.
+func (t *Table) Empty() bool { return t.size.Load() == 0 }
+
 // Match finds the entry that denies somebody; of several, the token's, then the user's, the client's, that of
 // the longest prefix. It allocates nothing, and takes no lock while there is nothing in the table.
 func (t *Table) Match(q *Query) (Entry, bool) {
-	if t.size.Load() == 0 {
+	if t.Empty() {
 		return Entry{}, false
 	}
 	t.mu.RLock()

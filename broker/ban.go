@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"noctule/broker/auth"
+	"noctule/broker/auth/deny"
+	"noctule/broker/store"
+	"noctule/broker/store/state"
+	"noctule/codec"
+	"noctule/wsnet"
+)
+
+// Who may not be here is one table (broker/auth/deny), which is asked on a loop: when a CONNECT has been
+// read, and again when its client gets its session, by what is known then. An entry that is added ends those
+// who are here and whom it names, on each loop in slices; it is in the table before, so that nobody comes in
+// between.
+
+// Ban is an entry of the table of who may not be here.
+type (
+	Ban       = deny.Entry
+	BanKind   = deny.Kind
+	BanCursor = deny.Cursor
+)
+
+// What a ban names.
+const (
+	BanToken   = deny.Token   // the id of a token (jti)
+	BanUser    = deny.User    // a username
+	BanClient  = deny.Client  // a client id
+	BanAddress = deny.Address // an address, or a prefix as in "10.0.0.0/8"
+)
+
+// ErrBansFull is the error of Ban when the table, or what one author may have of it, is full.
+var ErrBansFull = deny.ErrFull
+
+// expireEach is how many entries that have ended are taken out in a tick.
+const expireEach = 256
+
+// Ban adds an entry, or takes the place of the one with its name, and ends the connections that it names, by
+// AdministrativeAction, since MQTT has Banned for CONNACK only; ended is how many. It returns when they have
+// ended and the entry is durable. An error with an entry that was taken says that ctx has ended first; what
+// was begun goes on. Any goroutine but a loop's may call it.
+func (b *Broker) Ban(ctx context.Context, x Ban) (_ Ban, ended int, err error) {
+	if x, err = b.denials.Add(x); err != nil {
+		return Ban{}, 0, err
+	}
+	counts := make(chan int, len(b.shards))
+	for _, s := range b.shards {
+		// Bounded by the callers, who wait.
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.endBanned(&x, counts) }))
+	}
+	for range b.shards {
+		select {
+		case n := <-counts:
+			ended += n
+		case <-ctx.Done():
+			return x, ended, ctx.Err()
+		case <-b.ended:
+			return x, ended, errEnded
+		}
+	}
+	return x, ended, b.syncDenials(ctx)
+}
+
+// Unban takes the entry with a name out; ok is false if there is none. An address may be written in any way.
+func (b *Broker) Unban(ctx context.Context, k BanKind, name string) (_ Ban, ok bool, err error) {
+	x, ok := b.denials.Remove(k, name)
+	if !ok {
+		return Ban{}, false, nil
+	}
+	return x, true, b.syncDenials(ctx)
+}
+
+// Bans lists entries behind a place, by kind and name, at most n: see deny.Table.Page.
+func (b *Broker) Bans(after BanCursor, n int) (list []Ban, next BanCursor, more bool) {
+	return b.denials.Page(after, n)
+}
+
+// syncDenials returns when what was changed is durable, where that is promised.
+func (b *Broker) syncDenials(ctx context.Context) error {
+	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
+		return nil
+	}
+	return b.committer.Sync(ctx)
+}
+
+// openDenials makes the table, with what the store has.
+func (b *Broker) openDenials() error {
+	cfg := deny.Config{Now: func() int64 { return b.clock.Source.Wall() / 1000 }}
+	if b.committer != nil {
+		cfg.Shared = b.committer.Shared
+	}
+	b.denials = deny.New(cfg)
+	if b.opts.Store == nil {
+		return nil
+	}
+	v := state.Visitor{Denial: b.denials.Load}
+	if err := state.WalkTable(b.opts.Store, store.Denials, &v); err != nil {
+		return fmt.Errorf("bans: %w", err)
+	}
+	return nil
+}
+
+// query is by what the client, which is online, may be denied.
+func (c *client) query() deny.Query {
+	q := deny.Query{Client: c.id, User: c.username(), Address: c.conn.RemoteAddr().Addr()}
+	if st := c.stay(); st != nil {
+		q.Token = st.TokenID
+	}
+	return q
+}
+
+// endBanned ends those whom an entry names.
+func (s *shard) endBanned(x *Ban, counts chan<- int) {
+	s.loop.MustBeHere()
+	n := 0
+	look := func(cl *client) int {
+		if cl.conn == nil {
+			return 0
+		}
+		if q := cl.query(); x.Covers(&q) {
+			cl.end(codec.AdministrativeAction, EndBanned)
+			n++
+		}
+		return 0
+	}
+	r := &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, nil), done: func() { counts <- n }}
+	r.Run(s.loop)
+}
+
+// denies reports whether the table denies who a CONNECT says that it is.
+func (b *Broker) denies(l *auth.Login, token string) bool {
+	if b.denials.Empty() {
+		return false
+	}
+	q := deny.Of(l)
+	q.Token = token
+	_, denied := b.denials.Match(&q)
+	return denied
+}
+
+// denied reports whether the table denies the client that is let in: it may have come into the table since,
+// and a source may have given other names.
+func (s *shard) denied(g *greet) bool {
+	if s.b.denials.Empty() {
+		return false
+	}
+	p := &s.connect
+	q := deny.Query{Client: string(p.ClientID), User: string(p.Username), Address: g.conn.RemoteAddr().Addr()}
+	if g.id != nil {
+		q.Client = string(g.id)
+	}
+	if g.as != nil && g.as.Stay != nil {
+		q.Token = g.as.Stay.TokenID
+	}
+	_, denied := s.b.denials.Match(&q)
+	return denied
+}
