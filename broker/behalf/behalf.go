@@ -147,6 +147,8 @@ type Holding struct {
 	Bypass   bool
 	Revision uint64
 	Topics   []Topic
+	// Ends is when each of Topics ends, in Unix seconds, 0 never; nil: none does.
+	Ends []int64
 	// Muted are filters of Topics that the client has unsubscribed from, in no order.
 	Muted []string
 	// Late says that the list has not come yet.
@@ -161,6 +163,15 @@ type Pending struct {
 	Until              time.Time
 	Count              int
 	Topics             []Topic // Count of them, or nil
+	Ends               []int64 // as those of a Holding
+}
+
+// Ended is topics that have ended by themselves.
+type Ended struct {
+	Origin   string
+	Topics   int // in all sessions together
+	Sessions int
+	ClientID string // of one of the sessions
 }
 
 // Listing is all subscriptions of a session.

@@ -40,11 +40,12 @@ func (t *Topic) IsShared() bool { return strings.HasPrefix(t.Filter, "$share/") 
 // Key identifies the contents of a Set: it is a cryptographic hash.
 type Key [16]byte
 
-// Set is an immutable set of subscriptions, each filter once. Sets with the same contents have the same key.
+// Set is an immutable set of subscriptions, each filter once, of which some may end by themselves. Sets with
+// the same contents, and the same ends, have the same key.
 type Set struct {
-	topics []Topic // by filter
+	topics []Topic  // by filter
+	ends   *[]int64 // of each of topics, see NewEndingSet; nil: all stay
 	key    Key
-	bytes  int
 }
 
 // NewSet makes a set of topics that Check allows. Of several with the same filter the last one counts, as in
@@ -59,14 +60,18 @@ func NewSet(topics []Topic) *Set {
 		out = append(out, topics[i])
 	}
 	clear(topics[len(out):])
-	return made(out)
+	return made(out, nil)
 }
 
 func byFilter(a, b Topic) int { return strings.Compare(a.Filter, b.Filter) }
 
-// made is the set of a list in order, without duplicates.
-func made(topics []Topic) *Set {
+// made is the set of a list in order, without duplicates; ends is nil, or as long.
+func made(topics []Topic, ends []int64) *Set {
 	x := &Set{topics: topics}
+	if slices.ContainsFunc(ends, func(at int64) bool { return at != 0 }) {
+		kept := ends // else the parameter is allocated for all
+		x.ends = &kept
+	}
 	h := sha256.New()
 	var head [10]byte
 	for i := range topics {
@@ -81,9 +86,15 @@ func made(topics []Topic) *Set {
 		if t.RetainAsPublished {
 			head[9] |= 2
 		}
+		at := x.End(i)
+		if at != 0 {
+			head[9] |= 4
+		}
 		h.Write(head[:])
+		if at != 0 {
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(at)))
+		}
 		h.Write([]byte(t.Filter))
-		x.bytes += len(t.Filter)
 	}
 	copy(x.key[:], h.Sum(nil))
 	return x
@@ -97,12 +108,12 @@ func (x *Set) Len() int {
 	return len(x.topics)
 }
 
-// Bytes is the length of all filters together.
-func (x *Set) Bytes() int {
-	if x == nil {
-		return 0
+// Bytes is the length of all filters together. It goes through all of them.
+func (x *Set) Bytes() (n int) {
+	for i := range x.Topics() {
+		n += len(x.topics[i].Filter)
 	}
-	return x.bytes
+	return n
 }
 
 // Topics are the topics by filter, read-only.
@@ -132,7 +143,7 @@ func (x *Set) Find(filter string) (Topic, bool) {
 	return x.topics[i], true
 }
 
-// With is the union; where both have a filter, y's options count.
+// With is the union; where both have a filter, y's options count, and when y's ends.
 func (x *Set) With(y *Set) *Set {
 	if x.Len() == 0 {
 		return y
@@ -140,19 +151,29 @@ func (x *Set) With(y *Set) *Set {
 	if y.Len() == 0 {
 		return x
 	}
-	out := make([]Topic, 0, x.Len()+y.Len())
-	a, b := x.topics, y.topics
-	for len(a) > 0 && len(b) > 0 {
-		switch strings.Compare(a[0].Filter, b[0].Filter) {
+	out := picked{topics: make([]Topic, 0, x.Len()+y.Len())}
+	i, j := 0, 0
+	for i < x.Len() && j < y.Len() {
+		switch strings.Compare(x.topics[i].Filter, y.topics[j].Filter) {
 		case -1:
-			out, a = append(out, a[0]), a[1:]
+			out.take(x, i)
+			i++
 		case 1:
-			out, b = append(out, b[0]), b[1:]
+			out.take(y, j)
+			j++
 		default:
-			out, a, b = append(out, b[0]), a[1:], b[1:]
+			out.take(y, j)
+			i++
+			j++
 		}
 	}
-	return made(append(append(out, a...), b...))
+	for ; i < x.Len(); i++ {
+		out.take(x, i)
+	}
+	for ; j < y.Len(); j++ {
+		out.take(y, j)
+	}
+	return out.made()
 }
 
 // Without is what of x is not in y, whatever its options.
@@ -165,25 +186,50 @@ func (x *Set) Without(y *Set) *Set {
 
 // where is the topics for which keep is true; x itself if that is all.
 func (x *Set) where(keep func(t *Topic) bool) *Set {
-	var out []Topic
+	return x.pick(func(i int) bool { return keep(&x.topics[i]) })
+}
+
+// pick is the topics for whose places keep is true; x itself if that is all.
+func (x *Set) pick(keep func(i int) bool) *Set {
+	var out picked
 	left := 0
 	for i := range x.Topics() {
-		if keep(&x.topics[i]) {
+		if keep(i) {
 			if left > 0 {
-				out = append(out, x.topics[i])
+				out.take(x, i)
 			}
 			continue
 		}
 		if left == 0 {
-			out = append(out, x.topics[:i]...)
+			for k := range i {
+				out.take(x, k)
+			}
 		}
 		left++
 	}
 	if left == 0 {
 		return x
 	}
-	return made(out)
+	return out.made()
 }
+
+// picked is topics of sets that another is made of.
+type picked struct {
+	topics []Topic
+	ends   []int64 // none, or one for each
+}
+
+func (p *picked) take(x *Set, i int) {
+	if at := x.End(i); at != 0 || p.ends != nil {
+		for len(p.ends) < len(p.topics) {
+			p.ends = append(p.ends, 0)
+		}
+		p.ends = append(p.ends, at)
+	}
+	p.topics = append(p.topics, x.topics[i])
+}
+
+func (p *picked) made() *Set { return made(p.topics, p.ends) }
 
 // Capped is the set with no QoS above the one given; x itself if it has none.
 func (x *Set) Capped(qos uint8) *Set {
@@ -194,7 +240,7 @@ func (x *Set) Capped(qos uint8) *Set {
 	for i := range out {
 		out[i].QoS = min(out[i].QoS, qos)
 	}
-	return made(out)
+	return made(out, x.Ends())
 }
 
 // Mounted is the set with a mount point before each filter; x itself if that is empty.
@@ -206,7 +252,7 @@ func (x *Set) Mounted(mount string) *Set {
 	for i := range out {
 		out[i].Filter = Mounted(out[i].Filter, mount)
 	}
-	return NewSet(out)
+	return NewEndingSet(out, x.Ends())
 }
 
 // Mounted is a filter with a mount point before it, behind the share name if it has one.
