@@ -21,7 +21,12 @@ type SetTopic struct {
 	Filter  string // with $share/NAME/ if it is shared
 	Options uint8  // as in SUBSCRIBE
 	ID      uint32 // Subscription Identifier; 0 none
+	End     int64  // when it ends by itself, in seconds of the broker's clock; 0: never
 }
+
+// topicEnds is a bit of a topic's options, which SUBSCRIBE has reserved: when it ends follows. Without it the
+// record is as it was before there were ends, and programs of then refuse one that has it.
+const topicEnds = 0x40
 
 // Grant is what a session has of one origin.
 type Grant struct {
@@ -59,7 +64,11 @@ func (x *Set) Value() []byte {
 	v := binary.AppendUvarint(append(make([]byte, 0, n), version), uint64(len(x.Topics)))
 	for i := range x.Topics {
 		t := &x.Topics[i]
-		v = append(v, t.Options)
+		if t.End > 0 {
+			v = binary.AppendUvarint(append(v, t.Options|topicEnds), uint64(t.End))
+		} else {
+			v = append(v, t.Options)
+		}
 		v = binary.AppendUvarint(v, uint64(t.ID))
 		v = appendText(v, t.Filter)
 	}
@@ -84,7 +93,13 @@ func ReadSet(key, value []byte) (x Set, err error) {
 		x.Topics = make([]SetTopic, 0, n)
 	}
 	for ; n > 0 && !r.bad; n-- {
-		t := SetTopic{Options: r.byte(), ID: uint32(r.uvarint()), Filter: string(r.text())}
+		t := SetTopic{Options: r.byte()}
+		if t.Options&topicEnds != 0 {
+			t.Options &^= topicEnds
+			t.End = int64(r.uvarint())
+			r.bad = r.bad || t.End <= 0
+		}
+		t.ID, t.Filter = uint32(r.uvarint()), string(r.text())
 		if t.Options&3 > 2 || t.Options>>4 > 2 || t.Filter == "" {
 			r.bad = true
 		}

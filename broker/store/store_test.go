@@ -125,6 +125,7 @@ func TestRecords(t *testing.T) {
 	for _, x := range []store.Set{
 		{Key: store.SetKey{1}},
 		{Key: store.SetKey{15: 9}, Topics: []store.SetTopic{{Filter: "a/+", Options: 0x2E, ID: 268435455}, {Filter: long}}},
+		{Key: store.SetKey{15: 8}, Topics: []store.SetTopic{{Filter: "a", End: 1}, {Filter: "b", Options: 0x2E, ID: 1, End: 1 << 50}, {Filter: "c"}}},
 	} {
 		record(t, store.Sets, x, func(b *store.Batch) { b.PutSet(&x) }, store.ReadSet)
 	}
@@ -151,6 +152,26 @@ func TestRecords(t *testing.T) {
 	record(t, store.Answers, x, func(b *store.Batch) { b.PutAnswerList(&x) }, store.ReadAnswerList)
 	h := store.Handshake{Session: 5, PacketID: 65535, Message: 1 << 60}
 	record(t, store.Inbound, h, func(b *store.Batch) { b.PutHandshake(&h) }, store.ReadHandshake)
+}
+
+// TestSetOfBefore reads a list from before topics could end, which one in which none ends still is, byte by byte. A
+// program of then refuses the other, rather than have subscriptions stay for ever.
+func TestSetOfBefore(t *testing.T) {
+	raw := []byte("\x01\x02\x2e\x07\x01a\x01\x00\x01b")
+	want := store.Set{Key: store.SetKey{1}, Topics: []store.SetTopic{{Filter: "a", Options: 0x2E, ID: 7}, {Filter: "b", Options: 1}}}
+	x, err := store.ReadSet(want.Key[:], raw)
+	if err != nil || !reflect.DeepEqual(x, want) || !bytes.Equal(want.Value(), raw) {
+		t.Errorf("%+v, %v; %x", x, err, want.Value())
+	}
+	for _, raw := range []string{"\x01\x01\x40\x00\x00\x01a", "\x01\x01\x80\x05\x00\x01a", "\x01\x01\x40\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x01a"} {
+		if x, err := store.ReadSet(want.Key[:], []byte(raw)); err == nil {
+			t.Errorf("%x is %+v", raw, x)
+		}
+	}
+	want.Topics[0].End = 5
+	if options := want.Value()[2]; options>>4 <= 2 { // what was allowed then
+		t.Errorf("options 0x%02x", options)
+	}
 }
 
 // TestMessageOfBefore reads a record from before publishers were kept, and refuses one that comes later.

@@ -272,6 +272,9 @@ func setText(r *store.Set) string {
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		b = fmt.Appendf(b, ", %q options 0x%02x id %d", t.Filter, t.Options, t.ID)
+		if t.End != 0 {
+			b = append(b, " "+untilText(t.End)...)
+		}
 	}
 	return string(b)
 }

@@ -88,7 +88,7 @@ func (x *exporter) Each(v *Visitor) error {
 		{v.ClientMessage != nil, state.Visitor{Entry: x.entry(v, mids), Handshake: x.handshake(v)}},
 		{v.Retained != nil, state.Visitor{Retained: retained(v)}},
 		{v.Subscription != nil, state.Visitor{Subscription: x.subscription(v)}},
-		{v.List != nil, state.Visitor{Set: list(v)}},
+		{v.List != nil, state.Visitor{Set: x.list(v)}},
 		{v.Grant != nil, state.Visitor{Grant: x.grant(v)}},
 		{v.Denial != nil, state.Visitor{Denial: denial(v)}},
 	} {

@@ -11,14 +11,18 @@ import (
 
 // What servers have subscribed clients to is in the JSON too, in our words: Mosquitto has no such thing.
 
-func list(v *Visitor) func(*store.Set) error {
+func (x *exporter) list(v *Visitor) func(*store.Set) error {
 	return func(r *store.Set) error {
 		l := List{Key: hex.EncodeToString(r.Key[:]), Topics: []ListTopic{}}
 		for i := range r.Topics {
 			t := &r.Topics[i]
-			l.Topics = append(l.Topics, ListTopic{
+			out := ListTopic{
 				Topic: t.Filter, QoS: t.Options & 3, Options: t.Options &^ 3, Identifier: t.ID,
-			})
+			}
+			if t.End != 0 {
+				out.Expires = t.End + (x.ahead+999)/1000 // never early
+			}
+			l.Topics = append(l.Topics, out)
 		}
 		return v.List(&l)
 	}
@@ -113,13 +117,13 @@ func (i *importer) putList(key store.SetKey, l *List) {
 			i.report.note("list %q, topic %q: %v", l.Key, t.Topic, err)
 			continue
 		}
-		if t.Options>>4 > 2 || t.Identifier > identifierMost {
-			i.report.note("list %q, topic %q: options 0x%02x, identifier %d", l.Key, t.Topic, t.Options,
-				t.Identifier)
+		if t.Options>>4 > 2 || t.Identifier > identifierMost || t.Expires < 0 {
+			i.report.note("list %q, topic %q: options 0x%02x, identifier %d, expires %d", l.Key, t.Topic,
+				t.Options, t.Identifier, t.Expires)
 			continue
 		}
 		r.Topics = append(r.Topics, store.SetTopic{
-			Filter: t.Topic, Options: t.QoS | t.Options&0x3C, ID: t.Identifier,
+			Filter: t.Topic, Options: t.QoS | t.Options&0x3C, ID: t.Identifier, End: t.Expires,
 		})
 	}
 	i.b.PutSet(r)

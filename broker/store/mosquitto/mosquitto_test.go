@@ -277,7 +277,7 @@ func grantAll(t *testing.T, m *store.Memory) {
 	t.Helper()
 	var b store.Batch
 	x := store.Set{Key: store.SetKey{1, 2}, Topics: []store.SetTopic{
-		{Filter: "$share/g/a", Options: 1}, {Filter: "a/+", Options: 0x2E, ID: 7},
+		{Filter: "$share/g/a", Options: 1}, {Filter: "a/+", Options: 0x2E, ID: 7}, {Filter: "b", End: 1_900_000_000},
 	}}
 	b.PutSet(&x)
 	for _, s := range records(t, m, store.Sessions, store.ReadSession) {

@@ -116,6 +116,7 @@ type ListTopic struct {
 	QoS        uint8  `json:"qos"`
 	Options    uint8  `json:"options"`
 	Identifier uint32 `json:"identifier,omitempty"`
+	Expires    int64  `json:"expires,omitempty"` // Unix seconds; 0: never
 }
 
 // Grant is what one origin has subscribed a client to.

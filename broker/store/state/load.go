@@ -274,14 +274,21 @@ func (l *loader) set(x *store.Set) error {
 // listOf is a stored list as a set: its options are those of SUBSCRIBE (MQTT 5, 3.8.3.1).
 func listOf(x *store.Set) *behalf.Set {
 	list := make([]behalf.Topic, 0, len(x.Topics))
+	var ends []int64
 	for i := range x.Topics {
 		t := &x.Topics[i]
+		if t.End != 0 && ends == nil {
+			ends = make([]int64, len(x.Topics))
+		}
+		if t.End != 0 {
+			ends[i] = t.End
+		}
 		list = append(list, behalf.Topic{
 			Filter: t.Filter, ID: t.ID, QoS: t.Options & 3, RetainHandling: t.Options >> 4,
 			NoLocal: t.Options&4 != 0, RetainAsPublished: t.Options&8 != 0,
 		})
 	}
-	return behalf.NewSet(list)
+	return behalf.NewEndingSet(list, ends)
 }
 
 func (l *loader) grant(g *store.Grant) error {
