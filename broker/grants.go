@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
@@ -36,7 +38,46 @@ func (b *Broker) Move(ctx context.Context, o *behalf.Origin, from, to *behalf.Se
 // Pending returns what waits for clients, by origins for which of says true: without the topics, whose number
 // it has. It is in no order. Any goroutine but a loop's may call it.
 func (b *Broker) Pending(ctx context.Context, of func(origin string) bool) ([]behalf.Pending, error) {
-	return b.grants.Pending(ctx, of)
+	list, err := b.grants.Pending(ctx, of)
+	b.byWall(nil, list)
+	return list, err
+}
+
+// End is when a topic ends that is to be there for so long, for behalf.NewEndingSet: never early. Any
+// goroutine may ask.
+func (b *Broker) End(after time.Duration) int64 {
+	const second = 1000
+	return (b.clock.Source.Now() + after.Milliseconds() + second - 1) / second
+}
+
+// EndAt is the same of a topic that is to be there until a time of the system's clock. Any goroutine.
+func (b *Broker) EndAt(at time.Time) int64 {
+	return inSeconds(at.UnixMilli() - b.clock.Wall(0))
+}
+
+// inSeconds rounds milliseconds to the nearest second, so that times go there and back between two clocks.
+func inSeconds(ms int64) int64 { return (ms + 500) / 1000 }
+
+// byWall has a listing tell times of the system's clock.
+func (b *Broker) byWall(held []behalf.Holding, waits []behalf.Pending) {
+	for i := range held {
+		held[i].Ends = b.endsByWall(held[i].Ends)
+	}
+	for i := range waits {
+		waits[i].Ends = b.endsByWall(waits[i].Ends)
+		waits[i].Until = time.UnixMilli(b.clock.Wall(waits[i].Until.UnixMilli()))
+	}
+}
+
+// endsByWall is the same of when topics end; the list itself is a set's.
+func (b *Broker) endsByWall(ends []int64) []int64 {
+	out := slices.Clone(ends)
+	for i, at := range out {
+		if at != 0 {
+			out[i] = inSeconds(b.clock.Wall(at * 1000))
+		}
+	}
+	return out
 }
 
 // List implements behalf.Broker.
@@ -51,14 +92,14 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, err
 		}
 		s.grants.Waiting(&out)
 	})
-	switch {
-	case !answered: // and the loop may still write out
+	if !answered { // and the loop may still write out
 		return behalf.Listing{}, behalf.ErrNoAnswer
-	case !found:
-		return out, behalf.ErrNoSession
-	default:
-		return out, nil
 	}
+	b.byWall(out.Holdings, out.Pending)
+	if !found {
+		return out, behalf.ErrNoSession
+	}
+	return out, nil
 }
 
 // listing fills a Listing.
@@ -113,7 +154,16 @@ func (s *shard) openGrants() {
 		Loop: grantLoop{s.loop}, Host: (*granting)(s), Shares: (*granting)(s), Receivers: s.receivers,
 		Journal: s.journal, ByUser: s.opts.RequestsByUsername,
 		Warn: func(format string, args ...any) { s.logf(LevelWarning, format, args...) },
+		Go:   s.b.aside, Ended: s.opts.Ended,
 	}, s.opts.grantLimits())
+}
+
+// aside runs f, which works for loops, on a goroutine of its own; it must end with the broker.
+func (b *Broker) aside(f func()) {
+	go func() {
+		defer b.crash.Guard(func() string { return "ending subscriptions whose time is over" })
+		f()
+	}()
 }
 
 // grantLimits is the settings that package grants needs.
@@ -286,6 +336,7 @@ func (c *client) tell() {
 	}
 	l, n := c.grants().Told()
 	l.ClientID, l.Connected = c.id, true
+	s.b.byWall(l.Holdings, nil)
 	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.QoS(), false)
 	c.give(m, session.Grant{QoS: o.QoS()})
 }

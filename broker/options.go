@@ -118,6 +118,9 @@ type Options struct {
 	// of
 	// topics, which are left out if they are very many. It runs on an event loop. nil: clients hear nothing.
 	Describe func(l *behalf.Listing, count int) []byte
+	// Ended hears of subscriptions made on behalf of clients that have ended by themselves. It runs on a
+	// goroutine of its own and may block. nil: nobody does.
+	Ended func(behalf.Ended)
 	// RequestsByUsername keeps the index of sessions by username that requests on behalf of a user need.
 	RequestsByUsername bool
 	// MaxPending and MaxPendingBytes bound the requests that wait for their clients to connect: their number,

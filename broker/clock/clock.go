@@ -4,6 +4,7 @@ package clock
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"noctule/broker/store"
@@ -20,8 +21,10 @@ type Clock struct {
 	// Set by Open, then read-only:
 	Source wsnet.Clock
 
+	// Atomic:
+	ahead atomic.Int64 // the system's clock is ahead by; changed by the loop that watches
+
 	// Owned by the loop that watches:
-	ahead int64 // the system's clock is ahead by
 	noted int64 // when the store was told
 }
 
@@ -51,7 +54,7 @@ func Open(source *wsnet.Clock, s store.Store) (*Clock, error) {
 	}
 	wall, at := c.Source.Wall(), source.Now()
 	begin := max(wall-kept.Ahead, kept.Seen) // time does not go back, though the system's clock may have
-	c.ahead = wall - begin
+	c.ahead.Store(wall - begin)
 	if shift := begin - at; shift != 0 {
 		c.Source.Now = func() int64 { return source.Now() + shift }
 	}
@@ -62,11 +65,11 @@ func Open(source *wsnet.Clock, s store.Store) (*Clock, error) {
 func (c *Clock) Record() *store.Clock {
 	now := c.Source.Now()
 	c.noted = now
-	return &store.Clock{Ahead: c.ahead, Seen: now}
+	return &store.Clock{Ahead: c.ahead.Load(), Seen: now}
 }
 
-// Wall is the system's clock at a time, in Unix milliseconds, as it was seen last.
-func (c *Clock) Wall(now int64) int64 { return now + c.ahead }
+// Wall is the system's clock at a time, in Unix milliseconds, as it was seen last. Any goroutine may ask.
+func (c *Clock) Wall(now int64) int64 { return now + c.ahead.Load() }
 
 // Watch looks whether the system's clock has been set. moved is by how much, if that is worth telling,
 // else 0; note says that the store is to have the Record.
@@ -76,12 +79,12 @@ func (c *Clock) Watch() (moved time.Duration, note bool) {
 	if took := c.Source.Now() - at; took > pause {
 		return 0, false
 	}
-	by := wall - at - c.ahead
+	by := wall - at - c.ahead.Load()
 	if by >= jump || by <= -jump {
 		moved = time.Duration(by) * time.Millisecond
 	}
 	if by >= step || by <= -step {
-		c.ahead += by
+		c.ahead.Add(by)
 		return moved, true
 	}
 	return moved, at-c.noted >= notes

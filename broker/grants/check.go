@@ -48,6 +48,29 @@ func (x *Census[C]) Add(c C) error {
 	return nil
 }
 
+// ends holds that the sets that sessions have, and in which something ends, are in the heap once.
+func (x *Census[C]) ends() error {
+	e, n := &x.t.ends, 0
+	for _, st := range x.t.sets {
+		if st.ending == nil {
+			continue
+		}
+		at := st.ending.at
+		due := st.grants > 0 && !st.ending.busy
+		if in := at >= 0; in != due || in && (at >= e.Len() || e.sets[at] != st) {
+			const form = "set: %d grants, busy %v, at %d of %d that end"
+			return fmt.Errorf(form, st.grants, st.ending.busy, at, e.Len())
+		}
+		if at >= 0 {
+			n++
+		}
+	}
+	if n != e.Len() {
+		return fmt.Errorf("%d sets that end, %d known", e.Len(), n)
+	}
+	return nil
+}
+
 // Fault is what does not hold, once all sessions have been counted that have been given something: references
 // of sets balance, who holds one is counted, each member is at its place once, and each topic that is planted
 // has the set among its receivers. planted is what fanout.Table.Check has counted.
@@ -70,7 +93,7 @@ func (x *Census[C]) Fault(planted map[*fanout.Set[C]]int) error {
 	if len(x.grants)+len(planted) > 0 {
 		return fmt.Errorf("%d sets with grants, and %d with topics, are gone", len(x.grants), len(planted))
 	}
-	return nil
+	return x.ends()
 }
 
 // check compares a set with the grants of it, its members, the pins that are known and the filters that have

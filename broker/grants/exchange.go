@@ -100,7 +100,9 @@ func (t *Table[C]) exchange(c C, g *grant[C], x *set[C]) {
 	old, member, at := g.set, g.member, int(g.at)
 	g.set, g.member = nil, false
 	if x != nil {
-		x.grants++
+		if x.grants++; x.ending != nil {
+			t.ends.watch(x)
+		}
 		if durable {
 			t.holdSet(x)
 		}
@@ -123,7 +125,9 @@ func (t *Table[C]) exchange(c C, g *grant[C], x *set[C]) {
 	if durable {
 		t.releaseSet(old)
 	}
-	old.grants--
+	if old.grants--; old.grants == 0 && old.ending != nil {
+		t.ends.forget(old)
+	}
 	t.uproot(old)
 }
 

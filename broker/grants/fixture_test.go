@@ -29,6 +29,7 @@ type world struct {
 	short    bool
 	warned   []string
 	changed  []string // client ids
+	ended    []behalf.Ended
 }
 
 // loop is one of them, with its sessions.
@@ -60,6 +61,7 @@ func newWorld(t *testing.T, loops int) *world {
 		l.table = w.d.Open(Config[*session]{
 			Loop: w, Host: l, Shares: l, Receivers: l.receivers, ByUser: true,
 			Warn: func(format string, args ...any) { w.warned = append(w.warned, fmt.Sprintf(format, args...)) },
+			Go:   w.Again, Ended: func(e behalf.Ended) { w.ended = append(w.ended, e) },
 		}, w.limits)
 		w.loops = append(w.loops, l)
 	}
@@ -101,6 +103,14 @@ func (w *world) run() {
 		w.posted = w.posted[1:]
 		f()
 	}
+}
+
+// tick has all loops do what is due.
+func (w *world) tick() {
+	for _, l := range w.loops {
+		l.table.Expire(w.now)
+	}
+	w.run()
 }
 
 // Session implements Host.

@@ -60,12 +60,12 @@ func TestChecksFindFaults(t *testing.T) {
 type model map[string]*modelGrant
 
 type modelGrant struct {
-	filters map[string]bool
+	filters map[string]int64 // with when each ends, in seconds; 0: never
 	muted   map[string]bool
 }
 
 // TestModel makes random requests, connects, UNSUBSCRIBEs, moves and ends, and holds what sessions have, and who gets
-// what comes, against a naive model. References of sets balance all the time, and at the end nothing is left.
+// what comes, against a naive model. Topics end by themselves, random ones at random times. References of sets balance all the time, and at the end nothing is left.
 func TestModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -96,17 +96,32 @@ type modelTest struct {
 
 func (m *modelTest) ids() []string { return slices.Sorted(maps.Keys(m.known)) }
 
-func (m *modelTest) filters() (list []string) {
+func (m *modelTest) filters() map[string]int64 {
+	list := map[string]int64{}
+	ends := m.rnd.IntN(2) == 0
 	for _, f := range []string{"a", "b", "c", "d", "$share/g/a", "$share/h/b"} {
 		if m.rnd.IntN(3) == 0 {
-			list = append(list, f)
+			list[f] = 0
+			if ends && m.rnd.IntN(2) == 0 {
+				list[f] = m.now/1000 + 1 + m.rnd.Int64N(4)
+			}
 		}
 	}
 	return list
 }
 
+// listOf is what a model has as a list.
+func listOf(filters map[string]int64) *behalf.Set {
+	var list []behalf.Topic
+	var ends []int64
+	for f, at := range filters {
+		list, ends = append(list, behalf.Topic{Filter: f, QoS: 1}), append(ends, at)
+	}
+	return behalf.NewEndingSet(list, ends)
+}
+
 // set is what becomes of the model by a list in place of another.
-func (m *modelTest) set(id, origin string, filters []string) {
+func (m *modelTest) set(id, origin string, filters map[string]int64) {
 	g := m.known[id][origin]
 	if g == nil {
 		if len(filters) == 0 {
@@ -115,11 +130,25 @@ func (m *modelTest) set(id, origin string, filters []string) {
 		g = &modelGrant{muted: map[string]bool{}}
 		m.known[id][origin] = g
 	}
-	g.filters = map[string]bool{}
-	for _, f := range filters {
-		g.filters[f] = true
+	g.filters = maps.Clone(filters)
+	g.forget()
+}
+
+// forget takes out of what is muted what is not there.
+func (g *modelGrant) forget() {
+	maps.DeleteFunc(g.muted, func(f string, _ bool) bool { _, ok := g.filters[f]; return !ok })
+}
+
+// wait lets time pass, and ends what is due.
+func (m *modelTest) wait() {
+	m.now += 500 * m.rnd.Int64N(5)
+	m.tick()
+	for _, known := range m.known {
+		for _, g := range known {
+			maps.DeleteFunc(g.filters, func(_ string, at int64) bool { return at != 0 && at <= m.now/1000 })
+			g.forget()
+		}
 	}
-	maps.DeleteFunc(g.muted, func(f string, _ bool) bool { return !g.filters[f] })
 }
 
 func (m *modelTest) step() {
@@ -128,16 +157,18 @@ func (m *modelTest) step() {
 	list := m.filters()
 	o := &behalf.Origin{Name: origin}
 	known := m.known[id]
-	switch op := m.rnd.IntN(8); {
+	switch op := m.rnd.IntN(9); {
+	case op == 8:
+		m.wait()
 	case known == nil:
-		m.connect(id, "", behalf.Grant{Origin: o, Topics: topics(list...)})
+		m.connect(id, "", behalf.Grant{Origin: o, Topics: listOf(list)})
 		m.known[id] = model{}
 		m.set(id, origin, list)
 	case op == 0:
 		m.end(id)
 		delete(m.known, id)
 	case op == 1:
-		m.connect(id, "", behalf.Grant{Origin: o, Topics: topics(list...)})
+		m.connect(id, "", behalf.Grant{Origin: o, Topics: listOf(list)})
 		m.set(id, origin, list)
 	case op == 2:
 		m.withdraw(id, []string{"a", "b", "c", "$share/g/a"}[m.rnd.IntN(4)])
@@ -145,7 +176,7 @@ func (m *modelTest) step() {
 		m.move(o, list)
 	default:
 		a := []behalf.Action{im.Subscribe, im.Unsubscribe, im.Replace}[op%3]
-		if got := m.ask(id, a, o, topics(list...)); got.Code != behalf.Done {
+		if got := m.ask(id, a, o, listOf(list)); got.Code != behalf.Done {
 			m.t.Fatalf("%v: %+v", a, got)
 		}
 		m.asked(id, origin, a, list)
@@ -153,19 +184,19 @@ func (m *modelTest) step() {
 	m.compare()
 }
 
-func (m *modelTest) asked(id, origin string, a behalf.Action, list []string) {
-	next := map[string]bool{}
+func (m *modelTest) asked(id, origin string, a behalf.Action, list map[string]int64) {
+	next := map[string]int64{}
 	if g := m.known[id][origin]; g != nil && a != im.Replace {
 		next = maps.Clone(g.filters)
 	}
-	for _, f := range list {
-		if next[f] = true; a == im.Unsubscribe {
+	for f, at := range list {
+		if next[f] = at; a == im.Unsubscribe {
 			delete(next, f)
 		}
 	}
-	m.set(id, origin, slices.Collect(maps.Keys(next)))
+	m.set(id, origin, next)
 	if g := m.known[id][origin]; g != nil && a != im.Unsubscribe {
-		for _, f := range list {
+		for f := range list {
 			delete(g.muted, f)
 		}
 	}
@@ -174,7 +205,7 @@ func (m *modelTest) asked(id, origin string, a behalf.Action, list []string) {
 func (m *modelTest) withdraw(id, filter string) {
 	had := false
 	for _, g := range m.known[id] {
-		if g.filters[filter] && !g.muted[filter] {
+		if _, ok := g.filters[filter]; ok && !g.muted[filter] {
 			had, g.muted[filter] = true, true
 		}
 	}
@@ -185,11 +216,11 @@ func (m *modelTest) withdraw(id, filter string) {
 }
 
 // move gives all sessions that have the list of some session another one.
-func (m *modelTest) move(o *behalf.Origin, list []string) {
-	var from []string
+func (m *modelTest) move(o *behalf.Origin, list map[string]int64) {
+	var from map[string]int64
 	for _, id := range m.ids() {
 		if g := m.known[id][o.Name]; g != nil && len(g.filters) > 0 {
-			from = slices.Sorted(maps.Keys(g.filters))
+			from = maps.Clone(g.filters)
 		}
 	}
 	if from == nil {
@@ -198,12 +229,12 @@ func (m *modelTest) move(o *behalf.Origin, list []string) {
 	want := 0
 	for _, id := range m.ids() {
 		g := m.known[id][o.Name]
-		if g != nil && slices.Equal(slices.Sorted(maps.Keys(g.filters)), from) && topics(list...).Key() != topics(from...).Key() {
+		if g != nil && maps.Equal(g.filters, from) && !maps.Equal(list, from) {
 			want++
 			m.set(id, o.Name, list)
 		}
 	}
-	n, err := m.d.Move(context.Background(), o, topics(from...), topics(list...))
+	n, err := m.d.Move(context.Background(), o, listOf(from), listOf(list))
 	if err != nil || n != want {
 		m.t.Fatalf("%d moved from %v to %v, want %d: %v", n, from, list, want, err)
 	}
@@ -225,13 +256,14 @@ func (m *modelTest) compare() {
 			if g == nil {
 				m.t.Fatalf("%s has %+v", id, h)
 			}
-			var got []string
-			for _, x := range h.Topics {
-				got = append(got, x.Filter)
+			got := map[string]int64{}
+			for i, x := range h.Topics {
+				if got[x.Filter] = 0; h.Ends != nil {
+					got[x.Filter] = h.Ends[i]
+				}
 			}
-			slices.Sort(got)
 			slices.Sort(h.Muted)
-			if !slices.Equal(got, slices.Sorted(maps.Keys(g.filters))) || !slices.Equal(h.Muted, slices.Sorted(maps.Keys(g.muted))) {
+			if !maps.Equal(got, g.filters) || !slices.Equal(h.Muted, slices.Sorted(maps.Keys(g.muted))) {
 				m.t.Fatalf("%s has %v of %s, muted %v, want %v and %v", id, got, h.Origin, h.Muted, g.filters, g.muted)
 			}
 			for f := range g.filters {

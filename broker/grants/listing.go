@@ -17,7 +17,8 @@ func (l *List[C]) Told() (out behalf.Listing, topics int) {
 		}
 		h := behalf.Holding{Origin: g.origin.Name, Revision: g.revision, Late: g.late}
 		if topics <= tellMax {
-			h.Topics = g.set.contents().Topics()
+			all := g.set.contents()
+			h.Topics, h.Ends = all.Topics(), all.Ends()
 		}
 		out.Holdings = append(out.Holdings, h)
 	}
@@ -30,9 +31,10 @@ const tellMax = 1000
 // Holdings are all lists that a session has been given, with what it has unsubscribed from.
 func (l *List[C]) Holdings() (list []behalf.Holding) {
 	for g := l.head(); g != nil; g = g.next {
+		all := g.set.contents()
 		h := behalf.Holding{
 			Origin: g.origin.Name, Bypass: g.origin.Bypass, Revision: g.revision,
-			Topics: g.set.contents().Topics(), Late: g.late,
+			Topics: all.Topics(), Ends: all.Ends(), Late: g.late,
 		}
 		if g.extra != nil {
 			h.Muted = slices.Collect(maps.Keys(g.extra.muted))

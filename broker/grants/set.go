@@ -10,7 +10,9 @@ import (
 
 // set is one behalf.Set on one loop.
 type set[C comparable] struct {
-	key    setKey
+	key       setKey
+	uprooting bool
+
 	topics []retained.Topic // planted so far, by filter
 	shares []behalf.Topic   // shared subscriptions, which each member joins by itself, by filter
 
@@ -19,9 +21,9 @@ type set[C comparable] struct {
 	grants int         // that have it
 	pins   int         // others that hold it for a time
 
-	uprooting bool
-	members   fanout.Set[C]
-	kept      kept
+	ending  *ending[C] // nil: nothing in it ends by itself
+	members fanout.Set[C]
+	kept    kept
 }
 
 // setKey identifies the contents of a set, and whether its members get what they may not read otherwise.
@@ -39,7 +41,7 @@ func (t *Table[C]) pin(x *behalf.Set, bypass bool) *set[C] {
 	key := setKey{x.Key(), bypass}
 	st := t.sets[key]
 	if st == nil {
-		st = &set[C]{key: key, source: x}
+		st = &set[C]{key: key, source: x, ending: endingOf[C](x)}
 		if t.sets == nil {
 			t.sets = make(map[setKey]*set[C])
 		}
@@ -171,6 +173,9 @@ func (x *set[C]) len() int {
 func (x *set[C]) contents() *behalf.Set {
 	if x == nil {
 		return nil
+	}
+	if x.ending != nil {
+		return x.ending.of(x)
 	}
 	list := make([]behalf.Topic, 0, x.len())
 	for i := range x.topics {

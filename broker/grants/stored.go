@@ -95,6 +95,11 @@ func (x *set[C]) record() *store.Set {
 			Filter: p.Filter, Options: uint8(optionsOf(p)) | p.RetainHandling<<4, ID: p.ID,
 		})
 	}
+	if x.ending != nil {
+		for i := range r.Topics {
+			r.Topics[i].End = x.ending.topics.EndOf(r.Topics[i].Filter)
+		}
+	}
 	return r
 }
 
@@ -206,7 +211,11 @@ func (t *Table[C]) Restore(c C, list []store.Grant, lists Lists, origins Origins
 			g.mute(f)
 		}
 		if topics := lists[x.Set]; topics != nil {
-			t.restoreSet(c, g, topics)
+			left := topics.After(t.seconds())
+			t.restoreSet(c, g, left)
+			if left != topics {
+				t.endedMeanwhile(c, g, topics.Len()-left.Len())
+			}
 			t.resumeReplay(c, g, x.Owed, x.OwedAll)
 		}
 		if g.set != nil && store.SetKey(g.set.key.Key) != x.Set || g.set == nil && x.Set != (store.SetKey{}) {

@@ -46,7 +46,11 @@ type Config[C Client[C]] struct {
 	Receivers *fanout.Table[C]
 	Journal   *durable.Journal // nil without a store
 	ByUser    bool             // sessions are looked for by username
-	Warn      func(format string, args ...any)
+	// Go runs f on a goroutine of its own, which may use Loops.
+	Go func(f func())
+	// Ended hears of topics that have ended by themselves, on such a goroutine; nil: nobody wants to.
+	Ended func(behalf.Ended)
+	Warn  func(format string, args ...any)
 }
 
 // Limits are the settings that may change.
@@ -78,12 +82,15 @@ type Table[C Client[C]] struct {
 	receivers *fanout.Table[C]
 	journal   *durable.Journal
 	warn      func(format string, args ...any)
+	aside     func(f func())
+	ended     func(behalf.Ended)
 
 	// Owned by the loop:
 	limits  Limits
 	sets    map[setKey]*set[C]
 	loose   []*set[C] // pinned while grants are given
 	waiting waitingList[C]
+	ends    endings[C]
 	users   map[string][]C // by username, if anybody asks by it
 	count   Count
 	census  *Census[C] // nil until somebody counts
@@ -100,7 +107,8 @@ func NewDoors[C Client[C]](x *topictree.Index, r *retained.Index, loops Loops, s
 func (d *Doors[C]) Open(c Config[C], l Limits) *Table[C] {
 	t := &Table[C]{
 		common: &d.common, loops: d.loops, at: len(d.tables), loop: c.Loop, host: c.Host, dealers: c.Shares,
-		receivers: c.Receivers, journal: c.Journal, warn: c.Warn, limits: l,
+		receivers: c.Receivers, journal: c.Journal, warn: c.Warn, aside: c.Go, ended: c.Ended,
+		limits: l,
 	}
 	if c.ByUser {
 		t.users = make(map[string][]C)

@@ -18,6 +18,7 @@ type keeping[C Client[C]] struct {
 	r       *behalf.Request
 	taken   *atomic.Bool // shared by the loops that a request for a user waits on
 	absent  bool         // only while there is no session
+	bytes   int64        // of the filters of what is to wait
 	old     *request[C]
 	oldSet  *set[C] // pinned
 	session bool    // there is a session
@@ -56,7 +57,7 @@ func (k *keeping[C]) put(next *behalf.Waiting, set *set[C]) (code behalf.Code, o
 		tell = append(tell, k.r.Later) // old is on its way out, or keeps its length
 	}
 	if next != nil {
-		bytes = pendingCost*int64(max(1, len(tell))) + int64(next.List.Bytes())
+		bytes = pendingCost*int64(max(1, len(tell))) + k.bytes
 		if !t.mayWait(k.r, old, bytes) { // then old goes on waiting: it has been promised
 			return behalf.TooMuch, true
 		}
@@ -80,6 +81,9 @@ func (k *keeping[C]) put(next *behalf.Waiting, set *set[C]) (code behalf.Code, o
 	if old != nil && k.r.Action == im.Unsubscribe {
 		p.r, p.until = old.r, old.until
 	}
+	if last := next.List.LastEnd(); last != 0 { // and then nothing is left of it
+		p.until = min(p.until, last*1000)
+	}
 	if set != nil {
 		set.pins++
 	}
@@ -99,6 +103,7 @@ func (d *Doors[C]) wait(ctx context.Context, k *keeping[C]) (code behalf.Code, s
 		var want *behalf.Set
 		if next != nil {
 			want = next.List
+			k.bytes = int64(want.Bytes())
 		}
 		st := k.t.hold(ctx, want, k.r.Origin.Bypass)
 		if st == nil && want.Len() > 0 {

@@ -158,9 +158,10 @@ func (t *Table[C]) endPending(p *request[C]) {
 	}
 }
 
-// Expire drops what has waited long enough, and says so.
+// Expire drops what has waited long enough, and says so, and has topics ended whose time it is.
 func (t *Table[C]) Expire(now int64) {
 	t.loop.MustBeHere()
+	t.endDue(now)
 	l := &t.waiting
 	for len(l.byTime) > 0 && l.byTime[0].until <= now {
 		p := l.byTime[0]
@@ -205,15 +206,18 @@ func (t *Table[C]) take(c C, p *request[C]) {
 	o, l := p.r.Origin, c.Given(false)
 	g := l.of(o.Name)
 	terms := t.terms(c, o)
-	if p.tell == nil && terms.None() && (p.whole || g == nil || g.set == nil) { // it is all there already
+	now := t.seconds()
+	if p.tell == nil && terms.None() && !p.set.due(now) && (p.whole || g == nil || g.set == nil) {
+		// It is all there already.
 		t.regrant(c, o, p.set, nil, false)
 		p.taken.Store(true)
 		return
 	}
-	w := behalf.Waiting{List: p.set.contents(), Whole: p.whole}
+	all := p.set.contents()
+	w := behalf.Waiting{List: all.After(now), Whole: p.whole}
 	plan := w.Plan(g.contents(), &terms)
 	x := p.set
-	if plan.Want != w.List {
+	if plan.Want != all {
 		t.tellCut(c, o, &plan)
 		x = t.ready(plan.Want, o.Bypass)
 	}
@@ -224,6 +228,10 @@ func (t *Table[C]) take(c C, p *request[C]) {
 			e.Had = e.Had || g != nil && g.set.contains(f)
 			return e
 		})
+		for _, x := range all.Without(w.List).Topics() { // it has ended before
+			r := behalf.Result{Filter: x.Filter, Code: codec.UnspecifiedError, State: im.Absent}
+			list = append(list, r)
+		}
 	}
 	about := c.About()
 	a := behalf.Answer{ClientID: about.ID, Results: list}
@@ -267,7 +275,7 @@ func (d *Doors[C]) Pending(ctx context.Context, of func(origin string) bool) ([]
 			for _, p := range t.waiting.byTime { // Limits.Pending of them at most
 				// Those of users wait on every loop.
 				if of(p.r.Origin.Name) && (!p.byUsername() || t.at == 0) {
-					list = append(list, p.told())
+					list = append(list, t.told(p))
 				}
 			}
 		}) {
@@ -278,12 +286,16 @@ func (d *Doors[C]) Pending(ctx context.Context, of func(origin string) bool) ([]
 	return all, nil
 }
 
-// told is the request as it is told, but for its topics.
-func (p *request[C]) told() behalf.Pending {
-	return behalf.Pending{
+// told is a request as it is told, but for its topics.
+func (t *Table[C]) told(p *request[C]) behalf.Pending {
+	out := behalf.Pending{
 		ClientID: p.r.ClientID, Username: p.r.Username, Origin: p.r.Origin.Name, Whole: p.whole,
 		Until: time.UnixMilli(p.until), Count: p.set.len(),
 	}
+	if p.set.due(t.seconds()) {
+		out.Count = p.set.contents().After(t.seconds()).Len()
+	}
+	return out
 }
 
 // Waiting adds to a listing what waits for its client, by name, and by username if that is known.
@@ -296,8 +308,8 @@ func (t *Table[C]) Waiting(out *behalf.Listing) {
 		lists[1] = t.waiting.byUser[out.Username]
 	}
 	for _, p := range slices.Concat(lists...) {
-		w := p.told()
-		w.Topics = p.set.contents().Topics()
+		w, left := t.told(p), p.set.contents().After(t.seconds())
+		w.Topics, w.Ends = left.Topics(), left.Ends()
 		out.Pending = append(out.Pending, w)
 	}
 }
