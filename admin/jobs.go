@@ -27,17 +27,20 @@ const (
 
 // jobOrder is the body of POST /api/v1/presub/jobs.
 type jobOrder struct {
-	ClientIDs []string       `json:"clientids"`
-	Usernames []string       `json:"usernames"`
-	Action    string         `json:"action"`
-	Origin    string         `json:"origin"`
-	Wait      *int           `json:"wait_seconds"`
-	Topics    []presub.Topic `json:"topics"`
+	ClientIDs []string        `json:"clientids"`
+	Usernames []string        `json:"usernames"`
+	Action    string          `json:"action"`
+	Origin    string          `json:"origin"`
+	Wait      *int            `json:"wait_seconds"`
+	ExpiresIn presub.Lifetime `json:"expires_in"`
+	Topics    []presub.Topic  `json:"topics"`
 }
 
 // entry is the entry for one target; usernames follow the client ids.
 func (o *jobOrder) entry(i int) presub.Entry {
-	e := presub.Entry{Action: o.Action, Origin: o.Origin, Wait: o.Wait, Topics: o.Topics}
+	e := presub.Entry{
+		Action: o.Action, Origin: o.Origin, Wait: o.Wait, ExpiresIn: o.ExpiresIn, Topics: o.Topics,
+	}
 	if i < len(o.ClientIDs) {
 		e.ClientID = o.ClientIDs[i]
 	} else {
@@ -141,8 +144,12 @@ func (j *jobs) run(ctx context.Context, x *job) {
 	caller := presub.Caller{
 		Door: presub.HTTP, Principal: x.Principal, Allowed: true, Tenants: x.tenants, Quiet: true,
 	}
+	var expires string
+	if in := x.order.ExpiresIn; in != 0 {
+		expires = (time.Duration(in) * time.Second).String()
+	}
 	j.e.Audit(caller, "job begins", "id", x.ID, "action", x.order.Action, "origin", x.order.Origin,
-		"targets", x.Total, "topics", len(x.order.Topics))
+		"expires_in", expires, "targets", x.Total, "topics", len(x.order.Topics))
 	var workers sync.WaitGroup
 	var next atomic.Int64
 	for range jobWorkers {
@@ -231,6 +238,7 @@ func (d *Door) startJob(w http.ResponseWriter, _ *http.Request, c *call) {
 			return
 		}
 	}
+	o.Topics = d.e.Timed(o.Topics, o.ExpiresIn) // at one time for all targets
 	x, ok := d.jobs.start(c.caller(), o)
 	if !ok {
 		d.e.Refused(c.caller())

@@ -119,7 +119,7 @@ func TestDescribedFields(t *testing.T) {
 	}
 	schemas := d.at(d.root, "components", "schemas").(map[string]any)
 	for name := range schemas {
-		if types[name] == nil {
+		if types[name] == nil && name != "Lifetime" { // no object
 			t.Errorf("schema %s is of no type", name)
 		}
 	}

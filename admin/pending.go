@@ -22,7 +22,7 @@ type waiting struct {
 func waitingOf(x *behalf.Pending) waiting {
 	w := waiting{
 		ClientID: x.ClientID, Username: x.Username, Origin: x.Origin, Action: "subscribe",
-		Until: x.Until.UTC(), Count: x.Count, Topics: topicsOf(x.Topics),
+		Until: x.Until.UTC(), Count: x.Count, Topics: presub.TopicsOf(x.Topics, x.Ends),
 	}
 	if x.Whole {
 		w.Action = "replace"

@@ -237,7 +237,7 @@ func listingOf(l *behalf.Listing, session bool) listing {
 	}
 	for _, h := range l.Holdings {
 		out.Origins = append(out.Origins, holding{
-			Origin: h.Origin, Revision: h.Revision, Topics: topicsOf(h.Topics),
+			Origin: h.Origin, Revision: h.Revision, Topics: presub.TopicsOf(h.Topics, h.Ends),
 			Muted: slices.Sorted(slices.Values(h.Muted)),
 		})
 	}
@@ -247,22 +247,14 @@ func listingOf(l *behalf.Listing, session bool) listing {
 	return out
 }
 
-// topicsOf is topics in the words of JSON.
-func topicsOf(list []behalf.Topic) []presub.Topic {
-	out := make([]presub.Topic, 0, len(list))
-	for i := range list {
-		out = append(out, presub.TopicOf(&list[i]))
-	}
-	return out
-}
-
 func etag(revision uint64) string { return `"` + strconv.FormatUint(revision, 10) + `"` }
 
 // order is the body of PUT and DELETE.
 type order struct {
-	Topics []presub.Topic `json:"topics"`
-	Origin string         `json:"origin"`
-	Wait   *int           `json:"wait_seconds"`
+	Topics    []presub.Topic  `json:"topics"`
+	Origin    string          `json:"origin"`
+	Wait      *int            `json:"wait_seconds"`
+	ExpiresIn presub.Lifetime `json:"expires_in"`
 }
 
 // change makes a list the one that the session has of the principal (PUT), or ends some topics or all
@@ -277,7 +269,7 @@ func (d *Door) change(w http.ResponseWriter, r *http.Request, c *call) {
 	}
 	e := presub.Entry{
 		ClientID: r.PathValue("clientid"), Action: "replace",
-		Origin: o.Origin, Wait: o.Wait, Topics: o.Topics,
+		Origin: o.Origin, Wait: o.Wait, ExpiresIn: o.ExpiresIn, Topics: o.Topics,
 	}
 	q := r.URL.Query()
 	switch names := q["origin"]; {

@@ -345,7 +345,7 @@ func (t *account) caller() Caller {
 func (e *Engine) told(t *account, out Answer) {
 	caller := t.caller()
 	x := Entry{ClientID: t.c.ID, Action: im.Replace.String()}
-	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out})
+	e.record(caller, &x, &behalf.Origin{Name: "presub"}, []Answer{out}, 0)
 	e.audit(caller, x.Action, "topic", t.topic, "clientid", t.c.ID, "username", t.c.Username,
 		"providers", strings.Join(t.providers, "; "), "revision", out.Revision, "reason", out.Error)
 	e.acknowledge(t.topic, &out)

@@ -37,6 +37,7 @@ const (
 	Go      Door = "go"      // the program itself
 
 	AtConnect Door = "admission" // no request: a list that a provider has for who connects
+	ByTime    Door = "expiry"    // no request either: what has ended by itself
 )
 
 // Caller is who asks.
@@ -189,7 +190,7 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 		}
 	}
 	var out []Answer
-	b := &asking{c: c, later: later}
+	b := &asking{c: c, later: later, begin: e.begin()}
 	for i := range list {
 		b.at = i
 		out = append(out, e.entry(ctx, b, &list[i], origins[i])...)
@@ -202,7 +203,8 @@ func (e *Engine) Do(ctx context.Context, c Caller, list []Entry, later func(Answ
 type asking struct {
 	c        Caller
 	later    func(Answer)
-	at       int // the place of the entry that is worked on
+	at       int   // the place of the entry that is worked on
+	begin    int64 // what ends is counted from then
 	promises behalf.Promises
 }
 
@@ -224,7 +226,7 @@ func (b *asking) settle(ctx context.Context, list []Answer) {
 func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origin) []Answer {
 	c, later, at := b.c, b.later, b.at
 	action, _ := actionOf(x.Action)
-	set, bad := x.set()
+	set, bad := setOf(e.timed(x.Topics, x.ExpiresIn, b.begin))
 	username, code := e.within(ctx, &c, x)
 	r := &behalf.Request{
 		ClientID: x.ClientID, Username: username, Action: action, Origin: o, Topics: set,
@@ -269,12 +271,13 @@ func (e *Engine) entry(ctx context.Context, b *asking, x *Entry, o *behalf.Origi
 		a.RequestID, a.Entry = x.RequestID, at
 		out = append(out, a)
 	}
-	e.record(c, x, o, out)
+	e.record(c, x, o, out, max(0, set.FirstEnd()-b.begin))
 	return out
 }
 
-// record counts and logs an entry that was answered.
-func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer) {
+// record counts and logs an entry that was answered. The first of its topics ends in so many seconds, 0 for
+// none.
+func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer, ends int64) {
 	var revision uint64
 	for i := range list {
 		if list[i].Code != 0 {
@@ -290,8 +293,13 @@ func (e *Engine) record(c Caller, x *Entry, o *behalf.Origin, list []Answer) {
 	if c.Quiet {
 		return
 	}
+	var expires string
+	if ends > 0 {
+		expires = (time.Duration(ends) * time.Second).String()
+	}
 	e.audit(c, x.Action, "clientid", x.ClientID, "username", x.Username, "origin", o.Name,
-		"topics", len(x.Topics), "sessions", len(list), "revision", revision, "outcome", outcome(list))
+		"topics", len(x.Topics), "expires_in", expires, "sessions", len(list), "revision", revision,
+		"outcome", outcome(list))
 }
 
 // outcome sums answers up: "2 new, 1 existing".
@@ -404,8 +412,11 @@ func (e *Engine) Move(ctx context.Context, c Caller, origin string, from, to []T
 	if !c.Allowed || c.Tenants != nil { // a list may be that of others too
 		return 0, ErrNotAllowed
 	}
-	a, bad := (&Entry{Topics: from}).set()
-	b, worse := (&Entry{Topics: to}).set()
+	if !lasting(from, 0) || !lasting(to, 0) {
+		return 0, errors.New("presub: topics of a list that is moved do not end by themselves")
+	}
+	a, bad := setOf(from)
+	b, worse := setOf(to)
 	if len(bad)+len(worse) > 0 || len(from)+len(to) > topicsMax {
 		return 0, errors.New("presub: topics that nobody may subscribe to, or too many")
 	}

@@ -46,7 +46,9 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
-func newSystem(t *testing.T, yaml string) *system {
+func newSystem(t *testing.T, yaml string) *system { return newSystemWith(t, yaml, nil) }
+
+func newSystemWith(t *testing.T, yaml string, change func(o *broker.Options)) *system {
 	t.Helper()
 	x := &system{t: t, log: &lines{}}
 	cfg, err := Parse([]byte(yaml))
@@ -59,6 +61,9 @@ func newSystem(t *testing.T, yaml string) *system {
 	t.Cleanup(x.e.Close)
 	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.Loops, o.Features = 2, []broker.Feature{x.e}
+		if change != nil {
+			change(o)
+		}
 	})
 	return x
 }

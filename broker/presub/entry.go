@@ -32,6 +32,11 @@ type Topic struct {
 	RAP   bool   `json:"rap,omitempty"`
 	RH    uint8  `json:"rh,omitempty"`
 	ID    uint32 `json:"id,omitempty"`
+	// ExpiresIn, in requests, and ExpiresAt say when it ends by itself.
+	ExpiresIn Lifetime `json:"expires_in,omitempty"`
+	ExpiresAt Moment   `json:"expires_at,omitempty"`
+
+	end int64 // the same in seconds of the broker's clock, once Timed has settled it
 }
 
 // topic is t in the broker's words.
@@ -57,6 +62,8 @@ type Entry struct {
 	Origin   string  `json:"origin,omitempty"` // a name below the requester's own
 	Wait     *int    `json:"wait_seconds,omitempty"`
 	Topics   []Topic `json:"topics"`
+	// ExpiresIn is that of topics that have none of their own.
+	ExpiresIn Lifetime `json:"expires_in,omitempty"`
 	// RequestID, of at most 128 bytes, comes back in all answers.
 	RequestID string `json:"request_id,omitempty"`
 
@@ -168,6 +175,9 @@ func CheckEntries(list []Entry) error {
 		case topics > topicsMax:
 			return fmt.Errorf("entry %d: more than %d topics", i+1, topicsMax)
 		}
+		if err := e.checkExpiry(); err != nil {
+			return fmt.Errorf("entry %d: %w", i+1, err)
+		}
 	}
 	return nil
 }
@@ -210,19 +220,19 @@ func parseBinary(b []byte) ([]Entry, error) {
 	return list, CheckEntries(list)
 }
 
-// set is the topics that may be subscribed to, and the results of the others.
-func (e *Entry) set() (*behalf.Set, []behalf.Result) {
-	var good []behalf.Topic
+// setOf is the topics of a request that may be subscribed to, and the results of the others.
+func setOf(list []Topic) (*behalf.Set, []behalf.Result) {
+	var good setOfTopics
 	var bad []behalf.Result
-	for i := range e.Topics {
-		t := e.Topics[i].topic()
+	for i := range list {
+		t := list[i].topic()
 		if code := t.Check(); code != codec.Success {
 			bad = append(bad, behalf.Result{Filter: t.Filter, Code: code, State: im.Absent})
 			continue
 		}
-		good = append(good, t)
+		good.add(&list[i])
 	}
-	return behalf.NewSet(good), bad
+	return behalf.NewEndingSet(good.list, good.ends), bad
 }
 
 // order is the place of each filter in a request; nil: as it comes.

@@ -80,6 +80,7 @@ func TestAnswersBothWays(t *testing.T) {
 func FuzzParseEntries(f *testing.F) {
 	f.Add([]byte(`{"clientid":"c1","action":"subscribe","topics":[{"topic":"a","qos":1}]}`))
 	f.Add([]byte(`[{"username":"u","action":"replace","wait_seconds":3,"topics":[]}]`))
+	f.Add([]byte(`{"clientid":"c","action":"subscribe","expires_in":"1h","topics":[{"topic":"a","expires_at":"2030-01-31T12:00:00Z"}]}`))
 	f.Add([]byte("\x01\x00\x01\x00\x01c\x01\x00\x01\x00\x01a\x00"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		list, _, err := ParseEntries(raw)
@@ -87,7 +88,7 @@ func FuzzParseEntries(f *testing.F) {
 			return
 		}
 		for i := range list {
-			set, bad := list[i].set()
+			set, bad := setOf(list[i].Topics)
 			if set.Len()+len(bad) > len(list[i].Topics) {
 				t.Errorf("%d and %d of %d topics", set.Len(), len(bad), len(list[i].Topics))
 			}

@@ -61,7 +61,7 @@ func (e *Engine) Explain(ctx context.Context, clientID, topic string) (Explanati
 			if !covers(t, full) {
 				continue
 			}
-			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: TopicOf(t)}
+			m := Match{Origin: h.Origin, Revision: h.Revision, Topic: topicOf(h.Topics, h.Ends, i)}
 			m.Muted = slices.Contains(h.Muted, t.Filter)
 			m.Effective = !m.Muted && !seen[t.Filter]
 			if m.Effective {
@@ -126,6 +126,9 @@ func (x *Explanation) noteMatches() {
 		if m.NL {
 			note(m, "is No Local: what the client publishes itself does not come back")
 		}
+		if m.ExpiresAt != 0 {
+			note(m, "ends at "+time.Unix(int64(m.ExpiresAt), 0).UTC().Format(time.RFC3339))
+		}
 		if !x.Connected && m.QoS == 0 {
 			note(m, "is QoS 0 and the client is offline: nothing is kept, unless queue_qos0_messages says so")
 		}
@@ -166,7 +169,7 @@ func Describe(l *behalf.Listing, count int) []byte {
 			out.Incomplete = append(out.Incomplete, h.Origin)
 		}
 		for i := range h.Topics {
-			out.Topics = append(out.Topics, item{h.Origin, TopicOf(&h.Topics[i])})
+			out.Topics = append(out.Topics, item{h.Origin, topicOf(h.Topics, h.Ends, i)})
 		}
 	}
 	b, _ := json.Marshal(&out) // strings and numbers: it cannot fail

@@ -20,7 +20,7 @@ var _ broker.Feature = (*Engine)(nil)
 func (e *Engine) Options(o *broker.Options) {
 	rules := e.config()
 	o.RequestsByUsername = true
-	o.Describe, o.Guard = Describe, e.MayPublish
+	o.Describe, o.Guard, o.Ended = Describe, e.MayPublish, e.topicsEnded
 	o.Private = append(o.Private, broker.Private{
 		Filter: ControlTopic + "/response", Usernames: rules.Control.Usernames, Writers: ControlTopic,
 	})

@@ -44,9 +44,18 @@ func parseList(b []byte) ([]Topic, error) {
 	}
 	out := make([]Topic, len(*list.Topics))
 	for i, raw := range *list.Topics {
-		if json.Unmarshal(raw, &out[i]) != nil {
-			out[i].QoS = badQoS
+		var t struct { // not what only requests may say
+			Topic string `json:"topic"`
+			QoS   uint8  `json:"qos"`
+			NL    bool   `json:"nl"`
+			RAP   bool   `json:"rap"`
+			RH    uint8  `json:"rh"`
+			ID    uint32 `json:"id"`
 		}
+		if json.Unmarshal(raw, &t) != nil {
+			t.QoS = badQoS
+		}
+		out[i] = Topic{Topic: t.Topic, QoS: t.QoS, NL: t.NL, RAP: t.RAP, RH: t.RH, ID: t.ID}
 	}
 	return out, nil
 }

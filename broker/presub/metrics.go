@@ -21,6 +21,7 @@ type metrics struct {
 	skipped  *prometheus.CounterVec   // provider; topics
 	denied   *prometheus.CounterVec   // provider, code; topics
 	ended    *prometheus.CounterVec   // door, outcome
+	expired  prometheus.Counter       // topics
 	overload prometheus.Counter
 	without  *prometheus.Desc // provider
 	waiting  *prometheus.Desc // provider
@@ -75,6 +76,8 @@ func Metrics() []metric.Def {
 				"when the client came, ran out before, or failed.",
 			metric.Of("door", string(MQTT), string(HTTP), string(Connect), string(Go)),
 			metric.Of("outcome", "effective", "expired", "failed")),
+		def("topics_expired_total", metric.Counter,
+			"Topics given to clients for a time that was over, one for each client that had it."),
 		def("sessions_without_list", metric.Gauge,
 			"Clients that are in without their list of topics, which the provider is still asked for.",
 			provider),
@@ -118,6 +121,7 @@ func newMetrics() *metrics {
 		size:     histogram("set_topics", prometheus.ExponentialBuckets(1, 4, 8)...),
 		denied:   counter("topics_refused_total"),
 		ended:    counter("pending_ended_total"),
+		expired:  counter("topics_expired_total").WithLabelValues(),
 		overload: counter("overload_total").WithLabelValues(),
 	}
 }
@@ -156,6 +160,6 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.requests, m.results, m.lookups, m.latency, m.cache, m.size, m.skipped, m.evicted,
-		m.denied, m.ended, m.overload,
+		m.denied, m.ended, m.expired, m.overload,
 	}
 }
