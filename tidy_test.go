@@ -141,6 +141,7 @@ var rooms = map[string]room{
 	"internal/testcert":        {},
 	"internal/testcrash":       {},
 	"internal/testdoc":         {},
+	"internal/testserver":      {},
 	"internal/tlsalert":        {others: "golang.org/x/crypto/chacha20poly1305"},
 	"internal/version":         {},
 	"internal/wheel":           {pure: true},

@@ -16,8 +16,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -32,6 +30,7 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/lookup"
 	"noctule/codec"
+	"noctule/internal/testserver"
 )
 
 // engine makes one of a configuration.
@@ -423,7 +422,7 @@ func TestSQLite(t *testing.T) {
 
 // TestPostgreSQL starts Debian's server in a directory of its own.
 func TestPostgreSQL(t *testing.T) {
-	dir := postgres(t)
+	dir := testserver.Postgres(t)
 	dsn := "host=" + dir + " user=postgres dbname=postgres"
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
@@ -438,54 +437,6 @@ func TestPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	sqlTest(t, "postgres", dsn)
-}
-
-// postgres runs a server until the test ends and returns the directory of its socket.
-func postgres(t *testing.T) string {
-	t.Helper()
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if len(found) == 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("PostgreSQL is not installed")
-		}
-		t.Skip("PostgreSQL is not installed")
-	}
-	bin := filepath.Dir(found[len(found)-1])
-	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // a socket's name must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	as := func(name string, args ...string) *exec.Cmd { return exec.Command(filepath.Join(bin, name), args...) }
-	if os.Getuid() == 0 { // the server refuses root
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Skip("root without a user postgres")
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-		as = func(name string, args ...string) *exec.Cmd {
-			return exec.Command("setpriv", append([]string{
-				"--reuid=" + u.Uid, "--regid=" + u.Gid, "--clear-groups", filepath.Join(bin, name),
-			}, args...)...)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	run := func(c *exec.Cmd) {
-		t.Helper()
-		c.Dir = dir
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", c.Args, err, out)
-		}
-	}
-	run(as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"))
-	options := "-c listen_addresses= -c fsync=off -c unix_socket_directories=" + dir
-	run(as("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", options, "start"))
-	t.Cleanup(func() { run(as("pg_ctl", "-D", data, "-m", "immediate", "stop")) })
-	return dir
 }
 
 func TestTokens(t *testing.T) {

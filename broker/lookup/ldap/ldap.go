@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -36,7 +37,7 @@ func (c *Config) Defaults() { lookup.SetInt(&c.MaxConns, 8) }
 
 // Check reports what is wrong, as an error of lookup.Wrong.
 func (c *Config) Check(path string) error {
-	u, err := url.Parse(c.URL)
+	u, err := url.Parse(c.address())
 	switch {
 	case err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" && u.Scheme != "ldapi":
 		return lookup.Wrong(path+".url", "the URL is not ldap://, ldaps:// or ldapi://")
@@ -55,6 +56,16 @@ func (c *Config) Check(path string) error {
 	return nil
 }
 
+// address is the URL as the library takes it: the path of a socket, which OpenLDAP writes in the place of a
+// host (ldapi://%2Frun%2Fslapd%2Fldapi), behind it.
+func (c *Config) address() string {
+	host, ok := strings.CutPrefix(c.URL, "ldapi://")
+	if path, err := url.PathUnescape(host); ok && err == nil {
+		return "ldapi://" + path
+	}
+	return c.URL
+}
+
 func local(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && a.IsLoopback()
@@ -70,7 +81,7 @@ type Server struct {
 // Open reads the files of a checked configuration. at is the path of the settings below what files are told
 // of: ".ldap".
 func Open(cfg *Config, at string, files lookup.Files) (*Server, error) {
-	u, err := url.Parse(cfg.URL)
+	u, err := url.Parse(cfg.address())
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +123,7 @@ func (s *Server) Do(ctx context.Context, f func(*Conn) error) error {
 	if !ok {
 		end = time.Now().Add(connectMax)
 	}
-	conn, err := ldap.DialURL(s.cfg.URL, ldap.DialWithDialer(&net.Dialer{Deadline: end}),
+	conn, err := ldap.DialURL(s.cfg.address(), ldap.DialWithDialer(&net.Dialer{Deadline: end}),
 		ldap.DialWithTLSConfig(s.tls.Clone()))
 	if err != nil {
 		return because(ctx, err)
