@@ -60,6 +60,7 @@ func (s source) Metrics(ctx context.Context) broker.Metrics {
 			Checked: 30, Failed: 31, Throttled: 32, RefusedFull: 33, RefusedPeer: 34, Waiting: 35, Remembered: 36,
 		},
 		Admissions: broker.AdmissionStats{Waiting: 45, Refused: 46, GaveWay: 47},
+		Denials:    broker.BanStats{Entries: 52, Denied: 53, Refused: 54},
 		Store: store.Stats{
 			Commits: 12, Posts: 40, Bytes: 41, Errors: 42, Pending: 43, Failing: true, Seconds: 44.5,
 			Counts: [12]int64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
@@ -183,6 +184,7 @@ func TestMetricsShowTheBrokersNumbers(t *testing.T) {
 		"pending_requests_expired_total": "29",
 		"logins_checked_total":           "30", "logins_failed_total": "31", "logins_throttled_total": "32",
 		"logins_refused_total": "67", "logins_waiting": "35", "login_addresses_remembered": "36",
+		"bans": "52", "bans_matched_total": "53", "bans_refused_total": "54",
 		"admissions_waiting": "45", "admissions_refused_total": "46", "admissions_gave_way_total": "47",
 		"connections_gave_way_total": "48", "input_bytes": "49", "connections_input_gave_way_total": "50",
 	}

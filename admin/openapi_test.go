@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"noctule/broker"
 	"noctule/broker/presub"
 	"noctule/codec/im"
 )
@@ -110,9 +112,9 @@ func fields(x reflect.Type) map[string]bool {
 // an answer is required.
 func TestDescribedFields(t *testing.T) {
 	d := readDocument(t)
-	orders := []string{"Entry", "Order", "Move", "JobOrder", "Topic"} // what may be left out is for each to say
+	orders := []string{"BanOrder", "Entry", "Order", "Move", "JobOrder", "Topic"} // what may be left out is for each to say
 	types := map[string]any{
-		"Topic": presub.Topic{}, "Entry": presub.Entry{}, "Order": order{}, "Move": moveOrder{}, "JobOrder": jobOrder{},
+		"Ban": ban{}, "BanOrder": banOrder{}, "Banned": banned{}, "BansPage": bansPage{}, "Topic": presub.Topic{}, "Entry": presub.Entry{}, "Order": order{}, "Move": moveOrder{}, "JobOrder": jobOrder{},
 		"Answer": presub.Answer{}, "Result": presub.Result{}, "Listing": listing{}, "Holding": holding{}, "Waiting": waiting{},
 		"Operation": operation{}, "Outcome": outcome{}, "SessionsPage": sessionsPage{}, "Session": session{},
 		"Disconnected": disconnected{}, "Moved": moved{}, "Explanation": presub.Explanation{}, "Match": presub.Match{}, "Job": job{},
@@ -237,7 +239,7 @@ func (w *witness) valid(name, route, status any, text string) {
 // TestDescribedAnswers makes each route answer with each status that is described, and holds the answers against
 // the document.
 func TestDescribedAnswers(t *testing.T) {
-	x := newDoorOf(t, "pending: {max: 40}", "crm "+secret+"\nother another-"+secret+"\nviewer "+secret+"-ro read-only\nnew new-"+secret)
+	x := newDoorOf(t, "pending: {max: 40}", "crm "+secret+"\nother another-"+secret+"\nviewer "+secret+"-ro read-only\nbound "+secret+"-tenant tenant=a\nnew new-"+secret)
 	w := newWitness(t, x)
 	c1 := x.as("c1", "u1")
 	c1.Subscribe("own/#", 1)
@@ -285,8 +287,9 @@ func TestDescribedAnswers(t *testing.T) {
 	w.call(404, "DELETE", "/api/v1/sessions/nobody/connection", "")
 	w.call(200, "DELETE", "/api/v1/sessions/late/connection", "")
 	w.call(200, "DELETE", "/api/v1/connections?username=u1", "")
+	w.bans()
 	for path, method := range map[string]string{
-		"/api/v1/sessions?limit=0": "GET", presubPath + "/explain?clientid=c1": "GET", "/api/v1/connections": "DELETE",
+		"/api/v1/sessions?limit=0": "GET", "/api/v1/bans?limit=0": "GET", "/api/v1/bans?cursor=!": "GET", presubPath + "/explain?clientid=c1": "GET", "/api/v1/connections": "DELETE",
 		"/api/v1/sessions/c1/connection?will=x": "DELETE",
 	} {
 		w.call(400, method, path, "")
@@ -302,6 +305,27 @@ func TestDescribedAnswers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// bans are added, listed and taken out.
+func (w *witness) bans() {
+	const path = "/api/v1/bans"
+	w.call(200, "POST", path, `{"kind":"address","name":"198.51.100.0/24","seconds":60,"reason":"r"}`)
+	w.call(200, "POST", path, `{"kind":"client","name":"a/b"}`)
+	w.call(200, "GET", path, "")
+	w.call(200, "GET", path+"?limit=1", "")
+	w.call(204, "DELETE", path+"/client/a%2Fb", "")
+	w.call(204, "DELETE", path+"/address/198.51.100.0%2F24", "")
+	w.call(404, "DELETE", path+"/user/x", "")
+	w.call(404, "DELETE", path+"/kind/x", "")
+	w.call(403, "GET", path, "", "Authorization", "Bearer "+secret+"-tenant")
+	for i := range 200_000 { // half of all is the most that one may have
+		_, _, err := w.b.Ban(w.t.Context(), broker.Ban{Kind: broker.BanToken, Name: fmt.Sprint(i), By: "http:crm"})
+		if errors.Is(err, broker.ErrBansFull) {
+			break
+		}
+	}
+	w.call(429, "POST", path, `{"kind":"user","name":"x"}`)
 }
 
 // full has too much of what is bounded.
@@ -323,7 +347,7 @@ func (w *witness) full() {
 
 // filled is the path of a route for something.
 func filled(path string) string {
-	return strings.NewReplacer("{clientid}", "c1", "{id}", "x").Replace(path)
+	return strings.NewReplacer("{clientid}", "c1", "{id}", "x", "{kind}", "user", "{name}", "x").Replace(path)
 }
 
 // common makes the calls that all routes answer alike.
@@ -395,6 +419,8 @@ func (w *witness) stopped() {
 		switch {
 		case method == http.MethodPut:
 			body = `{"topics":[{"topic":"a"}]}`
+		case method == http.MethodPost && strings.HasSuffix(path, "/bans"):
+			body = `{"kind":"user","name":"x"}`
 		case strings.HasSuffix(path, "/move"):
 			body = `{"origin":"","from":[{"topic":"a"}]}`
 		case strings.HasSuffix(path, "/explain"):

@@ -69,6 +69,9 @@ func (d *Door) routes() []route {
 		{"GET", "/api/v1/presub/jobs", d.listJobs},
 		{"GET", job, d.getJob},
 		{"DELETE", job, d.stopJob},
+		{"GET", "/api/v1/bans", d.listBans},
+		{"POST", "/api/v1/bans", d.addBan},
+		{"DELETE", "/api/v1/bans/{kind}/{name}", d.removeBan},
 	}
 }
 

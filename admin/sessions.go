@@ -200,22 +200,30 @@ func (x *listingOpen) read(ctx context.Context, page, limit int) (sessionsPage, 
 	return out, nil
 }
 
+// limitOf reads ?limit; a call that has another value is answered.
+func limitOf(w http.ResponseWriter, r *http.Request) (limit int, ok bool) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return limitUsual, true
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > limitMax {
+		fail(w, http.StatusBadRequest, "limit is 1 to "+strconv.Itoa(limitMax))
+		return 0, false
+	}
+	return limit, true
+}
+
 // listSessions answers with a page of the sessions that the caller may see, those of a user or all.
 func (d *Door) listSessions(w http.ResponseWriter, r *http.Request, c *call) {
 	q := r.URL.Query()
-	limit := limitUsual
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > limitMax {
-			fail(w, http.StatusBadRequest, "limit is 1 to "+strconv.Itoa(limitMax))
-			return
-		}
-		limit = n
+	limit, ok := limitOf(w, r)
+	if !ok {
+		return
 	}
 	var x *listingOpen
 	page := 1
 	if cursor := q.Get("cursor"); cursor != "" {
-		var ok bool
 		if x, page, ok = d.pages.find(c.principal, cursor); !ok {
 			fail(w, http.StatusGone, "the cursor has ended: begin anew")
 			return

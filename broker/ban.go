@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -23,6 +24,7 @@ type (
 	Ban       = deny.Entry
 	BanKind   = deny.Kind
 	BanCursor = deny.Cursor
+	BanStats  = deny.Stats
 )
 
 // What a ban names.
@@ -36,6 +38,9 @@ const (
 // ErrBansFull is the error of Ban when the table, or what one author may have of it, is full.
 var ErrBansFull = deny.ErrFull
 
+// ErrBan is the error of Ban for an entry that cannot be one.
+var ErrBan = errors.New("broker: it is no ban")
+
 // expireEach is how many entries that have ended are taken out in a tick.
 const expireEach = 256
 
@@ -44,8 +49,15 @@ const expireEach = 256
 // ended and the entry is durable. An error with an entry that was taken says that ctx has ended first; what
 // was begun goes on. Any goroutine but a loop's may call it.
 func (b *Broker) Ban(ctx context.Context, x Ban) (_ Ban, ended int, err error) {
-	if x, err = b.denials.Add(x); err != nil {
+	if b.hasEnded() {
+		return Ban{}, 0, errEnded
+	}
+	x, err = b.denials.Add(x)
+	switch {
+	case errors.Is(err, ErrBansFull):
 		return Ban{}, 0, err
+	case err != nil:
+		return Ban{}, 0, fmt.Errorf("%w: %w", ErrBan, err)
 	}
 	counts := make(chan int, len(b.shards))
 	for _, s := range b.shards {
@@ -67,6 +79,9 @@ func (b *Broker) Ban(ctx context.Context, x Ban) (_ Ban, ended int, err error) {
 
 // Unban takes the entry with a name out; ok is false if there is none. An address may be written in any way.
 func (b *Broker) Unban(ctx context.Context, k BanKind, name string) (_ Ban, ok bool, err error) {
+	if b.hasEnded() {
+		return Ban{}, false, errEnded
+	}
 	x, ok := b.denials.Remove(k, name)
 	if !ok {
 		return Ban{}, false, nil
@@ -77,6 +92,15 @@ func (b *Broker) Unban(ctx context.Context, k BanKind, name string) (_ Ban, ok b
 // Bans lists entries behind a place, by kind and name, at most n: see deny.Table.Page.
 func (b *Broker) Bans(after BanCursor, n int) (list []Ban, next BanCursor, more bool) {
 	return b.denials.Page(after, n)
+}
+
+func (b *Broker) hasEnded() bool {
+	select {
+	case <-b.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // syncDenials returns when what was changed is durable, where that is promised.
