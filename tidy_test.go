@@ -29,7 +29,7 @@ var rooms = map[string]room{
 	"admin": {
 		ours: "broker broker/auth/source broker/behalf broker/listener broker/presub codec internal/metric internal/places internal/regular " +
 			"internal/version wsnet",
-		others: "github.com/hashicorp/golang-lru/v2/expirable github.com/prometheus/client_golang/prometheus " +
+		others: "github.com/prometheus/client_golang/prometheus " +
 			"github.com/prometheus/client_golang/prometheus/collectors " +
 			"github.com/prometheus/client_golang/prometheus/promhttp",
 	},

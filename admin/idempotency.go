@@ -2,29 +2,42 @@ package admin
 
 import (
 	"bytes"
+	"container/list"
 	"crypto/sha256"
 	"maps"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2/expirable"
 )
 
 // How many answers are kept for requests that are made again with the same Idempotency-Key, and how long.
+// They are shared by principals: who has most loses the oldest, so that nobody's go for another's that has
+// more.
 const (
-	repliesMax  = 10000
-	repliesSize = 64 << 20 // bytes of all bodies
-	repliesKept = 24 * time.Hour
-	keyMax      = 255 // bytes of a key
+	repliesMax   = 10000
+	repliesSize  = 64 << 20 // bytes of all bodies
+	repliesKept  = 24 * time.Hour
+	repliesSweep = time.Minute // how often those that are over are looked for
+	keyMax       = 255         // bytes of a key
 )
 
 // replies keeps answers by principal and Idempotency-Key.
 type replies struct {
-	mu   sync.Mutex
-	kept *lru.LRU[string, *reply]
-	size atomic.Int64 // bytes of bodies
+	// Set by newReplies, then read-only:
+	now func() time.Time
+
+	mu    sync.Mutex
+	of    map[string]*replyShare // by principal; none is empty
+	count int
+	size  int64 // bytes of bodies
+	swept time.Time
+}
+
+// replyShare is the answers to a principal.
+type replyShare struct {
+	byKey map[string]*reply
+	order list.List // of *reply, the oldest first
+	size  int64
 }
 
 // reply is an answer, or that one is being made.
@@ -34,13 +47,103 @@ type reply struct {
 	status  int
 	header  http.Header
 	body    []byte
-	counted atomic.Int64 // of body, in replies.size
+
+	// Owned by replies:
+	principal, key string
+	at             *list.Element // in order; nil: it is not kept
+	over           time.Time
+	counted        int64 // of body, in sizes
 }
 
-func newReplies() *replies {
-	p := &replies{}
-	p.kept = lru.NewLRU(repliesMax, func(_ string, r *reply) { p.size.Add(-r.counted.Swap(0)) }, repliesKept)
-	return p
+func newReplies() *replies { return &replies{now: time.Now, of: make(map[string]*replyShare)} }
+
+// begin keeps r, to which nothing has been answered yet, unless there is one of the key: then it returns
+// that.
+func (p *replies) begin(principal, key string, r *reply) (old *reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sweepLocked()
+	share := p.of[principal]
+	if share == nil {
+		share = &replyShare{byKey: make(map[string]*reply)}
+		p.of[principal] = share
+	}
+	if old = share.byKey[key]; old != nil {
+		return old
+	}
+	r.principal, r.key, r.over = principal, key, p.now().Add(repliesKept)
+	r.at = share.order.PushBack(r)
+	share.byKey[key] = r
+	p.count++
+	p.makeRoomLocked()
+	return nil
+}
+
+// end keeps what was answered, if r was not pushed out meanwhile.
+func (p *replies) end(r *reply, rec *recorder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.at == nil {
+		return
+	}
+	if rec.status == 0 || rec.status >= http.StatusInternalServerError ||
+		rec.status == http.StatusTooManyRequests {
+		p.forgetLocked(r) // it may be tried again
+		return
+	}
+	r.done, r.status, r.header, r.body = true, rec.status, rec.Header().Clone(), rec.body.Bytes()
+	r.counted = int64(len(r.body))
+	p.size += r.counted
+	p.of[r.principal].size += r.counted
+	p.makeRoomLocked()
+}
+
+// makeRoomLocked forgets the oldest of who has most: places, or bytes.
+func (p *replies) makeRoomLocked() {
+	for p.count > repliesMax || p.size > repliesSize {
+		var most *replyShare
+		for _, x := range p.of {
+			more := most == nil || x.order.Len() > most.order.Len()
+			if most != nil && p.count <= repliesMax {
+				more = x.size > most.size
+			}
+			if more {
+				most = x
+			}
+		}
+		p.forgetLocked(most.order.Front().Value.(*reply))
+	}
+}
+
+// sweepLocked forgets what is over.
+func (p *replies) sweepLocked() {
+	now := p.now()
+	if now.Sub(p.swept) < repliesSweep {
+		return
+	}
+	p.swept = now
+	for _, x := range p.of {
+		for at := x.order.Front(); at != nil; at = x.order.Front() {
+			r := at.Value.(*reply)
+			if now.Before(r.over) {
+				break
+			}
+			p.forgetLocked(r)
+		}
+	}
+}
+
+func (p *replies) forgetLocked(r *reply) {
+	x := p.of[r.principal]
+	x.order.Remove(r.at)
+	r.at = nil
+	delete(x.byKey, r.key)
+	x.size -= r.counted
+	p.size -= r.counted
+	p.count--
+	if x.order.Len() == 0 {
+		delete(p.of, r.principal)
+	}
 }
 
 // recorder keeps what a handler answers while it is written.
@@ -85,37 +188,12 @@ func (p *replies) once(w http.ResponseWriter, r *http.Request, c *call, serve ht
 	h.Write(body)
 	mine := &reply{}
 	copy(mine.request[:], h.Sum(nil))
-	id := principal + "\x00" + key
-	p.mu.Lock()
-	old, known := p.kept.Get(id)
-	if !known {
-		p.kept.Add(id, mine)
-	}
-	p.mu.Unlock()
-	if known {
+	if old := p.begin(principal, key, mine); old != nil {
 		p.again(w, old, mine)
 		return
 	}
 	rec := &recorder{ResponseWriter: w}
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if rec.status == 0 || rec.status >= http.StatusInternalServerError ||
-			rec.status == http.StatusTooManyRequests {
-			p.kept.Remove(id) // it may be tried again
-			return
-		}
-		mine.done, mine.status, mine.header = true, rec.status, w.Header().Clone()
-		mine.body = rec.body.Bytes()
-		if kept, ok := p.kept.Peek(id); !ok || kept != mine {
-			return // it was pushed out meanwhile and is not to count
-		}
-		mine.counted.Store(int64(len(mine.body)))
-		p.size.Add(int64(len(mine.body)))
-		for p.size.Load() > repliesSize && p.kept.Len() > 0 {
-			p.kept.RemoveOldest()
-		}
-	}()
+	defer p.end(mine, rec)
 	serve(rec, r)
 }
 
