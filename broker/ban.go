@@ -41,9 +41,6 @@ var ErrBansFull = deny.ErrFull
 // ErrBan is the error of Ban for an entry that cannot be one.
 var ErrBan = errors.New("broker: it is no ban")
 
-// expireEach is how many entries that have ended are taken out in a tick.
-const expireEach = 256
-
 // Ban adds an entry, or takes the place of the one with its name, and ends the connections that it names, by
 // AdministrativeAction, since MQTT has Banned for CONNACK only; ended is how many. It returns when they have
 // ended and the entry is durable. An error with an entry that was taken says that ctx has ended first; what
@@ -62,7 +59,7 @@ func (b *Broker) Ban(ctx context.Context, x Ban) (_ Ban, ended int, err error) {
 	counts := make(chan int, len(b.shards))
 	for _, s := range b.shards {
 		// Bounded by the callers, who wait.
-		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.endBanned(&x, counts) }))
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { endBanned(s, &x, counts) }))
 	}
 	for range b.shards {
 		select {
@@ -138,7 +135,7 @@ func (c *client) query() deny.Query {
 }
 
 // endBanned ends those whom an entry names.
-func (s *shard) endBanned(x *Ban, counts chan<- int) {
+func endBanned(s *shard, x *Ban, counts chan<- int) {
 	s.loop.MustBeHere()
 	n := 0
 	look := func(cl *client) int {
@@ -151,35 +148,5 @@ func (s *shard) endBanned(x *Ban, counts chan<- int) {
 		}
 		return 0
 	}
-	r := &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, nil), done: func() { counts <- n }}
-	r.Run(s.loop)
-}
-
-// denies reports whether the table denies who a CONNECT says that it is.
-func (b *Broker) denies(l *auth.Login, token string) bool {
-	if b.denials.Empty() {
-		return false
-	}
-	q := deny.Of(l)
-	q.Token = token
-	_, denied := b.denials.Match(&q)
-	return denied
-}
-
-// denied reports whether the table denies the client that is let in: it may have come into the table since,
-// and a source may have given other names.
-func (s *shard) denied(g *greet) bool {
-	if s.b.denials.Empty() {
-		return false
-	}
-	p := &s.connect
-	q := deny.Query{Client: string(p.ClientID), User: string(p.Username), Address: g.conn.RemoteAddr().Addr()}
-	if g.id != nil {
-		q.Client = string(g.id)
-	}
-	if g.as != nil && g.as.Stay != nil {
-		q.Token = g.as.Stay.TokenID
-	}
-	_, denied := s.b.denials.Match(&q)
-	return denied
+	reviewTask{auth.NewReview(maps.Values(s.sessions), look, nil, func() { counts <- n })}.Run(s.loop)
 }

@@ -11,7 +11,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -50,7 +49,7 @@ type Broker struct {
 	hangAfter time.Duration
 	started   time.Time
 	clock     *clock.Clock
-	inside    *Listener // of Pipe
+	inside    *listener.Listener // of Pipe
 
 	// Set by New if there is a store, then read-only:
 	committer *store.Committer
@@ -87,163 +86,6 @@ type Broker struct {
 // Unreleased QoS 2 messages of one client are bounded although Mosquitto does not, since the client sets
 // their number.
 const unreleasedBytesMax = 64 << 20
-
-// New starts a broker's event loops. It listens nowhere yet: see Listen.
-func New(o Options) (*Broker, error) {
-	if o.Log == nil {
-		return nil, errors.New("broker: no log")
-	}
-	o.settle()
-	b := &Broker{
-		opts:      o,
-		seed:      maphash.MakeSeed(),
-		started:   now(),
-		hangAfter: hangLimit,
-		ended:     make(chan struct{}),
-		knocks:    knock.New(o.Log, now),
-		crash:     &crash.Reporter{Log: o.Log, Flush: o.FlushLog},
-	}
-	b.crash.Stop = b.stopLoops
-	b.openTables()
-	b.openMemory()
-	if err := b.openAway(); err != nil {
-		return nil, err
-	}
-	var err error
-	if b.clock, err = clock.Open(o.Clock, o.Store); err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	r, err := b.openStore()
-	if err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	b.openDesk()
-	server, err := wsnet.New(wsnet.Config{
-		Loops:          o.Loops,
-		Portable:       o.Portable,
-		MaxConnections: o.MaxConnections,
-		MaxInput:       o.maxInput(),
-		Clock:          &b.clock.Source,
-		Log:            o.Log,
-		OnCrash:        b.crashed,
-		NewHandler: func(l *wsnet.Loop) wsnet.Handler {
-			s := newShard(b, l)
-			b.shards = append(b.shards, s)
-			return s
-		},
-	})
-	if err != nil {
-		if b.committer != nil {
-			err = errors.Join(err, b.committer.Close())
-		}
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	b.net, b.pages.Loops = server, (*loops)(b)
-	if err := b.openInside(); err != nil {
-		return nil, err
-	}
-	if r != nil {
-		if err := r.restore(); err != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			return nil, errors.Join(fmt.Errorf("broker: %w", err), b.Shutdown(ctx))
-		}
-	}
-	b.begin()
-	if err := b.attach(); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// openStore reads what the store holds, nil without one, and makes what writes it and the table of denials.
-func (b *Broker) openStore() (r *restoring, err error) {
-	if b.opts.Store != nil {
-		if r, err = b.readStore(); err != nil {
-			return nil, err
-		}
-		b.openCommitter()
-	}
-	if err := b.openDenials(); err != nil {
-		return nil, errors.Join(err, b.committer.Close())
-	}
-	return r, nil
-}
-
-// openTables makes what the loops share of filters, retained messages and what servers give sessions.
-func (b *Broker) openTables() {
-	b.index, b.retained = topictree.New(topictree.Options{}), retained.New()
-	b.grants = grants.NewDoors[*client](b.index, b.retained, (*grantLoops)(b), b.memory.Short)
-}
-
-// begin starts what the first loop does by itself.
-func (b *Broker) begin() {
-	s := b.shards[0]
-	s.post(func() {
-		s.sampleMemory()
-		if b.opts.SysInterval > 0 {
-			s.startSys()
-		}
-	})
-}
-
-// Vacant reports whether Listen could have an address, as wsnet.Vacant does.
-func Vacant(network, address string) error { return wsnet.Vacant(network, address) }
-
-// Listen opens one listener.
-func (b *Broker) Listen(o ListenerOptions) (*Listener, error) {
-	o.Net.OnRefuse = b.knocks.Refused
-	l, err := listener.Open(b.net, o)
-	if err != nil {
-		return nil, err
-	}
-	b.listeners.Add(l)
-	return l, nil
-}
-
-// Shutdown publishes the pending wills, closes every connection without DISCONNECT, as Mosquitto does, and
-// stops the loops. It returns when everything has stopped or ctx is done; a second call does nothing.
-func (b *Broker) Shutdown(ctx context.Context) error {
-	if b.stopping.Swap(true) {
-		return nil
-	}
-	defer close(b.ended)
-	if err := b.onEach(ctx, (*shard).windUp); err != nil {
-		return err
-	}
-	if err := b.net.Shutdown(ctx); err != nil {
-		return err
-	}
-	if err := b.desk.Close(ctx); err != nil {
-		return err
-	}
-	answered := make(chan struct{})
-	go func() { // ends with the admissions, which the end of their connections has cancelled
-		b.asked.Wait()
-		close(answered)
-	}()
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if b.committer != nil {
-		return b.committer.Close()
-	}
-	return nil
-}
-
-// Save returns when everything that has been acknowledged, and all else that had changed persistent state by
-// then, is on disk.
-func (b *Broker) Save(ctx context.Context) error {
-	if b.committer == nil {
-		return errNoStore
-	}
-	if err := b.onEach(ctx, (*shard).postJournal); err != nil {
-		return err
-	}
-	return b.committer.Sync(ctx)
-}
 
 // errEnded is the answer once Shutdown has stopped the loops.
 var errEnded = errors.New("broker: it has ended")
@@ -320,4 +162,15 @@ func homeOf(seed uint64, clientID []byte, loops uint64) uint64 {
 	d.ResetWithSeed(seed)
 	_, _ = d.Write(clientID) // never fails
 	return d.Sum64() % loops
+}
+
+// errNoAnswer says that a loop was not heard of in time, or has ended.
+var errNoAnswer = errors.New("broker: no answer from the loop")
+
+// unanswered is the error of a wait for a loop that has ended: the context's, if it is that.
+func unanswered(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errNoAnswer
 }

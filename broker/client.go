@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/durable"
@@ -13,6 +15,7 @@ import (
 	"noctule/broker/retained"
 	"noctule/broker/route"
 	"noctule/broker/session"
+	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -202,7 +205,7 @@ func (c *client) SendPublish(m *message.Message, d message.Delivery) bool {
 func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	if mount := c.mount(); mount != "" {
 		var ok bool
-		if h, ok = c.shard.unmount(h, mount); !ok {
+		if h, ok = c.unmount(h, mount); !ok {
 			return false
 		}
 	}
@@ -317,4 +320,48 @@ func malformed(t codec.Type, detail string) error {
 
 func protocolError(t codec.Type, detail string) error {
 	return &codec.Error{Reason: codec.ProtocolError, Packet: t, Detail: detail}
+}
+
+// event is what those who watch are told of.
+type event = view.Event[EndReason]
+
+// view tells of the session. On the loop.
+func (c *client) view() view.Client {
+	s := c.shard
+	x := view.Client{
+		ID: c.id, Username: c.username(), Connected: c.conn != nil, Version: c.version, Bridge: c.bridge,
+		KeepAlive: time.Duration(c.keepAlive) * time.Second, Will: c.will() != nil, Stored: c.Durable(),
+		Subscriptions: len(c.subs), Granted: c.grants().Topics(), Queued: c.Queued(),
+		QueuedBytes: c.QueuedBytes(), Inflight: c.Inflight(),
+		Expiry: time.Duration(c.expiry) * time.Second,
+	}
+	if c.expiry == never {
+		x.Expiry = view.SessionForever
+	}
+	n, size := s.opts.MaxQueuedMessages, s.opts.MaxQueuedBytes
+	x.QueueFull = n > 0 && x.Queued >= n || size > 0 && x.QueuedBytes >= size
+	if conn := c.conn; conn != nil {
+		x.Address, x.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
+		x.WebSocket, x.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
+	} else {
+		ago := time.Duration(max(s.seconds()-int64(c.offlineAt), 0)) * time.Second
+		x.OfflineSince = time.UnixMilli(s.b.clock.Source.Wall()).Add(-ago).Truncate(time.Second)
+	}
+	return x
+}
+
+// tellEvent tells those who watch of an event of the client, which is connected.
+func (c *client) tellEvent(e event) {
+	s := c.shard
+	if s.b.watching.Any() {
+		e.At, e.Client = time.UnixMilli(s.b.clock.Source.Wall()), c.view()
+		s.b.watching.Tell(e)
+	}
+}
+
+// tellSubscribed tells of one subscription.
+func (c *client) tellSubscribed(f *codec.Filter, granted codec.Reason) {
+	if c.shard.b.watching.Any() {
+		c.tellEvent(event{Kind: view.EventSubscribed, Filter: string(f.Name), QoS: uint8(granted)})
+	}
 }

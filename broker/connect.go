@@ -2,18 +2,23 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
 
+	"noctule/broker/admit"
 	"noctule/broker/auth"
+	"noctule/broker/auth/deny"
 	"noctule/broker/crash"
+	"noctule/broker/grants"
 	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/broker/offer"
 	"noctule/broker/reason"
 	"noctule/broker/session"
+	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -52,7 +57,7 @@ func (g *greet) run(s *shard) {
 		return
 	}
 	g.as.Dress(&s.connect)
-	if s.denied(g) {
+	if g.denied(s) {
 		s.grants.Unpin(g.grants)
 		s.refuse(g.conn, &s.connect, codec.Banned)
 		return
@@ -65,6 +70,24 @@ func (g *greet) run(s *shard) {
 	}
 	g.opts = now
 	s.welcome(g)
+}
+
+// denied reports whether the table denies the client that is let in: it may have come into the table since,
+// and a source may have given other names.
+func (g *greet) denied(s *shard) bool {
+	if s.b.denials.Empty() {
+		return false
+	}
+	p := &s.connect
+	q := deny.Query{Client: string(p.ClientID), User: string(p.Username), Address: g.conn.RemoteAddr().Addr()}
+	if g.id != nil {
+		q.Client = string(g.id)
+	}
+	if g.as != nil && g.as.Stay != nil {
+		q.Token = g.as.Stay.TokenID
+	}
+	_, denied := s.b.denials.Match(&q)
+	return denied
 }
 
 // handleConnect handles the first packet of a connection; true means that the connection is no longer this
@@ -93,7 +116,7 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		id = made
 	}
 	login := listener.LoginOf(c, p, id, as)
-	if s.b.denies(&login, "") {
+	if s.b.denials.Denies(&login, "") {
 		s.refuse(c, p, codec.Banned)
 		return true
 	}
@@ -284,7 +307,7 @@ func (s *shard) welcome(g *greet) {
 	s.count.Connections++
 	listener.Of(c).Count(cl.version, 1)
 	cl.logConnected(p)
-	cl.tellEvent(Event{Kind: EventConnected})
+	cl.tellEvent(event{Kind: view.EventConnected})
 	s.grants.Admit(cl, g.grants)
 	ack := of.Accept(p, made, present)
 	cl.keepAlive = of.KeepAlive(p)
@@ -475,4 +498,100 @@ func (c *client) logConnected(p *codec.Connect) {
 		s.logf(LevelNotice, "Client %s negotiated %s cipher %s", c.id, version, line.Cipher(t.CipherSuite))
 	}
 	s.logWill(p)
+}
+
+// If a password must be hashed or an Admitter is to be asked, whether a client may connect is decided off the
+// loops (broker/admit). Its connection is held meanwhile, and goes on to its session's home loop if it may.
+
+// ask holds the connection of the CONNECT being handled until it is decided about; slow says that the policy
+// has to check the password first.
+func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
+	c, p := g.conn, &s.connect
+	g.packet = bytes.Clone(body)
+	if p.HasPassword {
+		login.Password = append([]byte{}, p.Password...)
+	}
+	x := &admit.Case{
+		Admission: &Admission{
+			ClientID: login.ClientID, Username: login.Username, Password: login.Password,
+			HasUsername: login.HasUsername, CleanStart: p.CleanStart, Version: p.Version,
+			Address: c.RemoteAddr(), Listener: listener.Of(c),
+		},
+		Login: login, As: g.as, Naming: g.opts.Naming(), Admitters: s.opts.Admitters, Size: len(body),
+		Peer: line.Peer(c),
+	}
+	if slow {
+		x.Policy = g.opts.Policy
+	}
+	x.Prepare = func(ctx context.Context) (r codec.Reason) {
+		if len(x.Grants) > 0 {
+			g.grants, r = s.b.plantGrants(ctx, x.Admission)
+		}
+		return r
+	}
+	x.Answered = func(r codec.Reason) {
+		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.answered(g, x, r) })) // bounded by MaxAdmissions
+	}
+	if !s.b.desk.Decide(x) {
+		s.refuse(c, p, codec.ServerBusy)
+		return
+	}
+	c.Attachment.(*greeting).waits = x
+	c.Hold()
+}
+
+// answered goes on with a CONNECT on the loop that read it: it is refused, or moves to its home loop.
+func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
+	s.b.desk.Leave(x)
+	c := g.conn
+	s.handling = crash.Handling{Conn: c, Packet: g.packet, Connect: true}
+	defer func() { s.handling = crash.Handling{} }()
+	home := s.b.home([]byte(x.ClientID))
+	at, ok := c.Attachment.(*greeting)
+	if !ok { // it has ended meanwhile
+		s.b.grants.Drop(home.index, g.grants)
+		return
+	}
+	at.waits = nil
+	if r == codec.Success && s.b.stopping.Load() {
+		r = codec.ServerShuttingDown
+	}
+	if r == codec.Success && x.Pass != nil && x.As.Stay.Left(s.b.clock.Source.Wall()) <= 0 {
+		r = codec.NotAuthorized
+	}
+	if r != codec.Success {
+		s.b.grants.Drop(home.index, g.grants)
+		p := &s.connect
+		if err := p.Parse(0, g.packet, codec.V311); err == nil { // it parsed before
+			g.as.Dress(p)
+			s.refuse(c, p, r)
+		}
+		return
+	}
+	if x.Pass != nil {
+		g.dress(x.As)
+	}
+	c.Attachment = nil
+	if !c.Release(home.loop, g) {
+		s.b.grants.Drop(home.index, g.grants)
+	}
+}
+
+// pinned is a set of a client that connects.
+type pinned = grants.Pinned[*client]
+
+// plantGrants makes the sets of a CONNECT ready on the loop of its session.
+func (b *Broker) plantGrants(ctx context.Context, a *Admission) (list []pinned, why codec.Reason) {
+	o := a.Listener.Options()
+	can := &rights{Rights: auth.Rights{MountPoint: o.MountPoint}}
+	if o.Policy != nil {
+		can.Permissions = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
+	}
+	bounds := can.bounds()
+	bounds.MaxQoS = o.MaxQoS
+	list, ok := b.grants.Plant(ctx, b.home([]byte(a.ClientID)).index, a.Grants, bounds)
+	if !ok {
+		return list, codec.ServerUnavailable
+	}
+	return list, codec.Success
 }

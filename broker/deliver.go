@@ -24,15 +24,6 @@ type (
 // slice is how many members of a crowd are served in one turn.
 const slice = 2048
 
-// newRouter is the Router of a loop.
-func (s *shard) newRouter() *route.Router[*client] {
-	return s.b.routers.New(route.Options[*client]{
-		Index: s.b.index, Table: s.receivers, Journal: s.journal, Loop: s.loop, Number: s.index, Slice: slice,
-		Once: !s.opts.AllowDuplicates, Only: deliverOnly, Deliver: deliverHit,
-		Halt: s.halt, Hold: s.holdPublisher, Lost: func() { s.drop(DropOffline) },
-	})
-}
-
 // holdPublisher reads nothing more from who publishes the message that is handled, until it is released.
 func (s *shard) holdPublisher() (release func()) {
 	conn := s.publisher

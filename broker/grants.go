@@ -2,18 +2,13 @@ package broker
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"noctule/broker/auth"
 	"noctule/broker/behalf"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
-	"noctule/broker/message"
 	"noctule/broker/retained"
-	"noctule/broker/session"
-	"noctule/codec"
-	"noctule/topictree"
 	"noctule/wsnet"
 )
 
@@ -39,7 +34,7 @@ func (b *Broker) Move(ctx context.Context, o *behalf.Origin, from, to *behalf.Se
 // it has. It is in no order. Any goroutine but a loop's may call it.
 func (b *Broker) Pending(ctx context.Context, of func(origin string) bool) ([]behalf.Pending, error) {
 	list, err := b.grants.Pending(ctx, of)
-	b.byWall(nil, list)
+	behalf.ByWall(b.clock.Wall, nil, list)
 	return list, err
 }
 
@@ -52,32 +47,7 @@ func (b *Broker) End(after time.Duration) int64 {
 
 // EndAt is the same of a topic that is to be there until a time of the system's clock. Any goroutine.
 func (b *Broker) EndAt(at time.Time) int64 {
-	return inSeconds(at.UnixMilli() - b.clock.Wall(0))
-}
-
-// inSeconds rounds milliseconds to the nearest second, so that times go there and back between two clocks.
-func inSeconds(ms int64) int64 { return (ms + 500) / 1000 }
-
-// byWall has a listing tell times of the system's clock.
-func (b *Broker) byWall(held []behalf.Holding, waits []behalf.Pending) {
-	for i := range held {
-		held[i].Ends = b.endsByWall(held[i].Ends)
-	}
-	for i := range waits {
-		waits[i].Ends = b.endsByWall(waits[i].Ends)
-		waits[i].Until = time.UnixMilli(b.clock.Wall(waits[i].Until.UnixMilli()))
-	}
-}
-
-// endsByWall is the same of when topics end; the list itself is a set's.
-func (b *Broker) endsByWall(ends []int64) []int64 {
-	out := slices.Clone(ends)
-	for i, at := range out {
-		if at != 0 {
-			out[i] = inSeconds(b.clock.Wall(at * 1000))
-		}
-	}
-	return out
+	return behalf.Seconds(at.UnixMilli() - b.clock.Wall(0))
 }
 
 // List implements behalf.Broker.
@@ -95,7 +65,7 @@ func (b *Broker) List(ctx context.Context, clientID string) (behalf.Listing, err
 	if !answered { // and the loop may still write out
 		return behalf.Listing{}, behalf.ErrNoAnswer
 	}
-	b.byWall(out.Holdings, out.Pending)
+	behalf.ByWall(b.clock.Wall, out.Holdings, out.Pending)
 	if !found {
 		return out, behalf.ErrNoSession
 	}
@@ -149,7 +119,7 @@ type grantLoop struct{ *wsnet.Loop }
 func (l grantLoop) Again(f func()) { l.Loop.Again(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) }
 
 // openGrants makes the shard's table.
-func (s *shard) openGrants() {
+func openGrants(s *shard) {
 	s.grants = s.b.grants.Open(grants.Config[*client]{
 		Loop: grantLoop{s.loop}, Host: (*granting)(s), Shares: (*granting)(s), Receivers: s.receivers,
 		Journal: s.journal, ByUser: s.opts.RequestsByUsername,
@@ -230,136 +200,4 @@ func (g *granting) Leave(cl *client, m *shareMember) {
 		s.journal.Leave(m.ID)
 	}
 	s.router.Leave(m)
-}
-
-// grants is what the client has been given, nil if nothing rare is there.
-func (c *client) grants() *grants.List[*client] {
-	if c.rare == nil {
-		return nil
-	}
-	return &c.rare.grants
-}
-
-// Given implements grants.Client.
-func (c *client) Given(add bool) *grants.List[*client] {
-	if add {
-		return &c.extra().grants
-	}
-	return c.grants()
-}
-
-// Own implements grants.Client.
-func (c *client) Own(id topictree.FilterID) bool {
-	_, ok := c.find(id)
-	return ok
-}
-
-// About implements grants.Client.
-func (c *client) About() grants.About {
-	a := grants.About{
-		Bounds: c.rights().bounds(), ID: c.id, Username: c.username(), Number: c.number,
-		Subscriptions: len(c.subs), Durable: c.Durable(), Online: c.conn != nil,
-	}
-	if c.conn != nil {
-		a.MaxQoS = c.listener().MaxQoS
-	}
-	return a
-}
-
-// PlacedIn implements fanout.Receiver.
-func (c *client) PlacedIn(x *fanout.Set[*client], at int) { c.grants().PlacedIn(x, at) }
-
-// masks reports whether a member of x must not get a message by x for a filter: it has subscribed itself, has
-// unsubscribed, or gets it by an earlier grant.
-func (c *client) masks(x *fanout.Set[*client], id topictree.FilterID) bool {
-	if len(c.subs) > 0 && c.Own(id) {
-		return true
-	}
-	return c.rare.grants.Masks(x, id.Filter())
-}
-
-// granted is as what a client gets a filter that it has been given and has not subscribed to itself.
-func (c *client) granted(id topictree.FilterID) (member, bool) {
-	if c.Own(id) {
-		return member{}, false
-	}
-	t, ok := c.grants().Find(id)
-	if !ok {
-		return member{}, false
-	}
-	return member{C: c, SubID: t.SubID, Options: t.Options}, true
-}
-
-// pinned is a set of a client that connects.
-type pinned = grants.Pinned[*client]
-
-// plantGrants makes the sets of a CONNECT ready on the loop of its session.
-func (b *Broker) plantGrants(ctx context.Context, a *Admission) (list []pinned, why codec.Reason) {
-	o := a.Listener.Options()
-	can := &rights{Rights: auth.Rights{MountPoint: o.MountPoint}}
-	if o.Policy != nil {
-		can.Permissions = o.Policy.Permissions(a.ClientID, a.Username, a.HasUsername)
-	}
-	bounds := can.bounds()
-	bounds.MaxQoS = o.MaxQoS
-	list, ok := b.grants.Plant(ctx, b.home([]byte(a.ClientID)).index, a.Grants, bounds)
-	if !ok {
-		return list, codec.ServerUnavailable
-	}
-	return list, codec.Success
-}
-
-// rename notes the username of a session.
-func (c *client) rename(name string) {
-	before := c.username()
-	if before == name {
-		return
-	}
-	c.extra().username = name
-	c.shard.grants.Rename(c, before, name)
-}
-
-// selfTopic is where a client hears what it is subscribed to on its behalf, if it has asked for it: by a
-// subscription to this very filter, its own or one of its lists. Nobody can publish there.
-const selfTopic = "$me/subscriptions"
-
-// tell sends a client the list of what others have subscribed it to, if it wants to know.
-func (c *client) tell() {
-	s := c.shard
-	s.loop.MustBeHere()
-	if s.opts.Describe == nil || c.conn == nil || c.mount() != "" {
-		return
-	}
-	o, ok := c.selfOptions()
-	if !ok {
-		return
-	}
-	l, n := c.grants().Told()
-	l.ClientID, l.Connected = c.id, true
-	s.b.byWall(l.Holdings, nil)
-	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.QoS(), false)
-	c.give(m, session.Grant{QoS: o.QoS()})
-}
-
-// selfOptions is with what options a client has subscribed to selfTopic.
-func (c *client) selfOptions() (fanout.Options, bool) {
-	id, ok := c.shard.b.index.Lookup([]byte(selfTopic))
-	if !ok {
-		return 0, false
-	}
-	if i, ok := c.find(id); ok {
-		return c.subs[i].opts, true
-	}
-	mb, ok := c.granted(id)
-	return mb.Options, ok
-}
-
-// tellSubscriber answers a SUBSCRIBE to selfTopic, as a retained message would.
-func (c *client) tellSubscriber(filters []codec.Filter) {
-	for i := range filters {
-		if string(filters[i].Name) == selfTopic {
-			c.tell()
-			return
-		}
-	}
 }

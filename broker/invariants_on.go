@@ -15,7 +15,7 @@ const smallLoop = 64
 
 // checkInvariants holds the loop against what must be so at the end of a turn, small loops each turn and,
 // with all, large ones too.
-func (s *shard) checkInvariants(all bool) {
+func checkInvariants(s *shard, all bool) {
 	if !all && len(s.sessions)+s.receivers.Len()+int(s.grants.Count().Sets) > smallLoop {
 		return
 	}

@@ -89,7 +89,7 @@ func (s *shard) faults() (text string) {
 			text = fmt.Sprint(r)
 		}
 	}()
-	s.checkInvariants(true)
+	checkInvariants(s, true)
 	return ""
 }
 

@@ -2,13 +2,10 @@ package broker
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
-	"noctule/broker/line"
 	"noctule/broker/reason"
 	"noctule/broker/session"
 	"noctule/broker/store"
@@ -34,60 +31,6 @@ const (
 	SyncAlways                          // the same
 	SyncInterval                        // about a second later
 )
-
-// Times and sizes of commits.
-const (
-	intervalLinger = time.Second
-	groupFull      = 1 << 20
-)
-
-// maxLoops is the highest number of event loops.
-const maxLoops = 64
-
-// openCommitter makes the committer for the store in the options. It is there before the loops are, and
-// commits nothing before the start has succeeded.
-func (b *Broker) openCommitter() {
-	o := store.CommitterOptions{
-		Sources:   maxLoops,
-		FullBytes: groupFull,
-		Failed:    b.commitFailed,
-		Done: func(source int, post uint64) {
-			s := b.shards[source]
-			s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { s.reached(post) })) // one a commit
-		},
-	}
-	if b.opts.PersistenceSync == SyncInterval {
-		o.Linger, o.FullBytes = intervalLinger, 0
-	}
-	b.committer = store.NewCommitter(b.opts.Store, o)
-}
-
-// newJournal is the journal of one loop; nil without a store.
-func (b *Broker) newJournal(loop int) *durable.Journal {
-	if b.committer == nil {
-		return nil
-	}
-	return durable.New(loop, durable.Options{
-		Committer: b.committer, Gates: b.opts.PersistenceSync != SyncInterval, Routes: &b.routes,
-		NextID: func() uint64 { return b.lastMessage.Add(1) },
-	})
-}
-
-func (b *Broker) commitFailed(err error) {
-	if err == nil {
-		line.Write(b.opts.Log, LevelNotice, "Persistent state can be written again.")
-		return
-	}
-	b.storeError.Store(&err)
-	line.Write(b.opts.Log, LevelError,
-		"Error: Persistent state cannot be written, what needs it is refused until it can: %v", err)
-	for _, s := range b.shards {
-		s.loop.MustPost(wsnet.TaskFunc(func(l *wsnet.Loop) { // once a failure
-			s.resume()
-			s.answerLate(0, l.Now())
-		}))
-	}
-}
 
 // postJournal hands what this turn has changed to the committer.
 func (s *shard) postJournal() {
@@ -323,26 +266,6 @@ var errNoStore = errors.New("broker: no persistent state")
 // session that wants some of them back is listed; at the end of a turn, after the journal was posted, a
 // goroutine reads for the first of the list, and a task on the loop hands over what it has found. What is
 // read, and for whom, is for durable.Fetcher.
-
-// openAway sets up what the bound in the options needs.
-func (b *Broker) openAway() error {
-	if b.opts.MaxQueuedMemory <= 0 || b.opts.Store == nil {
-		return nil
-	}
-	if _, ok := b.opts.Store.(store.Reader); !ok {
-		return fmt.Errorf("broker: MaxQueuedMemory needs a store.Reader, %T is none", b.opts.Store)
-	}
-	b.queueMemory = &session.Memory{Bound: b.opts.MaxQueuedMemory}
-	return nil
-}
-
-// newFetcher is that of one loop; nil without a bound.
-func (b *Broker) newFetcher() *durable.Fetcher[*client] {
-	if b.queueMemory == nil {
-		return nil
-	}
-	return durable.NewFetcher[*client](b.opts.Store.(store.Reader), b.committer)
-}
 
 // Over implements durable.Wanting: no estate is left of the session either.
 func (c *client) Over() bool { return c.ended && (c.rare == nil || c.rare.estate == nil) }

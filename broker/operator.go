@@ -6,14 +6,12 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"time"
 
+	"noctule/broker/auth"
 	"noctule/broker/fanout"
-	"noctule/broker/listener"
 	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/topictree"
-	"noctule/wsnet"
 )
 
 // The doors of operators: to find clients, to look at them a page at a time, to end their connections, to
@@ -68,31 +66,6 @@ func (b *Broker) answer(ctx context.Context, s *shard, f func()) error {
 		return unanswered(ctx)
 	}
 	return nil
-}
-
-// view tells of the session. On the loop.
-func (c *client) view() Client {
-	s := c.shard
-	x := Client{
-		ID: c.id, Username: c.username(), Connected: c.conn != nil, Version: c.version, Bridge: c.bridge,
-		KeepAlive: time.Duration(c.keepAlive) * time.Second, Will: c.will() != nil, Stored: c.Durable(),
-		Subscriptions: len(c.subs), Granted: c.grants().Topics(), Queued: c.Queued(),
-		QueuedBytes: c.QueuedBytes(), Inflight: c.Inflight(),
-		Expiry: time.Duration(c.expiry) * time.Second,
-	}
-	if c.expiry == never {
-		x.Expiry = SessionForever
-	}
-	n, size := s.opts.MaxQueuedMessages, s.opts.MaxQueuedBytes
-	x.QueueFull = n > 0 && x.Queued >= n || size > 0 && x.QueuedBytes >= size
-	if conn := c.conn; conn != nil {
-		x.Address, x.Listener = conn.RemoteAddr(), listener.Of(conn).Name()
-		x.WebSocket, x.TLS = conn.WebSocket(), listener.Of(conn).Options().Net.TLS != nil && !conn.Piped()
-	} else {
-		ago := time.Duration(max(s.seconds()-int64(c.offlineAt), 0)) * time.Second
-		x.OfflineSince = time.UnixMilli(s.b.clock.Source.Wall()).Add(-ago).Truncate(time.Second)
-	}
-	return x
 }
 
 // Find tells of the session of a client id; ok is false if there is none.
@@ -190,7 +163,7 @@ func mayDisconnect(r codec.Reason) bool {
 func (b *Broker) Recheck(ctx context.Context, match func(*Client) bool) error {
 	for _, s := range b.shards {
 		asked := b.await(ctx, s, func(done func()) {
-			s.newRecheck(func(cl *client) bool {
+			newRecheck(s, func(cl *client) bool {
 				c := cl.view()
 				return match == nil || match(&c)
 			}, done).Run(s.loop)
@@ -252,34 +225,16 @@ func (b *Broker) WriteTree(ctx context.Context, w io.Writer) error {
 	return t.Write(ctx, w)
 }
 
-// unanswered is the error of a wait for a loop that has ended: the context's, if it is that.
-func unanswered(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return errNoAnswer
-}
-
-// post runs f on the loop; for what is bounded by its cause.
-func (s *shard) post(f func()) { s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) }
-
 // Watch begins to hear of what happens to clients: subscriptions that servers make are not among it. It holds
 // so many events until they are read, and counts those that it has no room for; nothing waits for it. While
 // nobody watches, events cost a comparison each, and messages never anything. Any goroutine.
 func (b *Broker) Watch(hold int) *Watch { return b.watching.Watch(hold) }
 
-// tellEvent tells those who watch of an event of the client, which is connected.
-func (c *client) tellEvent(e Event) {
-	s := c.shard
-	if s.b.watching.Any() {
-		e.At, e.Client = time.UnixMilli(s.b.clock.Source.Wall()), c.view()
-		s.b.watching.Tell(e)
+// CheckLogin asks a policy about a login that has not come with a CONNECT: see admit.Desk. Who is banned may
+// not, either. Any goroutine but a loop's may call it.
+func (b *Broker) CheckLogin(ctx context.Context, p *auth.Policy, login auth.Login) codec.Reason {
+	if b.denials.Denies(&login, "") {
+		return codec.NotAuthorized
 	}
-}
-
-// tellSubscribed tells of one subscription.
-func (c *client) tellSubscribed(f *codec.Filter, granted codec.Reason) {
-	if c.shard.b.watching.Any() {
-		c.tellEvent(Event{Kind: EventSubscribed, Filter: string(f.Name), QoS: uint8(granted)})
-	}
+	return b.desk.CheckLogin(ctx, p, login)
 }

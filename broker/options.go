@@ -220,3 +220,38 @@ type ListenerOptions = listener.Options
 
 // DefaultListenerOptions are those of Mosquitto 2.1 for a `listener` line: no anonymous clients.
 func DefaultListenerOptions() ListenerOptions { return listener.DefaultOptions() }
+
+// Control is a PUBLISH to a topic below $CONTROL/ that a part of the program has taken over. It may be kept.
+type Control struct {
+	ClientID, Username string
+	// Allowed says that an access rule lets the client publish there; without any rules nothing does.
+	Allowed       bool
+	Topic         string
+	Payload       []byte
+	ResponseTopic string // MQTT 5; "" none
+	MayAnswer     bool   // the client itself may publish on ResponseTopic
+	Correlation   []byte // MQTT 5 Correlation Data; nil none
+}
+
+// ControlFunc takes a Control over; it runs on an event loop and must not block. The reason is the
+// publisher's acknowledgement.
+type ControlFunc func(c *Control) codec.Reason
+
+// Feature is a part of the program beside the broker, such as pre-subscription: it has its say in the
+// options, and does the rest by the broker's doors. Options.Features has them.
+type Feature interface {
+	// Options adds to the options what the feature needs: hooks, limits. New calls it before anything else,
+	// and Reload again, on what it was given, for those options that Reload replaces; what the feature wants
+	// by then it has been told by the program before. It may add to lists and maps, and must not keep o.
+	Options(o *Options)
+	// Attach gives the feature the broker at the end of New, which has its loops and its state by then, but
+	// no listener. Its error is New's. The feature is the program's to close, after Shutdown.
+	Attach(b *Broker) error
+}
+
+// Stored is a table of Options.Store that belongs to a feature: New shows what is in it before Attach.
+type Stored struct {
+	Table store.Table
+	// Take gets each record. The bytes are a loan that ends with the call.
+	Take func(key, value []byte)
+}

@@ -4,7 +4,6 @@ import (
 	"net"
 
 	"noctule/broker/listener"
-	"noctule/wsnet"
 )
 
 // Listener is where clients come in.
@@ -24,12 +23,3 @@ func (b *Broker) Listeners() []*Listener { return b.listeners.All() }
 // too. Programs whose own clients are to have a policy or a mount point of theirs open a listener for them,
 // with wsnet.PipeNetwork as its network, and use Listener.Pipe. Any goroutine.
 func (b *Broker) Pipe() net.Conn { return b.inside.Pipe() }
-
-// openInside opens the listener of Broker.Pipe, which is none of Listeners: no reload reaches it.
-func (b *Broker) openInside() (err error) {
-	o := DefaultListenerOptions()
-	o.AllowAnonymous = true
-	o.Net.Network = wsnet.PipeNetwork
-	b.inside, err = listener.Open(b.net, o)
-	return err
-}

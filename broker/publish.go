@@ -78,7 +78,7 @@ func (c *client) nameTopic(m *message.Message) error {
 		return protocolError(codec.PUBLISH, "no topic and no alias [MQTT-3.3.2-8]")
 	}
 	if mount := c.mount(); mount != "" {
-		if err := s.mountTopic(mount, m); err != nil {
+		if err := c.mountTopic(mount, m); err != nil {
 			return err
 		}
 	}
@@ -371,4 +371,30 @@ func (s *shard) tooMuch(m *message.Message) bool {
 	}
 	s.drop(DropMemory)
 	return true
+}
+
+// control gives a PUBLISH to who has taken its topic over; false when nobody has.
+func (c *client) control(m *message.Message) (codec.Reason, bool) {
+	f := c.shard.opts.Controls[string(m.Topic)]
+	if f == nil {
+		return codec.Success, false
+	}
+	x := &Control{ClientID: c.id, Topic: string(m.Topic), Payload: bytes.Clone(m.Payload)}
+	if c.rare != nil {
+		x.Username = c.rare.username
+	}
+	if r := c.rights(); r != nil && r.Permissions != nil {
+		x.Allowed = c.may(auth.Write, m.Topic)
+	}
+	for id, v := range m.Properties.All() {
+		switch id {
+		case codec.ResponseTopic:
+			x.ResponseTopic = string(v.Bytes)
+			x.MayAnswer = !reservedTopic(v.Bytes) && c.may(auth.Write, v.Bytes) &&
+				c.guarded(&message.Message{Topic: v.Bytes}) == codec.Success
+		case codec.CorrelationData:
+			x.Correlation = bytes.Clone(v.Bytes)
+		}
+	}
+	return f(x), true
 }

@@ -25,8 +25,8 @@ func (b *Broker) Reload(ctx context.Context, o Options, listeners map[*Listener]
 	done := make(chan struct{}, len(b.shards))
 	for _, s := range b.shards {
 		s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) {
-			s.reload(o)
-			s.recheck(func() { done <- struct{}{} })
+			takeOver(s, o)
+			recheckAll(s, func() { done <- struct{}{} })
 		}))
 	}
 	for range b.shards {
@@ -50,8 +50,8 @@ func Reloadable() (names []string) {
 	return names
 }
 
-// reload takes new settings over, on the shard's loop.
-func (s *shard) reload(o Options) {
+// takeOver takes new settings over, on the shard's loop.
+func takeOver(s *shard, o Options) {
 	s.loop.MustBeHere()
 	next := *s.opts
 	to, from := reflect.ValueOf(&next).Elem(), reflect.ValueOf(&o).Elem()
@@ -66,7 +66,7 @@ func (s *shard) reload(o Options) {
 	if s.index == 0 {
 		s.b.memory.SetLimit(o.MemoryLimit)
 		s.b.net.SetMaxInput(o.maxInput())
-		s.reloadSys()
+		reloadSys(s)
 	}
 }
 
@@ -74,23 +74,16 @@ func (s *shard) reload(o Options) {
 // slices (auth.Review) and serves its clients in between. Who connects meanwhile is held against the new
 // settings from the start.
 
-// recheck is the work under way on one loop, which looks at sessions in slices.
-type recheck struct {
-	*auth.Review[*client]
-	current **recheck // the one for all sessions that is under way; nil of one for some only
-	done    func()
-}
-
-// recheck starts to look at all sessions, in place of what is under way; done is called at its end.
-func (s *shard) recheck(done func()) {
-	s.checking.end()
-	r := s.newRecheck(nil, done)
-	r.current, s.checking = &s.checking, r
+// recheckAll starts to look at all sessions, in place of what is under way; done is called at its end.
+func recheckAll(s *shard, done func()) {
+	s.checking.End()
+	r := newRecheck(s, nil, done)
+	s.checking = r.Review
 	r.Run(s.loop)
 }
 
-// newRecheck makes one of the sessions that match, all with nil; done is called at its end.
-func (s *shard) newRecheck(match func(*client) bool, done func()) *recheck {
+// newRecheck looks at the sessions of a loop that match, all with nil; done is called at its end.
+func newRecheck(s *shard, match func(*client) bool, done func()) reviewTask {
 	s.loop.MustBeHere()
 	look := func(cl *client) int {
 		if match != nil && !match(cl) {
@@ -101,28 +94,5 @@ func (s *shard) newRecheck(match func(*client) bool, done func()) *recheck {
 		}
 		return len(cl.subs)
 	}
-	return &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, (*client).cover), done: done}
-}
-
-// Run implements wsnet.Task: one slice.
-func (r *recheck) Run(l *wsnet.Loop) {
-	switch {
-	case r.current != nil && *r.current != r: // given up
-	case r.Step():
-		r.end()
-	default:
-		l.Again(r)
-	}
-}
-
-// end is the end of all slices, or gives up what is left; r may be nil.
-func (r *recheck) end() {
-	if r == nil {
-		return
-	}
-	if r.current != nil {
-		*r.current = nil
-	}
-	r.End()
-	r.done()
+	return reviewTask{auth.NewReview(maps.Values(s.sessions), look, (*client).cover, done)}
 }

@@ -1,11 +1,18 @@
 package broker
 
 import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"noctule/broker/admit"
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
 	"noctule/broker/grants"
+	"noctule/broker/line"
 	"noctule/broker/listener"
 	"noctule/broker/message"
+	"noctule/codec"
 	"noctule/wsnet"
 )
 
@@ -20,7 +27,7 @@ type Private = auth.Private
 // rights is what is known of a client whose listener has a policy or a mount point.
 type rights struct {
 	auth.Rights
-	via *Listener // where it came in; nil if that is not known
+	via *listener.Listener // where it came in; nil if that is not known
 }
 
 // rights are those of the client; nil means that nothing is restricted.
@@ -220,4 +227,142 @@ func (s *shard) sourceMay(m *message.Message) bool {
 	}
 	src := m.Source
 	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
+}
+
+// A listener's mount point stands before each topic and filter of its clients, without a slash of its own,
+// and is taken off what is delivered to them. Inside, everything has its full name; ACLs see it too.
+
+// topicMax is the longest topic, in bytes, the mount point included.
+const topicMax = 65535
+
+// mount is the mount point of a client, mostly empty.
+func (c *client) mount() string {
+	if r := c.rights(); r != nil {
+		return r.MountPoint
+	}
+	return ""
+}
+
+// mounted is the full name of a client's filter. The share name stays in front.
+func (c *client) mounted(filter []byte) []byte {
+	mount := c.mount()
+	if mount == "" {
+		return filter
+	}
+	at := 0
+	if _, name, shared := codec.SplitShare(filter); shared {
+		at = len(filter) - len(name)
+	}
+	return slices.Concat(filter[:at], []byte(mount), filter[at:])
+}
+
+// Where a client's rules have an auth.Asker, what it may do is for somebody else to say, who takes time
+// (broker/admit). Meanwhile its connection is held (wsnet.Conn.Hold) and all others go on. The packet is left
+// unread, and read again with the answers, which are there for it and for nothing else; without an answer the
+// connection ends, so that nothing is acknowledged that was not passed on: the client can come again.
+
+// errAsked says that a packet waits for an answer, and comes again.
+var errAsked = errors.New("broker: somebody has to be asked")
+
+// heard is what was said about the client's packet that has come again; nil if nothing was.
+func (c *client) heard() *admit.Answers {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.answers
+}
+
+// asks reports whether the client's rules may have to ask somebody.
+func (c *client) asks() bool {
+	r := c.rights()
+	return r != nil && r.Permissions.Asks()
+}
+
+// mustAsk, for a client that asks, reports whether something of a packet is for somebody else to say, which
+// has not been asked yet. Then the connection is held, and the packet is to be left unread.
+func (c *client) mustAsk(a auth.Access, topics ...[]byte) bool {
+	q := c.heard().Ask(c.rights().Permissions, a, topics...)
+	if q == nil {
+		return false
+	}
+	conn := c.conn
+	conn.Hold()
+	q.ClientID, q.Peer, q.Address, q.Trusted = c.id, line.Peer(conn), conn.RemoteAddr().Addr(), conn.Local()
+	c.shard.b.desk.Resolve(q, func(r codec.Reason) {
+		c.shard.post(func() { c.goOn(conn, q, r) }) // one a connection
+	})
+	return true
+}
+
+// goOn lets a connection go on whose packet was asked about.
+func (c *client) goOn(conn *wsnet.Conn, q *admit.Question, r codec.Reason) {
+	s := c.shard
+	if c.conn != conn { // it has ended meanwhile
+		return
+	}
+	if r != codec.Success {
+		c.fail(&codec.Error{Reason: r, Detail: "nobody says what the client may do"})
+		return
+	}
+	conn.Release(s.loop, wsnet.TaskFunc(func(*wsnet.Loop) {
+		c.lastSeen = uint32(s.seconds())
+		x := c.extra()
+		x.answers = q.Answers(x.answers)
+		s.told = c
+	}))
+}
+
+// forgetAnswers ends the packet that has come again.
+func (s *shard) forgetAnswers() {
+	cl := s.told
+	s.told = nil
+	if cl.rare != nil {
+		cl.rare.answers = nil
+		cl.settle()
+	}
+}
+
+// filterNames are the filters of a SUBSCRIBE as the broker knows them.
+func filterNames(cl *client, p *codec.Subscribe) [][]byte {
+	list := make([][]byte, len(p.Filters))
+	for i := range p.Filters {
+		list[i] = cl.mounted(p.Filters[i].Name)
+	}
+	return list
+}
+
+// mountedNames are those of an UNSUBSCRIBE.
+func mountedNames(cl *client, names [][]byte) [][]byte {
+	list := make([][]byte, len(names))
+	for i, name := range names {
+		list[i] = cl.mounted(name)
+	}
+	return list
+}
+
+// mountTopic gives m its full name, in a buffer of the shard's.
+func (c *client) mountTopic(mount string, m *message.Message) error {
+	s := c.shard
+	if len(mount)+len(m.Topic) > topicMax {
+		return &codec.Error{
+			Reason: codec.TopicNameInvalid, Packet: codec.PUBLISH, Detail: "too long with the mount point",
+		}
+	}
+	s.topic = append(append(s.topic[:0], mount...), m.Topic...)
+	m.Topic = s.topic
+	return nil
+}
+
+// unmount returns heads for the message of h as clients of a mount point see it; false when nothing of the
+// topic is left.
+func (c *client) unmount(h *message.Heads, mount string) (*message.Heads, bool) {
+	s := c.shard
+	rest, ok := bytes.CutPrefix(h.Message().Topic, []byte(mount))
+	if !ok { // queued before the mount point changed
+		return h, true
+	}
+	s.bare = *h.Message()
+	s.bare.Topic = rest
+	s.stripped.Reset(&s.bare, s.loop.Now())
+	return &s.stripped, len(rest) > 0
 }

@@ -20,6 +20,7 @@ import (
 	"noctule/broker/retained"
 	"noctule/broker/route"
 	"noctule/broker/session"
+	"noctule/broker/sys"
 	"noctule/broker/tally"
 	"noctule/codec"
 	"noctule/internal/memguard"
@@ -50,18 +51,18 @@ type shard struct {
 	timers   *wheel.Wheel[*alarm]
 	fence    retained.Fence[*client, *wsnet.Conn]
 	covering auth.Uncovered[*client]
-	leaving  ring.Ring[*client] // sessions that have ended and still have subscriptions
-	relays   route.Relays       // hear of what is published
-	told     *client            // whose packet is handled with answers; nil mostly
-	expiring ring.Ring[*client] // whose time is over, and who are still to be told
-	unread   ring.Ring[func()]  // what waits as long as no socket is read
-	checking *recheck           // what a reload has left to do; nil: nothing
-	halted   int                // reasons to leave sockets unread
+	leaving  ring.Ring[*client]    // sessions that have ended and still have subscriptions
+	relays   route.Relays          // hear of what is published
+	told     *client               // whose packet is handled with answers; nil mostly
+	expiring ring.Ring[*client]    // whose time is over, and who are still to be told
+	unread   ring.Ring[func()]     // what waits as long as no socket is read
+	checking *auth.Review[*client] // what a reload has left to do; nil: nothing
+	halted   int                   // reasons to leave sockets unread
 	count    tally.Counters
 	journal  *durable.Journal // nil without a store
 	late     durable.Late[*client]
 	away     *durable.Fetcher[*client] // nil unless max_queued_memory sets a bound
-	sys      *sysTree                  // shard 0 only
+	sys      *sys.Reporter             // shard 0 only
 	probe    memguard.Probe            // of the process's memory
 	sweeper  retained.Sweep            // shard 0 only
 
@@ -96,28 +97,6 @@ type greeting struct {
 
 // connectTimeout is how long a connection may stay silent before CONNECT, in milliseconds.
 const connectTimeout = 20000
-
-func newShard(b *Broker, l *wsnet.Loop) *shard {
-	o := &b.opts
-	s := &shard{
-		b: b, loop: l, index: l.Index(), opts: o,
-		limits: session.Limits{
-			Inflight: o.MaxInflight, InflightBytes: o.MaxInflightBytes,
-			Queued: o.MaxQueuedMessages, QueuedBytes: o.MaxQueuedBytes, QueueQoS0: o.QueueQoS0,
-			UnreleasedBytes: unreleasedBytesMax, Memory: b.queueMemory,
-		},
-		sessions:  make(map[string]*client),
-		receivers: fanout.New[*client](b.index, l.Index(), slice),
-		timers:    wheel.New[*alarm](512),
-		journal:   b.newJournal(l.Index()),
-		away:      b.newFetcher(),
-	}
-	s.limits.Totals = &s.totals
-	s.router = s.newRouter()
-	s.openGrants()
-	s.watchLevels()
-	return s
-}
 
 // watchLevels notes which of the levels that cost something are on, and whether connections have lines.
 func (s *shard) watchLevels() {
@@ -382,8 +361,11 @@ func (s *shard) EndTurn() {
 	s.endFence() // behind the messages
 	s.readAway()
 	s.watchMemory()
-	s.checkInvariants(false)
+	checkInvariants(s, false)
 }
+
+// expireEach is how many denials that have ended are taken out in a tick.
+const expireEach = 256
 
 // Tick implements wsnet.TurnHandler.
 func (s *shard) Tick(now int64) {
@@ -408,13 +390,13 @@ func (s *shard) Tick(now int64) {
 		s.sampleMemory()
 		s.b.knocks.Rest()
 		if s.sys != nil {
-			s.sys.tick(now)
+			s.sys.Tick(s.b.clock.Wall(now) / 1000)
 		}
 		s.sweeper.Step(s.b.retained, now, func(m *message.Message) {
 			s.b.retained.Forget(m, s.retainLog(m.Topic))
 		})
 	}
-	s.checkInvariants(true)
+	checkInvariants(s, true)
 }
 
 var (
@@ -483,5 +465,56 @@ func (s *shard) logf(level slog.Level, format string, args ...any) {
 func (s *shard) debugf(format string, args ...any) {
 	if s.debug {
 		line.Write(s.opts.Log, LevelDebug, format, args...)
+	}
+}
+
+// post runs f on the loop; for what is bounded by its cause.
+func (s *shard) post(f func()) { s.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { f() })) }
+
+// watchClock looks whether the system's clock has been set. Shard 0 only.
+func (s *shard) watchClock() {
+	moved, note := s.b.clock.Watch()
+	if moved != 0 {
+		s.logf(LevelNotice,
+			"The system's clock has moved by %s (set, or asleep); intervals go on as they were.",
+			moved.Round(time.Second))
+		for _, o := range s.b.shards {
+			o.loop.MustPost(wsnet.TaskFunc(func(*wsnet.Loop) { o.clockMoved() }))
+		}
+	}
+	if note {
+		s.noteClock()
+	}
+}
+
+// noteClock tells the store what the time is. Shard 0 only.
+func (s *shard) noteClock() {
+	r := s.b.clock.Record()
+	if s.journal != nil {
+		s.journal.Batch.PutClock(r)
+	}
+}
+
+// watchMemory measures under load, at the end of a turn; whichever loop comes first does.
+func (s *shard) watchMemory() {
+	s.loop.MustBeHere()
+	if s.b.memory.Due(s.loop.Now()) {
+		s.sampleMemory()
+	}
+}
+
+// sampleMemory looks whether memory is short.
+func (s *shard) sampleMemory() {
+	s.loop.MustBeHere()
+	g := &s.b.memory
+	turn := g.Sample(&s.probe, s.loop.Now())
+	switch n := g.Numbers(); turn {
+	case memguard.Short:
+		s.logf(LevelWarning, "Warning: memory_limit: %d of %d bytes are used. New clients are refused "+
+			"and messages are not queued.", n.Used, n.Limit)
+	case memguard.Enough:
+		s.logf(LevelNotice, "memory_limit: %d of %d bytes are used. Clients and messages are taken "+
+			"again.", n.Used, n.Limit)
+	case memguard.Same:
 	}
 }

@@ -84,6 +84,15 @@ func (s *shard) clockMoved() {
 		}
 		return 0
 	}
-	r := &recheck{Review: auth.NewReview(maps.Values(s.sessions), look, nil), done: func() {}}
-	r.Run(s.loop)
+	s.loop.Again(reviewTask{auth.NewReview(maps.Values(s.sessions), look, nil, nil)})
+}
+
+// reviewTask looks again at many clients, in slices.
+type reviewTask struct{ *auth.Review[*client] }
+
+// Run implements wsnet.Task.
+func (r reviewTask) Run(l *wsnet.Loop) {
+	if !r.Step() {
+		l.Again(r)
+	}
 }

@@ -2,7 +2,12 @@ package broker
 
 import (
 	"noctule/broker/auth"
+	"noctule/broker/behalf"
 	"noctule/broker/fanout"
+	"noctule/broker/grants"
+	"noctule/broker/message"
+	"noctule/broker/session"
+	"noctule/broker/view"
 	"noctule/codec"
 	"noctule/topictree"
 	"noctule/wsnet"
@@ -231,7 +236,7 @@ func (c *client) handleUnsubscribe(h codec.Header, body []byte) error {
 		}
 		s.logf(LevelUnsubscribe, "%s %s", c.id, name)
 		if code == codec.Success && s.b.watching.Any() {
-			c.tellEvent(Event{Kind: EventUnsubscribed, Filter: string(name)})
+			c.tellEvent(event{Kind: view.EventUnsubscribed, Filter: string(name)})
 		}
 		s.codes = append(s.codes, code)
 	}
@@ -390,4 +395,117 @@ func (c *client) removeSub(i int) {
 	c.subs[i] = c.subs[last]
 	c.subs[last] = subscription{}
 	c.subs = c.subs[:last]
+}
+
+// grants is what the client has been given, nil if nothing rare is there.
+func (c *client) grants() *grants.List[*client] {
+	if c.rare == nil {
+		return nil
+	}
+	return &c.rare.grants
+}
+
+// Given implements grants.Client.
+func (c *client) Given(add bool) *grants.List[*client] {
+	if add {
+		return &c.extra().grants
+	}
+	return c.grants()
+}
+
+// Own implements grants.Client.
+func (c *client) Own(id topictree.FilterID) bool {
+	_, ok := c.find(id)
+	return ok
+}
+
+// About implements grants.Client.
+func (c *client) About() grants.About {
+	a := grants.About{
+		Bounds: c.rights().bounds(), ID: c.id, Username: c.username(), Number: c.number,
+		Subscriptions: len(c.subs), Durable: c.Durable(), Online: c.conn != nil,
+	}
+	if c.conn != nil {
+		a.MaxQoS = c.listener().MaxQoS
+	}
+	return a
+}
+
+// PlacedIn implements fanout.Receiver.
+func (c *client) PlacedIn(x *fanout.Set[*client], at int) { c.grants().PlacedIn(x, at) }
+
+// masks reports whether a member of x must not get a message by x for a filter: it has subscribed itself, has
+// unsubscribed, or gets it by an earlier grant.
+func (c *client) masks(x *fanout.Set[*client], id topictree.FilterID) bool {
+	if len(c.subs) > 0 && c.Own(id) {
+		return true
+	}
+	return c.rare.grants.Masks(x, id.Filter())
+}
+
+// granted is as what a client gets a filter that it has been given and has not subscribed to itself.
+func (c *client) granted(id topictree.FilterID) (member, bool) {
+	if c.Own(id) {
+		return member{}, false
+	}
+	t, ok := c.grants().Find(id)
+	if !ok {
+		return member{}, false
+	}
+	return member{C: c, SubID: t.SubID, Options: t.Options}, true
+}
+
+// rename notes the username of a session.
+func (c *client) rename(name string) {
+	before := c.username()
+	if before == name {
+		return
+	}
+	c.extra().username = name
+	c.shard.grants.Rename(c, before, name)
+}
+
+// selfTopic is where a client hears what it is subscribed to on its behalf, if it has asked for it: by a
+// subscription to this very filter, its own or one of its lists. Nobody can publish there.
+const selfTopic = "$me/subscriptions"
+
+// tell sends a client the list of what others have subscribed it to, if it wants to know.
+func (c *client) tell() {
+	s := c.shard
+	s.loop.MustBeHere()
+	if s.opts.Describe == nil || c.conn == nil || c.mount() != "" {
+		return
+	}
+	o, ok := c.selfOptions()
+	if !ok {
+		return
+	}
+	l, n := c.grants().Told()
+	l.ClientID, l.Connected = c.id, true
+	behalf.ByWall(s.b.clock.Wall, l.Holdings, nil)
+	m := message.New([]byte(selfTopic), s.opts.Describe(&l, n), o.QoS(), false)
+	c.give(m, session.Grant{QoS: o.QoS()})
+}
+
+// selfOptions is with what options a client has subscribed to selfTopic.
+func (c *client) selfOptions() (fanout.Options, bool) {
+	id, ok := c.shard.b.index.Lookup([]byte(selfTopic))
+	if !ok {
+		return 0, false
+	}
+	if i, ok := c.find(id); ok {
+		return c.subs[i].opts, true
+	}
+	mb, ok := c.granted(id)
+	return mb.Options, ok
+}
+
+// tellSubscriber answers a SUBSCRIBE to selfTopic, as a retained message would.
+func (c *client) tellSubscriber(filters []codec.Filter) {
+	for i := range filters {
+		if string(filters[i].Name) == selfTopic {
+			c.tell()
+			return
+		}
+	}
 }

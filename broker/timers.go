@@ -187,23 +187,3 @@ func (c *client) sendWill() {
 	}
 	s.publishMessage(w.m)
 }
-
-// windUp is the last that a loop does before its connections end.
-func (s *shard) windUp() {
-	s.loop.MustBeHere()
-	s.sendPendingWills()
-	if s.index == 0 {
-		s.noteClock()
-	}
-}
-
-// sendPendingWills publishes all wills that are still due, at shutdown; delayed ones too, as Mosquitto
-// does. A recheck under way is given up.
-func (s *shard) sendPendingWills() {
-	s.checking.end()
-	for _, cl := range s.sessions {
-		if cl.will() != nil {
-			cl.sendWill()
-		}
-	}
-}

@@ -18,6 +18,9 @@ type Review[C any] struct {
 	client func(c C) (subscriptions int)
 	cover  func(c C, from, to int)
 
+	done func() // called at the end; nil: nothing
+
+	over bool
 	of   C   // the one being looked at
 	left int // of its subscriptions, from the first, still to be looked at
 }
@@ -26,16 +29,20 @@ type Review[C any] struct {
 // to be looked at then, which cover does, some at a time: by the last first, since a removal meanwhile moves
 // only what is behind it. all may be a map that changes between two steps: what is deleted is not seen, what
 // is added need not be.
+// done, unless it is nil, is called at the end.
 func NewReview[C any](
-	all iter.Seq[C], client func(c C) (subscriptions int), cover func(c C, from, to int),
+	all iter.Seq[C], client func(c C) (subscriptions int), cover func(c C, from, to int), done func(),
 ) *Review[C] {
-	r := &Review[C]{client: client, cover: cover}
+	r := &Review[C]{client: client, cover: cover, done: done}
 	r.next, r.stop = iter.Pull(all)
 	return r
 }
 
-// Step is one slice; true when that was the last.
+// Step is one slice; true when that was the last, or there was none to be done any more.
 func (r *Review[C]) Step() (over bool) {
+	if r.over {
+		return true
+	}
 	for budget := ReviewSlice; budget > 0; budget-- {
 		if r.left > 0 {
 			n := min(r.left, budget)
@@ -46,6 +53,7 @@ func (r *Review[C]) Step() (over bool) {
 		}
 		c, ok := r.next()
 		if !ok {
+			r.End()
 			return true
 		}
 		r.of, r.left = c, r.client(c)
@@ -53,8 +61,17 @@ func (r *Review[C]) Step() (over bool) {
 	return false
 }
 
-// End gives up what is left.
-func (r *Review[C]) End() { r.stop() }
+// End gives up what is left, if anything is. r may be nil.
+func (r *Review[C]) End() {
+	if r == nil || r.over {
+		return
+	}
+	r.over = true
+	r.stop()
+	if r.done != nil {
+		r.done()
+	}
+}
 
 // Uncovered is clients with very many subscriptions that are still to be held against their rights, in
 // slices. The zero value is nobody. It belongs to the loop of the clients.

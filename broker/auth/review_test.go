@@ -14,7 +14,7 @@ func TestReview(t *testing.T) {
 		subs[string(rune('A'+i))] = 1
 	}
 	looked, covered := map[string]int{}, map[string]int{}
-	steps, most := 0, 0
+	steps, most, ends := 0, 0, 0
 	r := auth.NewReview(maps.Keys(subs), func(c string) int {
 		most++
 		looked[c]++
@@ -25,7 +25,7 @@ func TestReview(t *testing.T) {
 		}
 		covered[c] += to - from
 		most += to - from
-	})
+	}, func() { ends++ })
 	for !r.Step() {
 		if most > 2*auth.ReviewSlice {
 			t.Fatalf("%d in one step", most)
@@ -38,12 +38,18 @@ func TestReview(t *testing.T) {
 			t.Errorf("%s: %d times, %d of %d", c, looked[c], covered[c], n)
 		}
 	}
-	if steps < 6 {
-		t.Errorf("%d steps", steps)
+	r.End()
+	if steps < 6 || ends != 1 || !r.Step() {
+		t.Errorf("%d steps, %d ends", steps, ends)
 	}
-	given := auth.NewReview(maps.Keys(subs), func(string) int { return 5000 }, func(string, int, int) {})
+	given := auth.NewReview(maps.Keys(subs), func(string) int { return 5000 }, func(string, int, int) {}, nil)
 	given.Step()
 	given.End() // and nothing hangs on it
+	if !given.Step() {
+		t.Error("it goes on when it has been given up")
+	}
+	given = nil
+	given.End()
 }
 
 // Clients have their turns one after the other; who is to be looked at anew keeps its place.

@@ -1,6 +1,9 @@
 package behalf
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Subscriptions may end by themselves. When is a time of the broker's clock (docs/adr/0011), in whole
 // seconds, so that what is asked for at about the same time is the same set; 0 is never.
@@ -90,4 +93,30 @@ func (x *Set) After(now int64) *Set {
 // Where is the topics for whose filters keep is true; x itself if that is all.
 func (x *Set) Where(keep func(filter string) bool) *Set {
 	return x.where(func(t *Topic) bool { return keep(t.Filter) })
+}
+
+// Seconds rounds milliseconds to the nearest second, so that times go there and back between two clocks.
+func Seconds(ms int64) int64 { return (ms + 500) / 1000 }
+
+// ByWall has a listing, which tells times of the broker's clock, tell those of the system's: wall is that of
+// a time in Unix milliseconds.
+func ByWall(wall func(at int64) int64, held []Holding, waits []Pending) {
+	for i := range held {
+		held[i].Ends = endsByWall(wall, held[i].Ends)
+	}
+	for i := range waits {
+		waits[i].Ends = endsByWall(wall, waits[i].Ends)
+		waits[i].Until = time.UnixMilli(wall(waits[i].Until.UnixMilli()))
+	}
+}
+
+// endsByWall is the same of when topics end; the list itself is a set's.
+func endsByWall(wall func(at int64) int64, ends []int64) []int64 {
+	out := slices.Clone(ends)
+	for i, at := range out {
+		if at != 0 {
+			out[i] = Seconds(wall(at * 1000))
+		}
+	}
+	return out
 }

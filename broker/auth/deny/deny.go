@@ -447,6 +447,17 @@ func Of(l *auth.Login) Query {
 	return q
 }
 
+// Denies reports whether the table denies who a login says that it is, with the id of its token.
+func (t *Table) Denies(l *auth.Login, token string) bool {
+	if t.Empty() {
+		return false
+	}
+	q := Of(l)
+	q.Token = token
+	_, denied := t.Match(&q)
+	return denied
+}
+
 // Cursor is a place in the list; the zero Cursor is its beginning.
 type Cursor struct {
 	Kind Kind
