@@ -53,7 +53,11 @@ var rooms = map[string]room{
 		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile " +
 			"topictree",
 	},
-	"broker/auth/deny":  {ours: "broker/auth broker/store"},
+	"broker/auth/deny": {ours: "broker/auth broker/store"},
+	"broker/auth/goauth": {
+		ours:   "broker/auth broker/auth/hash broker/auth/token broker/lookup codec internal/places internal/regular",
+		others: "github.com/go-sql-driver/mysql github.com/hashicorp/golang-lru/v2/simplelru github.com/redis/go-redis/v9",
+	},
 	"broker/auth/hash":  {others: "golang.org/x/crypto/argon2 golang.org/x/crypto/bcrypt"},
 	"broker/auth/scram": {ours: "broker/auth broker/auth/hash codec", others: "github.com/xdg-go/scram"},
 	"broker/auth/source": {
@@ -107,14 +111,14 @@ var rooms = map[string]room{
 	"broker/sys":             {pure: true, std: "fmt math strconv"},
 	"broker/view":            {ours: "broker/fanout broker/message broker/retained codec topictree"},
 	"cmd/internal/cli":       {others: "github.com/spf13/pflag"},
-	"cmd/internal/conf":      {ours: "broker cmd/internal/tlsconf"},
+	"cmd/internal/conf":      {ours: "broker broker/auth/goauth cmd/internal/tlsconf"},
 	"cmd/internal/logs":      {ours: "broker cmd/internal/conf"},
 	"cmd/internal/rtmin":     {others: "golang.org/x/sys/unix"},
 	"cmd/internal/sqlitedb":  {ours: "broker/store/mosquitto internal/regular", others: "github.com/ncruces/go-sqlite3/driver"},
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/auth/hash broker/auth/source broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+		ours: "admin broker broker/auth broker/auth/goauth broker/auth/hash broker/auth/source broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/spf13/pflag golang.org/x/sys/unix golang.org/x/term",
@@ -160,7 +164,9 @@ const (
 )
 
 // longLines are files that are tables, a row a line.
-var longLines = map[string]bool{"cmd/internal/conf/directives.go": true}
+var longLines = map[string]bool{
+	"cmd/internal/conf/directives.go": true, "broker/auth/goauth/backends.go": true, "broker/auth/goauth/general.go": true,
+}
 
 // tables are the package variables that are not errors: they are never written.
 var tables = map[string]bool{

@@ -14,6 +14,7 @@ type Passwords struct {
 	users    map[string]*hash.Hash
 	decoys   []*hash.Hash // what unknown users are compared with
 	seed     maphash.Seed
+	form     PasswordForm
 	warnings []string
 }
 
@@ -23,8 +24,18 @@ const passwordFile = "password file"
 // "username:hash" with the forms of package hash, comments with # in the first column. Lines
 // without a colon are skipped; an empty or repeated username and anything but a known hash are errors, all
 // of them *FileError.
-func LoadPasswords(path string) (*Passwords, error) {
+func LoadPasswords(path string) (*Passwords, error) { return PasswordForm{}.Load(path) }
+
+// PasswordForm is how a password file is read that is not Mosquitto's own.
+type PasswordForm struct {
+	hash.Form
+	LastCounts bool // of several lines of a user the last one counts, instead of an error
+}
+
+// Load is LoadPasswords in this form.
+func (f PasswordForm) Load(path string) (*Passwords, error) {
 	p := newPasswords()
+	p.form = f
 	s := &source{path: path, what: passwordFile}
 	if err := s.read(func(line string) error { return p.add(s, line) }); err != nil {
 		return nil, err
@@ -56,12 +67,12 @@ func (p *Passwords) add(s *source, line string) error {
 		return s.fail("Empty username in password file '%s'.", s.path)
 	case len(name) > 65535:
 		return s.fail("Invalid line in password file '%s', username too long.", s.path)
-	case p.users[name] != nil:
+	case p.users[name] != nil && !p.form.LastCounts:
 		return s.fail("Duplicate user '%s' in password file '%s'.", name, s.path)
 	case text == "":
 		return s.fail("Invalid line in password file '%s'.", s.path)
 	}
-	h, err := hash.Parse(text)
+	h, err := p.form.Parse(text)
 	if weak, ok := errors.AsType[*hash.WeakError](err); ok {
 		return s.fail("Unable to decode line in password file '%s'. %s is not taken: %s.",
 			s.path, weak.Name, weak.Why)
