@@ -193,6 +193,9 @@ func (k *checking) security(l *conf.Listener) {
 			k.content(f.At(), "acl_file", err)
 		}
 	}
+	for _, g := range l.GoAuth {
+		k.tryChain(g)
+	}
 	for _, f := range l.Sources {
 		if k.readable(f.At(), "auth_file", f.Path) {
 			k.content(f.At(), "auth_file", trySources(f.Path))

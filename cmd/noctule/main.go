@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"noctule/admin"
-	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 	"noctule/cmd/internal/logs"
 	"noctule/internal/version"
@@ -208,8 +207,8 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		defer keys.Close() //nolint:errcheck // the program ends
 	}
 
-	sources := source.New(c.log)
-	defer sources.Close()
+	sources := newLogins(c.log)
+	defer sources.close()
 	policies, err := c.startPolicies(cfg, sources)
 	if err != nil {
 		c.fail(err)
@@ -224,7 +223,7 @@ func (c *command) serve(f flags, cfg *conf.Config) int {
 		return exitConfig
 	}
 	defer pre.close()
-	ops, err := c.openOperators(cfg.Admin, append(pre.parts(), admin.Counts(sources)))
+	ops, err := c.openOperators(cfg.Admin, append(pre.parts(), admin.Counts(sources.engine)))
 	if err != nil {
 		c.fail(err)
 		return exitListener

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"log/slog"
 	"slices"
 
 	"noctule/broker/auth"
+	"noctule/broker/auth/goauth"
 	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 )
@@ -13,12 +15,19 @@ type loader struct {
 	passwords map[string]*auth.Passwords
 	acls      map[string]*auth.ACL
 	sets      map[string]*source.Set // of auth_file
+	goauths   map[*conf.GoAuth]*goauth.Chain
+	chains    []*goauth.Chain // of goauths, in the order of their lines
+	before    []*goauth.Chain // that a reload takes the place of
+	log       *slog.Logger
 	warnings  []string
 }
 
 // newLoader has loaded nothing.
 func newLoader() *loader {
-	return &loader{passwords: map[string]*auth.Passwords{}, acls: map[string]*auth.ACL{}}
+	return &loader{
+		passwords: map[string]*auth.Passwords{}, acls: map[string]*auth.ACL{},
+		goauths: map[*conf.GoAuth]*goauth.Chain{},
+	}
 }
 
 // securityPlan is what the files of all listeners come to. It ends with use or discard.
@@ -26,21 +35,24 @@ type securityPlan struct {
 	policies []*auth.Policy // of the listeners, in their order; nil for one that has no files
 	warnings []string
 	sources  *source.Plan
+	chains   []*goauth.Chain
 }
 
-// loadPolicies reads the files of all listeners; engine asks what auth_file names, once it is told to by use.
-// An error about a line of a file is an *auth.FileError, or has file and line in it.
-func loadPolicies(listeners []conf.Listener, engine *source.Engine) (*securityPlan, error) {
+// loadPolicies reads the files of all listeners; what they name is asked once from is told to by use. An
+// error about a line of a file is an *auth.FileError, or has file and line in it.
+func loadPolicies(listeners []conf.Listener, from *logins) (*securityPlan, error) {
 	ld := newLoader()
+	ld.before, ld.log = from.chains, from.log
 	p := &securityPlan{}
 	var err error
-	if p.sources, err = ld.sources(listeners, engine); err != nil {
+	if p.sources, err = ld.sources(listeners, from.engine); err != nil {
 		return nil, err
 	}
 	for i := range listeners {
 		policy, err := ld.policy(&listeners[i])
+		p.chains = ld.chains
 		if err != nil {
-			p.sources.Discard()
+			p.discard()
 			return nil, err
 		}
 		p.policies = append(p.policies, policy)
@@ -50,15 +62,15 @@ func loadPolicies(listeners []conf.Listener, engine *source.Engine) (*securityPl
 }
 
 // startPolicies are loadPolicies at a start, in force.
-func (c *command) startPolicies(cfg *conf.Config, engine *source.Engine) ([]*auth.Policy, error) {
-	p, err := loadPolicies(cfg.Listeners, engine)
+func (c *command) startPolicies(cfg *conf.Config, from *logins) ([]*auth.Policy, error) {
+	p, err := loadPolicies(cfg.Listeners, from)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range p.warnings {
 		c.log.Warn(w)
 	}
-	engine.Use(p.sources)
+	from.use(p)
 	return p.policies, nil
 }
 
@@ -91,10 +103,17 @@ func (ld *loader) sources(listeners []conf.Listener, engine *source.Engine) (*so
 
 // policy is what a listener's configuration says about its clients.
 func (ld *loader) policy(l *conf.Listener) (*auth.Policy, error) {
-	if len(l.Passwords)+len(l.ACLs)+len(l.Sources) == 0 {
+	if len(l.Passwords)+len(l.ACLs)+len(l.Sources)+len(l.GoAuth) == 0 {
 		return nil, nil
 	}
 	p := &auth.Policy{AllowAnonymous: l.AllowAnonymous}
+	for _, g := range l.GoAuth {
+		c, err := ld.chain(g)
+		if err != nil {
+			return nil, err
+		}
+		p.Authenticators, p.Authorizers = append(p.Authenticators, c), append(p.Authorizers, c)
+	}
 	for _, f := range l.Passwords {
 		file, err := once(ld, ld.passwords, f.Path, auth.LoadPasswords)
 		if err != nil {

@@ -80,7 +80,7 @@ func (s *service) read() (next *settings, err error) {
 	}
 	defer func() {
 		if err != nil {
-			next.security.sources.Discard()
+			next.security.discard()
 			next = nil
 		}
 	}()
@@ -117,7 +117,7 @@ func (s *service) apply(ctx context.Context, next *settings) error {
 	s.tell()
 	limitMemory(s.cfg.Options.MemoryLimit)
 	s.pre.use(next.pre)
-	s.sources.Use(next.security.sources)
+	defer s.sources.use(next.security)()
 	for _, a := range s.apis {
 		a.set(next.listeners[a.index])
 	}

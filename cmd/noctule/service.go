@@ -13,7 +13,6 @@ import (
 	"noctule/admin"
 	"noctule/broker"
 	"noctule/broker/auth"
-	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 )
 
@@ -29,7 +28,7 @@ type service struct {
 	apis    []*api               // of listeners with protocol http_api
 	tree    printing
 	pre     *presubscription // nil: nothing is configured
-	sources *source.Engine
+	sources *logins
 
 	database  *fileWatch // the persistent state; nil: none
 	operators *operators

@@ -192,7 +192,8 @@ func TestPlugins(t *testing.T) {
 	for text, want := range map[string]string{
 		"plugin /usr/lib/x.so":                      "13 Unable to load plugin \"/usr/lib/x.so\".",
 		"plugin /usr/lib/a b.so":                    "13 Unable to load plugin \"/usr/lib/a b.so\".",
-		"auth_plugin go-auth.so\nauth_opt_abc x":    "13 Unable to load plugin \"go-auth.so\".",
+		"auth_plugin go-auth.so\nauth_opt_abc x":    "3 mosquitto-go-auth needs auth_opt_backends.",
+		"auth_plugin /go-auth.so.1":                 "13 Unable to load plugin \"/go-auth.so.1\".",
 		"global_plugin x.so":                        "13 Unable to load plugin \"x.so\".",
 		"plugin_load a /x.so":                       "13 Unable to load plugin \"/x.so\".",
 		"plugin /mosquitto_password_file.so.bak":    "13 Unable to load plugin \"/mosquitto_password_file.so.bak\".",

@@ -59,7 +59,7 @@ func (c *checker) listener(l *Listener) {
 	if outside && l.AllowAnonymous && !certified {
 		c.warn(l.at, "listener %s lets everybody in, without a password.", name)
 	}
-	logins := len(l.Passwords)+len(l.Sources) > 0
+	logins := len(l.Passwords)+len(l.Sources)+len(l.GoAuth) > 0
 	if !l.AllowAnonymous && !logins && (!certified || !named) {
 		c.warn(l.at, "listener %s lets nobody in: it has no password_file, and allow_anonymous is not true.",
 			name)

@@ -237,6 +237,8 @@ func samples(t *testing.T) map[string]string {
 		"plugin mosquitto_dynamic_security.so": plugin,
 		"plugin mosquitto_sparkplug_aware.so":  "plugin /usr/lib/mosquitto_sparkplug_aware.so",
 		"plugin mosquitto_persist_sqlite.so":   "global_plugin mosquitto_persist_sqlite.so",
+		"plugin go-auth.so":                    "plugin /lib/go-auth.so\nplugin_opt_backends redis",
+		"plugin mosquitto-go-auth.so":          "plugin /lib/mosquitto-go-auth.so\nplugin_opt_backends redis",
 		"plugin mosquitto_password_file.so":    "plugin /lib/mosquitto_password_file.so\nplugin_opt_password_file /x",
 		"plugin mosquitto_acl_file.so":         "plugin /lib/mosquitto_acl_file.so\nplugin_opt_acl_file /x",
 		"log_format":                           "log_format text", "enable_control_api": "enable_control_api false",

@@ -64,6 +64,7 @@ type Listener struct {
 	// everybody's before the listener's own, of each first the plugins. Sources are the files of others that
 	// are asked about logins, behind Passwords.
 	Passwords, ACLs, Sources []SecurityFile
+	GoAuth                   []*GoAuth // are asked before them
 	PSKFile                  SecurityFile
 
 	at       []Place // of the listener line

@@ -92,7 +92,7 @@ func TestReloadTable(t *testing.T) {
 	better := map[string]bool{ // read again with the listener's other TLS files, or the plugin's
 		"cafile": true, "capath": true, "ciphers": true, "ciphers_tls1.3": true, "tls_version": true,
 		"plugin": true, "auth_plugin": true, "global_plugin": true, "plugin_load": true, "plugin_use": true,
-		"plugin_opt_*": true, "auth_opt_*": true,
+		"plugin_opt_*": true, "auth_opt_*": true, "auth_plugin_deny_special_chars": true,
 	}
 	opened := map[string]bool{ // opened once
 		"persistence": true, "retained_persistence": true, "persistence_file": true, "persistence_location": true,

@@ -72,6 +72,9 @@ func (s *local) decide(l *Listener) {
 		}
 	}
 	for _, pl := range s.plugins {
+		if pl.goauth != nil && !slices.Contains(l.GoAuth, pl.goauth) {
+			l.GoAuth = append(l.GoAuth, pl.goauth)
+		}
 		add(&l.Passwords, pl.passwords)
 		add(&l.ACLs, pl.acls)
 	}

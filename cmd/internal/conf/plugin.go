@@ -5,15 +5,39 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"noctule/broker"
+	"noctule/broker/auth/goauth"
 )
 
 // plugin is a plugin line: Mosquitto loads a shared object, we run what it does if we have it built in.
 type plugin struct {
 	name, path string // name is "" unless it was given by plugin_load
-	options    []arg
+	options    []pluginOption
 	at         []Place
 
 	passwords, acls SecurityFile // from the options
+	goauth          *GoAuth
+	deny            *bool // auth_plugin_deny_special_chars
+}
+
+// GoAuth is mosquitto-go-auth with its options.
+type GoAuth struct {
+	Config *goauth.Config
+	Path   string // of the shared object
+	at     []Place
+}
+
+// At is the line that names it.
+func (g *GoAuth) At() []Place { return g.at }
+
+// isGoAuth reports whether it is mosquitto-go-auth.
+func (pl *plugin) isGoAuth() bool { return goauth.Base(filepath.Base(pl.path)) }
+
+// option is one option of a plugin.
+type pluginOption struct {
+	arg
+	at []Place
 }
 
 // loadPlugin handles plugin, auth_plugin and global_plugin.
@@ -92,7 +116,7 @@ func setPluginOption(p *parser, a arg) error {
 	if err != nil {
 		return err
 	}
-	p.plugin.options = append(p.plugin.options, arg{name, v})
+	p.plugin.options = append(p.plugin.options, pluginOption{arg{name, v}, p.where()})
 	return nil
 }
 
@@ -101,7 +125,10 @@ func denySpecial(p *parser, a arg) error {
 	if p.plugin == nil {
 		return fmt.Errorf("An %s option exists in the config file without a plugin.", a.key)
 	}
-	_, err := a.truth()
+	v, err := a.truth()
+	if p.plugin.deny = &v; !p.plugin.isGoAuth() {
+		p.warn("Warning: auth_plugin_deny_special_chars has no effect on this built-in plugin.")
+	}
 	return err
 }
 
@@ -121,6 +148,9 @@ func (p *parser) finishPlugin(pl *plugin) error {
 	if name, ok := strings.CutSuffix(base, ".dll"); ok { // Mosquitto's on Windows
 		base = name + ".so"
 	}
+	if pl.isGoAuth() {
+		return p.finishGoAuth(pl)
+	}
 	d, ok := p.table["plugin "+base]
 	if !ok {
 		text := fmt.Sprintf("Unable to load plugin \"%s\".", pl.path)
@@ -138,6 +168,31 @@ func (p *parser) finishPlugin(pl *plugin) error {
 	}
 	if to.Path == "" {
 		return &Error{Text: fmt.Sprintf("%s needs plugin_opt_%s.", base, d.option), Places: pl.at}
+	}
+	return nil
+}
+
+// finishGoAuth reads the options of mosquitto-go-auth. What is wrong with one is an error at its line.
+func (p *parser) finishGoAuth(pl *plugin) error {
+	var options []goauth.Option
+	for _, o := range pl.options {
+		options = append(options, goauth.Option{Name: o.key, Value: o.value})
+	}
+	cfg, problems := goauth.Read(options)
+	for _, x := range problems {
+		at := pl.at
+		if x.Option >= 0 {
+			at = pl.options[x.Option].at
+		}
+		if !x.Fatal {
+			p.cfg.Notes = append(p.cfg.Notes, Note{"Warning: " + x.Text, broker.LevelWarning, at})
+		} else if err := p.fail(&Error{Text: x.Text, Places: at}); err != nil {
+			return err
+		}
+	}
+	if cfg != nil {
+		cfg.DenySpecial = pl.deny == nil || *pl.deny
+		pl.goauth = &GoAuth{cfg, pl.path, pl.at}
 	}
 	return nil
 }
