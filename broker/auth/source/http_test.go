@@ -172,6 +172,8 @@ func TestOnFailure(t *testing.T) {
 		b.want("new", "p", want[1])
 		b.want("known", "another password", want[1])
 	}
+	b := begin(t, "", "sources: [{name: w, on_failure: open, topics: ['read a'], http: {url: '"+url+"'}}]")
+	may(t, b.want("new", "p", auth.Allow).Rules, "yes read a", "no read b")
 }
 
 // TestSelectors is who is asked about.

@@ -346,10 +346,16 @@ func (r *running) ask(ctx context.Context, l *lookup.Lookup[*answer], q *lookup.
 func (r *running) failed(l *auth.Login, err error) (auth.Verdict, *auth.Pass) {
 	r.e.metrics.logins.WithLabelValues(r.cfg.Name, "failed").Inc()
 	r.failing.Add(fmt.Sprintf("Logins: source %s does not answer: %v", r.cfg.Name, err))
-	if r.cfg.OnFailure == Open && ctxLives(err) {
-		return auth.Allow, &auth.Pass{Source: r.cfg.Name, Mark: r.markOf(l.Username)}
+	if r.cfg.OnFailure != Open || !ctxLives(err) {
+		return auth.Ask, nil
 	}
-	return auth.Ask, nil
+	p := &auth.Pass{Source: r.cfg.Name, Mark: r.markOf(l.Username)}
+	w := who{l.ClientID, l.Username}
+	p.Rules = r.rulesOf(w, &answer{}, nil) // what the file says holds
+	if r.topics != nil {
+		p.Rules = r.e.asking.hold(r, w, p.Rules)
+	}
+	return auth.Allow, p
 }
 
 // ctxLives reports that it was not for us to end.
