@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"slices"
 
 	"noctule/broker/auth"
 	"noctule/broker/fanout"
@@ -92,6 +93,28 @@ func (b *Broker) Clients(match func(*Client) bool) *Cursor[Client] {
 		s := b.shards[loop]
 		c := cl.view()
 		return c, s.sessions[cl.id] == cl && (match == nil || match(&c))
+	})
+}
+
+// ClientsOf reads those of some users, as Clients does. With Options.RequestsByUsername it looks at no
+// others.
+func (b *Broker) ClientsOf(usernames []string, match func(*Client) bool) *Cursor[Client] {
+	names := slices.Compact(slices.Sorted(slices.Values(usernames)))
+	theirs := func(loop int) iter.Seq[*client] {
+		s := b.shards[loop]
+		if list, known := s.grants.Of(names); known { // at once: nobody who gets another name comes twice
+			return slices.Values(list)
+		}
+		return maps.Values(s.sessions)
+	}
+	return view.OfTables(&b.pages, theirs, func(loop int, cl *client) (Client, bool) {
+		s := b.shards[loop]
+		_, wanted := slices.BinarySearch(names, cl.username())
+		if !wanted || s.sessions[cl.id] != cl {
+			return Client{}, false
+		}
+		c := cl.view()
+		return c, match == nil || match(&c)
 	})
 }
 

@@ -58,6 +58,46 @@ func TestClientsByPages(t *testing.T) {
 	})
 }
 
+// TestClientsOfUsers: the sessions of some users are those that a walk over all finds, with the index and without one,
+// also after sessions have ended or have become another user's.
+func TestClientsOfUsers(t *testing.T) {
+	for _, index := range []bool{false, true} {
+		change := func(o *broker.Options, _ *broker.ListenerOptions) { o.RequestsByUsername = index }
+		onEach(t, change, func(t *testing.T, x *fixture) {
+			login := func(id, name string, sort connectFunc) *brokertest.Client {
+				return x.connect(id, codec.V5, both(sort, func(p *codec.Connect) {
+					p.HasUsername, p.Username = name != "", []byte(name)
+				}))
+			}
+			users := []string{"", "joe", "ann", "sue"}
+			for i := range 60 {
+				login(fmt.Sprintf("c%02d", i), users[i%4], with(expiry(1000)))
+			}
+			for i := range 10 {
+				login(fmt.Sprintf("c%02d", i), users[(i+1)%4], with(expiry(1000)))
+				login(fmt.Sprintf("c%02d", i+10), "joe", with()).Disconnect() // and its session ends
+			}
+			brokertest.Settle(t, x.b)
+			for _, of := range [][]string{{"joe"}, {"ann", "joe", "ann"}, {"nobody"}, {""}, {"", "sue"}, nil} {
+				var got, want []string
+				for _, c := range whole(t, x.b.ClientsOf(of, nil)) {
+					got = append(got, c.ID+" "+c.Username)
+				}
+				for _, c := range whole(t, x.b.Clients(func(c *broker.Client) bool { return slices.Contains(of, c.Username) })) {
+					want = append(want, c.ID+" "+c.Username)
+				}
+				slices.Sort(got)
+				if slices.Sort(want); !slices.Equal(got, want) {
+					t.Errorf("index %v, of %q: %q, want %q", index, of, got, want)
+				}
+			}
+			if n := len(whole(t, x.b.ClientsOf([]string{"sue"}, func(c *broker.Client) bool { return c.ID > "c40" }))); n == 0 || n > 6 {
+				t.Errorf("%d of those wanted", n)
+			}
+		})
+	}
+}
+
 // TestClientInDetail: what Find tells while a client is there, and after.
 func TestClientInDetail(t *testing.T) {
 	x := newFixture(t, nil)

@@ -464,6 +464,23 @@ func TestEndedRequests(t *testing.T) {
 	}
 }
 
+// TestSessionsOfUsers: the index has those of users alone, and none of who has ended or is another's.
+func TestSessionsOfUsers(t *testing.T) {
+	w := newWorld(t, 1)
+	for i := range 100 {
+		w.connect(fmt.Sprint(i), fmt.Sprint("u", i%10))
+	}
+	w.end("13")
+	w.connect("23", "u4")
+	table := w.loops[0].table
+	if list, known := table.Of([]string{"u3", "nobody"}); !known || len(list) != 8 {
+		t.Errorf("%d, known %v", len(list), known)
+	}
+	if _, known := table.Of([]string{"u3", ""}); known {
+		t.Error("those without a name are known")
+	}
+}
+
 // TestRefusedShare has a shared subscription that cannot be joined: it is logged, the rest is there.
 func TestRefusedShare(t *testing.T) {
 	w := newWorld(t, 1)

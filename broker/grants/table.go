@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 
 	"noctule/broker/behalf"
@@ -150,6 +151,19 @@ func (t *Table[C]) Rename(c C, before, now string) {
 	if now != "" {
 		t.users[now] = append(t.users[now], c)
 	}
+}
+
+// Of is the sessions of users, each once if no user is named twice; known is false if nobody has asked for
+// the index, or for those without a username, who are not in it.
+func (t *Table[C]) Of(users []string) (list []C, known bool) {
+	t.loop.MustBeHere()
+	if t.users == nil || slices.Contains(users, "") {
+		return nil, false
+	}
+	for _, name := range users {
+		list = append(list, t.users[name]...)
+	}
+	return list, true
 }
 
 func (t *Table[C]) unlist(c C, name string) {

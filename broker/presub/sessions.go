@@ -2,7 +2,6 @@ package presub
 
 import (
 	"context"
-	"slices"
 
 	"noctule/broker"
 	"noctule/codec"
@@ -11,9 +10,11 @@ import (
 // Sessions reads those that a caller may see, of the users given, or of all with none. It is to be closed
 // unless it is read to its end.
 func (e *Engine) Sessions(c Caller, usernames []string) *broker.Cursor[broker.Client] {
-	return e.b.Clients(func(x *broker.Client) bool {
-		return (len(usernames) == 0 || slices.Contains(usernames, x.Username)) && e.Sees(c, x.ID, x.Username)
-	})
+	sees := func(x *broker.Client) bool { return e.Sees(c, x.ID, x.Username) }
+	if len(usernames) == 0 {
+		return e.b.Clients(sees)
+	}
+	return e.b.ClientsOf(usernames, sees)
 }
 
 // Session is one that a caller may see.
