@@ -41,7 +41,7 @@ var rooms = map[string]room{
 	"bench/plot":    {},
 	"bench/traffic": {ours: "codec", others: "github.com/gobwas/ws github.com/gobwas/ws/wsutil golang.org/x/sys/unix"},
 	"broker": {
-		ours: "broker/admit broker/auth broker/auth/deny broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
+		ours: "broker/admit broker/alias broker/auth broker/auth/deny broker/behalf broker/clock broker/crash broker/durable broker/fanout broker/grants " +
 			"broker/knock broker/line broker/listener broker/message " +
 			"broker/offer broker/publication broker/reason broker/retained broker/route broker/session " +
 			"broker/store broker/store/state broker/sys broker/tally broker/view codec internal/memguard internal/ring internal/version " +
@@ -49,6 +49,7 @@ var rooms = map[string]room{
 		others: "github.com/cespare/xxhash/v2",
 	},
 	"broker/admit": {ours: "broker/auth broker/behalf broker/listener codec internal/places"},
+	"broker/alias": {ours: "broker/message codec", pure: true},
 	"broker/auth": {
 		ours: "broker/auth/hash codec internal/certname internal/places internal/regular internal/ring internal/swapfile " +
 			"topictree",
@@ -83,7 +84,7 @@ var rooms = map[string]room{
 		ours: "broker/behalf broker/durable broker/fanout broker/message broker/retained broker/store codec codec/im " +
 			"topictree",
 	},
-	"broker/listener": {ours: "broker/auth codec wsnet"},
+	"broker/listener": {ours: "broker/auth broker/message codec wsnet"},
 	"broker/lookup": {
 		ours: "internal/places internal/regular",
 		others: "github.com/go-sql-driver/mysql github.com/goccy/go-yaml github.com/goccy/go-yaml/ast " +

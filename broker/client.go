@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"noctule/broker/admit"
+	"noctule/broker/alias"
 	"noctule/broker/auth"
 	"noctule/broker/durable"
 	"noctule/broker/fanout"
@@ -118,11 +119,11 @@ func (c *client) replays() *retained.Queue {
 
 // fiveState is what an MQTT 5 client asked for.
 type fiveState struct {
-	maxPacket uint32            // Maximum Packet Size of the client; 0 none
-	aliasMax  uint16            // aliases the broker may use
-	aliases   map[string]uint16 // topic -> outgoing alias, first come first served
-	incoming  [][]byte          // topics by incoming alias - 1
-	noProblem bool              // Request Problem Information 0
+	maxPacket uint32    // Maximum Packet Size of the client; 0 none
+	aliasMax  uint16    // aliases the broker may use
+	aliases   alias.Out // of what goes out
+	incoming  alias.In
+	noProblem bool // Request Problem Information 0
 }
 
 // never is the session expiry interval that does not pass [MQTT-3.1.2.11.2].
@@ -211,13 +212,13 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 	}
 	m := h.Message()
 	if c.five != nil && c.five.aliasMax > 0 {
-		c.five.alias(m.Topic, d, c.shard.b.memory.Short())
+		c.five.aliases.Pick(m.Topic, c.five.aliasMax, c.shard.b.memory.Short(), d)
 	}
 	head, pid := h.Head(c.version, d)
 	n := len(head) + len(m.Payload)
 	if c.five != nil && c.five.maxPacket > 0 && n > int(c.five.maxPacket) {
 		c.shard.drop(DropTooLarge)
-		c.five.forget(m.Topic, d)
+		c.five.aliases.Forget(m.Topic, d)
 		return false
 	}
 	s := c.shard
@@ -241,30 +242,6 @@ func (c *client) write(h *message.Heads, d *message.Delivery) bool {
 			line.Flag(d.Dup), d.QoS, line.Flag(d.Retain), d.PacketID, m.Topic, len(m.Payload))
 	}
 	return true
-}
-
-// alias picks the outgoing Topic Alias: the first topics get one, with the topic once and alone from then
-// on [MQTT-3.1.2-26]. With full no further one does.
-func (f *fiveState) alias(topic []byte, d *message.Delivery, full bool) {
-	if a, ok := f.aliases[string(topic)]; ok {
-		d.Alias, d.AliasOnly = a, true
-		return
-	}
-	if full || len(f.aliases) >= int(f.aliasMax) {
-		return
-	}
-	if f.aliases == nil {
-		f.aliases = make(map[string]uint16)
-	}
-	d.Alias = uint16(len(f.aliases) + 1)
-	f.aliases[string(topic)] = d.Alias
-}
-
-// forget takes back an alias whose first packet was not sent.
-func (f *fiveState) forget(topic []byte, d *message.Delivery) {
-	if d.Alias != 0 && !d.AliasOnly {
-		delete(f.aliases, string(topic))
-	}
 }
 
 // SendAck implements session.Sink.

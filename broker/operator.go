@@ -205,36 +205,18 @@ func (b *Broker) Retained(filter string) (*Cursor[Retained], error) {
 }
 
 // Shares reads the shared subscriptions, in no order.
-func (b *Broker) Shares() *Cursor[Share] {
-	all := func(loop int) iter.Seq[topictree.FilterID] { return b.shards[loop].router.Shares.All() }
-	return view.OfTables(&b.pages, all, func(loop int, id topictree.FilterID) (Share, bool) {
-		g := b.shards[loop].router.Shares.Group(id)
-		group, filter, ok := codec.SplitShare([]byte(b.index.Filter(id)))
-		if g == nil || !ok {
-			return Share{}, false
-		}
-		return Share{Group: string(group), Filter: string(filter), Members: g.Len()}, true
-	})
-}
+func (b *Broker) Shares() *Cursor[Share] { return view.SharesOf(&b.pages, b.sharesAt) }
 
 // ShareMembers reads the client ids of a shared subscription's members, in the order in which they are dealt
 // to.
 func (b *Broker) ShareMembers(group, filter string) *Cursor[string] {
-	s, at := b.shards[b.shareHome([]byte(group), []byte(filter))], 0
-	step := func(page []string, limit int) ([]string, bool) {
-		id, ok := b.index.LookupShared([]byte(group), []byte(filter))
-		if !ok || s.router.Shares.Group(id) == nil {
-			return page, true
-		}
-		g := s.router.Shares.Group(id)
-		for _, m := range g.Page(at, limit) {
-			page = append(page, m.C.id)
-			at++
-		}
-		return page, at >= g.Len()
-	}
-	return view.OfLoop(&b.pages, s.index, step)
+	home := b.shareHome([]byte(group), []byte(filter))
+	of := func() (topictree.FilterID, bool) { return b.index.LookupShared([]byte(group), []byte(filter)) }
+	return view.MembersOf(&b.pages, home, b.sharesAt(home), of, (*client).String)
 }
+
+// sharesAt is the shared subscriptions that a loop deals.
+func (b *Broker) sharesAt(loop int) *fanout.Shares[*client] { return &b.shards[loop].router.Shares }
 
 // WriteTree writes all subscriptions to w, as Mosquitto prints them on SIGUSR2; see view.Tree. Any goroutine
 // but a loop's.
@@ -242,7 +224,7 @@ func (b *Broker) WriteTree(ctx context.Context, w io.Writer) error {
 	t := view.Tree[*client]{
 		Index: b.index, Loops: (*loops)(b), Name: (*client).String,
 		At: func(loop int) (*fanout.Table[*client], *fanout.Shares[*client]) {
-			return b.shards[loop].receivers, &b.shards[loop].router.Shares
+			return b.shards[loop].receivers, b.sharesAt(loop)
 		},
 	}
 	return t.Write(ctx, w)

@@ -278,33 +278,16 @@ func (c *client) readProperties(p *codec.Publish, m *message.Message) error {
 	return nil
 }
 
-// resolveAlias notes or looks up an incoming Topic Alias [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
-// [MQTT-3.3.2-10].
+// resolveAlias is the topic of a PUBLISH with an alias. While memory is short a long topic gets none.
 func (c *client) resolveAlias(a int, topic []byte) ([]byte, error) {
-	if a > int(c.listener().MaxTopicAlias) {
-		return nil, &codec.Error{
-			Reason: codec.TopicAliasInvalid, Packet: codec.PUBLISH,
-			Detail: "above Topic Alias Maximum",
-		}
+	most, in := int(c.listener().MaxTopicAlias), &c.features().incoming
+	if a <= most && len(topic) > max(smallMax, in.Room(a)) && c.shard.b.memory.Short() {
+		return nil, reason.Because(&codec.Error{
+			Reason: codec.QuotaExceeded, Packet: codec.PUBLISH,
+			Detail: "memory_limit: a long topic for an alias",
+		}, EndMemory)
 	}
-	f := c.features()
-	if len(topic) > 0 {
-		for len(f.incoming) < a {
-			f.incoming = append(f.incoming, nil)
-		}
-		if len(topic) > max(smallMax, cap(f.incoming[a-1])) && c.shard.b.memory.Short() {
-			return nil, reason.Because(&codec.Error{
-				Reason: codec.QuotaExceeded, Packet: codec.PUBLISH,
-				Detail: "memory_limit: a long topic for an alias",
-			}, EndMemory)
-		}
-		f.incoming[a-1] = append(f.incoming[a-1][:0], topic...)
-		return topic, nil
-	}
-	if a > len(f.incoming) || len(f.incoming[a-1]) == 0 {
-		return nil, protocolError(codec.PUBLISH, "unknown Topic Alias")
-	}
-	return f.incoming[a-1], nil
+	return in.Resolve(a, most, topic)
 }
 
 // release passes on the message that has waited for a PUBREL.

@@ -216,7 +216,8 @@ func (c *replaying) Give(r *retained.Replay, m *message.Message, mark uint64) {
 		return
 	case r.Options.Has(fanout.NoLocal) && m.Publisher == cl.number:
 		return
-	case !r.Options.Has(fanout.Covered) && !cl.may(auth.Read, m.Topic) || !s.sourceMay(m):
+	case !r.Options.Has(fanout.Covered) && !cl.may(auth.Read, m.Topic),
+		s.opts.CheckRetainSource && !s.b.listeners.MayStill(m.Source, m.Topic):
 		s.drop(DropDenied)
 		return
 	}

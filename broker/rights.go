@@ -212,23 +212,6 @@ func (c *client) sourceOf() *message.Source {
 	return src
 }
 
-// sourceMay reports whether who published a retained message might do so still.
-func (s *shard) sourceMay(m *message.Message) bool {
-	if !s.opts.CheckRetainSource || m.Source == nil {
-		return true
-	}
-	l := s.b.listeners.Near(m.Source.Listener)
-	if l == nil {
-		return true
-	}
-	p := l.Options().Policy
-	if p == nil {
-		return true
-	}
-	src := m.Source
-	return p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, m.Topic)
-}
-
 // A listener's mount point stands before each topic and filter of its clients, without a slash of its own,
 // and is taken off what is delivered to them. Inside, everything has its full name; ACLs see it too.
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"time"
 
 	"noctule/broker/admit"
@@ -16,6 +15,7 @@ import (
 	"noctule/broker/grants"
 	"noctule/broker/line"
 	"noctule/broker/message"
+	"noctule/broker/offer"
 	"noctule/broker/reason"
 	"noctule/broker/retained"
 	"noctule/broker/route"
@@ -155,7 +155,7 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 			return used, 0
 		}
 		if err == nil && (connected || h.Type == codec.CONNECT) {
-			err = s.checkSize(h)
+			err = offer.CheckSize(h, s.opts.MaxPacketSize)
 		}
 		if err != nil || !connected && h.Type != codec.CONNECT {
 			s.refuseHeader(c, cl, h, err)
@@ -204,36 +204,6 @@ func flagsUnused(cl *client, h codec.Header) bool {
 		return h.Type == codec.CONNECT
 	}
 	return cl.version == codec.V31
-}
-
-// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's. CONNECT, SUBSCRIBE and
-// UNSUBSCRIBE have the larger one.
-const (
-	listSizeMax    = 100000
-	controlSizeMax = 10000
-)
-
-// checkSize holds a packet against Maximum Packet Size [MQTT-3.2.2-15] before its body is read.
-func (s *shard) checkSize(h codec.Header) error {
-	limit := math.MaxInt
-	switch h.Type {
-	case codec.PUBLISH:
-	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT:
-		limit = listSizeMax
-	default:
-		limit = controlSizeMax
-	}
-	if n := int(s.opts.MaxPacketSize); n > 0 {
-		limit = min(limit, n)
-	}
-	if h.Size+h.Len > limit {
-		return &codec.Error{
-			Reason: codec.PacketTooLarge,
-			Packet: h.Type,
-			Detail: "larger than Maximum Packet Size",
-		}
-	}
-	return nil
 }
 
 // refuseHeader ends a connection whose next packet must not even be read.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"noctule/broker/auth"
+	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -103,6 +105,20 @@ func (s *Set) Named(name string) *Listener {
 		}
 	}
 	return nil
+}
+
+// MayStill reports whether who published a retained message might write to its topic now: by the policy of
+// the listener where it came in, or of the one that is Near. src may be nil.
+func (s *Set) MayStill(src *message.Source, topic []byte) bool {
+	if src == nil {
+		return true
+	}
+	l := s.Near(src.Listener)
+	if l == nil {
+		return true
+	}
+	p := l.Options().Policy
+	return p == nil || p.Permissions(src.ClientID, src.Username, src.Named).Allows(auth.Write, topic)
 }
 
 // Near finds the listener of a name, or else one on the same port: addresses are changed more easily than

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"noctule/broker/auth"
+	"noctule/broker/message"
 	"noctule/codec"
 	"noctule/wsnet"
 )
@@ -48,6 +49,10 @@ func TestNamesOfListeners(t *testing.T) {
 	if s.Near("pipe inside") != pipe || s.Near("tcp4 192.0.2.1:0") != socket || s.Near("pipe gone") != nil ||
 		s.Near("tcp4 127.0.0.1:1883") != nil {
 		t.Error("a listener is not found by its port, or another is")
+	}
+	src := &message.Source{Listener: "tcp4 127.0.0.1:0", ClientID: "c"}
+	if !s.MayStill(nil, nil) || !s.MayStill(src, []byte("a")) || !s.MayStill(&message.Source{Listener: "gone"}, nil) {
+		t.Error("what nothing is known of is denied, or a listener without a policy denies")
 	}
 	if n := len(s.All()); n != 3 {
 		t.Errorf("%d listeners", n)

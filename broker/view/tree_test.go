@@ -17,6 +17,7 @@ type person struct{ name string }
 func (p *person) Subscribed(topictree.FilterID) fanout.Member[*person] {
 	return fanout.Member[*person]{C: p, Options: fanout.NewOptions(1, false, false)}
 }
+func (p *person) String() string                     { return p.name }
 func (p *person) Placed(topictree.FilterID, int)     {}
 func (p *person) PlacedIn(*fanout.Set[*person], int) {}
 
@@ -53,7 +54,18 @@ func TestTree(t *testing.T) {
 	}
 	shares[0].Join(&fanout.Share[*person]{C: many[2], ID: id, Loop: 1, Options: fanout.NewOptions(2, false, false)})
 
-	x := view.Tree[*person]{Index: index, Loops: &patient{2}, Name: func(p *person) string { return p.name }}
+	pages := &view.Pages{Loops: &patient{2}}
+	at := func(loop int) *fanout.Shares[*person] { return &shares[loop] }
+	list, err := view.SharesOf(pages, at).Next(t.Context(), 10)
+	if want := (view.Share{Group: "g", Filter: "x", Members: 1}); err != nil || len(list) != 1 || list[0] != want {
+		t.Errorf("shared subscriptions %+v, %v", list, err)
+	}
+	of := func() (topictree.FilterID, bool) { return index.LookupShared([]byte("g"), []byte("x")) }
+	names, err := view.MembersOf(pages, 0, at(0), of, (*person).String).Next(t.Context(), 10)
+	if err != nil || len(names) != 1 || names[0] != "c1.2" {
+		t.Errorf("members %q, %v", names, err)
+	}
+	x := view.Tree[*person]{Index: index, Loops: &patient{2}, Name: (*person).String}
 	x.At = func(loop int) (*fanout.Table[*person], *fanout.Shares[*person]) { return tables[loop], &shares[loop] }
 	var out strings.Builder
 	if err := x.Write(t.Context(), &out); err != nil {
