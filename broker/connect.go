@@ -31,6 +31,7 @@ type greet struct {
 	as     *auth.Identity
 	opts   *ListenerOptions // by which it was let in
 	grants []pinned         // subscriptions that others have made for it
+	proof  []byte           // Authentication Data of CONNACK; nil: none
 }
 
 // dress puts in who a source of logins says that the client is: what it names takes the place of a client id
@@ -120,14 +121,15 @@ func (s *shard) handleConnect(c *wsnet.Conn, h codec.Header, body []byte) bool {
 		s.refuse(c, p, codec.Banned)
 		return true
 	}
-	slow := l.Slow(&login)
-	if !slow && !l.Admits(&login) {
+	method := methodOf(p)
+	slow := method == "" && l.Slow(&login)
+	if method == "" && !slow && !l.Admits(&login) {
 		s.refuse(c, p, codec.NotAuthorized)
 		return true
 	}
 	c.Attachment.(*greeting).done = true
 	g := &greet{conn: c, id: made, as: as, opts: l}
-	if slow || len(s.opts.Admitters) > 0 {
+	if slow || method != "" || len(s.opts.Admitters) > 0 {
 		s.ask(g, body, login, slow)
 		return true
 	}
@@ -226,7 +228,7 @@ func (s *shard) checkFeatures(l *ListenerOptions, p *codec.Connect) codec.Reason
 	if s.b.stopping.Load() {
 		return codec.ServerShuttingDown
 	}
-	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok {
+	if _, ok := p.Properties.Bytes(codec.AuthMethod); ok && !knows(l, methodOf(p)) { // [MQTT-4.12.0-1]
 		return codec.BadAuthenticationMethod
 	}
 	of := s.offer(l)
@@ -312,7 +314,7 @@ func (s *shard) welcome(g *greet) {
 	ack := of.Accept(p, made, present)
 	cl.keepAlive = of.KeepAlive(p)
 	if p.Version == codec.V5 {
-		ack.Properties = cl.grants().AppendProperties(ack.Properties)
+		ack.Properties = appendProof(cl.grants().AppendProperties(ack.Properties), p, g.proof)
 	}
 	if err := cl.send(ack); err != nil {
 		cl.fail(err)
@@ -523,6 +525,9 @@ func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
 	if slow {
 		x.Policy = g.opts.Policy
 	}
+	if method := methodOf(p); method != "" {
+		s.talks(g, x, method)
+	}
 	x.Prepare = func(ctx context.Context) (r codec.Reason) {
 		if len(x.Grants) > 0 {
 			g.grants, r = s.b.plantGrants(ctx, x.Admission)
@@ -552,7 +557,7 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 		s.b.grants.Drop(home.index, g.grants)
 		return
 	}
-	at.waits = nil
+	at.waits, at.asked = nil, false
 	if r == codec.Success && s.b.stopping.Load() {
 		r = codec.ServerShuttingDown
 	}
@@ -564,12 +569,16 @@ func (s *shard) answered(g *greet, x *admit.Case, r codec.Reason) {
 		p := &s.connect
 		if err := p.Parse(0, g.packet, codec.V311); err == nil { // it parsed before
 			g.as.Dress(p)
+			s.tellMethod(x)
 			s.refuse(c, p, r)
 		}
 		return
 	}
 	if x.Pass != nil {
 		g.dress(x.As)
+	}
+	if x.Talk != nil {
+		g.proof = x.Talk.Final
 	}
 	c.Attachment = nil
 	if !c.Release(home.loop, g) {

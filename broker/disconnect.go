@@ -128,6 +128,7 @@ func (c *client) offline(sendWill bool) {
 	listener.Of(c.conn).Count(c.version, -1)
 	c.conn.Attachment = nil
 	c.conn = nil
+	c.endRenewal()
 	c.Suspend()
 	c.dropGate()
 	c.keepAlive = 0

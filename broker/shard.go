@@ -54,6 +54,7 @@ type shard struct {
 	leaving  ring.Ring[*client]    // sessions that have ended and still have subscriptions
 	relays   route.Relays          // hear of what is published
 	told     *client               // whose packet is handled with answers; nil mostly
+	renewals map[*client]*renewal  // who authenticates again; nil until somebody does
 	expiring ring.Ring[*client]    // whose time is over, and who are still to be told
 	unread   ring.Ring[func()]     // what waits as long as no socket is read
 	checking *auth.Review[*client] // what a reload has left to do; nil: nothing
@@ -91,6 +92,7 @@ type greeting struct {
 	conn     *wsnet.Conn
 	deadline int64 // Unix ms
 	done     bool
+	asked    bool // its client has a challenge to answer
 
 	waits *admit.Case // its CONNECT waits for an answer; nil mostly
 }
@@ -154,10 +156,10 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		if errors.Is(err, codec.ErrShort) {
 			return used, 0
 		}
-		if err == nil && (connected || h.Type == codec.CONNECT) {
+		if err == nil && (connected || h.Type == codec.CONNECT || h.Type == codec.AUTH) {
 			err = offer.CheckSize(h, s.opts.MaxPacketSize)
 		}
-		if err != nil || !connected && h.Type != codec.CONNECT {
+		if err != nil || !connected && h.Type != codec.CONNECT && !challenged(c) {
 			s.refuseHeader(c, cl, h, err)
 			return len(b), 0
 		}
@@ -170,6 +172,10 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		s.count.PacketsIn++
 		s.count.BytesIn += int64(total)
 		if !connected {
+			if challenged(c) {
+				s.handleReply(c, h, body)
+				return used, 0
+			}
 			if s.handleConnect(c, h, body) {
 				return used, 0
 			}
@@ -259,7 +265,9 @@ func (c *client) handle(h codec.Header, body []byte) error {
 		return c.handleUnsubscribe(h, body)
 	case codec.DISCONNECT:
 		return c.handleDisconnect(h, body)
-	default: // a second CONNECT [MQTT-3.1.0-2], AUTH without method, and what only servers send
+	case codec.AUTH:
+		return c.handleAuth(h, body)
+	default: // a second CONNECT [MQTT-3.1.0-2], and what only servers send
 		return &codec.Error{
 			Reason: codec.ProtocolError,
 			Packet: h.Type,

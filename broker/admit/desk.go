@@ -113,7 +113,9 @@ type Case struct {
 	Policy *auth.Policy // checks the login, which takes time; nil if that is not needed
 	Naming auth.Naming  // how the client gets its names
 	// As is who the client is where not CONNECT alone says it; what a Pass says is put into another one.
-	As        *auth.Identity
+	As *auth.Identity
+	// Talk is enhanced authentication, in place of a password; nil: the client does not use it.
+	Talk      *Talk
 	Admitters []Admitter // are asked behind it, in order, until one refuses
 	Size      int        // bytes of the CONNECT, which is kept meanwhile
 	Peer      string     // the client's address, for the report of a panic
@@ -195,14 +197,8 @@ func (d *Desk) Hashing() auth.PoolStats { return d.hashing.Stats() }
 
 // ask asks the policy and each Admitter, until one refuses.
 func (d *Desk) ask(ctx context.Context, c *Case) codec.Reason {
-	if c.Policy != nil {
-		pass, r := d.admit(ctx, c.Policy, &c.Login, 2*c.Size+len(c.Password))
-		if r == codec.Success {
-			r = c.take(pass, "")
-		}
-		if r != codec.Success {
-			return r
-		}
+	if r := d.login(ctx, c); r != codec.Success {
+		return r
 	}
 	for _, ad := range c.Admitters {
 		if r := ad.Admit(ctx, c.Admission); r != codec.Success {
@@ -210,6 +206,23 @@ func (d *Desk) ask(ctx context.Context, c *Case) codec.Reason {
 		}
 	}
 	return codec.Success
+}
+
+// login has the client's method, or its policy, say who it is.
+func (d *Desk) login(ctx context.Context, c *Case) (r codec.Reason) {
+	var pass *auth.Pass
+	method := ""
+	switch {
+	case c.Talk != nil:
+		method = c.Talk.Method
+		pass, r = d.talk(ctx, c)
+	case c.Policy != nil:
+		pass, r = d.admit(ctx, c.Policy, &c.Login, 2*c.Size+len(c.Password))
+	}
+	if r != codec.Success {
+		return r
+	}
+	return c.take(pass, method)
 }
 
 // take puts into a case what a source of logins, or a method, has found out; pass may be nil.

@@ -57,9 +57,17 @@ func (m Methods) Begin(ctx context.Context, name string, l *Login, data []byte) 
 	}
 	x, s := method.Begin(ctx, l, data)
 	if !s.Challenge() || x == nil {
-		return nil, s.orRefused()
+		return nil, s.orRefused().named(l.HasUsername)
 	}
-	return &boundedExchange{x, exchangeSteps - 1}, s
+	return &boundedExchange{x, exchangeSteps - 1, l.HasUsername}, s
+}
+
+// named refuses a Pass that does not say who the client is, where CONNECT does: nobody has proved that.
+func (s Step) named(has bool) Step {
+	if s.Pass != nil && has && !s.Pass.HasUsername {
+		return Step{Refused: codec.NotAuthorized, Why: "the authentication method has not found the username"}
+	}
+	return s
 }
 
 // orRefused makes a challenge without an exchange a refusal.
@@ -72,8 +80,9 @@ func (s Step) orRefused() Step {
 
 // boundedExchange is an Exchange that ends.
 type boundedExchange struct {
-	x    Exchange
-	left int
+	x     Exchange
+	left  int
+	named bool // CONNECT has a username
 }
 
 // Continue implements Exchange.
@@ -85,7 +94,7 @@ func (b *boundedExchange) Continue(ctx context.Context, data []byte) Step {
 	if !s.Challenge() {
 		b.left = 0
 	}
-	return s
+	return s.named(b.named)
 }
 
 // Renews reports whether a pass is for the client that is here: who renews itself stays who it is.

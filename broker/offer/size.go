@@ -6,7 +6,7 @@ import (
 	"noctule/codec"
 )
 
-// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's. CONNECT, SUBSCRIBE and
+// Packets that are not PUBLISH are small; so are their limits, as Mosquitto's. CONNECT, AUTH, SUBSCRIBE and
 // UNSUBSCRIBE have the larger one.
 const (
 	listSizeMax    = 100000
@@ -18,7 +18,7 @@ func CheckSize(h codec.Header, most uint32) error {
 	limit := math.MaxInt
 	switch h.Type {
 	case codec.PUBLISH:
-	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT:
+	case codec.SUBSCRIBE, codec.UNSUBSCRIBE, codec.CONNECT, codec.AUTH:
 		limit = listSizeMax
 	default:
 		limit = controlSizeMax

@@ -35,6 +35,7 @@ type Store interface {
 // Method implements auth.Method. It is immutable; a password file that is read again needs a new one.
 type Method struct {
 	server *scram.Server
+	store  Store
 }
 
 // New makes the method of a store. nonce is for tests; nil means random ones.
@@ -50,7 +51,7 @@ func New(s Store, nonce func() string) (*Method, error) {
 	if nonce != nil {
 		server = server.WithNonceGenerator(nonce)
 	}
-	return &Method{server}, nil
+	return &Method{server, s}, nil
 }
 
 // lookUp is what is stored for a user, or what is like it: with a salt that is always the same for a name,
@@ -81,6 +82,7 @@ func (m *Method) Name() string { return Name }
 
 // exchange is one conversation.
 type exchange struct {
+	store     Store
 	c         *scram.ServerConversation
 	user      string // CONNECT's; it must be the conversation's
 	named     bool
@@ -90,7 +92,7 @@ type exchange struct {
 // Begin implements auth.Method. A client may leave its first message for the first challenge (RFC 5802, 5):
 // that is empty then.
 func (m *Method) Begin(ctx context.Context, l *auth.Login, data []byte) (auth.Exchange, auth.Step) {
-	x := &exchange{c: m.server.NewConversation(), user: l.Username, named: l.HasUsername}
+	x := &exchange{store: m.store, c: m.server.NewConversation(), user: l.Username, named: l.HasUsername}
 	if len(data) == 0 {
 		return x, auth.Step{Data: []byte{}}
 	}
@@ -118,9 +120,23 @@ func (x *exchange) Continue(_ context.Context, data []byte) auth.Step {
 	case !x.c.Valid():
 		return refused("the proof is wrong")
 	}
-	return auth.Step{
-		Data: []byte(out), Pass: &auth.Pass{Username: x.c.Username(), HasUsername: true},
+	pass := &auth.Pass{
+		Username: x.c.Username(), HasUsername: true, Source: Name, Mark: mark(x.store, x.c.Username()),
 	}
+	return auth.Step{Data: []byte(out), Pass: pass}
+}
+
+// mark changes with what is stored of a user; 0 if nothing is.
+func mark(s Store, username string) uint64 {
+	if h := s.Stored(username); h != nil {
+		return h.Mark()
+	}
+	return 0
+}
+
+// Keeps says whether a client stays when settings are replaced: its user must have what it had.
+func (m *Method) Keeps(s *auth.Stay, username string) bool {
+	return s.Mark != 0 && mark(m.store, username) == s.Mark
 }
 
 func refused(why string) auth.Step {

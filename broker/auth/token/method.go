@@ -39,6 +39,9 @@ func (m *Method) Begin(ctx context.Context, l *auth.Login, data []byte) (auth.Ex
 	}}
 }
 
+// Keeps says that a client stays when settings are replaced: its token was good, and is not kept.
+func (m *Method) Keeps(*auth.Stay, string) bool { return true }
+
 // refusal is the step for a token that is not taken: a client may come again later if it is for want of keys.
 func refusal(err error) auth.Step {
 	code := codec.NotAuthorized
