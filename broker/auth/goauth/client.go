@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +27,7 @@ type client struct {
 	barred bool    // it may do nothing
 
 	granted filters
+	recent  answers
 
 	// Atomic:
 	known   atomic.Pointer[rights]
@@ -36,6 +37,7 @@ type client struct {
 // rights are what is known of it. They are immutable.
 type rights struct {
 	all    bool // it is a superuser
+	fixed  bool // no backend will say anything else: they are files
 	grants []*grant
 	askers []*member // whom each topic has to be asked of
 	failed error     // somebody did not answer; what the others say holds
@@ -76,11 +78,13 @@ func (x *client) load(ctx context.Context) *rights {
 
 // ask is load without a second try.
 func (x *client) ask(ctx context.Context) *rights {
-	r := &rights{}
+	r := &rights{fixed: true}
 	for _, m := range x.c.members {
 		if x.barred || x.only != nil && m != x.only {
 			continue
 		}
+		_, isFiles := m.is.(*files)
+		r.fixed = r.fixed && isFiles
 		if m.Superusers {
 			super, err := m.is.superuser(ctx, &x.q)
 			if super && err == nil {
@@ -146,9 +150,21 @@ func (x *client) Check(a auth.Access, topic []byte) auth.Verdict {
 	case r.allows(a, topic):
 		return auth.Allow
 	case len(r.askers) > 0 || r.failed != nil:
-		return auth.Ask
+		return x.asked(a, topic)
 	}
 	return auth.Deny
+}
+
+// asked is what is known of what has to be asked about: nobody is asked when something is delivered, nor again
+// while the answer is fresh.
+func (x *client) asked(a auth.Access, topic []byte) auth.Verdict {
+	switch {
+	case a == auth.Read && x.granted.match(topic):
+		return auth.Allow
+	case a == auth.Write:
+		return x.recent.of(topic)
+	}
+	return auth.Ask
 }
 
 func (r *rights) allows(a auth.Access, topic []byte) bool {
@@ -163,21 +179,18 @@ func (r *rights) allows(a auth.Access, topic []byte) bool {
 	return false
 }
 
-// Covers implements auth.Rules.
+// Covers implements auth.Rules: only what nobody can take back is not looked at any more.
 func (x *client) Covers(filter []byte) bool {
 	r := x.current()
-	if x.barred || r == nil {
+	if x.barred || r == nil || !r.fixed {
 		return false
-	}
-	if r.all {
-		return true
 	}
 	for _, g := range r.grants {
 		if g.rules.Covers(filter) {
 			return true
 		}
 	}
-	return len(r.askers) > 0 && x.granted.has(string(filter))
+	return false
 }
 
 // numberOf is the plug-in's number of an access.
@@ -236,43 +249,121 @@ func (x *client) topic(ctx context.Context, m *member, a auth.Access, name strin
 			break
 		}
 	}
-	if yes = yes && err == nil; yes && a == auth.Subscribe {
-		x.granted.add(name)
+	switch yes = yes && err == nil; {
+	case err != nil:
+	case a == auth.Write:
+		x.recent.note(name, yes, x.c.cfg.Cache)
+	case yes && !x.granted.add(name):
+		return false, fmt.Errorf("more than %d filters that may be read", filtersMax)
+	case !yes:
+		x.granted.drop(name)
 	}
 	return yes, err
 }
 
 // filters are those that were granted, a bounded number.
 type filters struct {
-	mu sync.Mutex
-	// Guarded by mu:
-	list map[string]struct{}
+	mu   sync.Mutex
+	list []string // guarded by mu
+
+	rules atomic.Pointer[auth.Rules] // of list; nil: none
 }
 
-// filtersMax is how many are noted of one client; what is subscribed to beyond them is not delivered.
+// filtersMax is how many are noted of one client.
 const filtersMax = 4096
 
-func (f *filters) add(filter string) {
+// add reports false if there are too many.
+func (f *filters) add(filter string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.list == nil {
-		f.list = map[string]struct{}{}
+	switch {
+	case slices.Contains(f.list, filter):
+		return true
+	case len(f.list) >= filtersMax:
+		return false
 	}
-	if len(f.list) < filtersMax {
-		f.list[filter] = struct{}{}
+	f.list = append(f.list, filter)
+	f.buildLocked()
+	return true
+}
+
+// drop takes a grant back.
+func (f *filters) drop(filter string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := slices.Index(f.list, filter); i >= 0 {
+		f.list = slices.Delete(f.list, i, i+1)
+		f.buildLocked()
 	}
 }
 
-func (f *filters) has(filter string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, ok := f.list[filter]
-	return ok
+func (f *filters) buildLocked() {
+	list := make([]auth.Rule, len(f.list))
+	for i, filter := range f.list {
+		list[i] = auth.Rule{Access: auth.Read, Filter: filter}
+	}
+	rules := mustRules(list)
+	f.rules.Store(&rules)
+}
+
+// match reports whether one of them matches a topic.
+func (f *filters) match(topic []byte) bool {
+	r := f.rules.Load()
+	return r != nil && (*r).Check(auth.Read, topic) == auth.Allow
 }
 
 // copyTo notes them elsewhere.
 func (f *filters) copyTo(o *filters) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o.list = maps.Clone(f.list)
+	if o.list = slices.Clone(f.list); o.list != nil {
+		o.buildLocked()
+	}
+}
+
+// answers are what was said of topics that the client publishes to, a bounded number, so that it is not held
+// each time.
+type answers struct {
+	mu   sync.Mutex
+	list map[string]said // guarded by mu
+}
+
+type said struct {
+	yes   bool
+	until time.Time
+}
+
+const answersMax = 64
+
+// of is what is known of a topic; Ask if nothing is, or that is too old.
+func (l *answers) of(topic []byte) auth.Verdict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.list[string(topic)]
+	switch {
+	case !ok || now().After(s.until):
+		return auth.Ask
+	case s.yes:
+		return auth.Allow
+	}
+	return auth.Deny
+}
+
+// note keeps an answer as long as the cache does.
+func (l *answers) note(topic string, yes bool, c Cache) {
+	if c.ACL <= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list == nil {
+		l.list = make(map[string]said)
+	}
+	for old := range l.list { // any: what is asked about often comes back
+		if len(l.list) < answersMax {
+			break
+		}
+		delete(l.list, old)
+	}
+	l.list[topic] = said{yes, now().Add(jittered(c.ACL, c.ACLJitter))}
 }
