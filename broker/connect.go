@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"noctule/broker/admit"
@@ -512,6 +513,9 @@ func (s *shard) ask(g *greet, body []byte, login auth.Login, slow bool) {
 	g.packet = bytes.Clone(body)
 	if p.HasPassword {
 		login.Password = append([]byte{}, p.Password...)
+	}
+	if p.HasWill {
+		login.Will = slices.Concat([]byte(g.opts.MountPoint), p.Will.Topic)
 	}
 	x := &admit.Case{
 		Admission: &Admission{

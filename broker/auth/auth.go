@@ -57,6 +57,9 @@ type Login struct {
 	Password    []byte
 	HasUsername bool
 	HasPassword bool
+	// Will is the topic of its will, as Rules see it; nil: none, or nobody asks. Who has to be asked about
+	// it can be asked now, and not when it is sent.
+	Will []byte
 	// Identified says that a TLS certificate or a pre-shared key vouches for the username: no password is
 	// checked.
 	Identified bool

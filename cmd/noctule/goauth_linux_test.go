@@ -224,6 +224,16 @@ func TestDeliveries(t *testing.T) {
 	if r := c.Subscribe("in/#", 0); r >= 0x80 {
 		t.Errorf("%v", r)
 	}
+	will := brokertest.Dial(t, addr, codec.V5)
+	will.Connack("w", func(p *codec.Connect) {
+		withLogin("carl", "x")(p)
+		p.HasWill, p.Will = true, codec.Will{Topic: []byte("in/gone"), Payload: []byte("gone")}
+	})
+	will.Close()
+	var gone codec.Publish
+	if c.Want(codec.PUBLISH, &gone); string(gone.Topic) != "in/gone" {
+		t.Errorf("%s", gone.Topic)
+	}
 	from := wantLogin(t, addr, "bert", "x", codec.Success)
 	from.Publish("out/1", "no", 0, 0)
 	from.Publish("in/1", "yes", 0, 0)

@@ -238,7 +238,11 @@ func (c *Chain) pass(
 	}
 	q.password = "" // what is kept of it knows none
 	cl := &client{c: c, q: *q, only: only, barred: f.barred || c.special(username, l.ClientID)}
-	_ = cl.load(ctx) // what it has not found out is asked for again
+	cl.load(ctx) // what it has not found out is asked for again
+	if w := l.Will; w != nil && cl.Check(auth.Write, w) == auth.Ask &&
+		cl.Ask(ctx, auth.Write, w) == auth.Allow {
+		cl.will = string(w)
+	}
 	c.mu.Lock()
 	c.mu.clients.Add(names{username, l.ClientID}, cl)
 	c.mu.Unlock()
@@ -296,7 +300,7 @@ func (c *Chain) inherit(before *Chain) {
 	defer before.mu.Unlock()
 	for _, who := range before.mu.clients.Keys() {
 		old, _ := before.mu.clients.Peek(who)
-		cl := &client{c: c, q: old.q, barred: old.barred}
+		cl := &client{c: c, q: old.q, barred: old.barred, will: old.will}
 		if old.q.token == "" {
 			cl.q.user, cl.only = c.addressee(who.user, who.client)
 			cl.barred = c.special(who.user, who.client)

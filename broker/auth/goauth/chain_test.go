@@ -561,6 +561,23 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestWill asks about the topic of a will when the client comes: later it is too late.
+func TestWill(t *testing.T) {
+	e := newEndpoint(t, policy(map[string]bool{"2 will": true}))
+	c := mustChain(t, "backends http\n"+e.options("http_"))
+	for _, topic := range []string{"will", "other"} {
+		l := &auth.Login{
+			ClientID: "c", Username: "anna", Password: []byte("x"), HasUsername: true, HasPassword: true, Will: []byte(topic),
+		}
+		if v, _ := c.Admit(t.Context(), l); v != auth.Allow {
+			t.Fatal(v)
+		}
+		if v := c.Rules("c", "anna", true).Check(auth.Write, []byte(topic)); (v == auth.Allow) != (topic == "will") {
+			t.Errorf("%s: %v", topic, v)
+		}
+	}
+}
+
 // TestChecksAllocateNothing: they are asked for every message.
 func TestChecksAllocateNothing(t *testing.T) {
 	e := newEndpoint(t, policy(map[string]bool{"4 in/#": true, "1 in/#": true, "2 out": true}))

@@ -25,6 +25,7 @@ type client struct {
 	q      question
 	only   *member // the only one that is asked; nil: all are
 	barred bool    // it may do nothing
+	will   string  // the topic of its will, if that was granted when it came; ""
 
 	granted filters
 	recent  answers
@@ -155,12 +156,14 @@ func (x *client) Check(a auth.Access, topic []byte) auth.Verdict {
 	return auth.Deny
 }
 
-// asked is what is known of what has to be asked about: nobody is asked when something is delivered, nor again
-// while the answer is fresh.
+// asked is what is known of what has to be asked about: nobody is asked when something is delivered, nor
+// again while the answer is fresh.
 func (x *client) asked(a auth.Access, topic []byte) auth.Verdict {
 	switch {
 	case a == auth.Read && x.granted.match(topic):
 		return auth.Allow
+	case a == auth.Write && x.will != "" && x.will == string(topic):
+		return auth.Allow // nobody can be asked when it is sent
 	case a == auth.Write:
 		return x.recent.of(topic)
 	}

@@ -220,6 +220,7 @@ func TestBrokerReloads(t *testing.T) {
 		"Loops": true, "Portable": true, "MaxBufferedBytes": true, "MemoryUsed": true, "Hashing": true, "Version": true,
 		"Features": true, "MaxAdmissions": true, "Controls": true, "Guard": true, "Describe": true,
 		"RequestsByUsername": true, "Store": true, "Clock": true, "Log": true, "FlushLog": true,
+		"Ended": true, "Stored": true,
 	}
 	for f := range reflect.TypeFor[broker.Options]().Fields() {
 		if f.IsExported() && !taken[f.Name] && !kept[f.Name] && !program[f.Name] {
