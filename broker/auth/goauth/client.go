@@ -130,7 +130,7 @@ func (x *client) renew() {
 // current are its rights as far as they are known; nil: not yet.
 func (x *client) current() *rights {
 	r := x.known.Load()
-	if r == nil || now().After(r.until) {
+	if r == nil || !r.fixed && now().After(r.until) {
 		x.renew()
 	}
 	return r

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"noctule/broker/auth"
@@ -25,6 +26,7 @@ type database struct {
 	counts *lookup.Lookup[bool]       // of jwt: whether there is
 	supers *lookup.Lookup[bool]
 	lists  *lookup.Lookup[[]string] // filters of a user and an access
+	decoy  decoy
 }
 
 // queryTime bounds a query.
@@ -217,16 +219,26 @@ func (d *database) login(ctx context.Context, l *auth.Login, q *question) (found
 	if err != nil {
 		return found{}, err
 	}
-	return proven(ctx, l, h)
+	return d.decoy.prove(ctx, l, h)
 }
 
-// proven compares the password with a stored one; nil is that of nobody.
-func proven(ctx context.Context, l *auth.Login, h *hash.Hash) (f found, err error) {
+// decoy is the last hash that a backend has had: who is not known is compared with it, so that it takes as
+// long as for who is.
+type decoy struct{ last atomic.Pointer[hash.Hash] }
+
+// prove compares the password with a stored one; nil is that of nobody.
+func (d *decoy) prove(ctx context.Context, l *auth.Login, h *hash.Hash) (f found, err error) {
+	f.known = h != nil
 	if h == nil {
-		return found{}, nil
+		if h = d.last.Load(); h == nil {
+			return f, nil
+		}
 	}
-	f.known = true
-	err = compute(ctx, l, func() bool { f.yes = h.Matches(l.Password); return !f.yes })
+	d.last.Store(h)
+	err = compute(ctx, l, func() bool {
+		f.yes = h.Matches(l.Password) && f.known
+		return f.known && !f.yes
+	})
 	return f, err
 }
 

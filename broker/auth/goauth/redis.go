@@ -21,6 +21,7 @@ type server struct {
 	users  *lookup.Lookup[*hash.Hash] // nil: there is no such user
 	supers *lookup.Lookup[bool]
 	lists  *lookup.Lookup[[][]string] // the sets of a user, as setsOf has them
+	decoy  decoy
 }
 
 // redisTime bounds what Redis is asked.
@@ -137,7 +138,7 @@ func (s *server) login(ctx context.Context, l *auth.Login, q *question) (found, 
 	if err != nil {
 		return found{}, err
 	}
-	return proven(ctx, l, h)
+	return s.decoy.prove(ctx, l, h)
 }
 
 func (s *server) superuser(ctx context.Context, q *question) (bool, error) {
