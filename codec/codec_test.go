@@ -89,6 +89,11 @@ func samples() []sample {
 		{"unsuback 5", V5, &Unsuback{PacketID: 3, Codes: []Reason{NoSubscriptionExisted}}, true},
 		{"disconnect 3", V311, &Disconnect{}, true},
 		{"disconnect 5", V5, &Disconnect{Reason: ServerMoved, Properties: AppendBytesProperty(nil, ServerReference, []byte("x"))}, false},
+		{"auth without anything", V5, &Auth{}, false},
+		{"auth that goes on", V5, &Auth{
+			Reason:     ContinueAuthentication,
+			Properties: AppendBytesProperty(AppendBytesProperty(nil, AuthMethod, []byte("SCRAM-SHA-256")), AuthData, []byte{0, 1, 0xFF}),
+		}, false},
 		{"auth", V5, &Auth{Reason: ReAuthenticate, Properties: AppendBytesProperty(nil, AuthMethod, []byte("m"))}, false},
 	}
 }
