@@ -215,3 +215,13 @@ func (c *client) updateFull() {
 func (b *Broker) shareHome(group, filter []byte) int {
 	return route.Home(b.seed, group, filter, len(b.shards))
 }
+
+// tooMuch reports a message of a client that would have to be kept while memory is short. What removes a
+// retained message is welcome.
+func (s *shard) tooMuch(m *message.Message) bool {
+	if !s.b.memory.Short() || m.QoS == 0 && !m.Retain || m.Retain && len(m.Payload) == 0 {
+		return false
+	}
+	s.drop(DropMemory)
+	return true
+}

@@ -346,16 +346,6 @@ func (c *client) handleAck(h codec.Header, body []byte) error {
 	return c.checkOutput()
 }
 
-// tooMuch reports a message of a client that would have to be kept while memory is short. What removes a
-// retained message is welcome.
-func (s *shard) tooMuch(m *message.Message) bool {
-	if !s.b.memory.Short() || m.QoS == 0 && !m.Retain || m.Retain && len(m.Payload) == 0 {
-		return false
-	}
-	s.drop(DropMemory)
-	return true
-}
-
 // control gives a PUBLISH to who has taken its topic over; false when nobody has.
 func (c *client) control(m *message.Message) (codec.Reason, bool) {
 	f := c.shard.opts.Controls[string(m.Topic)]

@@ -296,12 +296,11 @@ func (c *client) goOn(conn *wsnet.Conn, q *admit.Question, r codec.Reason) {
 }
 
 // forgetAnswers ends the packet that has come again.
-func (s *shard) forgetAnswers() {
-	cl := s.told
-	s.told = nil
-	if cl.rare != nil {
-		cl.rare.answers = nil
-		cl.settle()
+func (c *client) forgetAnswers() {
+	c.shard.told = nil
+	if c.rare != nil {
+		c.rare.answers = nil
+		c.settle()
 	}
 }
 

@@ -192,7 +192,7 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 			cl.fail(err)
 		}
 		if s.told == cl {
-			s.forgetAnswers()
+			cl.forgetAnswers()
 		}
 		if cl.conn != c {
 			return len(b), 0
