@@ -32,7 +32,8 @@ type asker struct {
 	mu struct { // Guarded by mu:
 		sync.RWMutex
 		recent  map[question]said
-		granted []string
+		granted []grant
+		bytes   int // of granted
 	}
 }
 
@@ -40,6 +41,9 @@ type question struct {
 	access auth.Access
 	topic  string
 }
+
+// grant is a filter that may be read, as it was subscribed to and without the group that shares it.
+type grant struct{ name, filter string }
 
 // said is an answer.
 type said struct {
@@ -50,7 +54,9 @@ type said struct {
 // Limits of what is kept of one client.
 const (
 	recentMax  = 64
+	topicMax   = 128 // bytes, of those
 	grantedMax = 4096
+	keptMax    = 4096 // bytes of grants, of a client that has gone
 )
 
 // askMax bounds a question that nobody waits for.
@@ -62,8 +68,9 @@ type askers struct {
 	table *table[asker]
 }
 
-// askersMax is how many clients that have gone keep what they were granted.
-const askersMax = 10000
+// askersMax is how many clients that have gone keep what they were granted: with all that one may have, some
+// 20 KB.
+const askersMax = 4096
 
 func newAskers(e *Engine) *askers { return &askers{e, newTable[asker](askersMax)} }
 
@@ -74,6 +81,9 @@ func (l *askers) hold(r *running, w who, base auth.Rules) auth.Rules {
 		x.mu.recent = make(map[question]said)
 		return x
 	})
+	if !x.small() {
+		l.table.drop(held{r.key(), w})
+	}
 	if base == nil {
 		x.base.Store(nil)
 	} else {
@@ -90,8 +100,8 @@ func (x *asker) Check(a auth.Access, topic []byte) auth.Verdict {
 		}
 	}
 	switch a {
-	case auth.Unsubscribe:
-		return auth.Allow
+	case auth.Unsubscribe: // Ask has work to do
+		return auth.Ask
 	case auth.Read:
 		if r := x.readable.Load(); r != nil && (*r).Check(auth.Read, topic) == auth.Allow {
 			return auth.Allow
@@ -121,7 +131,11 @@ func (x *asker) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdi
 	}
 	defer x.e.release(r)
 	name := string(topic)
-	if a != auth.Subscribe {
+	switch a {
+	case auth.Unsubscribe: // nobody is kept from that
+		x.revoke(name)
+		return auth.Allow
+	case auth.Read, auth.Write:
 		return x.one(ctx, r, a, name)
 	}
 	filter := name
@@ -134,13 +148,16 @@ func (x *asker) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdi
 	}
 	switch v {
 	case auth.Allow:
-		if !x.grant(filter) {
+		if !x.grant(name, filter) {
 			const text = "Logins: source %s: client %q has more than %d filters that may be read"
 			r.failing.Add(fmt.Sprintf(text, r.cfg.Name, x.clientID, grantedMax))
 			v = auth.Deny
 		}
+		if !x.small() {
+			x.e.asking.table.drop(held{x.source, x.who})
+		}
 	case auth.Deny:
-		x.revoke(filter)
+		x.revoke(name)
 		x.note(r, question{auth.Subscribe, name}, auth.Deny) // also where only reading is denied
 	}
 	return v
@@ -175,7 +192,7 @@ func (x *asker) note(r *running, q question, v auth.Verdict) {
 	if v != auth.Allow {
 		ttl = min(ttl, time.Duration(r.cfg.Refused))
 	}
-	if ttl <= 0 {
+	if ttl <= 0 || len(q.topic) > topicMax {
 		return
 	}
 	s := said{v, now().Add(jitter(ttl))}
@@ -191,36 +208,46 @@ func (x *asker) note(r *running, q question, v auth.Verdict) {
 }
 
 // grant lets what a filter matches be delivered; false if there are too many.
-func (x *asker) grant(filter string) bool {
+func (x *asker) grant(name, filter string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	g := grant{name, filter}
 	switch {
-	case slices.Contains(x.mu.granted, filter):
+	case slices.Contains(x.mu.granted, g):
 		return true
 	case len(x.mu.granted) >= grantedMax:
 		return false
 	}
-	x.mu.granted = append(x.mu.granted, filter)
+	x.mu.granted = append(x.mu.granted, g)
+	x.mu.bytes += 2*len(name) + 64
 	x.rebuildLocked()
 	return true
 }
 
 // revoke takes a grant back.
-func (x *asker) revoke(filter string) {
+func (x *asker) revoke(name string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i := slices.Index(x.mu.granted, filter)
+	i := slices.IndexFunc(x.mu.granted, func(g grant) bool { return g.name == name })
 	if i < 0 {
 		return
 	}
 	x.mu.granted = slices.Delete(x.mu.granted, i, i+1)
+	x.mu.bytes -= 2*len(name) + 64
 	x.rebuildLocked()
+}
+
+// small reports whether it may be kept of a client that has gone.
+func (x *asker) small() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.mu.bytes <= keptMax
 }
 
 func (x *asker) rebuildLocked() {
 	list := make([]auth.Rule, len(x.mu.granted))
-	for i, f := range x.mu.granted {
-		list[i] = auth.Rule{Access: auth.Read, Filter: f}
+	for i, g := range x.mu.granted {
+		list[i] = auth.Rule{Access: auth.Read, Filter: g.filter}
 	}
 	rules, err := auth.NewRules(list)
 	if err != nil { // each is a filter

@@ -234,9 +234,17 @@ sources:
 	// Who comes again goes on with what was granted.
 	again := b.want("alice", "x", auth.Allow).Rules
 	may(t, again, "yes read home/alice/later")
-	if v := again.Check(auth.Unsubscribe, []byte("x")); v != auth.Allow {
+	giveUp := []byte("home/alice/#")
+	if v := again.Check(auth.Unsubscribe, giveUp); v != auth.Ask {
+		t.Errorf("%v", v)
+	}
+	if v := again.(auth.Asker).Ask(t.Context(), auth.Unsubscribe, giveUp); v != auth.Allow {
 		t.Error("a filter may not be given up")
 	}
+	if v := again.Check(auth.Read, topic); v == auth.Allow {
+		t.Error("what was given up is delivered")
+	}
+	may(t, again, "yes read home/alice/s") // of the group
 }
 
 // TestACLBase has rules of the login's answer and the webservice's word both hold.

@@ -49,6 +49,15 @@ func (t *table[T]) get(k held, make func() *T) (x *T, fresh bool) {
 	return x, fresh
 }
 
+// drop has something end with its client.
+func (t *table[T]) drop(k held) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.last != nil {
+		t.mu.last.Remove(k)
+	}
+}
+
 // forget takes out what nobody has any more.
 func (t *table[T]) forget(k held) {
 	t.mu.Lock()
