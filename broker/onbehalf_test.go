@@ -444,7 +444,7 @@ func TestPendingIsShared(t *testing.T) {
 	bound := func(o *broker.Options, _ *broker.ListenerOptions) {
 		o.MaxPending, o.MaxPendingBytes, o.RequestsByUsername = 8, 8000, true
 	}
-	onEach(t, bound, func(t *testing.T, x *fixture) {
+	onEach(t, bound, func(_ *testing.T, x *fixture) {
 		from := func(owner, name, id string, list ...string) behalf.Request {
 			o := &behalf.Origin{Name: "api:" + owner + "/" + name, Owner: "api:" + owner}
 			return behalf.Request{ClientID: id, Origin: o, Action: im.Replace, Topics: topics(list...), Wait: time.Minute}

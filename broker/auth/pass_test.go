@@ -118,9 +118,13 @@ func TestStay(t *testing.T) {
 		method string
 		want   bool
 	}{
-		{policy, "kept", "", true}, {policy, "other", "", false}, {policy, "kept", "m", false}, {nil, "kept", "", false},
+		{policy, "kept", "", true},
+		{policy, "other", "", false},
+		{policy, "kept", "m", false},
+		{nil, "kept", "", false},
 		{&Policy{Authenticators: []Authenticator{hasher{}}}, "kept", "", false},
-		{&Policy{Methods: Methods{"m": giver{}}}, "kept", "m", true}, {&Policy{Methods: Methods{"m": giver{}}}, "kept", "", false},
+		{&Policy{Methods: Methods{"m": giver{}}}, "kept", "m", true},
+		{&Policy{Methods: Methods{"m": giver{}}}, "kept", "", false},
 	} {
 		r.Stay = pass.Stay(tt.method)
 		next, welcome := r.Renewed(tt.p, "c", tt.user, true)

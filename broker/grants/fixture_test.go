@@ -123,7 +123,7 @@ func (l *loop) Session(id string) (*session, bool) {
 func (l *loop) Replays(c *session, _ bool) (*retained.Queue, uint64) { return &c.queue, 0 }
 
 // Changed implements Host.
-func (l *loop) Changed(c *session) { l.world.changed = append(l.world.changed, c.about.ID) }
+func (l *loop) Changed(c *session) { l.changed = append(l.changed, c.about.ID) }
 
 var errFull = errors.New("full")
 

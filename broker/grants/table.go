@@ -218,7 +218,7 @@ func (t *Table[C]) lookup(filter string) (topictree.FilterID, bool) {
 func (t *Table[C]) terms(c C, o *behalf.Origin) behalf.Terms {
 	t.loop.MustBeHere()
 	a := c.About()
-	terms := a.Bounds.terms(o)
+	terms := a.terms(o)
 	if full := t.limits.Subscriptions; full > 0 {
 		l := c.Given(false)
 		terms.Room = max(0, full-a.Subscriptions-l.Topics()+l.of(o.Name).len())

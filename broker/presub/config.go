@@ -154,7 +154,7 @@ func (c *Config) defaults(given lookup.Given) {
 		lookup.SetString(&p.ClientUnsubscribe, "allow")
 		lookup.SetInt(&p.MaxTopics, 10000)
 		lookup.SetString(&p.OnOverload, "server_unavailable")
-		p.Settings.Defaults(given.Item("providers", i))
+		p.Defaults(given.Item("providers", i))
 	}
 }
 

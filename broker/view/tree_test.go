@@ -71,13 +71,13 @@ func TestTree(t *testing.T) {
 	if err := x.Write(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	all := ""
+	var all strings.Builder
 	for _, p := range append(people(0, 2), many...) {
-		all += " (" + p.name + ", 1)"
+		all.WriteString(" (" + p.name + ", 1)")
 	}
 	want := "    $SYS\n      $SYS\n        # (c1.1, 1)\n" +
 		"    $share\n      $share\n        g\n          x (c1.2, 2)\n" +
-		"    \n      a (c1.0, 1)\n        b" + all + "\n"
+		"    \n      a (c1.0, 1)\n        b" + all.String() + "\n"
 	if out.String() != want {
 		t.Fatalf("got\n%.600s\nnot\n%.600s", out.String(), want)
 	}

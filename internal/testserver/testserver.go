@@ -27,7 +27,7 @@ func missing(t testing.TB, name string) {
 // short is a directory whose name is short, since that of a socket must be.
 func short(t testing.TB, prefix string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", prefix)
+	dir, err := os.MkdirTemp("", prefix) //nolint:usetesting // t.TempDir has a long name
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,10 +129,17 @@ func TestMatch(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for _, bad := range []Entry{
-		{Kind: User}, {Kind: User, Name: "a\x00"}, {Kind: Token, Name: strings.Repeat("x", nameMax+1)}, {Kind: 4, Name: "x"},
-		{Kind: Address, Name: "10.0.0.0/33"}, {Kind: Address, Name: "host"}, {Kind: Address, Name: "fe80::1%eth0"},
-		{Kind: Address, Name: "::ffff:0.0.0.0/90"}, {Kind: User, Name: "u", Until: time.Unix(noon, 0)},
-		{Kind: User, Name: "u", Reason: strings.Repeat("x", reasonMax+1)}, {Kind: User, Name: "u", By: strings.Repeat("x", byMax+1)},
+		{Kind: User},
+		{Kind: User, Name: "a\x00"},
+		{Kind: Token, Name: strings.Repeat("x", nameMax+1)},
+		{Kind: 4, Name: "x"},
+		{Kind: Address, Name: "10.0.0.0/33"},
+		{Kind: Address, Name: "host"},
+		{Kind: Address, Name: "fe80::1%eth0"},
+		{Kind: Address, Name: "::ffff:0.0.0.0/90"},
+		{Kind: User, Name: "u", Until: time.Unix(noon, 0)},
+		{Kind: User, Name: "u", Reason: strings.Repeat("x", reasonMax+1)},
+		{Kind: User, Name: "u", By: strings.Repeat("x", byMax+1)},
 	} {
 		if _, err := f.Add(bad); err == nil || errors.Is(err, ErrFull) {
 			t.Errorf("%.40q is taken: %v", bad.Name, err)

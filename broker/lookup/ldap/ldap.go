@@ -114,16 +114,16 @@ type Conn struct {
 	s    *Server
 }
 
-// connectMax bounds connecting where a context has no end.
+// connectMax bounds connecting, and each answer, where a context has no end.
 const connectMax = 10 * time.Second
 
 // Do connects, with TLS if that is asked for, and has f ask; the connection ends with f, or with ctx.
 func (s *Server) Do(ctx context.Context, f func(*Conn) error) error {
-	end, ok := ctx.Deadline()
-	if !ok {
-		end = time.Now().Add(connectMax)
+	wait := connectMax
+	if end, ok := ctx.Deadline(); ok {
+		wait = max(time.Until(end), time.Millisecond)
 	}
-	conn, err := ldap.DialURL(s.cfg.address(), ldap.DialWithDialer(&net.Dialer{Deadline: end}),
+	conn, err := ldap.DialURL(s.cfg.address(), ldap.DialWithDialer(&net.Dialer{Timeout: wait}),
 		ldap.DialWithTLSConfig(s.tls.Clone()))
 	if err != nil {
 		return because(ctx, err)
@@ -131,7 +131,7 @@ func (s *Server) Do(ctx context.Context, f func(*Conn) error) error {
 	defer conn.Close() //nolint:errcheck // nothing is left to be said
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	conn.SetTimeout(max(time.Until(end), time.Millisecond))
+	conn.SetTimeout(wait)
 	if s.cfg.StartTLS {
 		if err := conn.StartTLS(s.tls.Clone()); err != nil {
 			return because(ctx, err)
