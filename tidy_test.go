@@ -119,7 +119,7 @@ var rooms = map[string]room{
 	"cmd/internal/testsum":   {},
 	"cmd/internal/tlsconf":   {},
 	"cmd/noctule": {
-		ours: "admin broker broker/auth broker/auth/goauth broker/auth/hash broker/auth/source broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
+		ours: "admin broker broker/auth broker/auth/goauth broker/auth/hash broker/auth/scram broker/auth/source broker/listener broker/message broker/presub broker/store broker/store/bolt broker/store/mosquitto " +
 			"broker/store/state cmd/internal/cli cmd/internal/conf cmd/internal/logs cmd/internal/rtmin cmd/internal/sqlitedb codec internal/regular " +
 			"internal/swapfile internal/version",
 		others: "github.com/spf13/pflag golang.org/x/sys/unix golang.org/x/term",

@@ -94,6 +94,16 @@ func (p *Passwords) Len() int { return len(p.users) }
 // Stored is what is stored for a username; nil if it is not there.
 func (p *Passwords) Stored(username string) *hash.Hash { return p.users[username] }
 
+// Scram reports whether a user's entry has keys of SCRAM.
+func (p *Passwords) Scram() bool {
+	for _, h := range p.users {
+		if _, ok := h.Scram(); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // Slow reports whether Authenticate would hash.
 func (p *Passwords) Slow(l *Login) bool {
 	return l.HasUsername && len(l.Password) > 0 && !l.Identified && len(p.users) > 0

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdg-go/scram"
+
 	"noctule/broker/brokertest"
 	"noctule/codec"
 )
@@ -125,4 +127,44 @@ func TestTokensEndAndAreRevoked(t *testing.T) {
 	if code := p.stop(t, syscall.SIGTERM); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
+}
+
+// A password file with keys of SCRAM serves clients that use them, and those that send the password.
+func TestScramOfAPasswordFile(t *testing.T) {
+	dir, port := t.TempDir(), freePort(t)
+	file, addr := filepath.Join(dir, "passwd"), fmt.Sprintf("127.0.0.1:%d", port)
+	if code, out := outcome(t, "passwd", "-c", "-H", "scram-sha-256", "-b", file, "ann", "secret"); code != 0 {
+		t.Fatal(out)
+	}
+	p := startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\npassword_file %s\n", port, file))
+	for password, want := range map[string]codec.Reason{"secret": codec.Success, "wrong": codec.NotAuthorized} {
+		if _, got := logsIn(t, addr, "ann", password); got != want {
+			t.Errorf("%s: %s", password, got)
+		}
+		client, err := scram.SHA256.NewClient("ann", password, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv := client.NewConversation()
+		say := func(in string) codec.Properties {
+			t.Helper()
+			out, err := conv.Step(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			props := codec.AppendBytesProperty(nil, codec.AuthMethod, []byte("SCRAM-SHA-256"))
+			return codec.AppendBytesProperty(props, codec.AuthData, []byte(out))
+		}
+		c := brokertest.Dial(t, addr, codec.V5)
+		c.Send(&codec.Connect{Version: codec.V5, CleanStart: true, ClientID: []byte("c"), Properties: say("")})
+		var a codec.Auth
+		c.Want(codec.AUTH, &a)
+		challenge, _ := a.Properties.Bytes(codec.AuthData)
+		c.Send(&codec.Auth{Reason: codec.ContinueAuthentication, Properties: say(string(challenge))})
+		var ack codec.Connack
+		if c.Want(codec.CONNACK, &ack); ack.Reason != want {
+			t.Errorf("%s by SCRAM: %s", password, ack.Reason)
+		}
+	}
+	p.stop(t, syscall.SIGTERM)
 }

@@ -6,6 +6,7 @@ import (
 
 	"noctule/broker/auth"
 	"noctule/broker/auth/goauth"
+	"noctule/broker/auth/scram"
 	"noctule/broker/auth/source"
 	"noctule/cmd/internal/conf"
 )
@@ -120,12 +121,15 @@ func (ld *loader) policy(l *conf.Listener) (*auth.Policy, error) {
 			return nil, err
 		}
 		p.Authenticators = append(p.Authenticators, file)
+		if err := offerScram(p, file); err != nil {
+			return nil, err
+		}
 	}
 	for _, f := range l.Sources {
 		set := ld.sets[f.Path]
 		p.Authenticators = append(p.Authenticators, set.Authenticators...)
-		if p.Methods == nil {
-			p.Methods = set.Methods
+		for name, m := range set.Methods {
+			offerMethod(p, name, m)
 		}
 	}
 	for _, f := range l.ACLs {
@@ -136,6 +140,29 @@ func (ld *loader) policy(l *conf.Listener) (*auth.Policy, error) {
 		p.Authorizers = append(p.Authorizers, file)
 	}
 	return p, nil
+}
+
+// offerScram lets the clients of a password file with keys of SCRAM use them.
+func offerScram(p *auth.Policy, file *auth.Passwords) error {
+	if !file.Scram() {
+		return nil
+	}
+	m, err := scram.New(file, nil)
+	if err != nil {
+		return err
+	}
+	offerMethod(p, m.Name(), m)
+	return nil
+}
+
+// offerMethod adds a method, unless there is one of its name.
+func offerMethod(p *auth.Policy, name string, m auth.Method) {
+	if p.Methods == nil {
+		p.Methods = auth.Methods{}
+	}
+	if p.Methods[name] == nil {
+		p.Methods[name] = m
+	}
 }
 
 // warner is a file that may have warnings.
