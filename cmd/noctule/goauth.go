@@ -36,6 +36,11 @@ func closeChains(list []*goauth.Chain) {
 	}
 }
 
+// host is what chains tell of themselves to.
+func (s *logins) host() goauth.Host {
+	return goauth.Host{Log: s.log, Watch: s.engine.Watch, Login: s.engine.Count}
+}
+
 // discard gives a plan up that is not used.
 func (p *securityPlan) discard() {
 	closeChains(p.chains)
@@ -53,7 +58,7 @@ func (ld *loader) chain(g *conf.GoAuth) (*goauth.Chain, error) {
 	if n := len(ld.goauths); n < len(ld.before) {
 		before = ld.before[n]
 	}
-	c, err := goauth.New(g.Config, before, ld.log)
+	c, err := goauth.New(g.Config, before, ld.host)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func (k *checking) tryChain(g *conf.GoAuth) {
 	if !all {
 		return
 	}
-	c, err := goauth.New(g.Config, nil, slog.New(slog.DiscardHandler))
+	c, err := goauth.New(g.Config, nil, goauth.Host{Log: slog.New(slog.DiscardHandler)})
 	k.content(g.At(), "plugin", err)
 	if c != nil {
 		k.policies.warnings = append(k.policies.warnings, c.Warnings()...)

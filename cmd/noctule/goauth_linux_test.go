@@ -213,7 +213,8 @@ func TestDeliveries(t *testing.T) {
 	t.Cleanup(e.Close)
 	u, _ := url.Parse(e.URL)
 	port := freePort(t)
-	startBroker(t, fmt.Sprintf("listener %d 127.0.0.1\nplugin /x/mosquitto-go-auth.so\nplugin_opt_backends http\n"+
+	admin := freePort(t)
+	startBroker(t, fmt.Sprintf("admin_listener 127.0.0.1:%d\n", admin)+fmt.Sprintf("listener %d 127.0.0.1\nplugin /x/mosquitto-go-auth.so\nplugin_opt_backends http\n"+
 		"plugin_opt_http_host %s\nplugin_opt_http_port %s\nplugin_opt_http_getuser_uri /user\n"+
 		"plugin_opt_http_superuser_uri /superuser\nplugin_opt_http_aclcheck_uri /acl\n", port, u.Hostname(), u.Port()))
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
@@ -240,6 +241,24 @@ func TestDeliveries(t *testing.T) {
 	var p codec.Publish
 	if c.Want(codec.PUBLISH, &p); string(p.Topic) != "in/1" {
 		t.Errorf("%s", p.Topic)
+	}
+	counted(t, admin, `noctule_auth_logins_total{outcome="allow",source="go-auth"} 3`,
+		`noctule_auth_lookups_total{about="acl",outcome="ok",source="go-auth http"}`)
+}
+
+// counted checks that the metrics have these lines.
+func counted(t *testing.T, admin int, lines ...string) {
+	t.Helper()
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, _ := io.ReadAll(resp.Body)
+	for _, l := range lines {
+		if !strings.Contains(string(raw), "\n"+l) {
+			t.Errorf("no %s in the metrics", l)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log/slog"
 	"slices"
 
 	"noctule/broker/auth"
@@ -19,7 +18,7 @@ type loader struct {
 	goauths   map[*conf.GoAuth]*goauth.Chain
 	chains    []*goauth.Chain // of goauths, in the order of their lines
 	before    []*goauth.Chain // that a reload takes the place of
-	log       *slog.Logger
+	host      goauth.Host
 	warnings  []string
 }
 
@@ -43,7 +42,7 @@ type securityPlan struct {
 // error about a line of a file is an *auth.FileError, or has file and line in it.
 func loadPolicies(listeners []conf.Listener, from *logins) (*securityPlan, error) {
 	ld := newLoader()
-	ld.before, ld.log = from.chains, from.log
+	ld.before, ld.host = from.chains, from.host()
 	p := &securityPlan{}
 	var err error
 	if p.sources, err = ld.sources(listeners, from.engine); err != nil {

@@ -32,8 +32,10 @@ func (asking[A]) Close() {}
 
 // about says how something is asked.
 type about struct {
-	name   string   // of the backend, for its circuit
-	names  []string // of the values; password is secret
+	name   string                                   // of the backend, for its circuit
+	about  string                                   // what it is asked about
+	watch  func(source, about string) lookup.Events // nil: nobody
+	names  []string                                 // of the values; password is secret
 	budget time.Duration
 	turns  int // questions at a time
 	ttl    time.Duration
@@ -50,6 +52,9 @@ func newLookup[A any](
 	s.Cache.TTL = lookup.Duration((a.ttl + a.jitter) * 2) // Lives says it
 	s.Defaults(lookup.Given{})
 	o := lookup.Options[A]{Name: a.name, Cost: cost}
+	if a.watch != nil {
+		o.Events = a.watch(a.name, a.about)
+	}
 	for _, n := range a.names {
 		o.Names = append(o.Names, lookup.Name{Name: n, Secret: n == "password" || n == "token"})
 	}

@@ -56,7 +56,7 @@ type member struct {
 type Chain struct {
 	// Set by New, then read-only:
 	cfg      *Config
-	log      *slog.Logger
+	host     Host
 	members  []*member
 	warnings []string
 	failing  *lookup.Digest
@@ -74,21 +74,30 @@ type Chain struct {
 	}
 }
 
+// Host is what a chain tells of itself to. Those of its functions that are nil are not called.
+type Host struct {
+	Log *slog.Logger
+	// Watch are the events of what asks a source about login, superuser, rules or acl.
+	Watch func(source, about string) lookup.Events
+	// Login is told what the chain has said of a login.
+	Login func(source string, v auth.Verdict)
+}
+
 // clientsMax is of how many clients it is known what they may do, beside those that are connected.
 const clientsMax = 65536
 
 // New makes a chain of checked options: it reads files and connects to nobody. What was known of clients goes
 // on from the chain before, which may be nil, until it is asked for again. An error is an *auth.FileError, or
 // says which option is wrong.
-func New(cfg *Config, before *Chain, log *slog.Logger) (*Chain, error) {
-	c := &Chain{cfg: cfg, log: log}
+func New(cfg *Config, before *Chain, host Host) (*Chain, error) {
+	c := &Chain{cfg: cfg, host: host}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mu.clients, _ = simplelru.NewLRU[names, *client](clientsMax, nil) // of a size that is good
 	c.failing = lookup.NewDigest(func(line string, more int) {
 		if more > 0 {
 			line += fmt.Sprintf(" (and %d more in %v)", more, lookup.DigestEvery)
 		}
-		log.Warn(line + ".")
+		host.Log.Warn(line + ".")
 	})
 	for i := range cfg.Backends {
 		m := &member{Backend: cfg.Backends[i]}
@@ -109,11 +118,11 @@ func (c *Chain) open(b *Backend) (backend, error) {
 	case b.Files != nil:
 		return c.openFiles(b)
 	case b.HTTP != nil:
-		return newWeb(b.HTTP, &c.cfg.Cache, b.Name), nil
+		return newWeb(b.HTTP, c, b.Name), nil
 	case b.SQL != nil:
-		return newDatabase(b.SQL, &c.cfg.Cache, b)
+		return newDatabase(b.SQL, c, b)
 	case b.Redis != nil:
-		return newRedis(b.Redis, &c.cfg.Cache, b), nil
+		return newRedis(b.Redis, c, b), nil
 	default:
 		return c.openJWT(b)
 	}
@@ -163,6 +172,15 @@ var errUnregistered = errors.New("its prefix is that of a backend that is not as
 // Admit implements auth.PassSource. All backends are tried, as long as none lets the client in. Who is known
 // with another password is refused; who is not known may be so by another source.
 func (c *Chain) Admit(ctx context.Context, l *auth.Login) (auth.Verdict, *auth.Pass) {
+	v, pass := c.admit(ctx, l)
+	if c.host.Login != nil {
+		c.host.Login("go-auth", v)
+	}
+	return v, pass
+}
+
+// admit is Admit, untold.
+func (c *Chain) admit(ctx context.Context, l *auth.Login) (auth.Verdict, *auth.Pass) {
 	if !l.HasUsername {
 		return auth.Ignore, nil
 	}

@@ -44,7 +44,7 @@ func mustChain(t *testing.T, text string, contents ...string) *Chain {
 	if cfg == nil {
 		t.Fatalf("%+v", problems)
 	}
-	c, err := New(cfg, nil, slog.New(slog.DiscardHandler))
+	c, err := New(cfg, nil, Host{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -547,7 +547,7 @@ func TestReload(t *testing.T) {
 	c := mustChain(t, "backends http\n"+e.options("http_"))
 	logins(t, c, "anna x allow", "root y allow")
 	may(t, c, "anna", "s in/# yes")
-	next, err := New(c.cfg, c, slog.New(slog.DiscardHandler))
+	next, err := New(c.cfg, c, Host{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,8 @@ const queryTime = 5 * time.Second
 // listMax is how many filters a backend may have for one user and access.
 const listMax = 10_000
 
-func newDatabase(cfg *SQL, cache *Cache, b *Backend) (*database, error) {
+func newDatabase(cfg *SQL, c *Chain, b *Backend) (*database, error) {
+	cache := &c.cfg.Cache
 	d := &database{cfg: cfg, form: hash.Form{TextSalt: b.TextSalt}}
 	var err error
 	if d.db, err = openDB(cfg); err != nil {
@@ -46,17 +47,19 @@ func newDatabase(cfg *SQL, cache *Cache, b *Backend) (*database, error) {
 	d.db.SetConnMaxLifetime(10 * time.Minute)
 	a := about{
 		name: "go-auth " + b.Name, names: []string{"username"}, budget: queryTime, turns: connsMax,
-		ttl: cache.Auth, jitter: cache.AuthJitter,
+		ttl: cache.Auth, jitter: cache.AuthJitter, watch: c.host.Watch, about: "login",
 	}
 	d.users = newLookup(a, d.hash, func(*hash.Hash) (int, any) { return 256, nil })
 	d.counts = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		return d.count(ctx, cfg.UserQuery, v[0])
 	}, nil)
 	a.ttl, a.jitter = cache.ACL, cache.ACLJitter
+	a.about = "superuser"
 	d.supers = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		return d.count(ctx, cfg.SuperQuery, v[0])
 	}, nil)
 	a.names = []string{"username", "acc"}
+	a.about = "rules"
 	d.lists = newLookup(a, d.filters, texts)
 	return d, nil
 }

@@ -48,9 +48,9 @@ func (c *Chain) openJWT(b *Backend) (backend, error) {
 	var err error
 	switch b.JWT.Mode {
 	case Remote:
-		t.web = newWeb(&b.JWT.HTTP, &c.cfg.Cache, b.Name)
+		t.web = newWeb(&b.JWT.HTTP, c, b.Name)
 	case Local:
-		t.db, err = newDatabase(b.JWT.SQL, &c.cfg.Cache, b)
+		t.db, err = newDatabase(b.JWT.SQL, c, b)
 	default:
 		if t.list, err = loadAccess(b.JWT.ACL, nil); err == nil {
 			c.warnings = append(c.warnings, t.list.warnings...)

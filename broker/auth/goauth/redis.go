@@ -27,7 +27,8 @@ type server struct {
 // redisTime bounds what Redis is asked.
 const redisTime = 2 * time.Second
 
-func newRedis(cfg *Redis, cache *Cache, b *Backend) *server {
+func newRedis(cfg *Redis, c *Chain, b *Backend) *server {
+	cache := &c.cfg.Cache
 	s := &server{cfg: cfg, form: hash.Form{TextSalt: b.TextSalt}}
 	o := &redis.UniversalOptions{
 		Addrs: cfg.Cluster, Password: cfg.Password, PoolSize: connsMax, MaxActiveConns: connsMax, Protocol: 2,
@@ -42,14 +43,16 @@ func newRedis(cfg *Redis, cache *Cache, b *Backend) *server {
 	s.client = redis.NewUniversalClient(o)
 	a := about{
 		name: "go-auth redis", names: []string{"username"}, budget: redisTime, turns: connsMax,
-		ttl: cache.Auth, jitter: cache.AuthJitter,
+		ttl: cache.Auth, jitter: cache.AuthJitter, watch: c.host.Watch, about: "login",
 	}
 	s.users = newLookup(a, s.hash, func(*hash.Hash) (int, any) { return 256, nil })
 	a.ttl, a.jitter = cache.ACL, cache.ACLJitter
+	a.about = "superuser"
 	s.supers = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		text, err := s.get(ctx, v[0]+":su")
 		return text == "true", err
 	}, nil)
+	a.about = "rules"
 	s.lists = newLookup(a, s.sets, func(sets [][]string) (n int, _ any) {
 		for _, set := range sets {
 			size, _ := texts(set)

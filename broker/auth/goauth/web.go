@@ -31,7 +31,8 @@ type web struct {
 // answerMax is the longest answer, in bytes.
 const answerMax = 64 << 10
 
-func newWeb(cfg *HTTP, cache *Cache, name string) *web {
+func newWeb(cfg *HTTP, c *Chain, name string) *web {
+	cache := &c.cfg.Cache
 	w := &web{cfg: cfg, jwt: name == "jwt"}
 	t := &http.Transport{
 		MaxIdleConnsPerHost: connsMax, MaxConnsPerHost: connsMax,
@@ -50,6 +51,7 @@ func newWeb(cfg *HTTP, cache *Cache, name string) *web {
 		turns:  connsMax,
 		ttl:    cache.Auth,
 		jitter: cache.AuthJitter,
+		watch:  c.host.Watch, about: "login",
 	}
 	if w.jwt {
 		a.names = []string{"username", "token", "host"}
@@ -65,10 +67,12 @@ func newWeb(cfg *HTTP, cache *Cache, name string) *web {
 	}
 	a.ttl, a.jitter = cache.ACL, cache.ACLJitter
 	a.names = []string{"username", "token", "host"}
+	a.about = "superuser"
 	w.supers = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		return w.call(ctx, w.cfg.Superuser, v[1], v[2], w.named(v[0]))
 	}, nil)
 	a.names = []string{"username", "token", "host", "clientid", "topic", "acc"}
+	a.about = "acl"
 	w.topics = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		acc, _ := strconv.Atoi(v[5]) // which was made of one
 		params := map[string]any{"clientid": v[3], "topic": v[4], "acc": acc}

@@ -28,7 +28,8 @@ const prefix = "noctule_auth_"
 
 // Metrics are the metrics of sources, for those who register or document them.
 func Metrics() []metric.Def {
-	source := metric.Label{Name: "source", Help: "its name in auth.yaml"}
+	source := metric.Label{Name: "source", Help: "its name in auth.yaml; go-auth and its backends: " +
+		"mosquitto-go-auth"}
 	about := metric.Of("about", "login", "superuser", "rules", "acl")
 	def := func(name string, kind metric.Kind, help string, labels ...metric.Label) metric.Def {
 		return metric.Def{Name: prefix + name, Kind: kind, Help: help, Labels: labels}
@@ -37,7 +38,7 @@ func Metrics() []metric.Def {
 		def(
 			"logins_total",
 			metric.Counter,
-			"What sources of auth_file have said of logins. unknown: they do not know the user; failed: "+
+			"What sources have said of logins. unknown: they do not know the user; failed: "+
 				"nobody answered, and on_failure has decided.",
 			source,
 			metric.Of("outcome", "allow", "deny", "unknown", "ignored", "unanswered", "failed"),
@@ -113,6 +114,16 @@ func (m *metrics) events(name, about string, circuit func(name, now, was string)
 		Evicted: func() { m.evicted.WithLabelValues(name, about).Inc() },
 		Circuit: func(now, was string) { circuit(name+" ("+about+")", now, was) },
 	}
+}
+
+// Watch are the events of a lookup of somebody else who is asked about logins, counted as those of sources.
+func (e *Engine) Watch(source, about string) lookup.Events {
+	return e.metrics.events(source, about, e.circuit)
+}
+
+// Count counts what somebody else has said of a login.
+func (e *Engine) Count(source string, v auth.Verdict) {
+	e.metrics.logins.WithLabelValues(source, outcomeOf(v)).Inc()
 }
 
 // outcomeOf is the label of a verdict.
