@@ -80,6 +80,9 @@ func (s *shard) challenge(c *wsnet.Conn, x *admit.Case, data []byte) {
 		return
 	}
 	c.Release(s.loop, wsnet.TaskFunc(func(*wsnet.Loop) {
+		if g.waits != x { // its time was over meanwhile
+			return
+		}
 		g.asked = true
 		p := authPacket(codec.ContinueAuthentication, x.Talk.Method, data)
 		n := p.Len(codec.V5)
