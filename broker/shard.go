@@ -150,13 +150,13 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		s.handling.Packet = b[used:]
 		h, err := codec.ParseHeader(b[used:])
 		cl, connected := c.Attachment.(*client)
-		if err != nil && flagsUnused(cl, h) {
-			h, err = codec.ParseHeader31(b[used:])
+		if err != nil {
+			h, err = header31(cl, h, err, b[used:])
 		}
-		if errors.Is(err, codec.ErrShort) {
+		switch {
+		case errors.Is(err, codec.ErrShort):
 			return used, 0
-		}
-		if err == nil && (connected || h.Type == codec.CONNECT || h.Type == codec.AUTH) {
+		case err == nil && (connected || h.Type == codec.CONNECT || h.Type == codec.AUTH):
 			err = offer.CheckSize(h, s.opts.MaxPacketSize)
 		}
 		if err != nil || !connected && h.Type != codec.CONNECT && !challenged(c) {
@@ -172,24 +172,15 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 		s.count.PacketsIn++
 		s.count.BytesIn += int64(total)
 		if !connected {
-			if challenged(c) {
-				s.handleReply(c, h, body)
-				return used, 0
-			}
-			if s.handleConnect(c, h, body) {
+			if s.greeted(c, h, body) {
 				return used, 0
 			}
 			continue
 		}
 		cl.lastSeen = uint32(s.seconds())
 		s.journal.Begin()
-		if err := cl.handle(h, body); err != nil {
-			if errors.Is(err, errAsked) {
-				s.count.PacketsIn--
-				s.count.BytesIn -= int64(total)
-				return used - total, 0 // it comes again, with the answer
-			}
-			cl.fail(err)
+		if err := cl.handle(h, body); err != nil && s.failed(cl, err, total) {
+			return used - total, 0
 		}
 		if s.told == cl {
 			cl.forgetAnswers()
@@ -201,6 +192,36 @@ func (s *shard) packets(c *wsnet.Conn, b []byte) (used, need int) {
 			return used, 0
 		}
 	}
+}
+
+// greeted handles a packet of a connection that has no session yet; true means that the connection is no
+// longer this loop's to read.
+func (s *shard) greeted(c *wsnet.Conn, h codec.Header, body []byte) bool {
+	if challenged(c) {
+		s.handleReply(c, h, body)
+		return true
+	}
+	return s.handleConnect(c, h, body)
+}
+
+// failed ends a client whose packet has come to an error; true if it is that somebody is asked about the
+// packet, of so many bytes, which then comes again, with the answer.
+func (s *shard) failed(cl *client, err error, size int) bool {
+	if !errors.Is(err, errAsked) {
+		cl.fail(err)
+		return false
+	}
+	s.count.PacketsIn--
+	s.count.BytesIn -= int64(size)
+	return true
+}
+
+// header31 reads a fixed header that is none by MQTT 3.1.1 once more, if it may be one of MQTT 3.1.
+func header31(cl *client, h codec.Header, err error, b []byte) (codec.Header, error) {
+	if !flagsUnused(cl, h) {
+		return h, err
+	}
+	return codec.ParseHeader31(b)
 }
 
 // flagsUnused reports whether the packet may come from a client of MQTT 3.1: cl, or one that is about to

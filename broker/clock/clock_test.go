@@ -64,8 +64,13 @@ func TestWatch(t *testing.T) {
 		moved    time.Duration
 		note     bool
 	}{
-		{1000, 0, 0, false}, {1000, step - 1, 0, false}, {1000, 1, 0, true}, {1000, -jump, -time.Second, true},
-		{notes, 0, 0, true}, {1, 0, 0, false}, {1, jump, time.Second, true},
+		{1000, 0, 0, false},
+		{1000, step - 1, 0, false},
+		{1000, 1, 0, true},
+		{1000, -jump, -time.Second, true},
+		{notes, 0, 0, true},
+		{1, 0, 0, false},
+		{1, jump, time.Second, true},
 	} {
 		s.now, s.wall = s.now+tt.pass, s.wall+tt.pass+tt.by
 		moved, note := c.Watch()

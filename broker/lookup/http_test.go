@@ -73,15 +73,18 @@ func TestRequests(t *testing.T) {
 		{HTTP{URL: "/a"}, `POST /a application/json  {"clientid":"c\"1","password":"p\u0026w","tenant":"e","username":"u u"}`, []int{0, 1, 2, 3}},
 		{
 			HTTP{URL: "/a", Body: `{"user":"%u","pw":"%{password}","id":"%c"}`},
-			`POST /a application/json  {"user":"u u","pw":"p\u0026w","id":"c\"1"}`, []int{0, 1, 3},
+			`POST /a application/json  {"user":"u u","pw":"p\u0026w","id":"c\"1"}`,
+			[]int{0, 1, 3},
 		},
 		{
 			HTTP{URL: "/a/%u", ContentType: typeForm},
-			`POST /a/u%20u application/x-www-form-urlencoded  clientid=c%221&password=p%26w&tenant=e&username=u+u`, []int{0, 1, 2, 3},
+			`POST /a/u%20u application/x-www-form-urlencoded  clientid=c%221&password=p%26w&tenant=e&username=u+u`,
+			[]int{0, 1, 2, 3},
 		},
 		{
 			HTTP{URL: "/a", ContentType: typeForm, Body: "u=%u&p=%p"},
-			`POST /a application/x-www-form-urlencoded  u=u+u&p=p%26w`, []int{1, 3},
+			`POST /a application/x-www-form-urlencoded  u=u+u&p=p%26w`,
+			[]int{1, 3},
 		},
 		{HTTP{URL: "/a?x=1", Method: "GET"}, `GET /a?clientid=c%221&tenant=e&username=u+u&x=1`, []int{0, 1, 2}}, // no secrets
 		{HTTP{URL: "/a/%u/%e", Method: "GET"}, `GET /a/u%20u/e`, []int{1, 2}},

@@ -166,7 +166,7 @@ func (c *Config) checkZeros(given lookup.Given) error {
 		if err := g.NoZero(path, "max_topics", p.MaxTopics == 0); err != nil {
 			return err
 		}
-		if err := p.Settings.CheckZeros(path, g); err != nil {
+		if err := p.CheckZeros(path, g); err != nil {
 			return err
 		}
 	}
@@ -280,7 +280,7 @@ func (p *ProviderConfig) check(path string) error {
 	case p.Static != nil:
 		return p.Static.check(path + ".static")
 	case p.JWT == nil:
-		return p.Settings.Check(path, names())
+		return p.Check(path, names())
 	}
 	if p.When == "after_connack" {
 		return lookup.Wrong(path+".when", "the password is known before CONNACK only")

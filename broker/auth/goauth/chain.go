@@ -2,7 +2,6 @@ package goauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -165,9 +164,6 @@ func (c *Chain) Authenticate(l *auth.Login) auth.Verdict {
 
 // source is the name of a backend in a Pass.
 func source(backend string) string { return "go-auth: " + backend }
-
-// errUnregistered is why nobody is asked about a username whose prefix is a backend's.
-var errUnregistered = errors.New("its prefix is that of a backend that is not asked about users")
 
 // Admit implements auth.PassSource. All backends are tried, as long as none lets the client in. Who is known
 // with another password is refused; who is not known may be so by another source.

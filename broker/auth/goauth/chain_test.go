@@ -210,9 +210,9 @@ func newEndpoint(t *testing.T, answer func(path string, params map[string]string
 		raw, _ := io.ReadAll(r.Body)
 		params := map[string]string{}
 		if r.Header.Get("Content-Type") == "application/json" {
-			var any map[string]any
-			_ = json.Unmarshal(raw, &any)
-			for k, v := range any {
+			var sent map[string]any
+			_ = json.Unmarshal(raw, &sent)
+			for k, v := range sent {
 				params[k] = fmt.Sprint(v)
 			}
 		} else {
@@ -332,7 +332,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		var answer string
 		var method, body string
-		e := newEndpoint(t, func(path string, p map[string]string) (int, string) {
+		e := newEndpoint(t, func(_ string, p map[string]string) (int, string) {
 			status, text, _ := strings.Cut(answer, " ")
 			method = p["method"]
 			var code int

@@ -203,8 +203,9 @@ func numberOf(a auth.Access) int {
 		return 1
 	case auth.Write:
 		return 2
+	default:
+		return 4
 	}
-	return 4
 }
 
 // Ask implements auth.Asker.

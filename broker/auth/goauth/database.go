@@ -95,9 +95,16 @@ func postgresDSN(cfg *SQL) string {
 	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 	var b strings.Builder
 	for _, x := range [...][2]string{
-		{"host", cfg.Host}, {"port", cfg.Port}, {"user", cfg.User}, {"password", cfg.Password},
-		{"dbname", cfg.Name}, {"sslmode", cfg.TLS}, {"sslcert", cfg.Cert}, {"sslkey", cfg.Key},
-		{"sslrootcert", cfg.CA}, {"connect_timeout", "5"},
+		{"host", cfg.Host},
+		{"port", cfg.Port},
+		{"user", cfg.User},
+		{"password", cfg.Password},
+		{"dbname", cfg.Name},
+		{"sslmode", cfg.TLS},
+		{"sslcert", cfg.Cert},
+		{"sslkey", cfg.Key},
+		{"sslrootcert", cfg.CA},
+		{"connect_timeout", "5"},
 	} {
 		if x[1] != "" || x[0] == "password" {
 			fmt.Fprintf(&b, "%s='%s' ", x[0], quote.Replace(x[1]))

@@ -103,9 +103,13 @@ type set struct {
 
 func setsOf() [8]set {
 	return [...]set{
-		{":sacls", auth.Subscribe, false}, {":racls", auth.Read, false}, {":wacls", auth.Write, false},
+		{":sacls", auth.Subscribe, false},
+		{":racls", auth.Read, false},
+		{":wacls", auth.Write, false},
 		{":rwacls", auth.Read | auth.Write, false},
-		{":sacls", auth.Subscribe, true}, {":racls", auth.Read, true}, {":wacls", auth.Write, true},
+		{":sacls", auth.Subscribe, true},
+		{":racls", auth.Read, true},
+		{":wacls", auth.Write, true},
 		{":rwacls", auth.Read | auth.Write, true},
 	}
 }

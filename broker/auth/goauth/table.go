@@ -2,6 +2,7 @@ package goauth
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,8 +126,8 @@ func findKind(name string) (kind, bool) {
 func rows() []row {
 	var all []row
 	for _, part := range [][]row{
-		generalRows(), cacheRows(), hasherRows(), filesRows(), httpRows("http", "http", "http_", false),
-		httpRows("jwt", "jwt", "jwt_", true), jwtRows(),
+		generalRows(), cacheRows(), hasherRows(), filesRows(), httpRows("http", "http_", false),
+		httpRows("jwt", "jwt_", true), jwtRows(),
 		sqlRows("postgres", "pg_", func(d *draft) *SQL { return &d.postgres }, false),
 		sqlRows("mysql", "mysql_", func(d *draft) *SQL { return &d.mysql }, false),
 		sqliteRows(),
@@ -168,17 +169,18 @@ func number(low, high int, to func(*draft, int)) func(*draft, string) error {
 	}
 }
 
-func seconds(high int, to func(*draft) *time.Duration) func(*draft, string) error {
-	return number(0, high, func(d *draft, n int) { *to(d) = time.Duration(n) * time.Second })
+// year is the longest time that an option may say, in seconds.
+const year = 366 * 24 * 3600
+
+func seconds(to func(*draft) *time.Duration) func(*draft, string) error {
+	return number(0, year, func(d *draft, n int) { *to(d) = time.Duration(n) * time.Second })
 }
 
 func oneOf(to func(*draft, string), values ...string) func(*draft, string) error {
 	return func(d *draft, v string) error {
-		for _, x := range values {
-			if x == v {
-				to(d, v)
-				return nil
-			}
+		if slices.Contains(values, v) {
+			to(d, v)
+			return nil
 		}
 		return fmt.Errorf("%q is not one of %s", v, strings.Join(values, ", "))
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -76,9 +77,7 @@ func newWeb(cfg *HTTP, c *Chain, name string) *web {
 	w.topics = newLookup(a, func(ctx context.Context, v []string) (bool, error) {
 		acc, _ := strconv.Atoi(v[5]) // which was made of one
 		params := map[string]any{"clientid": v[3], "topic": v[4], "acc": acc}
-		for k, x := range w.named(v[0]) {
-			params[k] = x
-		}
+		maps.Copy(params, w.named(v[0]))
 		return w.call(ctx, w.cfg.ACL, v[1], v[2], params)
 	}, nil)
 	return w

@@ -201,8 +201,11 @@ func BenchmarkMatches(b *testing.B) {
 		kind       Kind
 		iterations int
 	}{
-		{"sha512", SHA512, 0}, {"pbkdf2-101", PBKDF2, 101}, {"pbkdf2-1000", PBKDF2, 1000},
-		{"argon2id", Argon2id, 0}, {"bcrypt-10", Bcrypt, 0},
+		{"sha512", SHA512, 0},
+		{"pbkdf2-101", PBKDF2, 101},
+		{"pbkdf2-1000", PBKDF2, 1000},
+		{"argon2id", Argon2id, 0},
+		{"bcrypt-10", Bcrypt, 0},
 	} {
 		text, err := New(c.kind, []byte("secret"), c.iterations)
 		if err != nil {

@@ -99,20 +99,13 @@ type reply struct {
 // says nothing about the webservice.
 func readHTTP(form string) func(status int, body []byte) (*answer, error) {
 	return func(status int, body []byte) (*answer, error) {
-		a := &answer{verdict: auth.Deny}
-		switch {
-		case form != answerStatus && status < 500 && status != http.StatusTooManyRequests &&
-			status != http.StatusRequestTimeout && status != http.StatusOK:
-			return a, nil // mosquitto-go-auth takes it for no
-		case status == http.StatusOK || status == http.StatusNoContent:
-			a.verdict = auth.Allow
-		case status == http.StatusUnauthorized || status == http.StatusForbidden:
-			return a, nil
-		case status == http.StatusNotFound:
-			a.verdict = auth.Defer
-			return a, nil
-		default:
+		a := &answer{}
+		var more bool
+		if a.verdict, more = verdictOf(form, status); a.verdict == auth.Ask {
 			return nil, lookup.StatusError(status)
+		}
+		if !more {
+			return a, nil
 		}
 		text := strings.TrimSpace(string(body))
 		if form == answerText {
@@ -139,6 +132,22 @@ func readHTTP(form string) func(status int, body []byte) (*answer, error) {
 		}
 		return a, nil
 	}
+}
+
+// verdictOf is what a status says, Ask if it is no answer, and whether there is more to be read.
+func verdictOf(form string, status int) (v auth.Verdict, more bool) {
+	final := status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
+	switch {
+	case form != answerStatus && final && status != http.StatusOK:
+		return auth.Deny, false // mosquitto-go-auth takes it for no
+	case status == http.StatusOK || status == http.StatusNoContent:
+		return auth.Allow, true
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return auth.Deny, false
+	case status == http.StatusNotFound:
+		return auth.Defer, false
+	}
+	return auth.Ask, false
 }
 
 // take takes the body of an answer. What cannot be read is no answer: a rule that is not understood may be

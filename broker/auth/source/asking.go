@@ -106,6 +106,7 @@ func (x *asker) Check(a auth.Access, topic []byte) auth.Verdict {
 		if r := x.readable.Load(); r != nil && (*r).Check(auth.Read, topic) == auth.Allow {
 			return auth.Allow
 		}
+	default:
 	}
 	at := now()
 	x.mu.RLock()
@@ -137,6 +138,7 @@ func (x *asker) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdi
 		return auth.Allow
 	case auth.Read, auth.Write:
 		return x.one(ctx, r, a, name)
+	default:
 	}
 	filter := name
 	if _, inner, shared := codec.SplitShare(topic); shared {
@@ -159,6 +161,7 @@ func (x *asker) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdi
 	case auth.Deny:
 		x.revoke(name)
 		x.note(r, question{auth.Subscribe, name}, auth.Deny) // also where only reading is denied
+	default:
 	}
 	return v
 }

@@ -66,7 +66,7 @@ sources:
 			ends := make(chan codec.Reason, clients)
 			for i := range clients {
 				c := brokertest.Dial(t, at, codec.V5)
-				p := codec.Connect{Version: codec.V5, CleanStart: true, ClientID: []byte(fmt.Sprint("w", i))}
+				p := codec.Connect{Version: codec.V5, CleanStart: true, ClientID: fmt.Append(nil, "w", i)}
 				as(fmt.Sprint("w", i), "x")(&p)
 				c.Send(&p)
 				go func() {

@@ -253,7 +253,7 @@ func (s *Settings) zeros(path string, given lookup.Given) error {
 	if err := given.NoZero(path, "refresh", s.Refresh == 0); err != nil {
 		return err
 	}
-	if err := s.Settings.CheckZeros(path, given); err != nil {
+	if err := s.CheckZeros(path, given); err != nil {
 		return err
 	}
 	for name, x := range map[string]*Asked{"superuser": s.Superuser, "acl": s.ACL} {
@@ -395,7 +395,7 @@ func (s *Settings) checkWith(path string) error {
 // checkAsked checks how others are asked.
 func (s *Settings) checkAsked(path string) error {
 	n := names(s.HTTP != nil)
-	if err := s.Settings.Check(path, n); err != nil {
+	if err := s.Check(path, n); err != nil {
 		return err
 	}
 	if err := s.checkKey(path); err != nil {
@@ -477,7 +477,7 @@ func (j *JWT) check(path string) error {
 	if len(j.Algorithms) == 0 {
 		return lookup.Wrong(path, "algorithms must be named")
 	}
-	if err := j.Mapping.Check(); err != nil {
+	if err := j.Check(); err != nil {
 		return lookup.Wrong(path, "%v", err)
 	}
 	return nil

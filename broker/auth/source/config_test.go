@@ -89,7 +89,7 @@ func TestWrongFiles(t *testing.T) {
 		if err == nil && tt.want == "" {
 			continue
 		}
-		f, ok := err.(*auth.FileError) //nolint:errorlint // as it is returned
+		f, ok := err.(*auth.FileError)
 		if !ok {
 			t.Errorf("%s: %v", tt.text, err)
 			continue

@@ -112,10 +112,15 @@ func TestHTTPForms(t *testing.T) {
 		status      int
 		want        auth.Verdict
 	}{
-		{"json", `{"Ok":true,"Error":""}`, 200, auth.Allow}, {"json", `{"ok":true}`, 200, auth.Allow},
-		{"json", `{"Ok":false,"Error":"no"}`, 200, auth.Deny}, {"json", `{}`, 200, auth.Deny},
-		{"json", `<html>`, 200, auth.Ask}, {"json", `{"Ok":true}`, 400, auth.Deny},
-		{"text", "ok", 200, auth.Allow}, {"text", "no", 200, auth.Deny}, {"text", "ok", 404, auth.Deny},
+		{"json", `{"Ok":true,"Error":""}`, 200, auth.Allow},
+		{"json", `{"ok":true}`, 200, auth.Allow},
+		{"json", `{"Ok":false,"Error":"no"}`, 200, auth.Deny},
+		{"json", `{}`, 200, auth.Deny},
+		{"json", `<html>`, 200, auth.Ask},
+		{"json", `{"Ok":true}`, 400, auth.Deny},
+		{"text", "ok", 200, auth.Allow},
+		{"text", "no", 200, auth.Deny},
+		{"text", "ok", 404, auth.Deny},
 		{"text", "ok", 502, auth.Ask},
 	} {
 		reply, status = tt.reply, tt.status

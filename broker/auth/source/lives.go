@@ -183,7 +183,7 @@ func (l *lives) next() (x *live, wait time.Duration, more bool) {
 
 // refresh asks for rules again.
 func (l *lives) refresh(x *live) {
-	interval := time.Duration(refresh)
+	interval := refresh
 	r := l.e.acquire(x.source)
 	if r != nil {
 		defer l.e.release(r)

@@ -49,8 +49,9 @@ func numberOf(a auth.Access) string {
 		return "1"
 	case auth.Write:
 		return "2"
+	default:
+		return "4"
 	}
-	return "4"
 }
 
 // wordOf is the word for an access.
@@ -60,8 +61,9 @@ func wordOf(a auth.Access) string {
 		return "read"
 	case auth.Write:
 		return "write"
+	default:
+		return "subscribe"
 	}
-	return "subscribe"
 }
 
 // parseLine reads what stands behind "topic" in an ACL file, or "subscribe FILTER".

@@ -31,7 +31,9 @@ const (
 // names are those of a question about a login; the password is for webservices and directories only.
 func names(password bool) lookup.Names {
 	n := lookup.Names{
-		{Name: "username", Letter: 'u'}, {Name: "clientid", Letter: 'c'}, {Name: "address"},
+		{Name: "username", Letter: 'u'},
+		{Name: "clientid", Letter: 'c'},
+		{Name: "address"},
 		{Name: "password", Secret: true},
 	}
 	if !password {
@@ -53,8 +55,11 @@ func groupNames() lookup.Names {
 // topicNames are those of a question about one topic.
 func topicNames() lookup.Names {
 	return lookup.Names{
-		{Name: "username", Letter: 'u'}, {Name: "clientid", Letter: 'c'}, {Name: "topic", Letter: 't'},
-		{Name: "access", Letter: 'a'}, {Name: "acc"},
+		{Name: "username", Letter: 'u'},
+		{Name: "clientid", Letter: 'c'},
+		{Name: "topic", Letter: 't'},
+		{Name: "access", Letter: 'a'},
+		{Name: "acc"},
 	}
 }
 

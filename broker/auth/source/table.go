@@ -34,12 +34,12 @@ func newTable[T any](last int) *table[T] {
 }
 
 // get is what a client has, made if need be; fresh says that it was.
-func (t *table[T]) get(k held, make func() *T) (x *T, fresh bool) {
+func (t *table[T]) get(k held, build func() *T) (x *T, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x = t.mu.all[k].Value()
 	if fresh = x == nil; fresh {
-		x = make()
+		x = build()
 		t.mu.all[k] = weak.Make(x)
 		runtime.AddCleanup(x, t.forget, k)
 	}

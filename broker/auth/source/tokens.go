@@ -110,6 +110,7 @@ func (r *running) refusedToken(l *auth.Login, err error) (auth.Verdict, *auth.Pa
 		if l.HasUsername {
 			return auth.Defer, nil
 		}
+	default:
 	}
 	return auth.Deny, nil
 }
@@ -126,11 +127,12 @@ func (m *method) step(ctx context.Context, l *auth.Login, data []byte) auth.Step
 	defer m.e.release(r)
 	as := *l
 	as.Password, as.HasPassword = data, data != nil
-	switch v, p := r.admitToken(ctx, &as); {
-	case v == auth.Allow:
+	switch v, p := r.admitToken(ctx, &as); v {
+	case auth.Allow:
 		return auth.Step{Pass: p}
-	case v == auth.Ask:
+	case auth.Ask:
 		return auth.Step{Refused: codec.ServerUnavailable, Why: "nobody says whether the token is good"}
+	default:
+		return auth.Step{Refused: codec.NotAuthorized, Why: "the token is not taken"}
 	}
-	return auth.Step{Refused: codec.NotAuthorized, Why: "the token is not taken"}
 }
