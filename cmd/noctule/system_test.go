@@ -454,7 +454,7 @@ func TestExitCodes(t *testing.T) {
 		{"test without file", []string{"--test-config"}, "-", 3, "Please provide a configuration file to test."},
 		{"unknown key", nil, "listener 1883\nnonsense 1\n", 3, "Error: Unknown configuration variable 'nonsense'."},
 		{"place of an error", nil, "\n\nallow_anonymous yes\n", 3, "test.conf:3."},
-		{"missing plugin", nil, "listener 1883\nplugin /lib/go-auth.so\n", 13, "Error: Unable to load plugin \"/lib/go-auth.so\"."},
+		{"missing plugin", nil, "listener 1883\nplugin /lib/some.so\n", 13, "Error: Unable to load plugin \"/lib/some.so\"."},
 		{"bridge", nil, "connection x\naddress y\ntopic #\n", 3, "Error: not supported yet: connection\n"},
 		{"everything wrong", []string{"check", confFile(t, "\nnonsense 1\nlistener x\n")}, "-", 3, "test.conf:3: Error: 'listener port' value not a number.\n"},
 		{"check", []string{"check", confFile(t, "listener 1883\nallow_anonymous true\n")}, "-", 0, "test.conf:1: Warning: listener 1883 lets everybody in"},
