@@ -62,7 +62,7 @@ mutations:
 	NOCTULE_MUTATIONS=1 $(GO) test -count 1 -run Mutations -v ./broker/session
 
 race:
-	$(GO) test -race -tags invariants ./...
+	$(GO) test -race -tags invariants -timeout 25m ./...
 
 timed:
 	NOCTULE_TIMED=1 $(GO) test -count 1 -run Linear -v ./broker

@@ -55,8 +55,10 @@ func TestMakeID(t *testing.T) {
 		noID  bool
 		want  codec.Reason
 	}{
-		{codec.V31, true, true, codec.ClientIdentifierNotValid}, {codec.V311, false, true, codec.ClientIdentifierNotValid},
-		{codec.V311, true, false, codec.ClientIdentifierNotValid}, {codec.V5, true, false, codec.UnspecifiedError},
+		{codec.V31, true, true, codec.ClientIdentifierNotValid},
+		{codec.V311, false, true, codec.ClientIdentifierNotValid},
+		{codec.V311, true, false, codec.ClientIdentifierNotValid},
+		{codec.V5, true, false, codec.UnspecifiedError},
 	} {
 		o.NoID = tt.noID
 		if id, r := o.MakeID(&codec.Connect{Version: tt.v, CleanStart: tt.clean}); r != tt.want || id != nil {

@@ -255,9 +255,17 @@ func TestDoChecksEntries(t *testing.T) {
 	wait := 86401
 	long := Entry{ClientID: "c", Action: "replace", Topics: []Topic{}, RequestID: strings.Repeat("x", requestIDMax+1)}
 	for _, list := range [][]Entry{
-		nil, {}, {{}}, {{ClientID: "c"}}, {{ClientID: "c", Action: "subscribe"}}, {{ClientID: "c", Action: "subscribe", Topics: []Topic{}}},
-		{{Action: "replace", Topics: []Topic{}}}, {{ClientID: "c\x00", Action: "replace", Topics: []Topic{}}},
-		{{ClientID: "c", Action: "replace", Topics: []Topic{}, Wait: &wait}}, {long}, make([]Entry, entriesMax+1),
+		nil,
+		{},
+		{{}},
+		{{ClientID: "c"}},
+		{{ClientID: "c", Action: "subscribe"}},
+		{{ClientID: "c", Action: "subscribe", Topics: []Topic{}}},
+		{{Action: "replace", Topics: []Topic{}}},
+		{{ClientID: "c\x00", Action: "replace", Topics: []Topic{}}},
+		{{ClientID: "c", Action: "replace", Topics: []Topic{}, Wait: &wait}},
+		{long},
+		make([]Entry, entriesMax+1),
 	} {
 		if answers, err := x.e.Do(t.Context(), caller, list, nil); err == nil || answers != nil {
 			t.Errorf("%d entries: %v, %v", len(list), answers, err)

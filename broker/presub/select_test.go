@@ -59,8 +59,10 @@ func TestSelection(t *testing.T) {
 		{"for: {username: '*', clientid: 'phone-*'}", &c, `its for does not fit username "ann@e1", client id "probe-7"`},
 		{"for: [{clientid: 'phone-*'}, {tenant: e1}]", &c, ""},
 		{"not_for: {clientid: 'probe-*'}", &c, `its not_for fits client id "probe-7"`},
-		{"for: {username: '*'}\n    not_for: [{username: bob}, {clientid: 'probe-*', listener: '*:1884'}]", &c,
-			`its not_for fits client id "probe-7", listener "tcp :1884"`},
+		{
+			"for: {username: '*'}\n    not_for: [{username: bob}, {clientid: 'probe-*', listener: '*:1884'}]", &c,
+			`its not_for fits client id "probe-7", listener "tcp :1884"`,
+		},
 		{"not_for: {clientid: 'probe-*', listener: '*:1883'}", &c, ""},
 		{"for: {address: [192.168.0.0/16, 10.1.2.3]}", &c, ""},
 		{"for: {address: 10.0.0.0/8}", &mapped, ""},
@@ -118,10 +120,24 @@ func TestGlobs(t *testing.T) {
 		pattern, name string
 		want          bool
 	}{
-		{"", "", true}, {"", "a", false}, {"*", "", true}, {"*", "a/b", true}, {"a*", "a", true}, {"a*", "ba", false},
-		{"*a", "ba", true}, {"*a", "ab", false}, {"a*a", "a", false}, {"a*a", "aa", true}, {"a*b*c", "aXbYc", true},
-		{"a*b*c", "acb", false}, {"*ab*ab", "ab", false}, {"*ab*ab", "abab", true}, {"**", "x", true}, {"a.c", "abc", false},
-		{"*b*", "abc", true}, {"a*bc*c", "abc", false},
+		{"", "", true},
+		{"", "a", false},
+		{"*", "", true},
+		{"*", "a/b", true},
+		{"a*", "a", true},
+		{"a*", "ba", false},
+		{"*a", "ba", true},
+		{"*a", "ab", false},
+		{"a*a", "a", false},
+		{"a*a", "aa", true},
+		{"a*b*c", "aXbYc", true},
+		{"a*b*c", "acb", false},
+		{"*ab*ab", "ab", false},
+		{"*ab*ab", "abab", true},
+		{"**", "x", true},
+		{"a.c", "abc", false},
+		{"*b*", "abc", true},
+		{"a*bc*c", "abc", false},
 	} {
 		if got := (Patterns{tt.pattern}).Fit(tt.name); got != tt.want {
 			t.Errorf("%q, %q: %v", tt.pattern, tt.name, got)

@@ -149,11 +149,16 @@ func TestDue(t *testing.T) {
 		fresh    bool
 		want     bool
 	}{
-		{codec.V5, 0, true, true}, {codec.V5, 0, false, true},
-		{codec.V5, 1, true, true}, {codec.V5, 1, false, false},
-		{codec.V5, 2, true, false}, {codec.V5, 2, false, false},
-		{codec.V311, 0, true, true}, {codec.V311, 0, false, true},
-		{codec.V31, 0, true, true}, {codec.V31, 0, false, false},
+		{codec.V5, 0, true, true},
+		{codec.V5, 0, false, true},
+		{codec.V5, 1, true, true},
+		{codec.V5, 1, false, false},
+		{codec.V5, 2, true, false},
+		{codec.V5, 2, false, false},
+		{codec.V311, 0, true, true},
+		{codec.V311, 0, false, true},
+		{codec.V31, 0, true, true},
+		{codec.V31, 0, false, false},
 	} {
 		if got := retained.Due(tt.v, tt.handling, tt.fresh); got != tt.want {
 			t.Errorf("%+v: %v", tt, got)
@@ -168,8 +173,12 @@ func TestLive(t *testing.T) {
 		number, mark, resumed uint64
 		lossy, want           bool
 	}{
-		{5, 5, 0, false, false}, {6, 5, 0, false, true}, {6, 5, 0, true, true},
-		{6, 5, 6, true, false}, {6, 5, 6, false, true}, {7, 5, 6, true, true},
+		{5, 5, 0, false, false},
+		{6, 5, 0, false, true},
+		{6, 5, 0, true, true},
+		{6, 5, 6, true, false},
+		{6, 5, 6, false, true},
+		{7, 5, 6, true, true},
 	} {
 		q.Resume(tt.resumed, 0)
 		if got := q.Live(&message.Message{Number: tt.number}, tt.mark, tt.lossy); got != tt.want {

@@ -139,7 +139,9 @@ func TestRecords(t *testing.T) {
 	}
 	for _, d := range []store.Denial{
 		{Of: store.DenyToken, Name: "t", Since: 1_800_000_000, Until: 1_900_000_000, By: "api:x", Reason: "lost"},
-		{Of: store.DenyUser, Name: long}, {Of: store.DenyClient, Name: "c", Since: -1}, {Of: store.DenyAddress, Name: "::/0"},
+		{Of: store.DenyUser, Name: long},
+		{Of: store.DenyClient, Name: "c", Since: -1},
+		{Of: store.DenyAddress, Name: "::/0"},
 	} {
 		record(t, store.Denials, d, func(b *store.Batch) { b.PutDenial(&d) }, store.ReadDenial)
 	}
