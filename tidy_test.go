@@ -64,7 +64,7 @@ var rooms = map[string]room{
 	"broker/auth/source": {
 		ours: "broker/auth broker/auth/hash broker/auth/token broker/lookup broker/lookup/ldap broker/lookup/redis codec " +
 			"internal/metric internal/places internal/regular",
-		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2/simplelru " +
+		others: "github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2/simplelru " +
 			"github.com/prometheus/client_golang/prometheus",
 	},
 	"broker/auth/token":  {ours: "broker/auth codec", others: "github.com/MicahParks/jwkset github.com/golang-jwt/jwt/v5"},
@@ -99,7 +99,7 @@ var rooms = map[string]room{
 		ours: "broker broker/auth/token broker/behalf broker/lookup broker/store codec codec/im internal/metric internal/places " +
 			"internal/regular " +
 			"topictree",
-		others: "github.com/goccy/go-yaml github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
+		others: "github.com/goccy/go-yaml/ast github.com/hashicorp/golang-lru/v2 github.com/prometheus/client_golang/prometheus",
 	},
 	"broker/retained":        {ours: "broker/fanout broker/message broker/store codec topictree"},
 	"broker/route":           {ours: "broker/durable broker/fanout broker/mail broker/message broker/session broker/store codec internal/ring topictree wsnet"},
@@ -146,6 +146,7 @@ var rooms = map[string]room{
 	"internal/testcert":        {},
 	"internal/testcrash":       {},
 	"internal/testdoc":         {},
+	"internal/testlog":         {},
 	"internal/testserver":      {},
 	"internal/tlsalert":        {others: "golang.org/x/crypto/chacha20poly1305"},
 	"internal/version":         {},

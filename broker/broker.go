@@ -139,10 +139,7 @@ func (b *Broker) await(ctx context.Context, s *shard, f func(done func())) bool 
 
 // durably returns when what a shard has changed so far is durable; false when ctx has ended before.
 func (b *Broker) durably(ctx context.Context, s *shard) bool {
-	if b.committer == nil || b.opts.PersistenceSync == SyncInterval {
-		return true
-	}
-	return b.await(ctx, s, s.journal.Tell)
+	return s.journal.Durably(func(f func(func())) bool { return b.await(ctx, s, f) })
 }
 
 // home is the shard that owns the session of a client id.

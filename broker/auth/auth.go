@@ -22,6 +22,19 @@ const (
 	Unsubscribe                    // the client gives a filter up
 )
 
+// Number is what Mosquitto's plug-ins call a kind of access when they ask elsewhere: 1 to read, 2 to write,
+// and 4 for what is about a filter.
+func (a Access) Number() int {
+	switch a {
+	case Read:
+		return 1
+	case Write:
+		return 2
+	default:
+		return 4
+	}
+}
+
 // Verdict is the answer of one of several that are asked.
 type Verdict uint8
 

@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,20 +8,8 @@ import (
 	"testing"
 
 	"noctule/broker/message"
+	"noctule/internal/testlog"
 )
-
-// scribe keeps log lines.
-type scribe struct {
-	slog.Handler
-	text []string
-}
-
-func (*scribe) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h *scribe) Handle(_ context.Context, r slog.Record) error {
-	h.text = append(h.text, r.Message)
-	return nil
-}
 
 // faulty panics when it is shown.
 type faulty struct{}
@@ -43,13 +30,13 @@ func TestReport(t *testing.T) {
 		{func() string { return "" }, faulty{}, 0, []string{"panic on loop 0", "PANIC"}},
 		{func() string { return "" }, strings.Repeat("x", 2*textMax), 0, []string{strings.Repeat("x", textMax) + `"`}},
 	} {
-		h := &scribe{}
+		h := &testlog.Messages{}
 		order := ""
 		r := Reporter{
 			Log: slog.New(h), Flush: func() { order += "flush" }, Stop: func(loop int) { order += fmt.Sprint(loop, " ") },
 		}
 		r.Report(tt.loop, tt.what, tt.value, []byte("goroutine 1\n\tfile.go:1"))
-		text := strings.Join(h.text, "\n")
+		text := strings.Join(h.Text, "\n")
 		for _, want := range append(tt.want, "goroutine 1\n    file.go:1") {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in\n%s", want, text)
@@ -63,17 +50,17 @@ func TestReport(t *testing.T) {
 
 // What goes on behind a Guard is told and panics on; without a panic nothing is told.
 func TestGuard(t *testing.T) {
-	h := &scribe{}
+	h := &testlog.Messages{}
 	r := Reporter{Log: slog.New(h), Stop: func(int) {}}
 	func() {
 		defer r.Guard(func() string { return "nowhere" })
 	}()
-	if len(h.text) != 0 {
-		t.Errorf("%q", h.text)
+	if len(h.Text) != 0 {
+		t.Errorf("%q", h.Text)
 	}
 	defer func() {
-		if v := recover(); v != "a fault" || len(h.text) == 0 || h.text[1] != "Error: it came by a client" {
-			t.Errorf("%v: %q", v, h.text)
+		if v := recover(); v != "a fault" || len(h.Text) == 0 || h.Text[1] != "Error: it came by a client" {
+			t.Errorf("%v: %q", v, h.Text)
 		}
 	}()
 	defer r.Guard(func() string { return "by a client" })

@@ -176,6 +176,13 @@ func (j *Journal) Wait(of Waiter, g *Gate) {
 // Tell calls f once the post of this turn is durable.
 func (j *Journal) Tell(f func()) { j.told = append(j.told, told{j.Ticket().Number, f}) }
 
+// Durably returns when what the loop has changed so far is durable, for other goroutines: await runs a
+// function on the loop and waits until that has called done. False is await's, which has given up. Without a
+// store, and where nothing waits for it, there is nothing to wait for.
+func (j *Journal) Durably(await func(f func(done func())) bool) bool {
+	return j == nil || !j.Gates || await(j.Tell)
+}
+
 // keepWaiting is the longest list of waiting gates whose memory is kept.
 const keepWaiting = 4096
 

@@ -142,10 +142,7 @@ func (t *Table[C]) whenDurable(a *About, f func()) {
 
 // durably returns when what a loop has changed so far is durable; false when ctx has ended before.
 func (t *Table[C]) durably(ctx context.Context) bool {
-	if t.journal == nil || !t.journal.Gates {
-		return true
-	}
-	return t.loops.Await(ctx, t.at, t.journal.Tell)
+	return t.journal.Durably(func(f func(func())) bool { return t.loops.Await(ctx, t.at, f) })
 }
 
 // promised returns when what a loop has changed for a request is durable, or leaves that to the request's

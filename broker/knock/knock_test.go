@@ -1,7 +1,6 @@
 package knock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"noctule/internal/testlog"
 	"noctule/wsnet"
 )
 
@@ -86,25 +86,10 @@ func TestClip(t *testing.T) {
 	}
 }
 
-// scribe keeps log lines.
-type scribe struct {
-	slog.Handler
-	text []string
-}
-
-// Enabled implements slog.Handler.
-func (*scribe) Enabled(context.Context, slog.Level) bool { return true }
-
-// Handle implements slog.Handler.
-func (h *scribe) Handle(_ context.Context, r slog.Record) error {
-	h.text = append(h.text, r.Message)
-	return nil
-}
-
 // TestRefusalLines has the line of each way in which a connection comes to nothing: one, with address and
 // listener, and none when connection_messages is false.
 func TestRefusalLines(t *testing.T) {
-	h := &scribe{}
+	h := &testlog.Messages{}
 	server, err := wsnet.New(wsnet.Config{
 		Loops: 1, Log: slog.New(slog.DiscardHandler), NewHandler: func(*wsnet.Loop) wsnet.Handler { return nil },
 	})
@@ -138,7 +123,7 @@ func TestRefusalLines(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, silent := range []bool{false, true} {
-			h.text = nil
+			h.Text = nil
 			k := New(slog.New(h), time.Now)
 			k.Silence(silent)
 			tt.r.Listener, tt.r.Addr = ln, addr
@@ -147,7 +132,7 @@ func TestRefusalLines(t *testing.T) {
 			if silent {
 				want = ""
 			}
-			if got := strings.Join(append(h.text, ""), "\n"); got != want {
+			if got := strings.Join(append(h.Text, ""), "\n"); got != want {
 				t.Errorf("%s, silent %t: %q, want %q", tt.r.Cause, silent, got, want)
 			}
 		}
@@ -156,7 +141,7 @@ func TestRefusalLines(t *testing.T) {
 
 // What had no line is told once its window is over.
 func TestRest(t *testing.T) {
-	h := &scribe{}
+	h := &testlog.Messages{}
 	now := time.Unix(1_800_000_000, 0)
 	k := New(slog.New(h), func() time.Time { return now })
 	for range addressMax + 5 {
@@ -166,7 +151,7 @@ func TestRest(t *testing.T) {
 	now = now.Add(window)
 	k.Rest()
 	k.Rest()
-	if n := len(h.text); n != addressMax+1 || h.text[n-1] != "5 more connections came to nothing in the last 10 seconds." {
-		t.Errorf("%q", h.text)
+	if n := len(h.Text); n != addressMax+1 || h.Text[n-1] != "5 more connections came to nothing in the last 10 seconds." {
+		t.Errorf("%q", h.Text)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 )
 
@@ -45,6 +46,31 @@ func (p *Prefixes) UnmarshalYAML(n ast.Node) error {
 		*p = append(*p, prefix)
 		return nil
 	})
+}
+
+// selectorsMax is how many selectors there may be.
+const selectorsMax = 100
+
+// Selectors reads one selector, or a list of them. One that selects by nothing, which none tells, would fit
+// everybody and is an error; keys are what it may select by, for that.
+func Selectors[S any](n ast.Node, none func(*S) bool, keys string) ([]S, error) {
+	nodes := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		nodes = seq.Values
+	}
+	if len(nodes) == 0 || len(nodes) > selectorsMax {
+		return nil, Misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
+	}
+	list := make([]S, len(nodes))
+	for i, node := range nodes {
+		if err := yaml.NodeToValue(node, &list[i], yaml.Strict()); err != nil {
+			return nil, err
+		}
+		if none(&list[i]) {
+			return nil, Misplaced(node, "a selector needs one of %s", keys)
+		}
+	}
+	return list, nil
 }
 
 // eachValue goes through a scalar, or a list of at least one.

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"noctule/broker/brokertest"
 	"noctule/codec"
 	"noctule/codec/im"
+	"noctule/internal/testlog"
 )
 
 // system is a broker with an engine, as the program ties them.
@@ -25,32 +25,14 @@ type system struct {
 	e    *Engine
 	b    *broker.Broker
 	addr *broker.Listener
-	log  *lines
-}
-
-// lines is a log that the test reads.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
+	log  *testlog.Lines
 }
 
 func newSystem(t *testing.T, yaml string) *system { return newSystemWith(t, yaml, nil) }
 
-func newSystemWith(t *testing.T, yaml string, change func(o *broker.Options)) *system {
+func newSystemWith(t *testing.T, yaml string, change func(o *broker.Options, l *broker.ListenerOptions)) *system {
 	t.Helper()
-	x := &system{t: t, log: &lines{}}
+	x := &system{t: t, log: &testlog.Lines{}}
 	cfg, err := Parse([]byte(yaml))
 	if err != nil {
 		t.Fatal(err)
@@ -59,10 +41,10 @@ func newSystemWith(t *testing.T, yaml string, change func(o *broker.Options)) *s
 		t.Fatal(err)
 	}
 	t.Cleanup(x.e.Close)
-	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, _ *broker.ListenerOptions) {
+	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
 		o.Loops, o.Features = 2, []broker.Feature{x.e}
 		if change != nil {
-			change(o)
+			change(o, l)
 		}
 	})
 	return x

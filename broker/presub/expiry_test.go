@@ -67,7 +67,7 @@ func TestWrongExpiries(t *testing.T) {
 // clocked is a system whose time the test moves.
 func clocked(t *testing.T, yaml string) (*system, *brokertest.Clock) {
 	clock := brokertest.NewClock()
-	return newSystemWith(t, yaml, func(o *broker.Options) { o.Clock = clock.Source() }), clock
+	return newSystemWith(t, yaml, func(o *broker.Options, _ *broker.ListenerOptions) { o.Clock = clock.Source() }), clock
 }
 
 // TestEntriesExpire goes through the door of MQTT: an entry, and a topic of it, say when they end; the client hears

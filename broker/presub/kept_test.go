@@ -13,6 +13,7 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/store"
 	"noctule/codec"
+	"noctule/internal/testlog"
 )
 
 // file is a broker's store: what is kept is in it at once.
@@ -46,13 +47,13 @@ func (f *file) count() (answers, lists int) {
 }
 
 // begun is an engine on a store, as after a start.
-func begun(t *testing.T, f *file, yaml string) (*Engine, *lines) {
+func begun(t *testing.T, f *file, yaml string) (*Engine, *testlog.Lines) {
 	t.Helper()
 	c, err := Parse([]byte(yaml))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
+	log := &testlog.Lines{}
 	e, err := New(c, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ import (
 	"noctule/broker/behalf"
 	"noctule/broker/lookup"
 	"noctule/codec"
+	"noctule/internal/testlog"
 	"noctule/internal/testserver"
 )
 
@@ -214,7 +215,7 @@ func TestOneBadTopic(t *testing.T) {
 	s.say(200, `{"total":6,"topics":[{"topic":"a","name":"x"},{"topic":"a/#/b"},{"topic":"c","qos":3},`+
 		`{"topic":"d","qos":"1"},{"topic":"e","qos":1},7,{}]}`)
 	e := engine(t, "providers: [{name: ws, budget: 20s, on_failure: refuse, http: {timeout: 20s, url: '"+s.URL+"'}}]")
-	log := &lines{}
+	log := &testlog.Lines{}
 	e.log = slog.New(slog.NewTextHandler(log, nil))
 	if g, code := one(t, e, "c"); code != codec.Success || filters(g.Topics) != "a:0 e:1" {
 		t.Errorf("%s, %q", code, filters(g.Topics))
@@ -232,7 +233,7 @@ func TestOneBadTopic(t *testing.T) {
 func TestOutageIsNotALineEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _, _, end := chased(t, "on_failure: empty")
-		log := &lines{}
+		log := &testlog.Lines{}
 		e.log = slog.New(slog.NewTextHandler(log, nil))
 		for i := range 3000 { // 30 s
 			one(t, e, fmt.Sprint("c", i))

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
 	"noctule/broker/lookup"
@@ -31,30 +30,10 @@ type (
 	Prefixes = lookup.Prefixes
 )
 
-// selectorsMax is how many selectors there may be.
-const selectorsMax = 100
-
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
-func (s *Selectors) UnmarshalYAML(n ast.Node) error {
-	nodes := []ast.Node{n}
-	if seq, ok := n.(*ast.SequenceNode); ok {
-		nodes = seq.Values
-	}
-	if len(nodes) == 0 || len(nodes) > selectorsMax {
-		return lookup.Misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
-	}
-	for _, node := range nodes {
-		var x Selector
-		if err := yaml.NodeToValue(node, &x, yaml.Strict()); err != nil {
-			return err
-		}
-		if x.none() {
-			const text = "a selector needs one of username, clientid, tenant, listener, address"
-			return lookup.Misplaced(node, text)
-		}
-		*s = append(*s, x)
-	}
-	return nil
+func (s *Selectors) UnmarshalYAML(n ast.Node) (err error) {
+	*s, err = lookup.Selectors(n, (*Selector).none, "username, clientid, tenant, listener, address")
+	return err
 }
 
 // none reports whether nothing is selected by, which would fit everybody.

@@ -2,7 +2,6 @@ package presub
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,15 +19,6 @@ import (
 // boundedSystem is a system whose clients may read yes/# only, and have two messages wait.
 func boundedSystem(t *testing.T, yaml string) *system {
 	t.Helper()
-	x := &system{t: t, log: &lines{}}
-	cfg, err := Parse([]byte(yaml))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if x.e, err = New(cfg, slog.New(slog.NewTextHandler(x.log, nil))); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(x.e.Close)
 	file := filepath.Join(t.TempDir(), "acl")
 	rules := "user bob\ntopic readwrite yes/#\n"
 	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
@@ -38,11 +28,10 @@ func boundedSystem(t *testing.T, yaml string) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.b, x.addr = brokertest.Start(t, func(o *broker.Options, l *broker.ListenerOptions) {
-		o.Loops, o.Features, o.MaxQueuedMessages = 2, []broker.Feature{x.e}, 2
+	return newSystemWith(t, yaml, func(o *broker.Options, l *broker.ListenerOptions) {
+		o.MaxQueuedMessages = 2
 		l.Policy = &auth.Policy{AllowAnonymous: true, Authorizers: []auth.Authorizer{acl}}
 	})
-	return x
 }
 
 func (x *system) notes(id, topic string) string {

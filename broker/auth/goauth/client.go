@@ -196,18 +196,6 @@ func (x *client) Covers(filter []byte) bool {
 	return false
 }
 
-// numberOf is the plug-in's number of an access.
-func numberOf(a auth.Access) int {
-	switch a {
-	case auth.Read:
-		return 1
-	case auth.Write:
-		return 2
-	default:
-		return 4
-	}
-}
-
 // Ask implements auth.Asker.
 func (x *client) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdict {
 	r := x.known.Load()
@@ -246,8 +234,8 @@ func (x *client) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verd
 // when it is delivered.
 func (x *client) topic(ctx context.Context, m *member, a auth.Access, name string) (yes bool, err error) {
 	for range x.c.cfg.Retries + 1 {
-		if yes, err = m.is.topic(ctx, &x.q, numberOf(a), name); yes && a == auth.Subscribe {
-			yes, err = m.is.topic(ctx, &x.q, numberOf(auth.Read), name)
+		if yes, err = m.is.topic(ctx, &x.q, a.Number(), name); yes && a == auth.Subscribe {
+			yes, err = m.is.topic(ctx, &x.q, auth.Read.Number(), name)
 		}
 		if err == nil || ctx.Err() != nil {
 			break

@@ -270,7 +270,7 @@ func (d *database) grant(ctx context.Context, q *question) (*grant, error) {
 	}
 	var list []topic
 	for _, a := range [...]auth.Access{auth.Read, auth.Write, auth.Subscribe} {
-		filters, err := ask(ctx, d.lists, q.from, q.user, strconv.Itoa(numberOf(a)))
+		filters, err := ask(ctx, d.lists, q.from, q.user, strconv.Itoa(a.Number()))
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,7 +170,7 @@ func (x *asker) Ask(ctx context.Context, a auth.Access, topic []byte) auth.Verdi
 // one asks one thing.
 func (x *asker) one(ctx context.Context, r *running, a auth.Access, topic string) auth.Verdict {
 	got, err := r.ask(ctx, r.topics, &lookup.Question{
-		Values: []string{x.username, x.clientID, topic, wordOf(a), numberOf(a)},
+		Values: []string{x.username, x.clientID, topic, wordOf(a), strconv.Itoa(a.Number())},
 		From:   places.Peer{Trusted: true},
 	})
 	if err != nil {

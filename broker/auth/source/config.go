@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
 	"noctule/broker/auth"
@@ -132,29 +131,14 @@ type Selector struct {
 // Selectors are one or several; they fit if one of them does.
 type Selectors []Selector
 
-const selectorsMax = 100
-
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
-func (s *Selectors) UnmarshalYAML(n ast.Node) error {
-	nodes := []ast.Node{n}
-	if seq, ok := n.(*ast.SequenceNode); ok {
-		nodes = seq.Values
-	}
-	if len(nodes) == 0 || len(nodes) > selectorsMax {
-		return lookup.Misplaced(n, "a list of %d selectors, 1 to %d are allowed", len(nodes), selectorsMax)
-	}
-	for _, node := range nodes {
-		var x Selector
-		if err := yaml.NodeToValue(node, &x, yaml.Strict()); err != nil {
-			return err
-		}
-		if len(x.Username)+len(x.ClientID)+len(x.Address) == 0 {
-			return lookup.Misplaced(node, "a selector needs one of username, clientid, address")
-		}
-		*s = append(*s, x)
-	}
-	return nil
+func (s *Selectors) UnmarshalYAML(n ast.Node) (err error) {
+	*s, err = lookup.Selectors(n, (*Selector).none, "username, clientid, address")
+	return err
 }
+
+// none reports whether nothing is selected by, which would fit everybody.
+func (x *Selector) none() bool { return len(x.Username)+len(x.ClientID)+len(x.Address) == 0 }
 
 // fit reports whether one of them fits a login.
 func (s Selectors) fit(l *auth.Login) bool {

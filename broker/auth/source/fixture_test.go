@@ -6,35 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"noctule/broker/auth"
+	"noctule/internal/testlog"
 )
-
-// lines is a log that a test reads.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // bench is an engine with the sources of one file.
 type bench struct {
 	*Engine
 	t   *testing.T
-	log *lines
+	log *testlog.Lines
 	set *Set
 }
 
@@ -52,7 +34,7 @@ func dialing(t *testing.T, dial dialer, text string) *bench {
 
 func start(t *testing.T, dir, text string, dial dialer) *bench {
 	t.Helper()
-	b := &bench{t: t, log: &lines{}}
+	b := &bench{t: t, log: &testlog.Lines{}}
 	b.Engine = New(slog.New(slog.NewTextHandler(b.log, nil)))
 	b.dial = dial
 	t.Cleanup(b.Close)

@@ -42,18 +42,6 @@ func accessOf(word string) (auth.Access, bool) {
 	return a, err == nil && n > 0
 }
 
-// numberOf is the number of an access.
-func numberOf(a auth.Access) string {
-	switch a {
-	case auth.Read:
-		return "1"
-	case auth.Write:
-		return "2"
-	default:
-		return "4"
-	}
-}
-
 // wordOf is the word for an access.
 func wordOf(a auth.Access) string {
 	switch a {

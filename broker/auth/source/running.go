@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -431,7 +432,7 @@ func (r *running) askRights(ctx context.Context, w who, from places.Peer) (*answ
 	}
 	sum := &answer{verdict: auth.Allow, listed: true}
 	for _, access := range []auth.Access{auth.Read, auth.Write, auth.Subscribe} {
-		a, err := one(numberOf(access))
+		a, err := one(strconv.Itoa(access.Number()))
 		if err != nil {
 			return nil, err
 		}
